@@ -1,0 +1,2 @@
+//! What the kernel program and userspace agree on.
+#![no_std]

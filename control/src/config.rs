@@ -1,0 +1,213 @@
+//! The checked configuration: what the engine and the shell run on. A `Config` is valid; there is
+//! no other way to make one than `check::check`.
+
+pub mod check;
+pub mod file;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::id::{Listener, NetworkId};
+
+/// Everything the daemon was told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Config {
+    pub node: Node,
+    pub sip: Sip,
+    /// In file order; `NetworkId` is the index. At least one.
+    pub networks: Vec<Network>,
+    pub datapath: Datapath,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Stable identity; never an address.
+    pub id: String,
+    pub state_dir: PathBuf,
+    /// The API's Unix socket.
+    pub socket: PathBuf,
+}
+
+/// `[sip]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Sip {
+    pub domain: String,
+    /// One per network address that `listen` covers: a wildcard in the file is spelt out here.
+    pub listen: Vec<Listener>,
+    pub auth: Auth,
+    pub accounts: Vec<Account>,
+    pub peers: Vec<Peer>,
+    /// Registration lifetimes we grant (RFC 3261 §10.3 step 7).
+    pub expires_min: Duration,
+    pub expires_max: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Auth {
+    Digest,
+    None,
+}
+
+/// `[[sip.account]]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Account {
+    pub user: String,
+    pub secret: Secret,
+}
+
+/// What a digest is computed from. Debug output is redacted.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Secret {
+    Password(String),
+    /// SHA-256 of `user:realm:password`, lower-case hexadecimal (RFC 8760).
+    Ha1Sha256(String),
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// `[[sip.peer]]`: a trusted SIP system, known by its address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer {
+    pub name: String,
+    pub address: SocketAddr,
+    /// Request-URI user parts that go there: `*` any run of characters, `?` one.
+    pub routes: Vec<String>,
+}
+
+/// `[[network]]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Network {
+    pub name: String,
+    pub interface: String,
+    /// Our own address in it: SIP and media sockets bind here.
+    pub address: IpAddr,
+    /// The address its peers are told (RFC 3261 Contact and Via, SDP c=).
+    pub advertise: IpAddr,
+    /// Who belongs here: longest prefix wins, over all networks.
+    pub peers: Vec<IpNet>,
+    /// Traffic that arrives from one of these is this network's, whatever its prefix says.
+    pub source_rewriting_gateways: Vec<IpAddr>,
+    pub media_ports: PortRange,
+    pub media: MediaMode,
+    /// DSCP of media sent into this network, 0..=63; none leaves the sender's.
+    pub dscp: Option<u8>,
+}
+
+/// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PortRange {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// Where media is sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MediaMode {
+    /// Where SDP says.
+    Sdp,
+    /// Back along the path the packets came from (RFC 4961).
+    Symmetric,
+    /// SDP for peers that are where they say they are, symmetric for the others.
+    Auto,
+}
+
+/// `[datapath]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Datapath {
+    pub mode: DatapathMode,
+    pub xdp: XdpAttach,
+    /// The BPF object; none is the one compiled in (feature `embed`).
+    pub object: Option<PathBuf>,
+    /// A directory on a BPF file system: link and maps are pinned below it.
+    pub pin_dir: PathBuf,
+    /// Capacity of the flow table.
+    pub flows_max: u32,
+    /// A flow whose both directions are silent this long ends its call.
+    pub media_timeout: Duration,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum DatapathMode {
+    /// Refuse to start without the kernel path.
+    Xdp,
+    /// The best available, and say which.
+    Auto,
+    Userspace,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum XdpAttach {
+    Native,
+    /// Slow, sees merged packets: for tests only.
+    Generic,
+}
+
+impl Config {
+    /// The network with this index.
+    #[must_use]
+    pub fn network(&self, id: NetworkId) -> Option<&Network> {
+        self.networks.get(usize::from(id.0))
+    }
+
+    /// Networks with their indices, in file order.
+    pub fn networks(&self) -> impl Iterator<Item = (NetworkId, &Network)> {
+        (0u16..).map(NetworkId).zip(&self.networks)
+    }
+
+    /// Which network a packet belongs to (the rule is documented in `docs/networks.md`): among the
+    /// networks whose address received it, one that names the source as a rewriting gateway; else
+    /// the one with the longest prefix that holds the source; else the first.
+    #[must_use]
+    pub fn network_of(&self, local: IpAddr, from: IpAddr) -> Option<NetworkId> {
+        let here = || self.networks().filter(move |(_, n)| n.address == local);
+        here()
+            .find(|(_, n)| n.source_rewriting_gateways.contains(&from))
+            .or_else(|| {
+                here()
+                    .filter_map(|(id, n)| Some((n.prefix_for(from)?, id, n)))
+                    .rev_max()
+            })
+            .or_else(|| here().next())
+            .map(|(id, _)| id)
+    }
+
+    /// Which network reaches an address: the longest prefix over all networks.
+    #[must_use]
+    pub fn network_to(&self, to: IpAddr) -> Option<NetworkId> {
+        self.networks()
+            .filter_map(|(id, n)| Some((n.prefix_for(to)?, id, n)))
+            .rev_max()
+            .map(|(id, _)| id)
+    }
+}
+
+impl Network {
+    /// Length of the longest of our prefixes that holds `ip`.
+    fn prefix_for(&self, ip: IpAddr) -> Option<u8> {
+        self.peers
+            .iter()
+            .filter(|p| p.contains(&ip))
+            .map(IpNet::prefix_len)
+            .max()
+    }
+}
+
+trait RevMax<'a> {
+    fn rev_max(self) -> Option<(NetworkId, &'a Network)>;
+}
+
+impl<'a, I: Iterator<Item = (u8, NetworkId, &'a Network)>> RevMax<'a> for I {
+    /// The longest prefix; of equals, the first in the file.
+    fn rev_max(self) -> Option<(NetworkId, &'a Network)> {
+        self.max_by_key(|(len, id, _)| (*len, std::cmp::Reverse(*id)))
+            .map(|(_, id, n)| (id, n))
+    }
+}

@@ -1,0 +1,63 @@
+//! Everything the core may ask of the world. Performed by the shell, in order.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use crate::id::{Listener, NetworkId};
+
+/// What the core wants done. Pushed into a list the caller owns, in the order it must happen.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Effect {
+    /// Send a SIP message from a listener.
+    Send {
+        on: Listener,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
+    /// Open the UDP media socket at a local address.
+    Open { at: SocketAddr, network: NetworkId },
+    /// Close it.
+    Close { at: SocketAddr },
+    /// Forward what arrives at `at` by this rule, in the kernel if it can, else in userspace.
+    /// Replaces the rule that was there.
+    Install { at: SocketAddr, rule: Rule },
+    /// Stop forwarding what arrives at `at`.
+    Remove { at: SocketAddr },
+    /// A call ended: its last line in the books.
+    Record(CallRecord),
+}
+
+/// The list effects are pushed into.
+pub type Effects = Vec<Effect>;
+
+/// What to do with media that arrives at a local address: a flow before routes and neighbours
+/// have made it concrete.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Rule {
+    /// The only source allowed in (the latched one).
+    pub peer: SocketAddr,
+    /// Rewritten source: our other leg. Also the local socket the packet leaves from.
+    pub source: SocketAddr,
+    /// Rewritten destination: the other party.
+    pub target: SocketAddr,
+    /// Differentiated services field to write, if the network asks for one (RFC 2474).
+    pub tos: Option<u8>,
+}
+
+/// One ended call.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CallRecord {
+    pub call_id: String,
+    pub from: String,
+    pub to: String,
+    /// Final status of the INVITE: 200 for an answered call.
+    pub status: u16,
+    /// From INVITE to the final answer.
+    pub setup: Duration,
+    /// From answer to BYE; zero if never answered.
+    pub length: Duration,
+    /// Who or what ended it.
+    pub ended_by: &'static str,
+}

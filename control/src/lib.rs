@@ -1,0 +1,24 @@
+//! Towpath's control plane: a pure core that turns (time, input) into effects, and a thin shell
+//! (feature `daemon`) that performs them. Modules in layer order; nothing points back.
+
+#![forbid(unsafe_code)]
+
+// Vocabulary.
+pub mod effect;
+pub mod id;
+
+// Languages and policies: siblings that do not know each other.
+pub mod nat;
+pub mod sdp;
+pub mod sip;
+
+// Composition.
+pub mod config;
+pub mod engine;
+pub mod media;
+
+// Shell.
+#[cfg(feature = "daemon")]
+pub mod cli;
+#[cfg(feature = "daemon")]
+pub mod shell;

@@ -1,0 +1,4 @@
+//! Who is behind what, and where their media really comes from.
+
+pub mod latch;
+pub mod policy;

@@ -1,0 +1,1 @@
+//! Whole-system tests: the lab, the simulator, frames.
