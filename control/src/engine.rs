@@ -1,1 +1,346 @@
-//! The engine: inputs in, effects out.
+//! The engine: (time, input) in, effects out. Owns every call, registration and transaction of a
+//! shard; no locks, no clock, no randomness beyond the seed it was given.
+
+pub mod admin;
+pub mod input;
+
+mod call;
+mod dialog;
+mod gate;
+mod invite;
+mod media;
+mod names;
+mod register;
+mod relay;
+mod route;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::effect::{Effect, Effects};
+use crate::id::{Listener, NetworkId, Path};
+use crate::media::port::Pools;
+use crate::sip::digest::{Algorithm, Challenger};
+use crate::sip::framing::{Datagram, classify};
+use crate::sip::index::{Message, Name, Start};
+use crate::sip::registrar::Registrar;
+use crate::sip::transaction::{
+    ClientKey, Expired, Incoming, Kind, ServerKey, Timing, Transactions,
+};
+use crate::sip::vocabulary::{self, Method};
+
+use call::Call;
+use input::Input;
+use names::Names;
+use relay::Relay;
+
+/// Calls at a time; the next INVITE is answered 503.
+pub const CALLS_MAX: usize = 100_000;
+/// How often silent calls, expired bindings and pinholes are looked at.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// Names a call for the life of the daemon.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(crate) struct CallKey(pub(crate) u64);
+
+/// What happened, by (what, which): every refused or odd message is counted with its reason.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(BTreeMap<(&'static str, &'static str), u64>);
+
+impl Counters {
+    fn count(&mut self, what: &'static str, which: &'static str) {
+        let counter = self.0.entry((what, which)).or_default();
+        *counter = counter.saturating_add(1);
+    }
+
+    /// In alphabetical order.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> + '_ {
+        self.0.iter().map(|((what, which), n)| (*what, *which, *n))
+    }
+
+    #[must_use]
+    pub fn get(&self, what: &'static str, which: &'static str) -> u64 {
+        self.0.get(&(what, which)).copied().unwrap_or(0)
+    }
+}
+
+pub struct Engine {
+    config: Config,
+    started: Instant,
+    names: Names,
+    transactions: Transactions,
+    registrar: Registrar,
+    challenger: Challenger,
+    pools: Pools,
+    calls: BTreeMap<CallKey, Call>,
+    /// Calls by Call-ID: more than one when a call crosses the edge twice.
+    dialogs: BTreeMap<Bytes, Vec<CallKey>>,
+    /// Requests we sent on behalf of someone, by our transaction.
+    relays: BTreeMap<ClientKey, Relay>,
+    /// The same by the transaction they came in on, for CANCEL.
+    relayed: BTreeMap<ServerKey, ClientKey>,
+    /// Which call a local media address belongs to.
+    sockets: BTreeMap<SocketAddr, CallKey>,
+    /// Flows taken over from a previous daemon, and when they were last seen alive.
+    adopted: BTreeMap<SocketAddr, Instant>,
+    next_call: u64,
+    next_sweep: Instant,
+    counters: Counters,
+}
+
+/// A request that opened a transaction.
+struct Request {
+    key: ServerKey,
+    message: Message,
+    path: Path,
+    network: NetworkId,
+}
+
+impl Engine {
+    /// `seed` decides every branch, tag and nonce.
+    #[must_use]
+    pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
+        let mut names = Names::new(seed);
+        let secret = names.secret("digest nonce");
+        let mut engine = Self {
+            challenger: Challenger::new(&config.sip.domain, secret, Algorithm::Md5),
+            registrar: register::registrar(&config.sip),
+            pools: Pools::new(names.secret("media ports")),
+            transactions: Transactions::new(Timing::default()),
+            names,
+            started: now,
+            calls: BTreeMap::new(),
+            dialogs: BTreeMap::new(),
+            relays: BTreeMap::new(),
+            relayed: BTreeMap::new(),
+            sockets: BTreeMap::new(),
+            adopted: BTreeMap::new(),
+            next_call: 1,
+            next_sweep: now + SWEEP,
+            counters: Counters::default(),
+            config,
+        };
+        engine.configure_pools();
+        engine
+    }
+
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Something happened.
+    pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
+        match input {
+            Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
+            Input::Media { at, from, head } => self.media(at, from, &head, now, effects),
+            Input::Active(flows) => self.active(&flows, now),
+            Input::OpenFailed { at } => self.open_failed(at, now, effects),
+            Input::Adopted(flows) => self.adopt(&flows, now),
+        }
+    }
+
+    /// When `expire` wants to be called next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Instant {
+        self.transactions.next_timeout().map_or(self.next_sweep, |at| at.min(self.next_sweep))
+    }
+
+    /// Time passed.
+    pub fn expire(&mut self, now: Instant, effects: &mut Effects) {
+        for expired in self.transactions.expire(now, effects) {
+            match expired {
+                Expired::TimedOut(key) => self.timed_out(&key, now, effects),
+                Expired::NoAck(_) => self.counters.count("sip_transaction", "no_ack"),
+            }
+        }
+        if now >= self.next_sweep {
+            self.next_sweep = now + SWEEP;
+            self.sweep_calls(now, effects);
+            self.sweep_adopted(now, effects);
+            self.sweep_registrations(now, effects);
+            self.relays.retain(|_, relay| relay.until.is_none_or(|until| now < until));
+            let relays = &self.relays;
+            self.relayed.retain(|_, client| relays.contains_key(client));
+        }
+    }
+
+    fn datagram(
+        &mut self,
+        on: Listener,
+        from: SocketAddr,
+        bytes: Bytes,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        match classify(&bytes) {
+            Datagram::Sip => {}
+            Datagram::KeepAlive => return self.counters.count("sip_datagram", "keep_alive"),
+            Datagram::Ping => {
+                // RFC 5626 §4.4.1: a pong for a ping, also over UDP where it refreshes the pinhole.
+                self.counters.count("sip_datagram", "ping");
+                let bytes = Bytes::from_static(b"\r\n");
+                return effects.push(Effect::Send { on, to: from, bytes });
+            }
+            Datagram::Stun(_) => return self.counters.count("sip_datagram", "stun"),
+            Datagram::Garbage => return self.counters.count("sip_malformed", "garbage"),
+        }
+        if from.port() == 0 {
+            return self.counters.count("sip_malformed", "source_port_zero");
+        }
+        match Message::parse(bytes.clone()) {
+            Ok(message) => match message.start() {
+                Start::Request { .. } => self.request(message, on, from, now, effects),
+                Start::Response { .. } => self.response(&message, now, effects),
+            },
+            Err(malformed) => {
+                self.counters.count("sip_malformed", malformed.reason());
+                if let Some(answer) = vocabulary::refuse_malformed(&bytes, malformed, from) {
+                    effects.push(Effect::Send { on, to: from, bytes: answer });
+                }
+            }
+        }
+    }
+
+    fn request(
+        &mut self,
+        message: Message,
+        on: Listener,
+        from: SocketAddr,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        // RFC 3261 §18.2.1, RFC 3581: answers go where the request really came from.
+        let stamped = vocabulary::stamp_received(&message, from);
+        let Ok(message) = Message::parse(stamped) else {
+            return self.counters.count("sip_malformed", "too_large");
+        };
+        let Some(network) = self.config.network_of(on.local.ip(), from.ip()) else {
+            return self.counters.count("sip_refused", "no_network");
+        };
+        let method = message.method().unwrap_or(Method::Other(b""));
+        let kind = match method {
+            Method::Invite => Kind::Invite,
+            Method::Ack => Kind::Ack,
+            _ => Kind::NonInvite,
+        };
+        self.counters.count("sip_request", method_label(method));
+        let path = Path { on, to: from };
+        let key = relay::server_key(&message);
+        match self.transactions.receive_request(&key, kind, path, now, effects) {
+            Incoming::New => {
+                let request = Request { key, message, path, network };
+                self.new_request(request, now, effects);
+            }
+            Incoming::Absorbed => self.counters.count("sip_transaction", "absorbed"),
+            Incoming::AckForSuccess => self.ack(&message, path, now, effects),
+            Incoming::Refused => {
+                let extra = [("Retry-After", "5".to_owned())];
+                let bytes = vocabulary::response(&message, 503, None, None, &extra, None);
+                effects.push(Effect::Send { on, to: from, bytes });
+                self.counters.count("sip_refused", "overload");
+            }
+        }
+    }
+
+    fn new_request(&mut self, request: Request, now: Instant, effects: &mut Effects) {
+        if request.message.get(Name::ProxyRequire).is_some() {
+            let unsupported = request.message.get(Name::ProxyRequire).map(admin::text);
+            let extra = [("Unsupported", unsupported.unwrap_or_default())];
+            return self.answer_with(&request, 420, &extra, now, effects);
+        }
+        let method = request.message.method().unwrap_or(Method::Other(b""));
+        match method {
+            Method::Register => self.register(request, now, effects),
+            Method::Cancel => self.cancel(&request, now, effects),
+            _ if max_forwards(&request.message) == Some(0) => {
+                self.answer(&request, 483, now, effects);
+            }
+            _ if request.message.to_tag().is_some() => self.in_dialog(request, now, effects),
+            Method::Invite => self.invite(request, now, effects),
+            _ => self.outside(request, now, effects),
+        }
+    }
+
+    /// Answers a request ourselves.
+    fn answer(&mut self, request: &Request, code: u16, now: Instant, effects: &mut Effects) {
+        self.answer_with(request, code, &[], now, effects);
+    }
+
+    fn answer_with(
+        &mut self,
+        request: &Request,
+        code: u16,
+        extra: &[(&str, String)],
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let tag = self.names.token();
+        let tag = (code > 100).then_some(tag.as_str());
+        let bytes = vocabulary::response(&request.message, code, None, tag, extra, None);
+        self.respond(&request.key, code, bytes, now, effects);
+    }
+
+    /// The one way out for responses: counted, and through the transaction.
+    fn respond(
+        &mut self,
+        key: &ServerKey,
+        code: u16,
+        bytes: Bytes,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.counters.count("sip_response", class_label(code));
+        if !self.transactions.respond(key, code, bytes, now, effects) {
+            self.counters.count("sip_transaction", "response_without_request");
+        }
+    }
+}
+
+/// RFC 3261 §20.22: 70 is the recommended start where the field is missing.
+const MAX_FORWARDS: u8 = 70;
+
+/// The request's Max-Forwards, if it has a valid one.
+fn max_forwards(message: &Message) -> Option<u8> {
+    std::str::from_utf8(message.get(Name::MaxForwards)?).ok()?.trim().parse().ok()
+}
+
+/// What goes on: one less, or the recommended start.
+fn forwards_left(message: &Message) -> u8 {
+    max_forwards(message).map_or(MAX_FORWARDS, |n| n.saturating_sub(1))
+}
+
+fn class_label(code: u16) -> &'static str {
+    match code / 100 {
+        1 => "1xx",
+        2 => "2xx",
+        3 => "3xx",
+        4 => "4xx",
+        5 => "5xx",
+        _ => "6xx",
+    }
+}
+
+fn method_label(method: Method<'_>) -> &'static str {
+    match method {
+        Method::Invite => "INVITE",
+        Method::Ack => "ACK",
+        Method::Cancel => "CANCEL",
+        Method::Bye => "BYE",
+        Method::Register => "REGISTER",
+        Method::Options => "OPTIONS",
+        Method::Info => "INFO",
+        Method::Update => "UPDATE",
+        Method::Prack => "PRACK",
+        Method::Refer => "REFER",
+        Method::Subscribe => "SUBSCRIBE",
+        Method::Notify => "NOTIFY",
+        Method::Message => "MESSAGE",
+        Method::Publish => "PUBLISH",
+        Method::Other(_) => "other",
+    }
+}

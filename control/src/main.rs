@@ -1,2 +1,9 @@
 //! The binary `towpath`.
-fn main() {}
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    control::cli::Cli::parse().run()
+}

@@ -1,1 +1,129 @@
-//! The shell: sockets, clock, kernel.
+//! The shell: performs what the core asks for. One loop, one screen.
+
+mod api;
+mod clock;
+mod datapath;
+mod kernel;
+pub mod log;
+mod media;
+mod netlink;
+mod sip;
+mod start;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use crate::effect::{Effect, Effects};
+use crate::engine::Engine;
+use crate::engine::input::{Input, MEDIA_HEAD_BYTES};
+use crate::id::Listener;
+
+pub use start::{Options, host_interfaces, run};
+
+/// What wakes the loop.
+enum Event {
+    Sip { on: Listener, from: SocketAddr, bytes: Bytes },
+    /// A media packet no rule claimed.
+    Unclaimed { at: SocketAddr, from: SocketAddr, packet: Bytes },
+    Api(api::Ask),
+}
+
+/// Events that wait for the loop; beyond it SIP waits in its sockets and stray media is dropped.
+const EVENTS_MAX: usize = 4096;
+/// How often counters are read: silence is noticed this late.
+const STATS_EVERY: Duration = Duration::from_secs(1);
+/// How often neighbours of kernel flows are refreshed; the kernel forgets after 30 s or more.
+const NEIGHBOURS_EVERY: Duration = Duration::from_secs(15);
+
+struct Shell {
+    engine: Engine,
+    datapath: datapath::Datapath,
+    sip: sip::Sip,
+    events: mpsc::Receiver<Event>,
+    started: std::time::Instant,
+}
+
+impl Shell {
+    async fn serve(mut self) -> anyhow::Result<()> {
+        let mut stats = interval(STATS_EVERY);
+        let mut neighbours = interval(NEIGHBOURS_EVERY);
+        stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        neighbours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut effects = Effects::new();
+        loop {
+            let timeout = Instant::from_std(self.engine.next_timeout());
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                Some(event) = self.events.recv() => self.event(event, &mut effects).await,
+                () = self.datapath.netlink.changed() => self.datapath.replace_all().await,
+                () = sleep_until(timeout) => {
+                    self.engine.expire(clock::now(), &mut effects);
+                    self.perform(&mut effects).await;
+                }
+                _ = stats.tick() => {
+                    let active = Input::Active(self.datapath.active());
+                    self.engine.handle(active, clock::now(), &mut effects);
+                    self.perform(&mut effects).await;
+                }
+                _ = neighbours.tick() => self.datapath.refresh_neighbours().await,
+            }
+        }
+        tracing::info!(
+            calls = self.engine.totals().calls,
+            "stopping; flows in the kernel go on and the next start takes them over"
+        );
+        Ok(())
+    }
+
+    async fn event(&mut self, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Sip { on, from, bytes } => {
+                self.engine.handle(Input::Sip { on, from, bytes }, clock::now(), effects);
+                self.perform(effects).await;
+            }
+            Event::Unclaimed { at, from, packet } => {
+                let head = packet.slice(..packet.len().min(MEDIA_HEAD_BYTES));
+                self.engine.handle(Input::Media { at, from, head }, clock::now(), effects);
+                self.perform(effects).await;
+                // The packet that taught the latch is media too.
+                if let Some(port) = self.datapath.media.port(at) {
+                    port.forward(from, &packet);
+                }
+            }
+            Event::Api(ask) => {
+                api::answer(ask, self, effects);
+                self.perform(effects).await;
+            }
+        }
+    }
+
+    /// In order; what fails comes back as input.
+    async fn perform(&mut self, effects: &mut Effects) {
+        while !effects.is_empty() {
+            for effect in std::mem::take(effects) {
+                match effect {
+                    Effect::Send { on, to, bytes } => self.sip.send(on, to, &bytes).await,
+                    Effect::Open { at, .. } => {
+                        if let Err(error) = self.datapath.media.open(at) {
+                            tracing::error!(%at, %error, "cannot open a media port");
+                            let failed = Input::OpenFailed { at };
+                            self.engine.handle(failed, clock::now(), effects);
+                        }
+                    }
+                    Effect::Close { at } => self.datapath.media.close(at),
+                    Effect::Install { at, rule } => self.datapath.install(at, rule).await,
+                    Effect::Remove { at } => self.datapath.remove(at),
+                    Effect::Record(record) => log::call(&record),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! One call: two legs, their media, and the INVITE in progress.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::effect::CallRecord;
+use crate::engine::admin::{CallView, LegView, text};
+use crate::engine::relay::Origin;
+use crate::engine::route::Target;
+use crate::media::session::{Session, Side};
+use crate::sip::dialog::Leg;
+use crate::sip::index::Message;
+use crate::sip::transaction::ClientKey;
+
+pub(super) struct Call {
+    pub(super) call_id: Bytes,
+    /// In our Contacts, so that a call that crosses the edge twice is told apart.
+    pub(super) token: String,
+    pub(super) from: String,
+    pub(super) to: String,
+    pub(super) caller: Leg,
+    pub(super) callee: Option<Leg>,
+    pub(super) session: Option<Session>,
+    /// The INVITE transaction that is open, the first or a later one.
+    pub(super) setup: Option<Setup>,
+    /// The last 2xx to an INVITE, for its repeats.
+    pub(super) success: Option<Success>,
+    /// Who sent an offer in a response: the answer comes in PRACK or ACK (RFC 3261 §13.2.1).
+    pub(super) delayed: Option<Side>,
+    pub(super) started: Instant,
+    pub(super) answered: Option<Instant>,
+    pub(super) status: u16,
+    pub(super) ended_by: Option<&'static str>,
+}
+
+/// An INVITE on its way.
+pub(super) struct Setup {
+    pub(super) first: bool,
+    pub(super) origin: Origin,
+    pub(super) from: Side,
+    pub(super) client: Option<ClientKey>,
+    /// Places not yet tried; the first INVITE only.
+    pub(super) targets: Vec<Target>,
+    /// It carried an offer.
+    pub(super) offered: bool,
+    pub(super) cancelled: bool,
+    /// Timer C (§16.6 step 11), or the end of our patience after a CANCEL.
+    pub(super) give_up_at: Instant,
+}
+
+/// A 2xx that was passed on.
+pub(super) struct Success {
+    pub(super) client: ClientKey,
+    pub(super) origin: Origin,
+    pub(super) to_tag: Option<Bytes>,
+    pub(super) code: u16,
+    pub(super) reply: Bytes,
+}
+
+impl Call {
+    pub(super) fn leg(&self, side: Side) -> Option<&Leg> {
+        match side {
+            Side::A => Some(&self.caller),
+            Side::B => self.callee.as_ref(),
+        }
+    }
+
+    pub(super) fn leg_mut(&mut self, side: Side) -> Option<&mut Leg> {
+        match side {
+            Side::A => Some(&mut self.caller),
+            Side::B => self.callee.as_mut(),
+        }
+    }
+
+    /// Which party sent an in-dialog request, by its tags (RFC 3261 §12.2.2).
+    pub(super) fn sender(&self, message: &Message) -> Option<Side> {
+        let caller = self.caller.tag.as_deref();
+        let callee = self.callee.as_ref().and_then(|leg| leg.tag.as_deref());
+        let (from, to) = (message.from_tag(), message.to_tag());
+        if from == caller && to == callee {
+            Some(Side::A)
+        } else if from == callee && to == caller {
+            Some(Side::B)
+        } else {
+            None
+        }
+    }
+
+    fn state(&self) -> &'static str {
+        match (&self.setup, self.answered) {
+            (Some(setup), _) if setup.cancelled => "cancelled",
+            (Some(_), Some(_)) => "renegotiating",
+            (Some(_), None) if self.callee.as_ref().is_some_and(|c| c.tag.is_some()) => "ringing",
+            (Some(_), None) => "calling",
+            (None, _) => "established",
+        }
+    }
+
+    pub(super) fn view(&self, id: u64, now: Instant) -> CallView {
+        let leg = |leg: &Leg| LegView {
+            network: leg.network,
+            signalling: leg.path,
+            natted: leg.natted,
+            target: text(&leg.target),
+        };
+        CallView {
+            id,
+            call_id: text(&self.call_id),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            state: self.state(),
+            age: now.saturating_duration_since(self.started),
+            setup: self.answered.map(|at| at.saturating_duration_since(self.started)),
+            caller: leg(&self.caller),
+            callee: self.callee.as_ref().map(leg),
+            streams: self.session.as_ref().map(Session::streams).unwrap_or_default(),
+        }
+    }
+
+    /// Its last line in the books.
+    pub(super) fn record(&self, now: Instant) -> CallRecord {
+        CallRecord {
+            call_id: text(&self.call_id),
+            from: self.from.clone(),
+            to: self.to.clone(),
+            status: self.status,
+            setup: self.answered.unwrap_or(now).saturating_duration_since(self.started),
+            length: self
+                .answered
+                .map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),
+            ended_by: self.ended_by.unwrap_or("refused"),
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Requests inside a call: ACK, BYE, re-INVITE and everything else that crosses it.
+
+use std::time::Instant;
+
+
+use crate::effect::{Effect, Effects};
+use crate::engine::call::{Call, Setup};
+use crate::engine::invite::TOKEN;
+use crate::engine::media::{Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::relay::{Hop, Origin, Purpose};
+use crate::engine::{CallKey, Engine, Request, forwards_left};
+use crate::id::Path;
+use crate::media::session::Side;
+use crate::sip::b2bua::{self, Onward};
+use crate::sip::dialog::Leg;
+use crate::sip::index::Message;
+use crate::sip::uri::Uri;
+use crate::sip::vocabulary::{self, Method, NewRequest};
+
+impl Engine {
+    /// The call a message belongs to and who sent it: Call-ID and tags, and where those are not
+    /// enough (a call that crosses twice) the token of our Contact.
+    fn find(&self, message: &Message) -> Option<(CallKey, Side)> {
+        let keys = self.dialogs.get(message.call_id())?;
+        let found = || {
+            keys.iter().filter_map(|key| {
+                let call = self.calls.get(key)?;
+                Some((*key, call.sender(message)?, call))
+            })
+        };
+        let token = token(message);
+        found()
+            .find(|(_, _, call)| token == Some(call.token.as_bytes()))
+            .or_else(|| found().next())
+            .map(|(key, side, _)| (key, side))
+    }
+
+    pub(super) fn in_dialog(&mut self, request: Request, now: Instant, effects: &mut Effects) {
+        let found = self.find(&request.message);
+        let Some((key, from, mut call)) =
+            found.and_then(|(key, from)| Some((key, from, self.calls.remove(&key)?)))
+        else {
+            self.counters.count("sip_refused", "no_dialog");
+            return self.answer(&request, 481, now, effects);
+        };
+        follow_flow(&mut call, from, request.path);
+        let kept = match request.message.method() {
+            Some(Method::Invite) => {
+                self.renegotiate(key, &mut call, from, &request, now, effects);
+                Some(call)
+            }
+            Some(Method::Bye) => {
+                self.bye(key, call, from, &request, now, effects);
+                None
+            }
+            _ => {
+                self.through(key, &mut call, from, &request, now, effects);
+                Some(call)
+            }
+        };
+        if let Some(call) = kept {
+            self.calls.insert(key, call);
+        }
+    }
+
+    /// A re-INVITE (RFC 3261 §14).
+    fn renegotiate(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        from: Side,
+        request: &Request,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        if call.setup.is_some() || call.answered.is_none() {
+            self.counters.count("sip_refused", "glare");
+            return self.answer(request, 491, now, effects);
+        }
+        if let Some(leg) = call.leg_mut(from) {
+            leg.refresh_target(&request.message);
+        }
+        self.answer(request, 100, now, effects);
+        let part = Part::Offer;
+        let body = match self.exchange(key, call, from, part, &request.message, now, effects) {
+            Ok(body) => body,
+            Err(refusal) => {
+                return self.answer(request, refusal_code(refusal), now, effects);
+            }
+        };
+        let origin = Origin { key: request.key.clone(), request: request.message.clone() };
+        let purpose = Purpose::Invite { origin: origin.clone(), call: key };
+        let client = self.pass_on(call, from, &request.message, body, purpose, now, effects);
+        let Some(client) = client else {
+            self.roll_back(key, call, now, effects);
+            return self.answer(request, 503, now, effects);
+        };
+        call.setup = Some(Setup {
+            first: false,
+            origin,
+            from,
+            client: Some(client),
+            targets: Vec::new(),
+            offered: sdp_range(&request.message).is_some(),
+            cancelled: false,
+            give_up_at: now + TIMER_C,
+        });
+    }
+
+    /// BYE ends the call here and now; the other side is told, its answer is passed back.
+    fn bye(
+        &mut self,
+        key: CallKey,
+        mut call: Call,
+        from: Side,
+        request: &Request,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let origin = Origin { key: request.key.clone(), request: request.message.clone() };
+        let purpose = Purpose::InDialog { origin, call: key, from, offered: false };
+        if self.pass_on(&mut call, from, &request.message, None, purpose, now, effects).is_none() {
+            self.answer(request, 200, now, effects);
+        }
+        call.ended_by = Some(match from {
+            Side::A => "caller",
+            Side::B => "callee",
+        });
+        self.finish(key, call, now, effects);
+    }
+
+    /// Any other request: edited and forwarded; UPDATE and PRACK may carry SDP (RFC 3311, 3262).
+    fn through(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        from: Side,
+        request: &Request,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let message = &request.message;
+        let part = match message.method() {
+            Some(Method::Update) => {
+                if let Some(leg) = call.leg_mut(from) {
+                    leg.refresh_target(message);
+                }
+                Some(Part::Offer)
+            }
+            Some(Method::Prack) if call.delayed == Some(from.other()) => {
+                call.delayed = None;
+                Some(Part::Answer)
+            }
+            Some(Method::Prack) => Some(Part::Offer),
+            _ => None,
+        };
+        let body = match part {
+            Some(part) => self.exchange(key, call, from, part, message, now, effects),
+            None => Ok(None),
+        };
+        let body = match body {
+            Ok(body) => body,
+            Err(refusal) => return self.answer(request, refusal_code(refusal), now, effects),
+        };
+        let offered = part == Some(Part::Offer) && body.is_some();
+        let origin = Origin { key: request.key.clone(), request: message.clone() };
+        let purpose = Purpose::InDialog { origin, call: key, from, offered };
+        if self.pass_on(call, from, message, body, purpose, now, effects).is_none() {
+            self.answer(request, 503, now, effects);
+        }
+    }
+
+    /// Sends an in-dialog request to the other leg.
+    fn pass_on(
+        &mut self,
+        call: &mut Call,
+        from: Side,
+        message: &Message,
+        body: Option<Vec<u8>>,
+        purpose: Purpose,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<crate::sip::transaction::ClientKey> {
+        let leg = call.leg_mut(from.other())?;
+        leg.cseq = leg.cseq.max(message.cseq().0);
+        let leg = leg.clone();
+        let contact = self.contact(leg.network, leg.path, call, message);
+        let hop = Hop {
+            uri: &leg.target,
+            path: leg.next_hop(),
+            network: leg.network,
+            contact: contact.as_deref(),
+            routes: &leg.routes,
+            body,
+        };
+        self.send_on(message, hop, purpose, now, effects)
+    }
+
+    /// The final response to an in-dialog request other than INVITE.
+    #[allow(clippy::too_many_arguments, reason = "the parts of one relay, taken apart once")]
+    pub(super) fn in_dialog_response(
+        &mut self,
+        origin: &Origin,
+        key: CallKey,
+        from: Side,
+        offered: bool,
+        code: u16,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let mut body = None;
+        let mut reply = None;
+        if let Some(mut call) = self.calls.remove(&key) {
+            if (200..300).contains(&code) {
+                if origin.request.method() == Some(Method::Update)
+                    && let Some(leg) = call.leg_mut(from.other())
+                {
+                    leg.refresh_target(message);
+                }
+                if offered {
+                    let (side, part) = (from.other(), Part::Answer);
+                    let sdp = self.exchange(key, &mut call, side, part, message, now, effects);
+                    body = sdp.unwrap_or_default();
+                }
+            } else if offered {
+                self.roll_back(key, &mut call, now, effects);
+            }
+            reply = Some(self.back(&call, from, origin, message, body.take()));
+            self.calls.insert(key, call);
+        }
+        let reply = reply.unwrap_or_else(|| {
+            let back = b2bua::Back { request: &origin.request, contact: None, body: None };
+            b2bua::response(message, back)
+        });
+        self.respond(&origin.key, code, reply, now, effects);
+    }
+
+    /// ACK for a 2xx: goes on to the callee, with the answer to a delayed offer (RFC 3261 §13.2.2.4).
+    pub(super) fn ack(&mut self, message: &Message, path: Path, now: Instant, effects: &mut Effects) {
+        let found = self.find(message);
+        let Some((key, from, mut call)) =
+            found.and_then(|(key, from)| Some((key, from, self.calls.remove(&key)?)))
+        else {
+            return self.counters.count("sip_transaction", "stray_ack");
+        };
+        follow_flow(&mut call, from, path);
+        let mut body = None;
+        if sdp_range(message).is_some() {
+            call.delayed = None;
+            let answer = self.exchange(key, &mut call, from, Part::Answer, message, now, effects);
+            // An answer we cannot serve leaves the call without media; the parties see it in theirs.
+            body = answer.unwrap_or_default();
+        }
+        if let Some(leg) = call.leg(from.other()).cloned() {
+            self.send_ack(&call, &leg, message, body, effects);
+        }
+        self.calls.insert(key, call);
+    }
+
+    fn send_ack(
+        &mut self,
+        call: &Call,
+        leg: &Leg,
+        message: &Message,
+        body: Option<Vec<u8>>,
+        effects: &mut Effects,
+    ) {
+        let branch = self.names.branch();
+        let hop = leg.next_hop();
+        let Some(via) = self.via(leg.network, hop, &branch) else { return };
+        let contact = self.contact(leg.network, leg.path, call, message);
+        let bytes = b2bua::request(
+            message,
+            Onward {
+                uri: &leg.target,
+                via: &via,
+                contact: contact.as_deref(),
+                routes: &leg.routes,
+                max_forwards: forwards_left(message),
+                realm: &self.config.sip.domain,
+                body,
+            },
+        );
+        effects.push(Effect::Send { on: hop.on, to: hop.to, bytes });
+    }
+
+    /// Ends a call from here: BYE to both parties, or CANCEL and a refusal while it rings.
+    pub(super) fn hang_up_call(
+        &mut self,
+        key: CallKey,
+        why: &'static str,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(call) = self.calls.get(&key) else { return false };
+        if call.answered.is_none() {
+            self.give_up(key, 480, why, now, effects);
+            return true;
+        }
+        let Some(mut call) = self.calls.remove(&key) else { return false };
+        for side in [Side::A, Side::B] {
+            self.send_bye(&mut call, side, now, effects);
+        }
+        call.ended_by = Some(why);
+        self.finish(key, call, now, effects);
+        true
+    }
+
+    fn send_bye(&mut self, call: &mut Call, to: Side, now: Instant, effects: &mut Effects) {
+        let call_id = call.call_id.clone();
+        let Some(from) = call.leg(to.other()).map(|leg| leg.party.clone()) else { return };
+        let Some(leg) = call.leg_mut(to) else { return };
+        leg.cseq = leg.cseq.saturating_add(1);
+        let leg = leg.clone();
+        let hop = leg.next_hop();
+        let branch = self.names.branch();
+        let Some(via) = self.via(leg.network, hop, &branch) else { return };
+        let bytes = vocabulary::new_request(&NewRequest {
+            method: "BYE",
+            uri: &leg.target,
+            via: &via,
+            from: &from,
+            to: &leg.party,
+            call_id: &call_id,
+            cseq: leg.cseq,
+            max_forwards: super::MAX_FORWARDS,
+            contact: None,
+            routes: &leg.routes,
+            extra: &[],
+            body: None,
+        });
+        self.launch(branch, bytes, hop, Purpose::Own, now, effects);
+    }
+}
+
+/// A NAT may give a phone a new port in mid-call: same address, same tags, new flow. A new address
+/// is not followed: that takes a registration or a Contact of its own.
+fn follow_flow(call: &mut Call, from: Side, path: Path) {
+    if let Some(leg) = call.leg_mut(from)
+        && leg.natted
+        && leg.path.to.ip() == path.to.ip()
+    {
+        leg.path = path;
+    }
+}
+
+/// The token of our Contact in a request-URI.
+fn token(message: &Message) -> Option<&[u8]> {
+    let uri = Uri::parse(message.slice(&message.uri_range()?))?;
+    uri.param(TOKEN.as_bytes()).flatten()
+}
+

@@ -1,0 +1,24 @@
+//! Everything that can happen to the relay.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+
+use crate::id::Listener;
+
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A datagram arrived at a SIP listener.
+    Sip { on: Listener, from: SocketAddr, bytes: Bytes },
+    /// A media packet arrived that no flow claimed: its first bytes, at most `MEDIA_HEAD_BYTES`.
+    Media { at: SocketAddr, from: SocketAddr, head: Bytes },
+    /// Flows at these local addresses carried packets since the last such input.
+    Active(Vec<SocketAddr>),
+    /// A socket could not be opened: the call that wanted it cannot be served.
+    OpenFailed { at: SocketAddr },
+    /// Flows found in the kernel at start: they go on until they fall silent.
+    Adopted(Vec<SocketAddr>),
+}
+
+/// Enough for the fixed RTP header (RFC 3550 §5.1) and the first RTCP sender identifier.
+pub const MEDIA_HEAD_BYTES: usize = 16;

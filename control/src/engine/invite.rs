@@ -1,0 +1,524 @@
+//! The INVITE that makes a call: who is asked, in which order, and what comes back.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::effect::{Effect, Effects};
+use crate::engine::admin::text;
+use crate::engine::call::{Call, Setup, Success};
+use crate::engine::media::{Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::register::seen;
+use crate::engine::relay::{Hop, Origin, Purpose, REPEATS};
+use crate::engine::route::Target;
+use crate::engine::{CALLS_MAX, CallKey, Engine, Request};
+use crate::id::{NetworkId, Path};
+use crate::media::session::{Session, Side};
+use crate::nat::policy::natted;
+use crate::sip::b2bua::{self, Back};
+use crate::sip::dialog::{Leg, contact_uri, record_routes};
+use crate::sip::index::{Message, Name};
+use crate::sip::transaction::ClientKey;
+use crate::sip::uri::Uri;
+use crate::sip::vocabulary::{self, NewRequest};
+
+impl Engine {
+    pub(super) fn invite(&mut self, request: Request, now: Instant, effects: &mut Effects) {
+        if !self.admit(&request, now, effects) {
+            return;
+        }
+        if self.calls.len() >= CALLS_MAX {
+            self.counters.count("sip_refused", "calls_max");
+            let extra = [("Retry-After", "10".to_owned())];
+            return self.answer_with(&request, 503, &extra, now, effects);
+        }
+        let uri = request.message.uri_range().map(|r| request.message.slice(&r).to_vec());
+        let targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
+            Ok(targets) => targets,
+            Err(nowhere) => {
+                self.counters.count("sip_refused", nowhere.reason());
+                return self.answer(&request, nowhere.code(), now, effects);
+            }
+        };
+        self.answer(&request, 100, now, effects);
+        let key = CallKey(self.next_call);
+        self.next_call += 1;
+        let mut call = self.new_call(&request, targets, now);
+        self.dialogs.entry(call.call_id.clone()).or_default().push(key);
+        match self.try_next(key, &mut call, now, effects) {
+            Ok(()) => {
+                self.calls.insert(key, call);
+            }
+            Err(code) => self.refuse(key, call, code, None, now, effects),
+        }
+    }
+
+    fn new_call(&mut self, request: &Request, targets: Vec<Target>, now: Instant) -> Call {
+        let message = &request.message;
+        let value = |name| message.get(name).map(Bytes::copy_from_slice).unwrap_or_default();
+        let caller = Leg {
+            network: request.network,
+            path: request.path,
+            natted: natted(&seen(message, request.path.to)),
+            tag: message.from_tag().map(Bytes::copy_from_slice),
+            party: value(Name::From),
+            target: contact_uri(message).unwrap_or_default(),
+            routes: record_routes(message),
+            cseq: message.cseq().0,
+        };
+        Call {
+            call_id: Bytes::copy_from_slice(message.call_id()),
+            token: self.names.token(),
+            from: user_of(message.get(Name::From)),
+            to: user_of(message.get(Name::To)),
+            caller,
+            callee: None,
+            session: None,
+            setup: Some(Setup {
+                first: true,
+                origin: Origin { key: request.key.clone(), request: message.clone() },
+                from: Side::A,
+                client: None,
+                targets,
+                offered: sdp_range(message).is_some(),
+                cancelled: false,
+                give_up_at: now + TIMER_C,
+            }),
+            success: None,
+            delayed: None,
+            started: now,
+            answered: None,
+            status: 0,
+            ended_by: None,
+        }
+    }
+
+    /// Asks the next target. The error is the response for the caller when none is left.
+    fn try_next(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<(), u16> {
+        loop {
+            let Some(setup) = call.setup.as_mut() else { return Err(500) };
+            if setup.targets.is_empty() {
+                return Err(480);
+            }
+            let target = setup.targets.remove(0);
+            let origin = setup.origin.clone();
+            let callee = Leg {
+                network: target.network,
+                path: target.path,
+                natted: target.natted,
+                tag: None,
+                party: Bytes::new(),
+                target: target.uri.clone(),
+                routes: Vec::new(),
+                cseq: origin.request.cseq().0,
+            };
+            let (Some(a), Some(b)) = (self.leg_settings(&call.caller), self.leg_settings(&callee))
+            else {
+                return Err(500);
+            };
+            match call.session.as_mut() {
+                Some(session) => session.set_leg(Side::B, b),
+                None => call.session = Some(Session::new(crate::id::SessionId(key.0), a, b)),
+            }
+            call.callee = Some(callee);
+            let body = self
+                .exchange(key, call, Side::A, Part::Offer, &origin.request, now, effects)
+                .map_err(refusal_code)?;
+            let contact = self.contact(target.network, target.path, call, &origin.request);
+            let hop = Hop {
+                uri: &target.uri,
+                path: target.path,
+                network: target.network,
+                contact: contact.as_deref(),
+                routes: &[],
+                body,
+            };
+            let purpose = Purpose::Invite { origin: origin.clone(), call: key };
+            let client = self.send_on(&origin.request, hop, purpose, now, effects);
+            if let Some(setup) = call.setup.as_mut() {
+                setup.client.clone_from(&client);
+            }
+            return if client.is_some() { Ok(()) } else { Err(503) };
+        }
+    }
+
+    /// Our Contact towards a network: the user part the party chose, our address, the call's token.
+    pub(super) fn contact(
+        &self,
+        network: NetworkId,
+        path: Path,
+        call: &Call,
+        message: &Message,
+    ) -> Option<String> {
+        let address = self.advertised(self.config.network(network)?, path.on);
+        let uri = contact_uri(message);
+        let user = uri.as_deref().and_then(Uri::parse).and_then(|uri| uri.user);
+        let user = user.and_then(|user| std::str::from_utf8(user).ok());
+        let user = user.map(|user| format!("{user}@")).unwrap_or_default();
+        Some(format!("<sip:{user}{address};{TOKEN}={}>", call.token))
+    }
+
+    pub(super) fn invite_response(
+        &mut self,
+        key: CallKey,
+        client: &ClientKey,
+        code: u16,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        if code >= 200
+            && let Some(relay) = self.relays.get_mut(client)
+        {
+            relay.until = Some(now + REPEATS);
+        }
+        let Some(mut call) = self.calls.remove(&key) else {
+            // The call is over; a late 2xx still made a dialog at the callee.
+            if (200..300).contains(&code) {
+                self.turn_away(client, message, now, effects);
+            }
+            return;
+        };
+        let open = call.setup.as_ref().is_some_and(|s| s.client.as_ref() == Some(client));
+        let kept = match code {
+            _ if !open => {
+                self.repeated_success(&call, client, code, message, now, effects);
+                Some(call)
+            }
+            100..=199 => {
+                self.provisional(key, &mut call, client, code, message, now, effects);
+                Some(call)
+            }
+            200..=299 => self.success(key, call, client, code, message, now, effects),
+            _ => self.failure(key, call, code, Some(message), now, effects),
+        };
+        if let Some(call) = kept {
+            self.calls.insert(key, call);
+        }
+    }
+
+    fn provisional(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        client: &ClientKey,
+        code: u16,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(setup) = call.setup.as_mut() else { return };
+        if setup.cancelled {
+            return self.send_cancel(client, now, effects);
+        }
+        if code == 100 {
+            return;
+        }
+        setup.give_up_at = now + TIMER_C;
+        let origin = setup.origin.clone();
+        let from = setup.from;
+        learn_callee(call, message);
+        let body = match self.response_body(key, call, from, message, now, effects) {
+            Ok(body) => body,
+            // An early answer we cannot serve: the final one decides.
+            Err(_) => return,
+        };
+        let reply = self.back(call, from, &origin, message, body);
+        self.respond(&origin.key, code, reply, now, effects);
+    }
+
+    fn success(
+        &mut self,
+        key: CallKey,
+        mut call: Call,
+        client: &ClientKey,
+        code: u16,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<Call> {
+        let (origin, from, first, cancelled) = {
+            let setup = call.setup.as_ref()?;
+            (setup.origin.clone(), setup.from, setup.first, setup.cancelled)
+        };
+        if cancelled {
+            self.turn_away(client, message, now, effects);
+            self.finish(key, call, now, effects);
+            return None;
+        }
+        learn_callee(&mut call, message);
+        if let Some(other) = call.leg_mut(from.other()) {
+            other.refresh_target(message);
+        }
+        let body = match self.response_body(key, &mut call, from, message, now, effects) {
+            Ok(body) => body,
+            Err(refusal) if first => {
+                self.turn_away(client, message, now, effects);
+                self.refuse(key, call, refusal_code(refusal), None, now, effects);
+                return None;
+            }
+            Err(_) => None,
+        };
+        let reply = self.back(&call, from, &origin, message, body);
+        call.setup = None;
+        if first {
+            call.answered = Some(now);
+            call.status = code;
+        }
+        call.success = Some(Success {
+            client: client.clone(),
+            origin: origin.clone(),
+            to_tag: message.to_tag().map(Bytes::copy_from_slice),
+            code,
+            reply: reply.clone(),
+        });
+        self.respond(&origin.key, code, reply, now, effects);
+        Some(call)
+    }
+
+    /// A repeat of a 2xx we passed on is passed on again; one from another fork is turned away.
+    fn repeated_success(
+        &mut self,
+        call: &Call,
+        client: &ClientKey,
+        code: u16,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        if !(200..300).contains(&code) {
+            return;
+        }
+        match &call.success {
+            Some(s) if s.client == *client && s.to_tag.as_deref() == message.to_tag() => {
+                let (origin, reply) = (s.origin.key.clone(), s.reply.clone());
+                self.respond(&origin, s.code, reply, now, effects);
+            }
+            _ => self.turn_away(client, message, now, effects),
+        }
+    }
+
+    /// The SDP of a response: the answer to an offer in the INVITE, else an offer of its own.
+    fn response_body(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        from: Side,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<Option<Vec<u8>>, crate::media::session::Refusal> {
+        let offered = call.setup.as_ref().is_some_and(|s| s.offered);
+        if sdp_range(message).is_none() {
+            return Ok(None);
+        }
+        let part = if offered { Part::Answer } else { Part::Offer };
+        let body = self.exchange(key, call, from.other(), part, message, now, effects)?;
+        if part == Part::Offer {
+            call.delayed = Some(from.other());
+        }
+        Ok(body)
+    }
+
+    /// A response as the leg that asked gets it.
+    pub(super) fn back(
+        &self,
+        call: &Call,
+        to: Side,
+        origin: &Origin,
+        message: &Message,
+        body: Option<Vec<u8>>,
+    ) -> Bytes {
+        let contact = call
+            .leg(to)
+            .and_then(|leg| self.contact(leg.network, leg.path, call, message));
+        let back = Back { request: &origin.request, contact: contact.as_deref(), body };
+        b2bua::response(message, back)
+    }
+
+    /// A final failure: the next target, or the caller hears of it. Returns the call if it lives.
+    fn failure(
+        &mut self,
+        key: CallKey,
+        mut call: Call,
+        code: u16,
+        message: Option<&Message>,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<Call> {
+        let setup = call.setup.as_ref()?;
+        if setup.cancelled {
+            self.finish(key, call, now, effects);
+            return None;
+        }
+        if !setup.first {
+            self.roll_back(key, &mut call, now, effects);
+            let setup = call.setup.take()?;
+            let reply = match message {
+                Some(message) => self.back(&call, setup.from, &setup.origin, message, None),
+                None => vocabulary::response(&setup.origin.request, code, None, None, &[], None),
+            };
+            self.respond(&setup.origin.key, code, reply, now, effects);
+            return Some(call);
+        }
+        let elsewhere = matches!(code, 404 | 408 | 410 | 480 | 500..=599);
+        if elsewhere && !setup.targets.is_empty() {
+            self.counters.count("call_setup", "next_target");
+            self.roll_back(key, &mut call, now, effects);
+            match self.try_next(key, &mut call, now, effects) {
+                Ok(()) => return Some(call),
+                Err(code) => {
+                    self.refuse(key, call, code, None, now, effects);
+                    return None;
+                }
+            }
+        }
+        self.refuse(key, call, code, message, now, effects);
+        None
+    }
+
+    /// No answer at all for an INVITE (timer B), or no room to ask.
+    pub(super) fn invite_failed(
+        &mut self,
+        key: CallKey,
+        code: u16,
+        message: Option<&Message>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(call) = self.calls.remove(&key) else { return };
+        if let Some(call) = self.failure(key, call, code, message, now, effects) {
+            self.calls.insert(key, call);
+        }
+    }
+
+    /// The call does not come about: the caller gets the final response, everything is let go.
+    fn refuse(
+        &mut self,
+        key: CallKey,
+        mut call: Call,
+        code: u16,
+        message: Option<&Message>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        // A redirection names addresses of another network: the caller could not use them.
+        let code = if (300..400).contains(&code) { 480 } else { code };
+        if let Some(setup) = call.setup.as_ref() {
+            let origin = setup.origin.clone();
+            let reply = match message {
+                Some(message) if message.code() == Some(code) => {
+                    let back = Back { request: &origin.request, contact: None, body: None };
+                    b2bua::response(message, back)
+                }
+                _ => {
+                    let tag = self.names.token();
+                    let request = &origin.request;
+                    vocabulary::response(request, code, None, Some(&tag), &[], None)
+                }
+            };
+            self.respond(&origin.key, code, reply, now, effects);
+        }
+        call.status = code;
+        self.finish(key, call, now, effects);
+    }
+
+    /// Lets go of everything a call holds.
+    pub(super) fn finish(
+        &mut self,
+        key: CallKey,
+        mut call: Call,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.close_media(key, &mut call, now, effects);
+        if let Some(keys) = self.dialogs.get_mut(&call.call_id) {
+            keys.retain(|other| *other != key);
+            if keys.is_empty() {
+                self.dialogs.remove(&call.call_id);
+            }
+        }
+        effects.push(Effect::Record(call.record(now)));
+    }
+
+    pub(super) fn end(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
+        if let Some(call) = self.calls.remove(&key) {
+            self.finish(key, call, now, effects);
+        }
+    }
+
+    /// A 2xx nobody wants any more: ACK it, then BYE (RFC 3261 §13.2.2.4, §15).
+    fn turn_away(
+        &mut self,
+        client: &ClientKey,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.counters.count("call_setup", "late_success");
+        let Some(relay) = self.relays.get(client) else { return };
+        let path = relay.path;
+        let Some(network) = self.config.network_of(path.on.local.ip(), path.to.ip()) else {
+            return;
+        };
+        let value = |name| message.get(name).unwrap_or_default().to_vec();
+        let (cseq, _) = message.cseq();
+        let uri = contact_uri(message).unwrap_or_default();
+        let mut routes = record_routes(message);
+        routes.reverse();
+        for (method, cseq) in [("ACK", cseq), ("BYE", cseq.saturating_add(1))] {
+            let branch = self.names.branch();
+            let Some(via) = self.via(network, path, &branch) else { return };
+            let bytes = vocabulary::new_request(&NewRequest {
+                method,
+                uri: &uri,
+                via: &via,
+                from: &value(Name::From),
+                to: &value(Name::To),
+                call_id: message.call_id(),
+                cseq,
+                max_forwards: super::MAX_FORWARDS,
+                contact: None,
+                routes: &routes,
+                extra: &[],
+                body: None,
+            });
+            if method == "ACK" {
+                effects.push(Effect::Send { on: path.on, to: path.to, bytes });
+            } else {
+                self.launch(branch, bytes, path, Purpose::Own, now, effects);
+            }
+        }
+    }
+}
+
+/// Our URI parameter in Contacts.
+pub(super) const TOKEN: &str = "tp";
+
+/// What a response to the first INVITE tells of the callee (RFC 3261 §12.1.2).
+fn learn_callee(call: &mut Call, message: &Message) {
+    let first = call.setup.as_ref().is_some_and(|s| s.first);
+    let (Some(callee), true) = (call.callee.as_mut(), first) else { return };
+    let Some(tag) = message.to_tag() else { return };
+    callee.tag = Some(Bytes::copy_from_slice(tag));
+    callee.party = message.get(Name::To).map(Bytes::copy_from_slice).unwrap_or_default();
+    callee.routes = record_routes(message);
+    callee.routes.reverse();
+    callee.refresh_target(message);
+}
+
+fn user_of(value: Option<&[u8]>) -> String {
+    value
+        .and_then(crate::sip::value::NameAddr::parse)
+        .map(|n| match Uri::parse(n.uri) {
+            Some(uri) => uri.user_decoded().unwrap_or_else(|| text(n.uri)),
+            None => text(n.uri),
+        })
+        .unwrap_or_default()
+}

@@ -1,0 +1,259 @@
+//! Where calls meet their media: SDP in messages, packets nobody claimed, silence.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use crate::config::{MediaMode, Network};
+use crate::effect::{Effect, Effects};
+use crate::engine::call::Call;
+use crate::engine::{CallKey, Engine, SWEEP};
+use crate::id::NetworkId;
+use crate::media::session::{Learned, LegSettings, Mode, Refusal, Side};
+use crate::sdp::multipart;
+use crate::sip::dialog::Leg;
+use crate::sip::index::{Message, Name};
+
+/// What a body is in the offer/answer exchange (RFC 3264).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Part {
+    Offer,
+    Answer,
+}
+
+impl Engine {
+    pub(super) fn configure_pools(&mut self) {
+        for (id, network) in self.config.networks() {
+            let range = network.media_ports;
+            self.pools.configure(id, network.address, range.first, range.last);
+        }
+    }
+
+    pub(super) fn leg_settings(&self, leg: &Leg) -> Option<LegSettings> {
+        let network = self.config.network(leg.network)?;
+        Some(LegSettings {
+            network: leg.network,
+            local: network.address,
+            advertise: network.advertise,
+            signalled_from: leg.path.to.ip(),
+            natted: leg.natted,
+            mode: mode(network),
+            tos: network.dscp.map(|dscp| dscp << 2),
+        })
+    }
+
+    /// Takes the SDP out of a message from `from`, and returns the body for the other side. None:
+    /// the message has no SDP and its body crosses untouched.
+    pub(super) fn exchange(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        from: Side,
+        part: Part,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<Option<Vec<u8>>, Refusal> {
+        let Some(range) = sdp_range(message) else { return Ok(None) };
+        let Some(session) = call.session.as_mut() else { return Ok(None) };
+        let Some(sdp) = message.body().get(range.clone()) else { return Ok(None) };
+        let before = effects.len();
+        let pools = &mut self.pools;
+        let outcome = match part {
+            Part::Offer => session.offer(from, sdp, pools, now, effects),
+            Part::Answer => session.answer(from, sdp, pools, now, effects),
+        };
+        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+        match outcome {
+            Ok(sdp) => {
+                let body = message.body();
+                let head = body.get(..range.start).unwrap_or_default();
+                let tail = body.get(range.end..).unwrap_or_default();
+                Ok(Some([head, &sdp, tail].concat()))
+            }
+            Err(refusal) => {
+                self.counters.count("sdp_refused", refusal.reason());
+                Err(refusal)
+            }
+        }
+    }
+
+    pub(super) fn roll_back(&mut self, key: CallKey, call: &mut Call, now: Instant, effects: &mut Effects) {
+        let before = effects.len();
+        if let Some(session) = call.session.as_mut() {
+            session.roll_back(&mut self.pools, now, effects);
+        }
+        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+    }
+
+    pub(super) fn close_media(&mut self, key: CallKey, call: &mut Call, now: Instant, effects: &mut Effects) {
+        let before = effects.len();
+        if let Some(mut session) = call.session.take() {
+            session.close(&mut self.pools, now, effects);
+        }
+        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+    }
+
+    /// Keeps the index of media addresses in step with what was just opened and closed.
+    fn index_sockets(&mut self, key: CallKey, done: &[Effect]) {
+        for effect in done {
+            match effect {
+                Effect::Open { at, .. } => {
+                    self.sockets.insert(*at, key);
+                }
+                Effect::Close { at } => {
+                    self.sockets.remove(at);
+                }
+                Effect::Send { .. }
+                | Effect::Install { .. }
+                | Effect::Remove { .. }
+                | Effect::Record(_) => {}
+            }
+        }
+    }
+
+    /// A packet that no flow claimed: the latch decides.
+    pub(super) fn media(
+        &mut self,
+        at: SocketAddr,
+        from: SocketAddr,
+        head: &[u8],
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let call = self.sockets.get(&at).and_then(|key| self.calls.get_mut(key));
+        let Some(session) = call.and_then(|call| call.session.as_mut()) else {
+            return self.counters.count("media_unclaimed", "no_call");
+        };
+        let label = match session.media(at, from, head, now, effects) {
+            Learned::Held => "held",
+            Learned::Tentative => "tentative",
+            Learned::Stranger(reason) => reason,
+            Learned::NotMedia => "not_media",
+        };
+        self.counters.count("media_unclaimed", label);
+    }
+
+    pub(super) fn active(&mut self, flows: &[SocketAddr], now: Instant) {
+        for at in flows {
+            if let Some(last) = self.adopted.get_mut(at) {
+                *last = now;
+            }
+            let call = self.sockets.get(at).and_then(|key| self.calls.get_mut(key));
+            if let Some(session) = call.and_then(|call| call.session.as_mut()) {
+                session.note_activity(*at, now);
+            }
+        }
+    }
+
+    pub(super) fn open_failed(&mut self, at: SocketAddr, now: Instant, effects: &mut Effects) {
+        self.counters.count("media_socket", "open_failed");
+        if let Some(key) = self.sockets.get(&at).copied() {
+            self.hang_up_call(key, "media port", now, effects);
+        }
+    }
+
+    /// Flows of a daemon that died: their ports are taken, and they go on while packets come.
+    pub(super) fn adopt(&mut self, flows: &[SocketAddr], now: Instant) {
+        for at in flows {
+            if let Some((network, _)) =
+                self.config.networks().find(|(_, n)| n.address == at.ip())
+            {
+                self.pools.reserve(network, at.port());
+            }
+            self.adopted.insert(*at, now);
+        }
+    }
+
+    pub(super) fn sweep_adopted(&mut self, now: Instant, effects: &mut Effects) {
+        let timeout = self.config.datapath.media_timeout;
+        let silent: Vec<SocketAddr> = self
+            .adopted
+            .iter()
+            .filter(|(_, last)| now.saturating_duration_since(**last) >= timeout)
+            .map(|(at, _)| *at)
+            .collect();
+        for at in silent {
+            self.adopted.remove(&at);
+            effects.push(Effect::Remove { at });
+            effects.push(Effect::Close { at });
+            if let Some(network) = self.network_at(at)
+                && !self.adopted.contains_key(&sibling(at))
+            {
+                self.pools.give_back(network, at.port() & !1, now);
+            }
+        }
+    }
+
+    fn network_at(&self, at: SocketAddr) -> Option<NetworkId> {
+        self.config.networks().find(|(_, n)| n.address == at.ip()).map(|(id, _)| id)
+    }
+
+    /// Ends calls whose media fell silent, and set-ups that took too long.
+    pub(super) fn sweep_calls(&mut self, now: Instant, effects: &mut Effects) {
+        let timeout = self.config.datapath.media_timeout;
+        let silent = |call: &Call| {
+            call.answered.is_some()
+                && call
+                    .session
+                    .as_ref()
+                    .and_then(|s| s.idle_since())
+                    .is_some_and(|since| now.saturating_duration_since(since) >= timeout)
+        };
+        let silent: Vec<CallKey> =
+            self.calls.iter().filter(|(_, c)| silent(c)).map(|(key, _)| *key).collect();
+        for key in silent {
+            self.counters.count("call_ended", "media_timeout");
+            self.hang_up_call(key, "media timeout", now, effects);
+        }
+        let late: Vec<(CallKey, bool)> = self
+            .calls
+            .iter()
+            .filter_map(|(key, call)| {
+                let setup = call.setup.as_ref()?;
+                (now >= setup.give_up_at).then_some((*key, setup.cancelled))
+            })
+            .collect();
+        for (key, cancelled) in late {
+            if cancelled {
+                // The callee never closed its INVITE: nothing more to wait for.
+                self.end(key, now, effects);
+            } else {
+                self.give_up(key, 408, "no answer", now, effects);
+            }
+        }
+    }
+}
+
+/// The other port of an RTP/RTCP pair.
+fn sibling(at: SocketAddr) -> SocketAddr {
+    SocketAddr::new(at.ip(), at.port() ^ 1)
+}
+
+fn mode(network: &Network) -> Mode {
+    match network.media {
+        MediaMode::Sdp => Mode::Sdp,
+        MediaMode::Symmetric => Mode::Symmetric,
+        MediaMode::Auto => Mode::Auto,
+    }
+}
+
+/// Where the SDP of a message lies in its body: all of it, or one part of a multipart (RFC 5621).
+pub(super) fn sdp_range(message: &Message) -> Option<std::ops::Range<usize>> {
+    let body = message.body();
+    if body.is_empty() {
+        return None;
+    }
+    multipart::sdp_part(message.get(Name::ContentType)?, body)
+}
+
+/// How long an unanswered INVITE may ring: timer C (RFC 3261 §16.6 step 11: over three minutes).
+pub(super) const TIMER_C: Duration = Duration::from_secs(185).saturating_add(SWEEP);
+
+/// The response a media refusal becomes.
+pub(super) fn refusal_code(refusal: Refusal) -> u16 {
+    match refusal {
+        Refusal::NoPorts(_) => 503,
+        Refusal::TooLarge => 513,
+        _ => 488,
+    }
+}

@@ -1,0 +1,36 @@
+//! Branches, tags and tokens: unguessable to others, repeatable from the seed.
+
+use sha2::{Digest, Sha256};
+
+/// RFC 3261 §8.1.1.7.
+const MAGIC_COOKIE: &str = "z9hG4bK";
+
+pub(super) struct Names {
+    seed: [u8; 32],
+    counter: u64,
+}
+
+impl Names {
+    pub(super) fn new(seed: [u8; 32]) -> Self {
+        Self { seed, counter: 0 }
+    }
+
+    pub(super) fn branch(&mut self) -> String {
+        format!("{MAGIC_COOKIE}{}", self.token())
+    }
+
+    /// 64 unguessable bits in hexadecimal (§19.3 asks for 32 in a tag).
+    pub(super) fn token(&mut self) -> String {
+        self.counter = self.counter.wrapping_add(1);
+        let hash = Sha256::new()
+            .chain_update(self.seed)
+            .chain_update(self.counter.to_be_bytes())
+            .finalize();
+        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// A secret of its own for another component.
+    pub(super) fn secret(&mut self, label: &str) -> [u8; 32] {
+        Sha256::new().chain_update(self.seed).chain_update(label).finalize().into()
+    }
+}

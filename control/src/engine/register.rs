@@ -1,0 +1,153 @@
+//! REGISTER (RFC 3261 §10.3): who is where.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::config;
+use crate::effect::{Effect, Effects};
+use crate::engine::admin::text;
+use crate::engine::{Engine, Request};
+use crate::id::Aor;
+use crate::nat::policy::{Seen, natted};
+use crate::sip::index::{Message, Name};
+use crate::sip::registrar::{self, Change, Registrar, Registration};
+use crate::sip::uri::{Host, Uri};
+use crate::sip::value::{Contact, NameAddr};
+
+/// Lifetime granted behind NAT: short enough that a changed mapping is soon noticed.
+const EXPIRES_NATTED: Duration = Duration::from_secs(60);
+/// How often the pinhole of a binding behind NAT is refreshed: RFC 5626 §4.4.1 asks for 25–30 s.
+const KEEP_ALIVE: Duration = Duration::from_secs(25);
+
+pub(super) fn registrar(sip: &config::Sip) -> Registrar {
+    Registrar::new(registrar::Settings {
+        expires_min: sip.expires_min,
+        expires_max: sip.expires_max,
+        expires_natted: EXPIRES_NATTED,
+    })
+}
+
+impl Engine {
+    pub(super) fn register(&mut self, request: Request, now: Instant, effects: &mut Effects) {
+        if !self.admit(&request, now, effects) {
+            return;
+        }
+        let message = &request.message;
+        let Some(aor) = self.aor(message) else {
+            self.counters.count("sip_refused", "not_our_domain");
+            return self.answer(&request, 404, now, effects);
+        };
+        let Some((changes, star)) = changes(message) else {
+            self.counters.count("sip_malformed", "contact");
+            return self.answer(&request, 400, now, effects);
+        };
+        let (cseq, _) = message.cseq();
+        let seen = seen(message, request.path.to);
+        let registration = Registration {
+            contacts: changes,
+            star,
+            call_id: message.call_id().to_vec(),
+            cseq,
+            path: request.path,
+            network: request.network,
+            natted: natted(&seen),
+            expires: message.get(Name::Expires).and_then(seconds),
+            user_agent: message.get(Name::UserAgent).map(text),
+        };
+        let outcome = self.registrar.register(&aor, registration, now).map(|bindings| {
+            bindings
+                .iter()
+                .map(|b| {
+                    let left = b.expires_at.saturating_duration_since(now).as_secs();
+                    ("Contact", format!("<{}>;expires={left}", text(&b.contact)))
+                })
+                .collect::<Vec<_>>()
+        });
+        match outcome {
+            Ok(contacts) => {
+                self.counters.count("sip_registration", "accepted");
+                self.answer_with(&request, 200, &contacts, now, effects);
+            }
+            Err(refused) => {
+                self.counters.count("sip_registration", refused.reason());
+                let extra: &[(&str, String)] = match refused {
+                    registrar::Refused::IntervalTooBrief(least) => {
+                        &[("Min-Expires", least.as_secs().to_string())]
+                    }
+                    registrar::Refused::OutOfOrder
+                    | registrar::Refused::TooMany
+                    | registrar::Refused::BadStar => &[],
+                };
+                self.answer_with(&request, refused.code(), extra, now, effects);
+            }
+        }
+    }
+
+    /// The address-of-record a REGISTER speaks of, if it is in our domain.
+    fn aor(&self, message: &Message) -> Option<Aor> {
+        let to = NameAddr::parse(message.get(Name::To)?)?;
+        let uri = Uri::parse(to.uri).filter(|uri| self.is_ours(uri))?;
+        Some(Aor::new(&uri.user_decoded()?, &self.config.sip.domain))
+    }
+
+    pub(super) fn sweep_registrations(&mut self, now: Instant, effects: &mut Effects) {
+        for _ in self.registrar.expire(now) {
+            self.counters.count("sip_registration", "expired");
+        }
+        for path in self.registrar.keep_alive(now, KEEP_ALIVE) {
+            self.counters.count("sip_keep_alive", "sent");
+            let bytes = Bytes::from_static(b"\r\n\r\n");
+            effects.push(Effect::Send { on: path.on, to: path.to, bytes });
+        }
+    }
+}
+
+/// What a message claims about its sender, and what the packet says.
+pub(super) fn seen(message: &Message, source: SocketAddr) -> Seen {
+    let via = message.top_via();
+    let via = address(via.host).map(|ip| (ip, via.port.unwrap_or(5060)));
+    let contact = super::super::sip::dialog::contact_uri(message);
+    Seen { source, via, contact: contact.as_deref().and_then(uri_address) }
+}
+
+/// Host and port of a URI, if the host is an address.
+fn uri_address(uri: &[u8]) -> Option<(IpAddr, u16)> {
+    let uri = Uri::parse(uri)?;
+    let ip = match uri.host {
+        Host::V4(ip) => ip.into(),
+        Host::V6(ip) => ip.into(),
+        Host::Name(_) => return None,
+    };
+    Some((ip, uri.port.unwrap_or(5060)))
+}
+
+/// A Via host as an address; IPv6 stands in brackets there.
+fn address(host: &[u8]) -> Option<IpAddr> {
+    std::str::from_utf8(host).ok()?.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Contact elements of a REGISTER; None if one cannot be read.
+fn changes(message: &Message) -> Option<(Vec<Change>, bool)> {
+    let mut changes = Vec::new();
+    let mut star = false;
+    for range in message.values(Name::Contact) {
+        match Contact::parse(message.slice(&range))? {
+            Contact::Star => star = true,
+            Contact::Addr(contact) => changes.push(Change {
+                contact: contact.uri.to_vec(),
+                claimed: uri_address(contact.uri).map(SocketAddr::from),
+                instance: contact.instance().map(<[u8]>::to_vec),
+                reg_id: contact.reg_id(),
+                expires: contact.expires().map(|s| Duration::from_secs(s.into())),
+                q: contact.q().unwrap_or(1000),
+            }),
+        }
+    }
+    Some((changes, star))
+}
+
+fn seconds(value: &[u8]) -> Option<Duration> {
+    std::str::from_utf8(value).ok()?.trim().parse::<u32>().ok().map(|s| Duration::from_secs(s.into()))
+}

@@ -1,0 +1,353 @@
+//! Requests that cross the edge, and the responses that come back for them.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+
+use crate::effect::Effects;
+use crate::engine::{CallKey, Engine, Request, forwards_left};
+use crate::id::{NetworkId, Path};
+use crate::media::session::Side;
+use crate::sip::b2bua::{self, Back, Onward};
+use crate::sip::index::{Message, Name};
+use crate::sip::transaction::{ClientKey, Kind, ServerKey};
+use crate::sip::vocabulary::{self, Method};
+
+/// How long a 2xx may be repeated: 64·T1 (RFC 6026 §8.4, timer M).
+pub(super) const REPEATS: Duration = Duration::from_secs(32);
+
+/// A request we sent on behalf of someone (or of ourselves), waiting for its final response.
+pub(super) struct Relay {
+    pub(super) purpose: Purpose,
+    /// What we sent, for CANCEL and ACK.
+    pub(super) sent: Message,
+    pub(super) path: Path,
+    /// Set once the final response is in: kept to recognise repeats.
+    pub(super) until: Option<Instant>,
+}
+
+pub(super) enum Purpose {
+    /// An INVITE of a call, the first or a later one.
+    Invite { origin: Origin, call: CallKey },
+    /// Any other request inside a dialog.
+    InDialog {
+        origin: Origin,
+        call: CallKey,
+        from: Side,
+        /// Its body was an offer: the 2xx carries the answer.
+        offered: bool,
+    },
+    /// A request outside any dialog.
+    Outside(Origin),
+    /// Sent by ourselves: nobody waits for the answer.
+    Own,
+}
+
+/// Where a relayed request came from.
+#[derive(Clone)]
+pub(super) struct Origin {
+    pub(super) key: ServerKey,
+    pub(super) request: Message,
+}
+
+impl Engine {
+    /// A request outside any dialog (RFC 3261 §16, with our own Via alone).
+    pub(super) fn outside(&mut self, request: Request, now: Instant, effects: &mut Effects) {
+        let Some(vocabulary::StartLine { method, uri }) =
+            vocabulary::StartLine::of(&request.message)
+        else {
+            return;
+        };
+        let for_us = crate::sip::uri::Uri::parse(&uri)
+            .is_some_and(|uri| uri.user.is_none() && self.is_ours(&uri));
+        match method.as_slice() {
+            b"OPTIONS" if for_us => {
+                let extra = [("Allow", ALLOW.to_owned()), ("Accept", "application/sdp".to_owned())];
+                return self.answer_with(&request, 200, &extra, now, effects);
+            }
+            b"OPTIONS" | b"MESSAGE" => {}
+            _ => {
+                self.counters.count("sip_refused", "method");
+                let extra = [("Allow", ALLOW.to_owned())];
+                return self.answer_with(&request, 501, &extra, now, effects);
+            }
+        }
+        if !self.admit(&request, now, effects) {
+            return;
+        }
+        let target = match self.targets(&uri, now) {
+            Ok(targets) => targets.into_iter().next(),
+            Err(nowhere) => {
+                self.counters.count("sip_refused", nowhere.reason());
+                return self.answer(&request, nowhere.code(), now, effects);
+            }
+        };
+        let Some(target) = target else {
+            return self.answer(&request, 480, now, effects);
+        };
+        let origin = Origin { key: request.key.clone(), request: request.message.clone() };
+        let onward = Hop {
+            uri: &target.uri,
+            path: target.path,
+            network: target.network,
+            contact: None,
+            routes: &[],
+            body: None,
+        };
+        let purpose = Purpose::Outside(origin);
+        if self.send_on(&request.message, onward, purpose, now, effects).is_none() {
+            self.answer(&request, 503, now, effects);
+        }
+    }
+
+    /// Sends a request on with our own Via. None: no room for another transaction.
+    pub(super) fn send_on(
+        &mut self,
+        message: &Message,
+        hop: Hop<'_>,
+        purpose: Purpose,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<ClientKey> {
+        let branch = self.names.branch();
+        let via = self.via(hop.network, hop.path, &branch)?;
+        let bytes = b2bua::request(
+            message,
+            Onward {
+                uri: hop.uri,
+                via: &via,
+                contact: hop.contact,
+                routes: hop.routes,
+                max_forwards: forwards_left(message),
+                realm: &self.config.sip.domain,
+                body: hop.body,
+            },
+        );
+        self.launch(branch, bytes, hop.path, purpose, now, effects)
+    }
+
+    /// Starts a client transaction for a finished request.
+    pub(super) fn launch(
+        &mut self,
+        branch: String,
+        bytes: Bytes,
+        path: Path,
+        purpose: Purpose,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Option<ClientKey> {
+        let Ok(sent) = Message::parse(bytes.clone()) else {
+            self.counters.count("sip_refused", "too_large_to_forward");
+            return None;
+        };
+        let method = Bytes::copy_from_slice(sent.cseq().1);
+        let kind = if &method[..] == b"INVITE" { Kind::Invite } else { Kind::NonInvite };
+        let key = ClientKey { branch: branch.into(), method };
+        if !self.transactions.start(key.clone(), kind, path, bytes, now, effects) {
+            self.counters.count("sip_refused", "overload");
+            return None;
+        }
+        let origin = match &purpose {
+            Purpose::Invite { origin, .. }
+            | Purpose::InDialog { origin, .. }
+            | Purpose::Outside(origin) => Some(origin.key.clone()),
+            Purpose::Own => None,
+        };
+        if let Some(origin) = origin {
+            self.relayed.insert(origin, key.clone());
+        }
+        self.relays.insert(key.clone(), Relay { purpose, sent, path, until: None });
+        Some(key)
+    }
+
+    /// Our Via towards a network; None if it has no SIP socket any more.
+    pub(super) fn via(&self, network: NetworkId, path: Path, branch: &str) -> Option<String> {
+        let network = self.config.network(network)?;
+        let sent_by = self.advertised(network, path.on);
+        let transport = path.on.transport.token();
+        Some(format!("SIP/2.0/{transport} {sent_by};branch={branch};rport"))
+    }
+
+    pub(super) fn response(&mut self, message: &Message, now: Instant, effects: &mut Effects) {
+        let Some(code) = message.code() else { return };
+        let Some(key) = client_key(message) else {
+            return self.counters.count("sip_malformed", "via_without_branch");
+        };
+        let Some(relay) = self.relays.get(&key) else {
+            return self.counters.count("sip_transaction", "stray_response");
+        };
+        let ack = || vocabulary::ack_non2xx(&relay.sent, message);
+        match self.transactions.receive_response(&key, code, ack, now, effects) {
+            crate::sip::transaction::Response::Up => {}
+            crate::sip::transaction::Response::Absorbed => {
+                return self.counters.count("sip_transaction", "absorbed");
+            }
+            crate::sip::transaction::Response::Stray => {
+                return self.counters.count("sip_transaction", "stray_response");
+            }
+        }
+        self.counters.count("sip_response_received", super::class_label(code));
+        self.relayed_response(&key, code, message, now, effects);
+    }
+
+    fn relayed_response(
+        &mut self,
+        key: &ClientKey,
+        code: u16,
+        message: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(relay) = self.relays.get(key) else { return };
+        if let Purpose::Invite { call, .. } = relay.purpose {
+            return self.invite_response(call, key, code, message, now, effects);
+        }
+        if code < 200 {
+            // RFC 4320 §4.1: provisional responses to non-INVITE requests are not forwarded early.
+            return;
+        }
+        let Some(relay) = self.relays.remove(key) else { return };
+        match relay.purpose {
+            Purpose::InDialog { origin, call, from, offered } => {
+                self.relayed.remove(&origin.key);
+                self.in_dialog_response(&origin, call, from, offered, code, message, now, effects);
+            }
+            Purpose::Outside(origin) => {
+                self.relayed.remove(&origin.key);
+                let back = Back { request: &origin.request, contact: None, body: None };
+                self.respond(&origin.key, code, b2bua::response(message, back), now, effects);
+            }
+            Purpose::Invite { .. } | Purpose::Own => {}
+        }
+    }
+
+    /// Timer B or F fired: nobody answered.
+    pub(super) fn timed_out(&mut self, key: &ClientKey, now: Instant, effects: &mut Effects) {
+        self.counters.count("sip_transaction", "timed_out");
+        let Some(relay) = self.relays.remove(key) else { return };
+        match relay.purpose {
+            Purpose::Invite { call, .. } => self.invite_failed(call, 408, None, now, effects),
+            Purpose::InDialog { origin, .. } => {
+                self.relayed.remove(&origin.key);
+                if origin.request.method() == Some(Method::Bye) {
+                    // The dialog is over whether or not the other side heard of it.
+                    let bytes =
+                        vocabulary::response(&origin.request, 200, None, None, &[], None);
+                    self.respond(&origin.key, 200, bytes, now, effects);
+                }
+                // RFC 4320 §4.2: no 408 for anything but INVITE.
+            }
+            Purpose::Outside(origin) => {
+                self.relayed.remove(&origin.key);
+            }
+            Purpose::Own => {}
+        }
+    }
+
+    /// CANCEL (RFC 3261 §9.2): answered at once, and passed to whoever is being asked.
+    pub(super) fn cancel(&mut self, request: &Request, now: Instant, effects: &mut Effects) {
+        let invite = ServerKey { method: Bytes::from_static(b"INVITE"), ..request.key.clone() };
+        let call = self.relayed.get(&invite).and_then(|key| self.relays.get(key));
+        let call = call.and_then(|relay| match relay.purpose {
+            Purpose::Invite { call, .. } => Some(call),
+            Purpose::InDialog { .. } | Purpose::Outside(_) | Purpose::Own => None,
+        });
+        let Some(call) = call else {
+            return self.answer(request, 481, now, effects);
+        };
+        self.answer(request, 200, now, effects);
+        self.give_up(call, 487, "caller", now, effects);
+    }
+
+    /// Cancels the INVITE in progress: the caller gets `code` now, the callee a CANCEL as soon as
+    /// it may be sent (§9.1: not before a provisional response).
+    pub(super) fn give_up(
+        &mut self,
+        call: CallKey,
+        code: u16,
+        who: &'static str,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let Some(setup) = self.calls.get_mut(&call).and_then(|c| c.setup.as_mut()) else { return };
+        if setup.cancelled {
+            return;
+        }
+        setup.cancelled = true;
+        setup.targets.clear();
+        setup.give_up_at = now + REPEATS;
+        let origin = setup.origin.clone();
+        let client = setup.client.clone();
+        if let Some(call) = self.calls.get_mut(&call) {
+            call.ended_by = Some(who);
+            call.status = code;
+        }
+        let tag = self.names.token();
+        let bytes = vocabulary::response(&origin.request, code, None, Some(&tag), &[], None);
+        self.respond(&origin.key, code, bytes, now, effects);
+        if let Some(client) = client
+            && self.transactions.is_proceeding(&client)
+        {
+            self.send_cancel(&client, now, effects);
+        }
+    }
+
+    pub(super) fn send_cancel(&mut self, key: &ClientKey, now: Instant, effects: &mut Effects) {
+        let Some(relay) = self.relays.get(key) else { return };
+        let bytes = vocabulary::cancel(&relay.sent);
+        let path = relay.path;
+        let Ok(branch) = String::from_utf8(key.branch.to_vec()) else { return };
+        self.launch(branch, bytes, path, Purpose::Own, now, effects);
+    }
+}
+
+/// Where a request goes on to, and with what.
+pub(super) struct Hop<'a> {
+    pub(super) uri: &'a [u8],
+    pub(super) path: Path,
+    pub(super) network: NetworkId,
+    pub(super) contact: Option<&'a str>,
+    pub(super) routes: &'a [Bytes],
+    pub(super) body: Option<Vec<u8>>,
+}
+
+/// What we understand, for Allow (RFC 3261 §20.5).
+pub(super) const ALLOW: &str =
+    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE";
+
+/// RFC 3261 §17.2.3; without the magic cookie, the fields RFC 2543 compares stand in.
+pub(super) fn server_key(message: &Message) -> ServerKey {
+    let via = message.top_via();
+    let (cseq, cseq_method) = message.cseq();
+    let method = match message.method() {
+        Some(Method::Ack) => Bytes::from_static(b"INVITE"),
+        Some(method) => Bytes::copy_from_slice(method.as_bytes()),
+        None => Bytes::copy_from_slice(cseq_method),
+    };
+    let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
+    let sent_by = [via.host, port.as_bytes()].concat();
+    let branch = match via.branch {
+        Some(branch) if via.is_rfc3261() => branch.to_vec(),
+        _ => {
+            let uri = message.uri_range().map(|r| message.slice(&r).to_vec()).unwrap_or_default();
+            let from = message.from_tag().unwrap_or_default();
+            [&uri, &b"|"[..], from, b"|", message.call_id(), b"|", cseq.to_string().as_bytes()]
+                .concat()
+        }
+    };
+    ServerKey { branch: branch.into(), sent_by: sent_by.into(), method }
+}
+
+/// RFC 3261 §17.1.3.
+fn client_key(message: &Message) -> Option<ClientKey> {
+    let branch = Bytes::copy_from_slice(message.top_via().branch?);
+    let method = Bytes::copy_from_slice(message.cseq().1);
+    Some(ClientKey { branch, method })
+}
+
+/// A body that is SDP, or has SDP in it.
+pub(super) fn has_sdp(message: &Message) -> bool {
+    let kind = message.get(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
+    !message.body().is_empty()
+        && (kind.starts_with(b"application/sdp") || kind.starts_with(b"multipart/"))
+}

@@ -1,0 +1,175 @@
+//! Where a request goes: peers by pattern of the user part, accounts by their bindings.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use crate::config::Network;
+use crate::engine::Engine;
+use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::sip::uri::{Host, Uri};
+
+/// One place to try.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) uri: Bytes,
+    pub(super) path: Path,
+    pub(super) network: NetworkId,
+    pub(super) natted: bool,
+}
+
+/// Why there is nowhere to go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Nowhere {
+    /// 416: not a SIP URI.
+    Scheme,
+    /// 403: a domain that is not ours.
+    NotOurs,
+    /// 404: nobody has this name.
+    Unknown,
+    /// 480: the account exists and is not registered.
+    Offline,
+}
+
+impl Nowhere {
+    pub(super) fn code(self) -> u16 {
+        match self {
+            Self::Scheme => 416,
+            Self::NotOurs => 403,
+            Self::Unknown => 404,
+            Self::Offline => 480,
+        }
+    }
+
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Scheme => "scheme",
+            Self::NotOurs => "foreign_domain",
+            Self::Unknown => "unknown_user",
+            Self::Offline => "not_registered",
+        }
+    }
+}
+
+impl Engine {
+    /// Places to try for a request-URI, best first: a peer, or the newest binding first.
+    pub(super) fn targets(&self, uri: &[u8], now: Instant) -> Result<Vec<Target>, Nowhere> {
+        let uri = Uri::parse(uri).filter(Uri::is_sip).ok_or(Nowhere::Scheme)?;
+        if !self.is_ours(&uri) {
+            return Err(Nowhere::NotOurs);
+        }
+        let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
+        if let Some(target) = self.peer_target(&user) {
+            return Ok(vec![target]);
+        }
+        let bindings = self.registrar.fetch(&Aor::new(&user, &self.config.sip.domain), now);
+        if bindings.is_empty() {
+            let known = self.config.sip.accounts.iter().any(|a| a.user == user);
+            return Err(if known { Nowhere::Offline } else { Nowhere::Unknown });
+        }
+        Ok(bindings
+            .into_iter()
+            .map(|binding| Target {
+                uri: Bytes::copy_from_slice(binding.contact.as_ref()),
+                path: match binding.claimed {
+                    Some(to) if !binding.natted => Path { on: binding.path.on, to },
+                    _ => binding.path,
+                },
+                network: binding.network,
+                natted: binding.natted,
+            })
+            .collect())
+    }
+
+    fn peer_target(&self, user: &str) -> Option<Target> {
+        let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
+        let peer = self.config.sip.peers.iter().find(|p| p.routes.iter().any(matches))?;
+        let network = self.config.network_to(peer.address.ip())?;
+        let on = self.listener(network)?;
+        let uri = format!("sip:{user}@{}", peer.address);
+        Some(Target {
+            uri: uri.into(),
+            path: Path { on, to: peer.address },
+            network,
+            natted: false,
+        })
+    }
+
+    /// Whether a URI names this edge: its domain or any address it is known by.
+    pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
+        let ip: IpAddr = match uri.host {
+            Host::Name(name) => {
+                return name.eq_ignore_ascii_case(self.config.sip.domain.as_bytes());
+            }
+            Host::V4(ip) => ip.into(),
+            Host::V6(ip) => ip.into(),
+        };
+        self.config.networks.iter().any(|n| n.address == ip || n.advertise == ip)
+            || self.config.sip.domain == ip.to_string()
+    }
+
+    /// The SIP socket of a network.
+    pub(super) fn listener(&self, network: NetworkId) -> Option<Listener> {
+        let address = self.config.network(network)?.address;
+        self.config.sip.listen.iter().find(|l| l.local.ip() == address).copied()
+    }
+
+    /// Our SIP address as a peer of `network` is told it.
+    pub(super) fn advertised(&self, network: &Network, on: Listener) -> SocketAddr {
+        SocketAddr::new(network.advertise, on.local.port())
+    }
+}
+
+/// `*` is any run of characters, `?` exactly one.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    // Where the last `*` stood, and how much of the text it has swallowed.
+    let mut star: Option<(usize, usize)> = None;
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&c) if c == b'?' || Some(&c) == text.get(t) => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, swallowed)) => {
+                    star = Some((at, swallowed + 1));
+                    p = at + 1;
+                    t = swallowed + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|&c| c == b'*'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_of_the_user_part() {
+        for (pattern, text, expected) in [
+            ("9*", "9000", true),
+            ("9*", "8000", false),
+            ("8???", "8123", true),
+            ("8???", "812", false),
+            ("8???", "81234", false),
+            ("conf-*", "conf-", true),
+            ("conf-*-x", "conf-a-b-x", true),
+            ("conf-*-x", "conf-a-b-y", false),
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("**a", "bba", true),
+        ] {
+            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
+
+mod error;
+mod route;
+mod wire;
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use serde_json::Value;
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::effect::Effects;
+use crate::engine::admin::Command;
+use crate::shell::{Event, Shell, clock};
+
+use error::Problem;
+
+/// Something a client wants, on its way to the loop.
+pub(crate) struct Ask {
+    what: What,
+    reply: oneshot::Sender<Result<Value, Problem>>,
+}
+
+enum What {
+    Status,
+    Calls,
+    Registrations,
+    Networks,
+    Metrics,
+    Order(Command),
+}
+
+/// Opens the socket: only its owner and group may use it.
+///
+/// # Errors
+/// If another daemon answers on it, or the directory cannot be written.
+pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> anyhow::Result<JoinHandle<()>> {
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        bail!("another towpath is running: it answers on {}", path.display());
+    }
+    match fs::remove_file(path) {
+        Ok(()) => tracing::debug!(socket = %path.display(), "removed a socket nobody answers on"),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).context("cannot remove the old API socket"),
+    }
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let listener = UnixListener::bind(path)
+        .with_context(|| format!("cannot open the API socket {}", path.display()))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660))
+        .context("cannot restrict the API socket")?;
+    let router = route::router(events);
+    Ok(tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "the API stopped");
+        }
+    }))
+}
+
+/// The loop's side.
+pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
+    let now = clock::now();
+    let answer = match ask.what {
+        What::Status => Ok(wire::status(shell, now)),
+        What::Calls => Ok(wire::calls(shell, now)),
+        What::Registrations => Ok(wire::registrations(shell, now)),
+        What::Networks => Ok(wire::networks(shell)),
+        What::Metrics => Ok(Value::String(wire::metrics(shell))),
+        What::Order(command) => shell
+            .engine
+            .command(command, now, effects)
+            .map(|()| serde_json::json!({ "done": true }))
+            .map_err(Problem::from),
+    };
+    // The client may have gone; nothing is owed to it then.
+    drop(ask.reply.send(answer));
+}

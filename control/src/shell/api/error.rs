@@ -1,0 +1,64 @@
+//! Refusals as RFC 9457 problem documents with a stable `code`.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+
+use crate::engine::admin::Refused;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: &'static str,
+}
+
+impl Problem {
+    pub(super) const BUSY: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "busy",
+        detail: "the daemon has more to do than it can queue; ask again in a second",
+    };
+
+    pub(super) const NOT_FOUND: Self = Self {
+        status: StatusCode::NOT_FOUND,
+        code: "not_found",
+        detail: "there is no such resource; see /api/v1/status for what there is",
+    };
+
+    pub(super) const BAD_ID: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_id",
+        detail: "a call is named by the number in its `id`",
+    };
+}
+
+impl From<Refused> for Problem {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::NoSuchCall => {
+                Self { code: "no_such_call", detail: "no such call, or it ended", ..Self::NOT_FOUND }
+            }
+            Refused::NoSuchRegistration => Self {
+                code: "no_such_registration",
+                detail: "nobody is registered under this name (user@domain)",
+                ..Self::NOT_FOUND
+            },
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let kind = [(CONTENT_TYPE, "application/problem+json")];
+        (self.status, kind, Json(body).into_response().into_body()).into_response()
+    }
+}

@@ -1,0 +1,70 @@
+//! One function per route.
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::engine::admin::Command;
+use crate::shell::Event;
+use crate::shell::api::error::Problem;
+use crate::shell::api::{Ask, What};
+
+type Loop = State<mpsc::Sender<Event>>;
+type Answer = Result<Json<Value>, Problem>;
+
+pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/status", get(status))
+        .route("/api/v1/networks", get(networks))
+        .route("/api/v1/registrations", get(registrations))
+        .route("/api/v1/registrations/{aor}", delete(drop_registration))
+        .route("/api/v1/calls", get(calls))
+        .route("/api/v1/calls/{id}", delete(hang_up))
+        .fallback(|| async { Problem::NOT_FOUND })
+        .with_state(events)
+}
+
+async fn status(events: Loop) -> Answer {
+    ask(&events, What::Status).await.map(Json)
+}
+
+async fn networks(events: Loop) -> Answer {
+    ask(&events, What::Networks).await.map(Json)
+}
+
+async fn registrations(events: Loop) -> Answer {
+    ask(&events, What::Registrations).await.map(Json)
+}
+
+async fn drop_registration(events: Loop, Path(aor): Path<String>) -> Answer {
+    ask(&events, What::Order(Command::DropRegistration { aor })).await.map(Json)
+}
+
+async fn calls(events: Loop) -> Answer {
+    ask(&events, What::Calls).await.map(Json)
+}
+
+async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
+    let call = id.parse().map_err(|_| Problem::BAD_ID)?;
+    ask(&events, What::Order(Command::HangUp { call })).await.map(Json)
+}
+
+async fn metrics(events: Loop) -> Result<Response, Problem> {
+    let answer = ask(&events, What::Metrics).await?;
+    let text = answer.as_str().unwrap_or_default().to_owned();
+    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+/// Sends a question to the loop and waits. A full queue is an answer too.
+async fn ask(events: &mpsc::Sender<Event>, what: What) -> Result<Value, Problem> {
+    let (reply, answer) = oneshot::channel();
+    events.try_send(Event::Api(Ask { what, reply })).map_err(|_| Problem::BUSY)?;
+    answer.await.map_err(|_| Problem::BUSY)?
+}

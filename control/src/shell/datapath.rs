@@ -1,0 +1,246 @@
+//! Where flows live: always in userspace, and in the kernel whenever routes and neighbours allow.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+
+use common::flow::{Flags, Flow, Hop, Rewrite};
+
+use crate::effect::Rule;
+use crate::shell::kernel::{Kernel, Totals};
+use crate::shell::media::Media;
+use crate::shell::netlink::Netlink;
+
+pub(crate) struct Datapath {
+    pub(crate) media: Media,
+    pub(crate) netlink: Netlink,
+    /// None: every flow is forwarded in userspace, for this reason.
+    pub(crate) kernel: Result<Kernel, String>,
+    flows: BTreeMap<SocketAddr, Installed>,
+}
+
+struct Installed {
+    rule: Rule,
+    placement: Placement,
+    /// What the kernel counted before the flow last left it.
+    before: Totals,
+    /// All packets, when `active` last looked.
+    seen: u64,
+}
+
+/// Which path a flow takes now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Placement {
+    Kernel,
+    User(&'static str),
+}
+
+/// One flow with its numbers.
+pub(crate) struct FlowNow {
+    pub(crate) at: SocketAddr,
+    pub(crate) rule: Rule,
+    pub(crate) placement: Placement,
+    pub(crate) kernel: Totals,
+    pub(crate) user_packets: u64,
+    pub(crate) user_bytes: u64,
+    pub(crate) unclaimed: u64,
+}
+
+impl Datapath {
+    pub(crate) fn new(media: Media, netlink: Netlink, kernel: Result<Kernel, String>) -> Self {
+        Self { media, netlink, kernel, flows: BTreeMap::new() }
+    }
+
+    /// A flow found in the kernel at start.
+    pub(crate) fn adopt(&mut self, at: SocketAddr, flow: &Flow) {
+        let rule = Rule {
+            peer: flow.peer.into(),
+            source: flow.source.into(),
+            target: flow.target.into(),
+            tos: flow.flags.has(Flags::DSCP).then_some(flow.tos),
+        };
+        for at in [at, rule.source] {
+            if let Err(error) = self.media.open(at) {
+                tracing::warn!(%at, %error, "cannot open the socket of an adopted flow");
+            }
+        }
+        let seen = self.kernel.as_mut().ok().and_then(|k| k.stats(at)).map_or(0, |t| t.packets);
+        let placement = Placement::Kernel;
+        let before = Totals::default();
+        self.flows.insert(at, Installed { rule, placement, before, seen });
+    }
+
+    /// Gives adopted flows their userspace twin, once all sockets are open.
+    pub(crate) fn adopted(&self) -> Vec<SocketAddr> {
+        for (at, flow) in &self.flows {
+            self.media.install(*at, flow.rule);
+        }
+        self.flows.keys().copied().collect()
+    }
+
+    pub(crate) async fn install(&mut self, at: SocketAddr, rule: Rule) {
+        if !self.media.install(at, rule) {
+            tracing::warn!(%at, source = %rule.source, "a flow names a socket that is not open");
+        }
+        let old = self.flows.get(&at);
+        let before = old.map_or_else(Totals::default, |flow| flow.before);
+        let seen = old.map_or(0, |flow| flow.seen);
+        let placement = old.map_or(Placement::User("new"), |flow| flow.placement);
+        self.flows.insert(at, Installed { rule, placement, before, seen });
+        self.place(at).await;
+    }
+
+    pub(crate) fn remove(&mut self, at: SocketAddr) {
+        self.media.remove(at);
+        if let Some(flow) = self.flows.remove(&at)
+            && flow.placement == Placement::Kernel
+        {
+            self.leave_kernel(at);
+        }
+    }
+
+    fn leave_kernel(&mut self, at: SocketAddr) {
+        if let Ok(kernel) = &mut self.kernel
+            && let Err(error) = kernel.remove(at)
+        {
+            tracing::error!(%at, %error, "cannot take a flow out of the kernel");
+        }
+    }
+
+    /// Puts a flow into the kernel if it can go there, and takes it out if it cannot.
+    async fn place(&mut self, at: SocketAddr) {
+        let Some(flow) = self.flows.get(&at) else { return };
+        let (rule, was) = (flow.rule, flow.placement);
+        let now = match self.compile(at, rule).await {
+            Ok(flow) => match self.kernel.as_mut().map(|kernel| kernel.install(at, flow)) {
+                Ok(Ok(())) => Placement::Kernel,
+                Ok(Err(error)) => {
+                    tracing::warn!(%at, %error, "the kernel does not take a flow");
+                    Placement::User(error.reason())
+                }
+                Err(_) => Placement::User(NO_KERNEL),
+            },
+            Err(why) => Placement::User(why),
+        };
+        if was == Placement::Kernel && now != Placement::Kernel {
+            let counted = self.kernel.as_mut().ok().and_then(|k| k.stats(at)).unwrap_or_default();
+            self.leave_kernel(at);
+            if let Some(flow) = self.flows.get_mut(&at) {
+                flow.before = flow.before.plus(counted);
+            }
+        }
+        if was != now {
+            tracing::debug!(%at, ?was, ?now, "flow placed");
+        }
+        if let Some(flow) = self.flows.get_mut(&at) {
+            flow.placement = now;
+        }
+    }
+
+    async fn compile(&mut self, at: SocketAddr, rule: Rule) -> Result<Flow, &'static str> {
+        let kernel = self.kernel.as_ref().map_err(|_| NO_KERNEL)?;
+        if at.is_ipv4() != rule.target.is_ipv4() {
+            return Err("the two parties use different IP versions");
+        }
+        if !kernel.receives(at.ip()) {
+            return Err("the program does not know the local address");
+        }
+        let hop = self
+            .netlink
+            .next_hop(rule.target.ip(), rule.source.ip())
+            .await
+            .map_err(|unresolved| unresolved.reason())?;
+        let kernel = self.kernel.as_ref().map_err(|_| NO_KERNEL)?;
+        if !kernel.transmits(hop.ifindex) {
+            return Err("no program on the egress interface");
+        }
+        let rewrite = Rewrite {
+            peer: rule.peer.into(),
+            source: rule.source.into(),
+            target: rule.target.into(),
+            tos: rule.tos,
+            flags: Flags::SHOW_STRANGERS,
+        };
+        let hop = Hop {
+            eth_src: hop.eth_src,
+            eth_dst: hop.eth_dst,
+            egress: hop.ifindex,
+            mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
+        };
+        Ok(Flow::compile(at.into(), rewrite, hop))
+    }
+
+    /// Routes, neighbours or links changed: every flow is placed anew.
+    pub(crate) async fn replace_all(&mut self) {
+        let all: Vec<SocketAddr> = self.flows.keys().copied().collect();
+        for at in all {
+            self.place(at).await;
+        }
+    }
+
+    /// Flows that carried packets since the last call.
+    pub(crate) fn active(&mut self) -> Vec<SocketAddr> {
+        let mut active = Vec::new();
+        for (at, flow) in &mut self.flows {
+            let packets = total(*at, flow, &self.media, &mut self.kernel);
+            if packets != flow.seen {
+                flow.seen = packets;
+                active.push(*at);
+            }
+        }
+        active
+    }
+
+    /// Keeps the neighbours of kernel flows fresh: their packets do not pass the stack that would.
+    pub(crate) async fn refresh_neighbours(&mut self) {
+        let targets: BTreeSet<(IpAddr, IpAddr)> = self
+            .flows
+            .values()
+            .filter(|flow| flow.placement == Placement::Kernel)
+            .map(|flow| (flow.rule.target.ip(), flow.rule.source.ip()))
+            .collect();
+        for (target, source) in targets {
+            self.netlink.refresh(target, source).await;
+        }
+    }
+
+    pub(crate) fn flow(&mut self, at: SocketAddr) -> Option<FlowNow> {
+        let flow = self.flows.get(&at)?;
+        let kernel = self.kernel.as_mut().ok().filter(|_| flow.placement == Placement::Kernel);
+        let kernel = kernel.and_then(|k| k.stats(at)).unwrap_or_default().plus(flow.before);
+        let count = self.media.port(at).map(|port| &port.count);
+        let load = |counter: Option<&std::sync::atomic::AtomicU64>| {
+            counter.map_or(0, |c| c.load(Ordering::Relaxed))
+        };
+        Some(FlowNow {
+            at,
+            rule: flow.rule,
+            placement: flow.placement,
+            kernel,
+            user_packets: load(count.map(|c| &c.packets)),
+            user_bytes: load(count.map(|c| &c.bytes)),
+            unclaimed: load(count.map(|c| &c.unclaimed)),
+        })
+    }
+
+    /// (in the kernel, in userspace)
+    pub(crate) fn placements(&self) -> (usize, usize) {
+        let kernel =
+            self.flows.values().filter(|flow| flow.placement == Placement::Kernel).count();
+        (kernel, self.flows.len() - kernel)
+    }
+}
+
+const NO_KERNEL: &str = "the kernel path is off";
+
+fn total(
+    at: SocketAddr,
+    flow: &Installed,
+    media: &Media,
+    kernel: &mut Result<Kernel, String>,
+) -> u64 {
+    let kernel = kernel.as_mut().ok().filter(|_| flow.placement == Placement::Kernel);
+    let kernel = kernel.and_then(|k| k.stats(at)).unwrap_or_default().packets;
+    let user = media.port(at).map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
+    kernel.saturating_add(flow.before.packets).saturating_add(user)
+}

@@ -1,0 +1,333 @@
+//! Links, addresses, routes and neighbours, as the kernel tells them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Context;
+use common::wire::Mac;
+use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteType};
+use rtnetlink::proto::sys::SocketAddr as NetlinkAddr;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+
+use crate::config::check::Interface;
+
+/// How a packet leaves: everything a compiled flow needs below IP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct NextHop {
+    pub(crate) ifindex: u32,
+    pub(crate) eth_src: Mac,
+    pub(crate) eth_dst: Mac,
+    /// Largest IP packet in bytes.
+    pub(crate) mtu: u32,
+}
+
+/// Why there is no next hop.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Unresolved {
+    NoRoute,
+    /// The target is this host.
+    Local,
+    LinkDown,
+    /// No link-layer address of 6 bytes: a tunnel, the loopback.
+    NotEthernet,
+    /// Asked for; an event follows when the neighbour answers.
+    NoNeighbour,
+}
+
+impl Unresolved {
+    pub(crate) fn reason(self) -> &'static str {
+        match self {
+            Self::NoRoute => "no route to the peer",
+            Self::Local => "the peer is this host",
+            Self::LinkDown => "egress link is down",
+            Self::NotEthernet => "egress is not Ethernet",
+            Self::NoNeighbour => "neighbour not resolved yet",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Link {
+    name: String,
+    mac: Option<Mac>,
+    mtu: u32,
+    up: bool,
+    addresses: Vec<IpAddr>,
+}
+
+pub(crate) struct Netlink {
+    handle: Handle,
+    events: stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    links: HashMap<u32, Link>,
+    neighbours: HashMap<(u32, IpAddr), Mac>,
+    /// Answers since the last event: (target, source) → next hop.
+    routes: HashMap<(IpAddr, IpAddr), Result<(u32, IpAddr), Unresolved>>,
+}
+
+/// Messages taken in one go before the loop gets its turn again.
+const EVENTS_MAX: usize = 1024;
+/// Cached route answers; when full, the cache starts anew.
+const ROUTES_MAX: usize = 65_536;
+
+impl Netlink {
+    /// Subscribes first and reads the tables after, so that nothing is missed.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let groups = [
+            MulticastGroup::Link,
+            MulticastGroup::Neigh,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+            MulticastGroup::Ipv4Route,
+            MulticastGroup::Ipv6Route,
+        ];
+        let (connection, handle, events) =
+            new_multicast_connection(&groups).context("cannot open a netlink socket")?;
+        tokio::spawn(connection);
+        let first = |(message, _): (NetlinkMessage<RouteNetlinkMessage>, NetlinkAddr)| message;
+        let mut netlink = Self {
+            events: events.map(first).boxed(),
+            handle,
+            links: HashMap::new(),
+            neighbours: HashMap::new(),
+            routes: HashMap::new(),
+        };
+        netlink.read_tables().await.context("cannot read links, addresses and neighbours")?;
+        Ok(netlink)
+    }
+
+    async fn read_tables(&mut self) -> Result<(), rtnetlink::Error> {
+        let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
+        let addresses: Vec<AddressMessage> =
+            self.handle.address().get().execute().try_collect().await?;
+        let neighbours: Vec<NeighbourMessage> =
+            self.handle.neighbours().get().execute().try_collect().await?;
+        for link in links {
+            self.link(&link);
+        }
+        for address in addresses {
+            self.address(&address, true);
+        }
+        for neighbour in neighbours {
+            self.neighbour(&neighbour, true);
+        }
+        Ok(())
+    }
+
+    /// Interfaces with their addresses, for the configuration check.
+    pub(crate) fn interfaces(&self) -> Vec<Interface> {
+        let mut interfaces: Vec<Interface> = self
+            .links
+            .values()
+            .map(|link| Interface { name: link.name.clone(), addresses: link.addresses.clone() })
+            .collect();
+        interfaces.sort_by(|a, b| a.name.cmp(&b.name));
+        interfaces
+    }
+
+    pub(crate) fn index_of(&self, name: &str) -> Option<u32> {
+        self.links.iter().find(|(_, link)| link.name == name).map(|(index, _)| *index)
+    }
+
+    /// Waits until something a next hop depends on has changed.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            let Some(message) = self.events.next().await else {
+                // The connection task is gone: nothing will ever change again.
+                return std::future::pending().await;
+            };
+            let mut relevant = self.apply(&message);
+            for _ in 0..EVENTS_MAX {
+                match self.events.next().now_or_never().flatten() {
+                    Some(message) => relevant |= self.apply(&message),
+                    None => break,
+                }
+            }
+            if relevant {
+                self.routes.clear();
+                return;
+            }
+        }
+    }
+
+    fn apply(&mut self, message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
+        let NetlinkPayload::InnerMessage(message) = &message.payload else { return false };
+        match message {
+            RouteNetlinkMessage::NewNeighbour(n) => self.neighbour(n, true),
+            RouteNetlinkMessage::DelNeighbour(n) => self.neighbour(n, false),
+            RouteNetlinkMessage::NewLink(link) => {
+                self.link(link);
+                true
+            }
+            RouteNetlinkMessage::DelLink(link) => self.links.remove(&link.header.index).is_some(),
+            RouteNetlinkMessage::NewAddress(address) => self.address(address, true),
+            RouteNetlinkMessage::DelAddress(address) => self.address(address, false),
+            RouteNetlinkMessage::NewRoute(_) | RouteNetlinkMessage::DelRoute(_) => true,
+            _ => false,
+        }
+    }
+
+    fn link(&mut self, message: &LinkMessage) {
+        let link = self.links.entry(message.header.index).or_default();
+        link.up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+        for attribute in &message.attributes {
+            match attribute {
+                LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::Address(bytes) => link.mac = mac(bytes),
+                LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+                _ => {}
+            }
+        }
+    }
+
+    fn address(&mut self, message: &AddressMessage, added: bool) -> bool {
+        let local = message.attributes.iter().find_map(|a| match a {
+            AddressAttribute::Local(ip) => Some(*ip),
+            _ => None,
+        });
+        let address = local.or_else(|| {
+            message.attributes.iter().find_map(|a| match a {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            })
+        });
+        let (Some(ip), Some(link)) = (address, self.links.get_mut(&message.header.index)) else {
+            return false;
+        };
+        link.addresses.retain(|known| *known != ip);
+        if added {
+            link.addresses.push(ip);
+        }
+        true
+    }
+
+    /// True if what we know of the neighbour changed.
+    fn neighbour(&mut self, message: &NeighbourMessage, added: bool) -> bool {
+        let mut ip = None;
+        let mut address = None;
+        for attribute in &message.attributes {
+            match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some((*v4).into()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
+                    ip = Some((*v6).into());
+                }
+                NeighbourAttribute::LinkLayerAddress(bytes) => address = mac(bytes),
+                _ => {}
+            }
+        }
+        let Some(ip) = ip else { return false };
+        let key = (message.header.ifindex, ip);
+        let usable = added
+            && !matches!(
+                message.header.state,
+                NeighbourState::Incomplete | NeighbourState::Failed | NeighbourState::None
+            );
+        match address.filter(|_| usable) {
+            Some(address) => self.neighbours.insert(key, address) != Some(address),
+            None => self.neighbours.remove(&key).is_some(),
+        }
+    }
+
+    /// Where a packet from `source` to `target` leaves. An unknown neighbour is asked for.
+    pub(crate) async fn next_hop(
+        &mut self,
+        target: IpAddr,
+        source: IpAddr,
+    ) -> Result<NextHop, Unresolved> {
+        let route = match self.routes.get(&(target, source)) {
+            Some(route) => *route,
+            None => {
+                let route = self.route(target, source).await;
+                if self.routes.len() >= ROUTES_MAX {
+                    self.routes.clear();
+                }
+                self.routes.insert((target, source), route);
+                route
+            }
+        };
+        let (ifindex, hop) = route?;
+        let link = self.links.get(&ifindex).ok_or(Unresolved::NoRoute)?;
+        if !link.up {
+            return Err(Unresolved::LinkDown);
+        }
+        let eth_src = link.mac.ok_or(Unresolved::NotEthernet)?;
+        let mtu = link.mtu;
+        match self.neighbours.get(&(ifindex, hop)) {
+            Some(eth_dst) => Ok(NextHop { ifindex, eth_src, eth_dst: *eth_dst, mtu }),
+            None => {
+                self.solicit(ifindex, hop).await;
+                Err(Unresolved::NoNeighbour)
+            }
+        }
+    }
+
+    /// Keeps the neighbour of a flow that only the kernel program uses from going stale for good.
+    pub(crate) async fn refresh(&mut self, target: IpAddr, source: IpAddr) {
+        if let Some(Ok((ifindex, hop))) = self.routes.get(&(target, source)).copied() {
+            self.solicit(ifindex, hop).await;
+        }
+    }
+
+    /// Has the kernel resolve a neighbour as if a packet were waiting (NTF_USE).
+    async fn solicit(&self, ifindex: u32, hop: IpAddr) {
+        let request = self
+            .handle
+            .neighbours()
+            .add(ifindex, hop)
+            .flags(NeighbourFlags::Use)
+            .state(NeighbourState::None)
+            .replace();
+        if let Err(error) = request.execute().await {
+            tracing::debug!(%hop, %error, "neighbour could not be asked for");
+        }
+    }
+
+    /// Asks the kernel: (egress, next hop).
+    async fn route(&self, target: IpAddr, source: IpAddr) -> Result<(u32, IpAddr), Unresolved> {
+        let message = match (target, source) {
+            (IpAddr::V4(to), IpAddr::V4(from)) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(to, 32)
+                .source_prefix(from, 32)
+                .build(),
+            (IpAddr::V6(to), IpAddr::V6(from)) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(to, 128)
+                .source_prefix(from, 128)
+                .build(),
+            _ => return Err(Unresolved::NoRoute),
+        };
+        let mut answers = self.handle.route().get(message).execute().boxed();
+        let route: RouteMessage = match answers.try_next().await {
+            Ok(Some(route)) => route,
+            Ok(None) | Err(_) => return Err(Unresolved::NoRoute),
+        };
+        if route.header.kind == RouteType::Local {
+            return Err(Unresolved::Local);
+        }
+        if route.header.kind != RouteType::Unicast {
+            return Err(Unresolved::NoRoute);
+        }
+        let mut egress = None;
+        let mut hop = target;
+        for attribute in &route.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => egress = Some(*index),
+                RouteAttribute::Gateway(RouteAddress::Inet(ip)) => hop = (*ip).into(),
+                RouteAttribute::Gateway(RouteAddress::Inet6(ip)) => hop = (*ip).into(),
+                _ => {}
+            }
+        }
+        egress.map(|index| (index, hop)).ok_or(Unresolved::NoRoute)
+    }
+}
+
+fn mac(bytes: &[u8]) -> Option<Mac> {
+    let octets: [u8; 6] = bytes.try_into().ok()?;
+    (octets != [0; 6]).then(|| Mac::new(octets))
+}

@@ -1,0 +1,166 @@
+//! From a configuration file to a running daemon; every refusal says what to do.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use tokio::sync::mpsc;
+
+use crate::config::check::{self, Interface};
+use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, XdpAttach};
+use crate::effect::Effects;
+use crate::engine::Engine;
+use crate::engine::input::Input;
+use crate::shell::datapath::Datapath;
+use crate::shell::kernel::{Attach, Kernel};
+use crate::shell::media::Media;
+use crate::shell::netlink::Netlink;
+use crate::shell::sip::Sip;
+use crate::shell::{EVENTS_MAX, Shell, api, clock};
+
+/// What the command line decides.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// None: embedded defaults for the interfaces this host has.
+    pub config: Option<PathBuf>,
+    /// Overrides `node.socket`.
+    pub socket: Option<PathBuf>,
+    /// Overrides `datapath.object`.
+    pub object: Option<PathBuf>,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Whatever keeps it from starting.
+pub async fn run(options: Options) -> anyhow::Result<()> {
+    let netlink = Netlink::start().await?;
+    let mut config = load(options.config.as_deref(), &netlink.interfaces())?;
+    if let Some(socket) = options.socket {
+        config.node.socket = socket;
+    }
+    if options.object.is_some() {
+        config.datapath.object = options.object;
+    }
+    raise_file_limit();
+    let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let (kernel, adopted) = match kernel(&config, &netlink) {
+        Ok((kernel, adopted)) => (Ok(kernel), adopted),
+        Err(error) if config.datapath.mode == DatapathMode::Xdp => {
+            return Err(error.context("datapath.mode = \"xdp\" and the kernel path cannot be had"));
+        }
+        Err(error) => (Err(format!("{error:#}")), Vec::new()),
+    };
+    match &kernel {
+        Ok(kernel) => tracing::info!(interfaces = ?kernel.interfaces(), "kernel path is on"),
+        Err(why) => tracing::warn!(why, "kernel path is off: media is forwarded in userspace"),
+    }
+    let sip = Sip::open(&config.sip.listen, &sender).await?;
+    let mut datapath = Datapath::new(Media::new(sender.clone()), netlink, kernel);
+    for (at, flow) in &adopted {
+        datapath.adopt(*at, flow);
+    }
+    let started = clock::now();
+    let seed = clock::seed().context("cannot read /dev/urandom")?;
+    let mut engine = Engine::new(config.clone(), seed, started);
+    let adopted = datapath.adopted();
+    if !adopted.is_empty() {
+        tracing::info!(flows = adopted.len(), "took over running flows");
+        engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
+    }
+    let api = api::listen(&config.node.socket, sender)?;
+    tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
+    let served = Shell { engine, datapath, sip, events, started }.serve().await;
+    api.abort();
+    if let Err(error) = fs::remove_file(&config.node.socket) {
+        tracing::debug!(%error, "the API socket was gone");
+    }
+    served
+}
+
+/// The interfaces of this host, for `towpath check`.
+///
+/// # Errors
+/// If netlink does not answer.
+pub async fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
+    Ok(Netlink::start().await?.interfaces())
+}
+
+/// Reads and checks; prints every problem.
+fn load(file: Option<&Path>, host: &[Interface]) -> anyhow::Result<Config> {
+    let (name, text) = match file {
+        Some(path) => {
+            let text = fs::read_to_string(path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            (path.display().to_string(), text)
+        }
+        None => ("embedded defaults".to_owned(), check::defaults(host)),
+    };
+    check::check(&name, &text, Some(host), &mut |path| fs::read_to_string(path)).map_err(
+        |problems| {
+            let mut stderr = std::io::stderr().lock();
+            for problem in &problems {
+                // Standard error is gone: the summary below says enough.
+                if writeln!(stderr, "{problem}\n").is_err() {
+                    break;
+                }
+            }
+            anyhow::anyhow!("{name}: {} problem(s); nothing was started", problems.len())
+        },
+    )
+}
+
+type Adopted = Vec<(std::net::SocketAddr, common::flow::Flow)>;
+
+fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Adopted)> {
+    let DatapathConfig { mode, xdp, object, pin_dir, flows_max, .. } = &config.datapath;
+    if *mode == DatapathMode::Userspace {
+        bail!("datapath.mode = \"userspace\"");
+    }
+    let object = object_bytes(object.as_deref())?;
+    let mut interfaces: Vec<(String, u32)> = Vec::new();
+    for network in &config.networks {
+        let name = &network.interface;
+        let index = netlink
+            .index_of(name)
+            .with_context(|| format!("network {}: there is no interface {name}", network.name))?;
+        if !interfaces.iter().any(|(_, known)| *known == index) {
+            interfaces.push((name.clone(), index));
+        }
+    }
+    let mut locals: Vec<std::net::IpAddr> = config.networks.iter().map(|n| n.address).collect();
+    locals.sort_unstable();
+    locals.dedup();
+    let attach = Attach {
+        object: &object,
+        pin_dir,
+        interfaces: &interfaces,
+        native: *xdp == XdpAttach::Native,
+        flows_max: *flows_max,
+        locals: &locals,
+    };
+    Ok(Kernel::start(attach)?)
+}
+
+fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+    let Some(path) = object else {
+        bail!(
+            "no kernel object: build one with `cargo xtask ebpf` and name it in datapath.object or \
+             with --object"
+        );
+    };
+    fs::read(path).with_context(|| {
+        format!("cannot read the kernel object {}: build it with `cargo xtask ebpf`", path.display())
+    })
+}
+
+/// Every media port is a file descriptor: take as many as the system lets us have.
+fn raise_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "cannot raise the limit of open files");
+    }
+}
