@@ -4,6 +4,7 @@ pub mod digest;
 pub mod edit;
 pub mod framing;
 pub mod index;
+pub mod name;
 pub mod registrar;
 pub mod transaction;
 pub mod uri;
