@@ -223,10 +223,11 @@ impl<'m> Edit<'m> {
 
     /// The bytes of `part` with the changes that lie in it.
     fn apply(&self, part: Range<usize>) -> Vec<u8> {
+        // An insertion at the border belongs to the part that begins there.
+        let last = part.start == self.message.body_range().start;
         let within = |change: &Change| {
-            let insertion = change.range.is_empty();
             let (start, end) = (change.range.start, change.range.end);
-            part.start <= start && end <= part.end && (insertion || start < part.end)
+            part.start <= start && end <= part.end && (start < part.end || last)
         };
         let mut changes: Vec<(usize, &Change)> = self
             .changes
@@ -514,7 +515,7 @@ mod tests {
             for (start, length, with) in edits {
                 // A marker no message byte equals, so survivors can be told from replacements.
                 let text: Vec<u8> = with.bytes().map(|_| 0).collect();
-                let end = (start + length).min(message.body_range().start);
+                let end = (start + length).min(message.body_range().start - 1);
                 let start = start.min(end);
                 touched[start..end].fill(true);
                 edit.replace(start..end, text);
