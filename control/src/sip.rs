@@ -1,5 +1,6 @@
 //! SIP (RFC 3261): which section lives in which file.
 
+pub mod build;
 pub mod digest;
 pub mod edit;
 pub mod framing;

@@ -184,11 +184,47 @@ impl Message {
         }
         let end = line_end(&bytes, 0).ok_or(Malformed::NotSip)?;
         let start = start_line(&bytes, end)?;
-        let fields = scan_fields(&bytes, end)?;
+        let mut fields = Vec::with_capacity(24);
+        scan_fields(&bytes, end, &mut fields)?;
         let header = end..fields.last().map_or(end, |field| field.line.end);
         let body = line_end(&bytes, header.end).ok_or(Malformed::Header)?..bytes.len();
+        Ok(Self::unsettled(bytes, start, fields, header, body))
+    }
+
+    /// Whatever can be read of a request that `parse` refused, so that it can be answered.
+    pub(super) fn salvage(bytes: Bytes) -> Option<Self> {
+        let blank = bytes
+            .iter()
+            .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+        let bytes = bytes.slice(blank..);
+        let end = line_end(&bytes, 0)?;
+        let line = trim_range(&bytes, 0..end);
+        let space = slice(&bytes, &line).iter().position(|&byte| byte == b' ')?;
+        let method = line.start..line.start + space;
+        if !is_token(slice(&bytes, &method)) {
+            return None;
+        }
+        let start = StartLine::Request { method, uri: 0..0 };
+        let mut fields = Vec::new();
+        // Fields before the fault are as good as any.
+        scan_fields(&bytes, end, &mut fields).ok();
+        let header = end..fields.last().map_or(end, |field| field.line.end);
+        let body = bytes.len()..bytes.len();
+        let mut message = Self::unsettled(bytes, start, fields, header, body);
+        message.to_tag = message.settle_tag(Name::To).ok().flatten();
+        Some(message)
+    }
+
+    fn unsettled(
+        bytes: Bytes,
+        start: StartLine,
+        fields: Vec<Field>,
+        header: Range<usize>,
+        body: Range<usize>,
+    ) -> Self {
         let none = 0..0;
-        Ok(Self {
+        Self {
+            bytes,
             start,
             fields,
             header,
@@ -200,8 +236,7 @@ impl Message {
             from_tag: None,
             to_tag: None,
             top_via: none,
-            bytes,
-        })
+        }
     }
 
     /// RFC 3261 §20.14, §18.3: a datagram may be longer than it says, never shorter.
@@ -540,13 +575,12 @@ fn check_version(version: &[u8]) -> Result<(), Malformed> {
 }
 
 /// Reads header fields until the blank line; linear in the size of the header section.
-fn scan_fields(bytes: &[u8], from: usize) -> Result<Vec<Field>, Malformed> {
-    let mut fields = Vec::with_capacity(24);
+fn scan_fields(bytes: &[u8], from: usize, fields: &mut Vec<Field>) -> Result<(), Malformed> {
     let mut at = from;
     loop {
         let mut end = line_end(bytes, at).ok_or(too_long_or(bytes, at, Malformed::Header))?;
         if matches!(slice(bytes, &(at..end)), b"\r\n" | b"\n") {
-            return Ok(fields);
+            return Ok(());
         }
         while bytes
             .get(end)

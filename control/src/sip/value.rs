@@ -102,6 +102,9 @@ pub struct Via<'m> {
     pub params: Params<'m>,
 }
 
+/// What a request starts its life with (RFC 3261 §8.1.1.6).
+pub const MAX_FORWARDS: u8 = 70;
+
 /// What every RFC 3261 branch begins with (§8.1.1.7).
 pub const MAGIC_COOKIE: &[u8] = b"z9hG4bK";
 
