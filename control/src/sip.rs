@@ -1,9 +1,11 @@
 //! SIP (RFC 3261): which section lives in which file.
 
+pub mod build;
 pub mod digest;
 pub mod edit;
 pub mod framing;
 pub mod index;
+pub mod name;
 pub mod registrar;
 pub mod transaction;
 pub mod uri;

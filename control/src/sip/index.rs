@@ -1,1 +1,633 @@
-//! To be written.
+//! One buffer plus ranges: where the start line, the headers and the body of a message lie.
+//!
+//! Nothing is copied, decoded or repaired. Compact names, folded values, white space before the
+//! colon, bare LF line ends and bytes that are not UTF-8 are all accepted (RFC 3261 §7.3), so a
+//! message can be forwarded with every byte that is not ours to change.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+pub use super::name::Name;
+use super::value::{CSeq, NameAddr, Via, is_lws, is_token, number, slice, split_list, trim_range};
+use super::vocabulary::Method;
+
+/// Largest datagram, in bytes (RFC 3261 §18.1.1).
+pub const MESSAGE_BYTES_MAX: usize = 65_535;
+/// Largest message on a stream, in bytes. Every parse is bounded by it.
+pub const STREAM_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Start line and headers together, in bytes.
+pub const HEADER_BYTES_MAX: usize = 32 * 1024;
+/// Header fields in one message; a folded field counts once.
+pub const HEADER_LINES_MAX: usize = 200;
+/// The start line, or one header field with its folds, in bytes.
+pub const LINE_BYTES_MAX: usize = 8 * 1024;
+/// `Via` values in one message.
+pub const VIAS_MAX: usize = 64;
+/// `Route` values, and `Record-Route` values, in one message.
+pub const ROUTES_MAX: usize = 64;
+
+/// A message whose structure is sound and whose mandatory headers can be relied upon.
+#[derive(Clone, Debug)]
+pub struct Message {
+    bytes: Bytes,
+    start: StartLine,
+    fields: Vec<Field>,
+    header: Range<usize>,
+    body: Range<usize>,
+    dropped: usize,
+    cseq: u32,
+    cseq_method: Range<usize>,
+    call_id: Range<usize>,
+    from_tag: Option<Range<usize>>,
+    to_tag: Option<Range<usize>>,
+    top_via: Range<usize>,
+}
+
+/// One header field; all ranges are into [`Message::bytes`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Field {
+    pub name: Name,
+    pub name_range: Range<usize>,
+    /// Trimmed; may contain folds.
+    pub value: Range<usize>,
+    /// The whole line or lines, line ends included.
+    pub line: Range<usize>,
+}
+
+/// The start line of a message (RFC 3261 §7.1, §7.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Start<'m> {
+    Request { method: &'m [u8], uri: &'m [u8] },
+    Response { code: u16, reason: &'m [u8] },
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum StartLine {
+    Request {
+        method: Range<usize>,
+        uri: Range<usize>,
+    },
+    Response {
+        code: u16,
+        reason: Range<usize>,
+    },
+}
+
+/// Why bytes are not a message we work with.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Malformed {
+    Empty,
+    /// The first line is not SIP at all: not worth an answer.
+    NotSip,
+    StartLine,
+    /// SIP, but not 2.0 (RFC 3261 §21.5.7).
+    Version,
+    /// A line without a name or a colon, with a stray CR, or no blank line at the end.
+    Header,
+    TooLarge(Limit),
+    /// Not a number, or more than there is.
+    ContentLength,
+    /// A mandatory header is absent (RFC 3261 §8.1.1).
+    MissingHeader(Name),
+    /// A header that must be single appears again (RFC 3261 §7.3.1).
+    RepeatedHeader(Name),
+    /// A header that must be understood cannot be.
+    BadHeader(Name),
+    /// `CSeq` names another method than the request line (RFC 3261 §8.1.1.5).
+    MethodMismatch,
+}
+
+/// The limit a message broke.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Limit {
+    Message,
+    Header,
+    Line,
+    Lines,
+    Vias,
+    Routes,
+}
+
+impl Malformed {
+    /// A name for a counter and a phrase for a response.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Empty => "Empty Message",
+            Self::NotSip => "Not SIP",
+            Self::StartLine => "Bad Start Line",
+            Self::Version => "Version Not Supported",
+            Self::Header => "Bad Header Line",
+            Self::TooLarge(Limit::Message) => "Message Too Large",
+            Self::TooLarge(Limit::Header) => "Header Too Large",
+            Self::TooLarge(Limit::Line) => "Header Line Too Long",
+            Self::TooLarge(Limit::Lines) => "Too Many Header Lines",
+            Self::TooLarge(Limit::Vias) => "Too Many Via Values",
+            Self::TooLarge(Limit::Routes) => "Too Many Route Values",
+            Self::ContentLength => "Bad Content-Length",
+            Self::MissingHeader(Name::Via) => "Missing Via",
+            Self::MissingHeader(Name::From) => "Missing From",
+            Self::MissingHeader(Name::To) => "Missing To",
+            Self::MissingHeader(Name::CallId) => "Missing Call-ID",
+            Self::MissingHeader(Name::CSeq) => "Missing CSeq",
+            Self::MissingHeader(_) => "Missing Header",
+            Self::RepeatedHeader(_) => "Repeated Header",
+            Self::BadHeader(Name::Via) => "Bad Via",
+            Self::BadHeader(Name::From) => "Bad From",
+            Self::BadHeader(Name::To) => "Bad To",
+            Self::BadHeader(Name::CallId) => "Bad Call-ID",
+            Self::BadHeader(Name::CSeq) => "Bad CSeq",
+            Self::BadHeader(Name::MaxForwards) => "Bad Max-Forwards",
+            Self::BadHeader(_) => "Bad Header Value",
+            Self::MethodMismatch => "CSeq Method Mismatch",
+        }
+    }
+
+    /// What a request with this fault is answered; `None`: dropped and counted.
+    #[must_use]
+    pub const fn status(self) -> Option<u16> {
+        match self {
+            Self::Empty | Self::NotSip => None,
+            Self::Version => Some(505),
+            Self::TooLarge(_) => Some(513),
+            Self::StartLine
+            | Self::Header
+            | Self::ContentLength
+            | Self::MissingHeader(_)
+            | Self::RepeatedHeader(_)
+            | Self::BadHeader(_)
+            | Self::MethodMismatch => Some(400),
+        }
+    }
+}
+
+impl Message {
+    /// Parses one whole message. CRLFs before the start line are dropped (RFC 3261 §7.5), and so
+    /// are bytes after the body that `Content-Length` announces (RFC 3261 §18.3).
+    ///
+    /// # Errors
+    /// The first fault found; `vocabulary::refusal` answers it where an answer is due.
+    pub fn parse(bytes: Bytes) -> Result<Self, Malformed> {
+        let mut message = Self::scan(bytes)?;
+        message.settle_body()?;
+        message.settle_identity()?;
+        Ok(message)
+    }
+
+    /// Finds the lines and nothing more: the parts that `parse` guarantees are not settled.
+    pub(super) fn scan(mut bytes: Bytes) -> Result<Self, Malformed> {
+        let blank = bytes.iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        bytes = bytes.slice(blank.ok_or(Malformed::Empty)?..);
+        if bytes.len() > STREAM_MESSAGE_BYTES_MAX {
+            return Err(Malformed::TooLarge(Limit::Message));
+        }
+        let end = line_end(&bytes, 0).ok_or(Malformed::NotSip)?;
+        let start = start_line(&bytes, end)?;
+        let mut fields = Vec::with_capacity(24);
+        scan_fields(&bytes, end, &mut fields)?;
+        let header = end..fields.last().map_or(end, |field| field.line.end);
+        let body = line_end(&bytes, header.end).ok_or(Malformed::Header)?..bytes.len();
+        Ok(Self::unsettled(bytes, start, fields, header, body))
+    }
+
+    /// Whatever can be read of a request that `parse` refused, so that it can be answered.
+    pub(super) fn salvage(bytes: Bytes) -> Option<Self> {
+        let blank = bytes
+            .iter()
+            .position(|byte| !matches!(byte, b'\r' | b'\n'))?;
+        let bytes = bytes.slice(blank..);
+        let end = line_end(&bytes, 0)?;
+        let line = trim_range(&bytes, 0..end);
+        let space = slice(&bytes, &line).iter().position(|&byte| byte == b' ')?;
+        let method = line.start..line.start + space;
+        if !is_token(slice(&bytes, &method)) {
+            return None;
+        }
+        let start = StartLine::Request { method, uri: 0..0 };
+        let mut fields = Vec::new();
+        // Fields before the fault are as good as any.
+        scan_fields(&bytes, end, &mut fields).ok();
+        let header = end..fields.last().map_or(end, |field| field.line.end);
+        let body = bytes.len()..bytes.len();
+        let mut message = Self::unsettled(bytes, start, fields, header, body);
+        message.to_tag = message.settle_tag(Name::To).ok().flatten();
+        Some(message)
+    }
+
+    fn unsettled(
+        bytes: Bytes,
+        start: StartLine,
+        fields: Vec<Field>,
+        header: Range<usize>,
+        body: Range<usize>,
+    ) -> Self {
+        let none = 0..0;
+        Self {
+            bytes,
+            start,
+            fields,
+            header,
+            body,
+            dropped: 0,
+            cseq: 0,
+            cseq_method: none.clone(),
+            call_id: none.clone(),
+            from_tag: None,
+            to_tag: None,
+            top_via: none,
+        }
+    }
+
+    /// RFC 3261 §20.14, §18.3: a datagram may be longer than it says, never shorter.
+    fn settle_body(&mut self) -> Result<(), Malformed> {
+        let announced = self.announced_length()?;
+        let Some(length) = announced else {
+            return Ok(());
+        };
+        if length > self.body.len() {
+            return Err(Malformed::ContentLength);
+        }
+        self.dropped = self.body.len() - length;
+        self.body.end = self.body.start + length;
+        self.bytes.truncate(self.body.end);
+        Ok(())
+    }
+
+    /// `Content-Length`, if there is one.
+    pub(super) fn announced_length(&self) -> Result<Option<usize>, Malformed> {
+        let mut lengths = self.all(Name::ContentLength);
+        let Some(field) = lengths.next() else {
+            return Ok(None);
+        };
+        if lengths.next().is_some() {
+            return Err(Malformed::RepeatedHeader(Name::ContentLength));
+        }
+        number(self.slice(&field.value))
+            .map(Some)
+            .ok_or(Malformed::ContentLength)
+    }
+
+    /// Checks the headers every message must have (RFC 3261 §8.1.1) and remembers what they say.
+    fn settle_identity(&mut self) -> Result<(), Malformed> {
+        let mut seen: Vec<Name> = Vec::new();
+        for field in &self.fields {
+            if field.name.is_single() && seen.contains(&field.name) {
+                return Err(Malformed::RepeatedHeader(field.name));
+            }
+            seen.push(field.name);
+        }
+        self.top_via = self.settle_vias()?;
+        for routes in [Name::Route, Name::RecordRoute] {
+            if self.values(routes).len() > ROUTES_MAX {
+                return Err(Malformed::TooLarge(Limit::Routes));
+            }
+        }
+        self.from_tag = self.settle_tag(Name::From)?;
+        self.to_tag = self.settle_tag(Name::To)?;
+        self.call_id = self.only(Name::CallId)?;
+        if self.call_id.is_empty() || self.slice(&self.call_id).iter().any(|&byte| is_lws(byte)) {
+            return Err(Malformed::BadHeader(Name::CallId));
+        }
+        self.settle_cseq()?;
+        match self.get(Name::MaxForwards).map(number::<u8>) {
+            Some(None) => Err(Malformed::BadHeader(Name::MaxForwards)),
+            Some(Some(_)) | None => Ok(()),
+        }
+    }
+
+    fn settle_vias(&self) -> Result<Range<usize>, Malformed> {
+        let vias = self.values(Name::Via);
+        if vias.len() > VIAS_MAX {
+            return Err(Malformed::TooLarge(Limit::Vias));
+        }
+        if !vias.iter().all(|via| Via::parse(self.slice(via)).is_some()) {
+            return Err(Malformed::BadHeader(Name::Via));
+        }
+        match (vias.into_iter().next(), self.get(Name::Via)) {
+            (Some(top), _) => Ok(top),
+            (None, Some(_)) => Err(Malformed::BadHeader(Name::Via)),
+            (None, None) => Err(Malformed::MissingHeader(Name::Via)),
+        }
+    }
+
+    fn settle_tag(&self, name: Name) -> Result<Option<Range<usize>>, Malformed> {
+        let value = self.only(name)?;
+        let text = self.slice(&value);
+        let addr = NameAddr::parse(text).ok_or(Malformed::BadHeader(name))?;
+        Ok(addr
+            .params
+            .value_range(b"tag")
+            .map(|tag| value.start + tag.start..value.start + tag.end))
+    }
+
+    fn settle_cseq(&mut self) -> Result<(), Malformed> {
+        let value = self.only(Name::CSeq)?;
+        let text = self.slice(&value);
+        let cseq = CSeq::parse(text).ok_or(Malformed::BadHeader(Name::CSeq))?;
+        if self
+            .method()
+            .is_some_and(|method| method.as_bytes() != cseq.method)
+        {
+            return Err(Malformed::MethodMismatch);
+        }
+        let (number, length) = (cseq.number, cseq.method.len());
+        // The method is the last thing in the trimmed value.
+        self.cseq_method = value.end - length..value.end;
+        self.cseq = number;
+        Ok(())
+    }
+
+    fn only(&self, name: Name) -> Result<Range<usize>, Malformed> {
+        let field = self
+            .all(name)
+            .next()
+            .ok_or(Malformed::MissingHeader(name))?;
+        Ok(field.value.clone())
+    }
+
+    /// The message from its start line to the end of its body.
+    #[must_use]
+    pub const fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// How many bytes after the body were dropped: a sign of smuggling or of a broken peer.
+    #[must_use]
+    pub const fn dropped(&self) -> usize {
+        self.dropped
+    }
+
+    #[must_use]
+    pub fn start(&self) -> Start<'_> {
+        match &self.start {
+            StartLine::Request { method, uri } => Start::Request {
+                method: self.slice(method),
+                uri: self.slice(uri),
+            },
+            StartLine::Response { code, reason } => Start::Response {
+                code: *code,
+                reason: self.slice(reason),
+            },
+        }
+    }
+
+    /// The method of a request; `None` for a response.
+    #[must_use]
+    pub fn method(&self) -> Option<Method<'_>> {
+        match self.start() {
+            Start::Request { method, .. } => Some(Method::parse(method)),
+            Start::Response { .. } => None,
+        }
+    }
+
+    /// The status code of a response, 100 to 699; `None` for a request.
+    #[must_use]
+    pub const fn code(&self) -> Option<u16> {
+        match self.start {
+            StartLine::Response { code, .. } => Some(code),
+            StartLine::Request { .. } => None,
+        }
+    }
+
+    /// Where the Request-URI lies.
+    #[must_use]
+    pub fn uri_range(&self) -> Option<Range<usize>> {
+        match &self.start {
+            StartLine::Request { uri, .. } => Some(uri.clone()),
+            StartLine::Response { .. } => None,
+        }
+    }
+
+    /// From just after the start line to just after the last header field.
+    #[must_use]
+    pub fn header_range(&self) -> Range<usize> {
+        self.header.clone()
+    }
+
+    #[must_use]
+    pub fn fields(&self) -> &[Field] {
+        &self.fields
+    }
+
+    /// The first field of that name, trimmed; for a list header this may be several values.
+    #[must_use]
+    pub fn get(&self, name: Name) -> Option<&[u8]> {
+        self.all(name).next().map(|field| self.slice(&field.value))
+    }
+
+    /// All fields of that name, in order.
+    pub fn all(&self, name: Name) -> impl Iterator<Item = &Field> {
+        self.fields.iter().filter(move |field| field.name == name)
+    }
+
+    /// All values of that name over all its fields, in order; list headers are split at commas.
+    #[must_use]
+    pub fn values(&self, name: Name) -> Vec<Range<usize>> {
+        self.all(name)
+            .flat_map(|field| self.elements(field))
+            .collect()
+    }
+
+    /// The values one field holds.
+    #[must_use]
+    pub fn elements(&self, field: &Field) -> Vec<Range<usize>> {
+        if !field.name.is_list() {
+            return vec![field.value.clone()];
+        }
+        let mut elements = split_list(self.slice(&field.value));
+        for element in &mut elements {
+            *element = field.value.start + element.start..field.value.start + element.end;
+        }
+        elements
+    }
+
+    /// The bytes of a range of this message; empty if it is not one.
+    #[must_use]
+    pub fn slice(&self, range: &Range<usize>) -> &[u8] {
+        slice(&self.bytes, range)
+    }
+
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.slice(&self.body)
+    }
+
+    #[must_use]
+    pub fn body_range(&self) -> Range<usize> {
+        self.body.clone()
+    }
+
+    #[must_use]
+    pub fn call_id(&self) -> &[u8] {
+        self.slice(&self.call_id)
+    }
+
+    #[must_use]
+    pub fn cseq(&self) -> (u32, &[u8]) {
+        (self.cseq, self.slice(&self.cseq_method))
+    }
+
+    #[must_use]
+    pub fn from_tag(&self) -> Option<&[u8]> {
+        self.from_tag.as_ref().map(|tag| self.slice(tag))
+    }
+
+    #[must_use]
+    pub fn to_tag(&self) -> Option<&[u8]> {
+        self.to_tag.as_ref().map(|tag| self.slice(tag))
+    }
+
+    #[must_use]
+    pub fn top_via(&self) -> Via<'_> {
+        // `parse` saw it succeed on these very bytes.
+        Via::parse(self.slice(&self.top_via)).unwrap_or_default()
+    }
+
+    /// Where the topmost `Via` value lies.
+    #[must_use]
+    pub fn top_via_range(&self) -> Range<usize> {
+        self.top_via.clone()
+    }
+
+    /// Whether an option tag is listed (RFC 3261 §19.2), in `Require`, `Supported` or another.
+    #[must_use]
+    pub fn has_option(&self, name: Name, tag: &[u8]) -> bool {
+        self.values(name)
+            .iter()
+            .any(|value| self.slice(value).eq_ignore_ascii_case(tag))
+    }
+}
+
+/// The end of the line that begins at `from`, just after its LF.
+fn line_end(bytes: &[u8], from: usize) -> Option<usize> {
+    let length = bytes.get(from..)?.iter().position(|&byte| byte == b'\n')?;
+    Some(from + length + 1)
+}
+
+fn start_line(bytes: &[u8], end: usize) -> Result<StartLine, Malformed> {
+    if end > LINE_BYTES_MAX {
+        return Err(Malformed::TooLarge(Limit::Line));
+    }
+    // RFC 4475 §3.1.2.8, §3.1.2.9: surplus spaces are forgiven where they cannot mislead.
+    let line = trim_range(bytes, 0..end);
+    let text = slice(bytes, &line);
+    let is_space = |&byte: &u8| matches!(byte, b' ' | b'\t');
+    let is_version = |word: &[u8]| {
+        word.get(..4)
+            .is_some_and(|sip| sip.eq_ignore_ascii_case(b"SIP/"))
+    };
+    let first = text.iter().position(is_space).unwrap_or(text.len());
+    if is_version(text) {
+        check_version(slice(text, &(0..first)))?;
+        return status_line(bytes, line.start + first..line.end);
+    }
+    let last = text
+        .iter()
+        .rposition(is_space)
+        .map_or(text.len(), |place| place + 1);
+    let version = slice(text, &(last..text.len()));
+    if !is_token(slice(text, &(0..first))) || !is_version(version) {
+        return Err(Malformed::NotSip);
+    }
+    check_version(version)?;
+    let uri = trim_range(bytes, line.start + first..line.start + last.max(first));
+    let unfit = |&byte: &u8| byte <= b' ' || matches!(byte, b'<' | b'>' | b'"' | 0x7f);
+    if uri.is_empty() || slice(bytes, &uri).iter().any(unfit) {
+        return Err(Malformed::StartLine);
+    }
+    Ok(StartLine::Request {
+        method: line.start..line.start + first,
+        uri,
+    })
+}
+
+fn status_line(bytes: &[u8], rest: Range<usize>) -> Result<StartLine, Malformed> {
+    let rest = trim_range(bytes, rest);
+    let text = slice(bytes, &rest);
+    let digits = text
+        .iter()
+        .position(|byte| !byte.is_ascii_digit())
+        .unwrap_or(text.len());
+    let code = number(slice(text, &(0..digits))).filter(|_| digits == 3);
+    let code = code
+        .filter(|code| (100..700).contains(code))
+        .ok_or(Malformed::StartLine)?;
+    let reason = rest.start + digits..rest.end;
+    if slice(bytes, &reason)
+        .first()
+        .is_some_and(|&byte| !is_lws(byte))
+    {
+        return Err(Malformed::StartLine);
+    }
+    Ok(StartLine::Response {
+        code,
+        reason: trim_range(bytes, reason),
+    })
+}
+
+fn check_version(version: &[u8]) -> Result<(), Malformed> {
+    if version.get(4..) == Some(b"2.0") {
+        Ok(())
+    } else {
+        Err(Malformed::Version)
+    }
+}
+
+/// Reads header fields until the blank line; linear in the size of the header section.
+fn scan_fields(bytes: &[u8], from: usize, fields: &mut Vec<Field>) -> Result<(), Malformed> {
+    let mut at = from;
+    loop {
+        let mut end = line_end(bytes, at).ok_or(too_long_or(bytes, at, Malformed::Header))?;
+        if matches!(slice(bytes, &(at..end)), b"\r\n" | b"\n") {
+            return Ok(());
+        }
+        while bytes
+            .get(end)
+            .is_some_and(|byte| matches!(byte, b' ' | b'\t'))
+        {
+            end = line_end(bytes, end).ok_or(too_long_or(bytes, at, Malformed::Header))?;
+        }
+        if end - at > LINE_BYTES_MAX {
+            return Err(Malformed::TooLarge(Limit::Line));
+        }
+        if end > HEADER_BYTES_MAX {
+            return Err(Malformed::TooLarge(Limit::Header));
+        }
+        if fields.len() == HEADER_LINES_MAX {
+            return Err(Malformed::TooLarge(Limit::Lines));
+        }
+        fields.push(field(bytes, at..end).ok_or(Malformed::Header)?);
+        at = end;
+    }
+}
+
+fn too_long_or(bytes: &[u8], at: usize, otherwise: Malformed) -> Malformed {
+    let long = bytes.len().saturating_sub(at) > LINE_BYTES_MAX;
+    if long {
+        Malformed::TooLarge(Limit::Line)
+    } else {
+        otherwise
+    }
+}
+
+fn field(bytes: &[u8], line: Range<usize>) -> Option<Field> {
+    let text = slice(bytes, &line);
+    let colon = text.iter().position(|&byte| byte == b':')?;
+    // A CR alone ends a line for some readers and not for others: nobody gets to see it.
+    let stray = text
+        .windows(2)
+        .any(|pair| matches!(pair, [b'\r', next] if *next != b'\n'));
+    let name = line.start..line.start + colon;
+    let name_range = name.start..trim_range(bytes, name.clone()).end;
+    if stray || !is_token(slice(bytes, &name_range)) {
+        return None;
+    }
+    let value = trim_range(bytes, name.end + 1..line.end);
+    Some(Field {
+        name: Name::parse(slice(bytes, &name_range)),
+        name_range,
+        value,
+        line,
+    })
+}
