@@ -2,4 +2,5 @@
 
 pub mod edit;
 pub mod lines;
+pub mod multipart;
 pub mod understand;

@@ -1,1 +1,787 @@
-//! To be written.
+//! Learns and holds a peer's media source (RFC 4961, with the precautions of RFC 7362 §5).
+//!
+//! A latch never goes to an address that signalling did not name: a party is only ever accepted
+//! from the address in its SDP, if that is believed, or from the address its signalling comes
+//! from. A synchronisation source alone proves nothing: whoever sees one packet can copy it.
+//!
+//! ```text
+//! Waiting    first-rank source                                  → Held
+//! Waiting    after new terms: the old peer                      → Waiting, old peer kept
+//! Held       its peer                                           → Held
+//! Held       believed address never heard, same IP, in window   → Held at the new port
+//! Held       second-rank source, likewise                       → Tentative, old peer kept
+//! Held       same IP, same SSRC, sequence goes on, old silent   → Tentative, old peer kept
+//! Tentative  enough in sequence from the candidate              → Held at the candidate
+//! Tentative  the old peer                                       → Held at the old peer
+//! any        anybody else                                       → unchanged, counted
+//! any        new terms                                          → Held if believed, else Waiting
+//! ```
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::packet::Packet;
+
+/// How long after new terms a believed address may still turn out to be another port, and an old
+/// peer is kept beside the search for a new one.
+pub const WINDOW: Duration = Duration::from_secs(30);
+/// A sequence number older than this says nothing about where the sequence is now.
+pub const SEQUENCE_FRESH: Duration = Duration::from_secs(10);
+
+/// From whom media is expected.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Policy {
+    /// No address is known and none may be learnt.
+    Nobody,
+    /// Exactly the signalled address, for good.
+    Strict { at: SocketAddr },
+    /// The signalled address; another port of it counts at once, `also` (where signalling comes
+    /// from) after probation, both only while the signalled one was never heard.
+    Believe {
+        at: SocketAddr,
+        also: Option<IpAddr>,
+    },
+    /// Any port of the address signalling comes from. What SDP said is not used as an address; a
+    /// change of it reopens the search.
+    Learn {
+        from: IpAddr,
+        signalled: Option<SocketAddr>,
+    },
+}
+
+/// How patient a latch is with a kind of traffic.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    /// An old peer quiet this long may have been given another port by its NAT.
+    pub silence: Duration,
+    /// Packets a candidate must show.
+    pub probation: u8,
+    /// A candidate quiet this long is forgotten.
+    pub patience: Duration,
+}
+
+impl Pace {
+    /// A stream of packets.
+    pub const RTP: Self = Self {
+        silence: Duration::from_secs(2),
+        probation: 3,
+        patience: Duration::from_secs(2),
+    };
+    /// A report every 5 s, give or take (RFC 3550 §6.2).
+    pub const RTCP: Self = Self {
+        silence: Duration::from_secs(12),
+        probation: 2,
+        patience: Duration::from_secs(15),
+    };
+    /// Now and then a message and its retransmissions, as BFCP (RFC 8855 §8.3).
+    pub const DATAGRAM: Self = Self {
+        silence: Duration::from_secs(30),
+        probation: 3,
+        patience: Duration::from_secs(15),
+    };
+}
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    /// It is the peer's.
+    Held,
+    /// It may become the peer's; it is not to be forwarded.
+    Tentative,
+    /// It is not, and why.
+    Stranger(&'static str),
+}
+
+/// A media source, being learnt or held.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Latch {
+    policy: Policy,
+    pace: Pace,
+    state: State,
+    /// When the present terms came into force.
+    opened: Instant,
+    /// Packets refused.
+    strangers: u64,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    Waiting { old: Option<Peer> },
+    Tentative { candidate: Candidate, old: Peer },
+    Held { peer: Peer },
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Peer {
+    at: SocketAddr,
+    ssrc: Option<u32>,
+    /// Last sequence number seen, and when: packets the kernel forwards are not seen here.
+    sequence: Option<(u16, Instant)>,
+    heard: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Candidate {
+    at: SocketAddr,
+    sign: Sign,
+    count: u8,
+    last: Instant,
+}
+
+/// What a packet says about its sender.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Sign {
+    ssrc: Option<u32>,
+    sequence: Option<u16>,
+}
+
+/// What may be made of a source that is not the peer.
+enum Rank {
+    First,
+    Second,
+    None(&'static str),
+}
+
+impl Latch {
+    #[must_use]
+    pub fn new(policy: Policy, pace: Pace, now: Instant) -> Self {
+        Self {
+            policy,
+            pace,
+            state: State::begin(policy, None),
+            opened: now,
+            strangers: 0,
+        }
+    }
+
+    /// New terms from signalling. Equal terms move nothing.
+    pub fn expect(&mut self, policy: Policy, now: Instant) {
+        if policy == self.policy {
+            return;
+        }
+        self.state = State::begin(policy, self.state.peer());
+        self.policy = policy;
+        self.opened = now;
+    }
+
+    /// A packet that no flow claimed.
+    pub fn receive(&mut self, from: SocketAddr, packet: Packet, now: Instant) -> Verdict {
+        let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+        self.close_window(now);
+        let sign = Sign::of(packet);
+        if self.state.peer().is_some_and(|peer| peer.at == from) {
+            self.state.heard(sign, now);
+            return Verdict::Held;
+        }
+        match self.rank(from, sign, now) {
+            Rank::First => {
+                self.state = State::Held {
+                    peer: Peer::seen(from, sign, now),
+                };
+                Verdict::Held
+            }
+            Rank::Second => self.probe(from, sign, now),
+            Rank::None(why) => {
+                self.strangers = self.strangers.saturating_add(1);
+                Verdict::Stranger(why)
+            }
+        }
+    }
+
+    /// The held peer was heard elsewhere: in the kernel, or by a flow in userspace.
+    pub fn heard(&mut self, now: Instant) {
+        self.state.heard(Sign::default(), now);
+    }
+
+    /// Where media goes to and comes from; an old peer until a new one is found.
+    #[must_use]
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.state.peer().map(|peer| peer.at)
+    }
+
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        self.policy
+    }
+
+    /// Packets refused so far.
+    #[must_use]
+    pub fn strangers(&self) -> u64 {
+        self.strangers
+    }
+
+    /// The state's name.
+    #[must_use]
+    pub fn state(&self) -> &'static str {
+        match self.state {
+            State::Waiting { old: None } => "waiting",
+            State::Waiting { old: Some(_) } => "waiting (old kept)",
+            State::Tentative { .. } => "tentative",
+            State::Held { .. } => "held",
+        }
+    }
+
+    /// Which rule chose the address, in words for the operator.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        let moved = |at: SocketAddr| self.peer().is_some_and(|peer| peer != at);
+        match self.policy {
+            Policy::Nobody => "no address is known",
+            Policy::Strict { .. } => "as SDP says, strictly",
+            Policy::Believe { at, .. } if moved(at) => "SDP was believed, packets came otherwise",
+            Policy::Believe { .. } => "as SDP says",
+            Policy::Learn { .. } => "where packets from the signalling address come from",
+        }
+    }
+
+    fn rank(&self, from: SocketAddr, sign: Sign, now: Instant) -> Rank {
+        let in_window = now.saturating_duration_since(self.opened) < WINDOW;
+        match (self.policy, self.state.settled()) {
+            (Policy::Nobody, _) => Rank::None("nobody is expected"),
+            (Policy::Strict { .. }, _) => Rank::None("not the address in SDP"),
+            (Policy::Learn { from: ip, .. }, _) if ip.to_canonical() != from.ip() => {
+                Rank::None("not the signalling address")
+            }
+            (Policy::Learn { .. }, None) => Rank::First,
+            (Policy::Learn { .. }, Some(peer)) => self.rebound(&peer, from, sign, now),
+            (Policy::Believe { at, also }, Some(peer)) if peer.heard.is_none() && in_window => {
+                if at.ip().to_canonical() == from.ip() {
+                    Rank::First
+                } else if also.is_some_and(|ip| ip.to_canonical() == from.ip()) {
+                    Rank::Second
+                } else {
+                    Rank::None("neither the address in SDP nor the signalling address")
+                }
+            }
+            (Policy::Believe { .. }, Some(peer)) => self.rebound(&peer, from, sign, now),
+            (Policy::Believe { .. }, None) => Rank::None("nobody is expected"),
+        }
+    }
+
+    /// Whether a NAT gave the peer another port: same IP, same source, sequence goes on, the old
+    /// port silent. Protocols without a source to compare need a longer silence.
+    fn rebound(&self, peer: &Peer, from: SocketAddr, sign: Sign, now: Instant) -> Rank {
+        let quiet = |since: Instant| now.saturating_duration_since(since) >= self.pace.silence;
+        if peer.at.ip() != from.ip() {
+            return Rank::None("the peer is held at another address");
+        }
+        if !quiet(peer.heard.unwrap_or(self.opened)) {
+            return Rank::None("the peer is heard on another port");
+        }
+        if peer.ssrc != sign.ssrc || peer.heard.is_none() {
+            return Rank::None("same address, but another source");
+        }
+        match (peer.sequence, sign.sequence) {
+            (Some((last, at)), Some(next))
+                if now.saturating_duration_since(at) < SEQUENCE_FRESH && !follows(last, next) =>
+            {
+                Rank::None("same source, but not its sequence")
+            }
+            _ => Rank::Second,
+        }
+    }
+
+    /// One more packet of a candidate. Another source does not push out a candidate that is alive.
+    fn probe(&mut self, from: SocketAddr, sign: Sign, now: Instant) -> Verdict {
+        let Some(old) = self.state.settled() else {
+            return Verdict::Stranger("nobody is expected");
+        };
+        let fresh = Candidate {
+            at: from,
+            sign,
+            count: 1,
+            last: now,
+        };
+        let candidate = match self.state {
+            State::Tentative { candidate, .. } if !candidate.is_stale(now, self.pace) => {
+                if candidate.at != from {
+                    self.strangers = self.strangers.saturating_add(1);
+                    return Verdict::Stranger("another source is on probation");
+                }
+                if candidate.is_continued_by(sign) {
+                    Candidate {
+                        count: candidate.count.saturating_add(1),
+                        ..fresh
+                    }
+                } else {
+                    fresh
+                }
+            }
+            State::Tentative { .. } | State::Waiting { .. } | State::Held { .. } => fresh,
+        };
+        if candidate.count >= self.pace.probation {
+            self.state = State::Held {
+                peer: Peer::seen(from, sign, now),
+            };
+            Verdict::Held
+        } else {
+            self.state = State::Tentative { candidate, old };
+            Verdict::Tentative
+        }
+    }
+
+    /// A search for a new peer that found none ends with the old one, if it is still acceptable.
+    fn close_window(&mut self, now: Instant) {
+        if let State::Waiting { old: Some(peer) } = self.state
+            && now.saturating_duration_since(self.opened) >= WINDOW
+        {
+            self.state = match self.policy {
+                Policy::Learn { from, .. } if from.to_canonical() == peer.at.ip() => {
+                    State::Held { peer }
+                }
+                Policy::Learn { .. }
+                | Policy::Nobody
+                | Policy::Strict { .. }
+                | Policy::Believe { .. } => State::Waiting { old: None },
+            };
+        }
+    }
+}
+
+impl State {
+    /// The first state under new terms.
+    fn begin(policy: Policy, old: Option<Peer>) -> Self {
+        match policy {
+            Policy::Nobody => Self::Waiting { old: None },
+            Policy::Strict { at } | Policy::Believe { at, .. } => {
+                let kept = old.filter(|peer| peer.at == at);
+                Self::Held {
+                    peer: kept.unwrap_or(Peer::unheard(at)),
+                }
+            }
+            Policy::Learn { .. } => Self::Waiting { old },
+        }
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        match self {
+            Self::Waiting { old } => *old,
+            Self::Tentative { old, .. } => Some(*old),
+            Self::Held { peer } => Some(*peer),
+        }
+    }
+
+    /// The peer, unless a new one is being searched.
+    fn settled(&self) -> Option<Peer> {
+        match self {
+            Self::Waiting { .. } => None,
+            Self::Tentative { old, .. } => Some(*old),
+            Self::Held { peer } => Some(*peer),
+        }
+    }
+
+    fn heard(&mut self, sign: Sign, now: Instant) {
+        match self {
+            Self::Waiting { old } => {
+                if let Some(peer) = old {
+                    peer.hear(sign, now);
+                }
+            }
+            Self::Held { peer } => peer.hear(sign, now),
+            Self::Tentative { old, .. } => {
+                let mut peer = *old;
+                peer.hear(sign, now);
+                *self = Self::Held { peer };
+            }
+        }
+    }
+}
+
+impl Peer {
+    fn unheard(at: SocketAddr) -> Self {
+        Self {
+            at,
+            ssrc: None,
+            sequence: None,
+            heard: None,
+        }
+    }
+
+    fn seen(at: SocketAddr, sign: Sign, now: Instant) -> Self {
+        let mut peer = Self::unheard(at);
+        peer.hear(sign, now);
+        peer
+    }
+
+    fn hear(&mut self, sign: Sign, now: Instant) {
+        self.heard = Some(now);
+        // Multiplexed RTCP has no sequence and must not stand for the stream.
+        if sign.sequence.is_some() || self.sequence.is_none() {
+            self.ssrc = sign.ssrc.or(self.ssrc);
+        }
+        if let Some(sequence) = sign.sequence {
+            self.sequence = Some((sequence, now));
+        }
+    }
+}
+
+impl Candidate {
+    fn is_stale(&self, now: Instant, pace: Pace) -> bool {
+        now.saturating_duration_since(self.last) > pace.patience
+    }
+
+    fn is_continued_by(&self, sign: Sign) -> bool {
+        self.sign.ssrc == sign.ssrc
+            && match (self.sign.sequence, sign.sequence) {
+                (Some(last), Some(next)) => follows(last, next),
+                (None, None) => true,
+                (Some(_), None) | (None, Some(_)) => false,
+            }
+    }
+}
+
+impl Sign {
+    fn of(packet: Packet) -> Self {
+        match packet {
+            Packet::Rtp { ssrc, sequence, .. } => Self {
+                ssrc: Some(ssrc),
+                sequence: Some(sequence),
+            },
+            Packet::Rtcp { ssrc } => Self {
+                ssrc: Some(ssrc),
+                sequence: None,
+            },
+            Packet::Stun | Packet::Dtls | Packet::Other => Self::default(),
+        }
+    }
+}
+
+/// RFC 1982 order on 16 bits. Gaps are allowed: the kernel shows strangers at a bounded rate.
+fn follows(last: u16, next: u16) -> bool {
+    (1..0x8000).contains(&next.wrapping_sub(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SDP: &str = "198.51.100.5:4000";
+    const SAME_IP: &str = "198.51.100.5:4444";
+    const SIGNALLING: &str = "203.0.113.9:1024";
+    const SIGNALLING_2: &str = "203.0.113.9:2048";
+    const ELSEWHERE: &str = "192.0.2.66:4000";
+
+    /// The whole transition table: policy, packets as (ms, from, ssrc, sequence), and after each
+    /// the verdict, state and peer.
+    #[test]
+    fn transitions() {
+        check(
+            "strict",
+            strict(),
+            &[
+                (0, SDP, 7, 1, "held", "held", SDP),
+                (1, SAME_IP, 7, 2, "stranger", "held", SDP),
+                (9000, SAME_IP, 7, 3, "stranger", "held", SDP),
+                (9001, SIGNALLING, 7, 4, "stranger", "held", SDP),
+            ],
+        );
+        check(
+            "believed and right",
+            believe(),
+            &[
+                (0, SDP, 7, 1, "held", "held", SDP),
+                (20, SAME_IP, 7, 2, "stranger", "held", SDP),
+                (40, SIGNALLING, 7, 3, "stranger", "held", SDP),
+            ],
+        );
+        check(
+            "believed, other port, once",
+            believe(),
+            &[
+                (0, SAME_IP, 7, 1, "held", "held", SAME_IP),
+                (20, SDP, 7, 2, "stranger", "held", SAME_IP),
+                (40, ELSEWHERE, 7, 3, "stranger", "held", SAME_IP),
+            ],
+        );
+        check(
+            "believed, other port, too late",
+            believe(),
+            &[(30_000, SAME_IP, 7, 1, "stranger", "held", SDP)],
+        );
+        check(
+            "believed, from signalling",
+            believe(),
+            &[
+                (0, SIGNALLING, 7, 1, "tentative", "tentative", SDP),
+                (20, SIGNALLING_2, 7, 1, "stranger", "tentative", SDP),
+                (40, SIGNALLING, 7, 2, "tentative", "tentative", SDP),
+                (60, SIGNALLING, 7, 3, "held", "held", SIGNALLING),
+            ],
+        );
+        check(
+            "believed, candidate loses to the peer",
+            believe(),
+            &[
+                (0, SIGNALLING, 7, 1, "tentative", "tentative", SDP),
+                (20, SDP, 7, 2, "held", "held", SDP),
+                (40, SIGNALLING, 7, 3, "stranger", "held", SDP),
+            ],
+        );
+        check(
+            "candidate out of sequence begins anew",
+            believe(),
+            &[
+                (0, SIGNALLING, 7, 9, "tentative", "tentative", SDP),
+                (20, SIGNALLING, 7, 8, "tentative", "tentative", SDP),
+                (40, SIGNALLING, 8, 9, "tentative", "tentative", SDP),
+                (60, SIGNALLING, 8, 10, "tentative", "tentative", SDP),
+                (80, SIGNALLING, 8, 11, "held", "held", SIGNALLING),
+            ],
+        );
+        check(
+            "candidate grows stale",
+            believe(),
+            &[
+                (0, SIGNALLING, 7, 1, "tentative", "tentative", SDP),
+                (2001, SIGNALLING_2, 7, 1, "tentative", "tentative", SDP),
+            ],
+        );
+        check(
+            "learnt",
+            learn(),
+            &[
+                (0, ELSEWHERE, 7, 1, "stranger", "waiting", ""),
+                (1, SDP, 7, 1, "stranger", "waiting", ""),
+                (90_000, SIGNALLING, 7, 1, "held", "held", SIGNALLING),
+                (90_001, SIGNALLING_2, 7, 2, "stranger", "held", SIGNALLING),
+                (90_002, ELSEWHERE, 7, 2, "stranger", "held", SIGNALLING),
+            ],
+        );
+        check(
+            "rebound by its NAT",
+            learn(),
+            &[
+                (0, SIGNALLING, 7, 65_534, "held", "held", SIGNALLING),
+                (
+                    1999,
+                    SIGNALLING_2,
+                    7,
+                    65_535,
+                    "stranger",
+                    "held",
+                    SIGNALLING,
+                ),
+                (
+                    2000,
+                    SIGNALLING_2,
+                    8,
+                    65_535,
+                    "stranger",
+                    "held",
+                    SIGNALLING,
+                ),
+                (
+                    2000,
+                    SIGNALLING_2,
+                    7,
+                    65_533,
+                    "stranger",
+                    "held",
+                    SIGNALLING,
+                ),
+                (
+                    2000,
+                    SIGNALLING_2,
+                    7,
+                    65_535,
+                    "tentative",
+                    "tentative",
+                    SIGNALLING,
+                ),
+                (
+                    2020,
+                    SIGNALLING_2,
+                    7,
+                    0,
+                    "tentative",
+                    "tentative",
+                    SIGNALLING,
+                ),
+                (2040, SIGNALLING_2, 7, 1, "held", "held", SIGNALLING_2),
+            ],
+        );
+        check(
+            "a copied source from elsewhere",
+            learn(),
+            &[
+                (0, SIGNALLING, 7, 1, "held", "held", SIGNALLING),
+                (60_000, ELSEWHERE, 7, 2, "stranger", "held", SIGNALLING),
+            ],
+        );
+        check(
+            "nobody",
+            Policy::Nobody,
+            &[
+                (0, SDP, 7, 1, "stranger", "waiting", ""),
+                (0, SIGNALLING, 7, 1, "stranger", "waiting", ""),
+            ],
+        );
+    }
+
+    type Step = (
+        u64,
+        &'static str,
+        u32,
+        u16,
+        &'static str,
+        &'static str,
+        &'static str,
+    );
+
+    fn check(name: &str, policy: Policy, steps: &[Step]) {
+        let start = start();
+        let mut latch = Latch::new(policy, Pace::RTP, start);
+        for &(ms, from, ssrc, sequence, verdict, state, peer) in steps {
+            let got = latch.receive(at(from), rtp(ssrc, sequence), start + millis(ms));
+            let got = match got {
+                Verdict::Held => "held",
+                Verdict::Tentative => "tentative",
+                Verdict::Stranger(_) => "stranger",
+            };
+            let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
+            let step = format!("{name}: {from} after {ms} ms");
+            assert_eq!(
+                (got, latch.state(), held.as_str()),
+                (verdict, state, peer),
+                "{step}"
+            );
+        }
+        let refused = steps.iter().filter(|s| s.4 == "stranger").count();
+        assert_eq!(latch.strangers(), refused as u64, "{name}: counted");
+    }
+
+    #[test]
+    fn new_terms() {
+        // Before, after, and state and peer then.
+        check("equal", learn(), learn(), "held", SIGNALLING);
+        check("now believed", learn(), believe(), "held", SDP);
+        check("now strict", learn(), strict(), "held", SDP);
+        check("nobody", learn(), Policy::Nobody, "waiting", "");
+        check(
+            "other socket behind the NAT",
+            learn(),
+            learn_anew(SIGNALLING),
+            "waiting (old kept)",
+            SIGNALLING,
+        );
+        check(
+            "moved",
+            learn(),
+            learn_anew(ELSEWHERE),
+            "waiting (old kept)",
+            SIGNALLING,
+        );
+
+        fn check(name: &str, before: Policy, after: Policy, state: &str, peer: &str) {
+            let start = start();
+            let mut latch = Latch::new(before, Pace::RTP, start);
+            latch.receive(at(SIGNALLING), rtp(7, 1), start);
+            latch.expect(after, start);
+            let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
+            assert_eq!((latch.state(), held.as_str()), (state, peer), "{name}");
+        }
+    }
+
+    /// Make before break: the old peer carries on until the new one shows.
+    #[test]
+    fn old_peer_is_kept_for_the_window() {
+        check(
+            learn_anew(SIGNALLING),
+            &[
+                (0, SIGNALLING, SIGNALLING),
+                (20, SIGNALLING_2, SIGNALLING_2),
+            ],
+        );
+        check(
+            learn_anew(SIGNALLING),
+            &[(30_000, SIGNALLING_2, SIGNALLING)],
+        );
+        check(
+            learn_anew(ELSEWHERE),
+            &[(0, SIGNALLING_2, SIGNALLING), (20, ELSEWHERE, ELSEWHERE)],
+        );
+        check(
+            learn_anew(ELSEWHERE),
+            &[
+                (29_999, SIGNALLING_2, SIGNALLING),
+                (30_000, SIGNALLING_2, ""),
+            ],
+        );
+
+        fn check(after: Policy, packets: &[(u64, &str, &str)]) {
+            let start = start();
+            let mut latch = Latch::new(learn(), Pace::RTP, start);
+            latch.receive(at(SIGNALLING), rtp(7, 1), start);
+            latch.expect(after, start);
+            for (ms, from, peer) in packets {
+                latch.receive(at(from), rtp(9, 1), start + millis(*ms));
+                let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
+                assert_eq!(held, *peer, "{after:?}: {from} after {ms} ms");
+            }
+        }
+    }
+
+    /// What the kernel forwards counts as heard.
+    #[test]
+    fn activity_keeps_the_port() {
+        let start = start();
+        let mut latch = Latch::new(learn(), Pace::RTP, start);
+        latch.receive(at(SIGNALLING), rtp(7, 1), start);
+        latch.heard(start + millis(5000));
+        let got = latch.receive(at(SIGNALLING_2), rtp(7, 2), start + millis(6000));
+        assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
+        let mut latch = Latch::new(believe(), Pace::RTP, start);
+        latch.heard(start + millis(100));
+        let got = latch.receive(at(SAME_IP), rtp(7, 2), start + millis(200));
+        assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
+    }
+
+    fn strict() -> Policy {
+        Policy::Strict { at: at(SDP) }
+    }
+
+    fn believe() -> Policy {
+        Policy::Believe {
+            at: at(SDP),
+            also: Some(at(SIGNALLING).ip()),
+        }
+    }
+
+    fn learn() -> Policy {
+        Policy::Learn {
+            from: at(SIGNALLING).ip(),
+            signalled: None,
+        }
+    }
+
+    fn learn_anew(from: &str) -> Policy {
+        Policy::Learn {
+            from: at(from).ip(),
+            signalled: Some(at(SDP)),
+        }
+    }
+
+    fn rtp(ssrc: u32, sequence: u16) -> Packet {
+        Packet::Rtp {
+            payload_type: 0,
+            sequence,
+            ssrc,
+        }
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    fn millis(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "any instant will do as the origin"
+    )]
+    fn start() -> Instant {
+        Instant::now()
+    }
+}
