@@ -2,7 +2,8 @@
 //! no other way to make one than `check::check`.
 
 pub mod check;
-pub mod file;
+mod file;
+mod problem;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

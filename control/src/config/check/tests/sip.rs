@@ -1,0 +1,172 @@
+use super::*;
+
+#[test]
+fn listeners() {
+    let check = |listen: &str, column: usize, message: &str, help: &str| {
+        sip_refused(
+            &format!("listen = [{listen}]\n"),
+            &[(7, column, message, help)],
+        );
+    };
+    check(
+        "'tls:0.0.0.0:5061'",
+        11,
+        "SIP over tls is not available in this version",
+        "only udp",
+    );
+    check(
+        "'udp:0.0.0.0:5060', 'tcp:0.0.0.0:5060'",
+        31,
+        "SIP over tcp",
+        "only udp",
+    );
+    check(
+        "'udp:0.0.0.0:5060', 'udp:10.0.0.3:5060'",
+        31,
+        "already listened on (line 7)",
+        "remove",
+    );
+    check(
+        "'udp:0.0.0.0:5060', 'udp:192.0.2.1:5060'",
+        31,
+        "covers no network",
+        "10.0.0.3",
+    );
+    check("'udp:[::]:5060'", 10, "nothing listens", "10.0.0.3");
+    check("", 10, "nothing listens in network `lan`", "10.0.0.3");
+}
+
+#[test]
+fn sip_values() {
+    sip_refused(
+        "auth = 'diggest'\n",
+        &[(7, 8, "not a choice", "did you mean \"digest\"?")],
+    );
+    sip_refused(
+        "expires_min = '60'\n",
+        &[(7, 15, "`60` has no unit", "\"30s\"")],
+    );
+    sip_refused(
+        "expires_max = '48h'\n",
+        &[(7, 15, "48h is out of range", "1s to 24h")],
+    );
+    sip_refused(
+        "expires_min = '2h'\n",
+        &[(
+            7,
+            15,
+            "expires_min (2h) is longer than expires_max (1h)",
+            "lower",
+        )],
+    );
+    refused(
+        &format!("[sip]\ndomain = 'a b'\n{LAN}"),
+        &[(2, 10, "`a b` is not a domain", "after the @")],
+    );
+    refused(
+        &format!("[node]\nid = '10.0.0.1'\n{SIP}{LAN}"),
+        &[(2, 6, "is an address, not an identity", "stays")],
+    );
+    refused(
+        &format!("[node]\nstate_dir = 'var'\n{SIP}{LAN}"),
+        &[(2, 13, "not an absolute path", "root")],
+    );
+    let long = format!("[node]\nsocket = '/{}'\n{SIP}{LAN}", "s".repeat(107));
+    refused(&long, &[(2, 10, "has 108 bytes", "107")]);
+}
+
+#[test]
+fn accounts() {
+    let account = |rest: &str| format!("[[sip.account]]\n{rest}");
+    let check = |rest: &str, expected: &[(usize, usize, &str, &str)]| {
+        sip_refused(&account(rest), expected);
+    };
+    check("password = 'x'\n", &[(7, 1, "`user` is missing", "1001")]);
+    check(
+        "user = '1'\n",
+        &[(8, 8, "has no password", "password_file")],
+    );
+    check(
+        "user = '1'\npassword = ''\n",
+        &[(9, 12, "the password is empty", "write one")],
+    );
+    check(
+        "user = '1'\npassword = 'x'\nha1_sha256 = 'y'\n",
+        &[(8, 8, "has password and ha1_sha256", "keep one")],
+    );
+    check(
+        "user = '1'\nha1_sha256 = 'y'\n",
+        &[(9, 14, "not a SHA-256", "64")],
+    );
+    check(
+        "user = 'a@b'\npassword = 'x'\n",
+        &[(8, 8, "not a user", "before the @")],
+    );
+    check(
+        "user = '1'\npassword_file = 'none'\n",
+        &[(9, 17, "cannot read /etc/towpath/none", "may read")],
+    );
+    check(
+        "user = '1'\npassword_file = 'empty'\n",
+        &[(9, 17, "is empty", "first line")],
+    );
+    check(
+        "user = '1'\npassword_file = 'two'\n",
+        &[(9, 17, "more than one line", "alone")],
+    );
+    let one = "[[sip.account]]\nuser = '1'\npassword = 'x'\n";
+    sip_refused(
+        &format!("{one}{one}"),
+        &[(11, 8, "stands in line 8 too", "remove")],
+    );
+    let good = account("user = '1'\npassword_file = 'good'\n");
+    let config = accepted(&format!("{LAN}{SIP}{good}"));
+    let expected = crate::config::Secret::Password("hunter2".to_owned());
+    assert_eq!(config.sip.accounts[0].secret, expected);
+}
+
+#[test]
+fn peers() {
+    let peer = |uri: &str| format!("[[sip.peer]]\nname = 'mcu'\nuri = '{uri}'\n");
+    let check = |uri: &str, message: &str, help: &str| {
+        sip_refused(&peer(uri), &[(9, 7, message, help)]);
+    };
+    check(
+        "sip:192.168.0.1:5060",
+        "192.168.0.1 belongs to no [[network]]",
+        "add a prefix",
+    );
+    check("sip:10.0.0.3:5060", "is ourselves", "other system");
+    check(
+        "sip:mcu.example.com",
+        "is not an address",
+        "names are not looked up",
+    );
+    check("sips:10.0.0.20", "TLS is not available", "sip:");
+    let good = peer("sip:10.0.0.20");
+    let other = good.replace("mcu", "pbx");
+    sip_refused(
+        &format!("{good}{other}"),
+        &[(12, 7, "is the peer of line 9 too", "join")],
+    );
+    let other = good.replace("20", "21");
+    sip_refused(
+        &format!("{good}{other}"),
+        &[(11, 8, "`mcu` is taken in line 8", "its own")],
+    );
+    sip_refused(
+        &format!("{good}routes = ['']\n"),
+        &[(10, 11, "never matches", "user part")],
+    );
+    sip_refused(
+        &format!("{good}register = 'forward'\n"),
+        &[(10, 12, "not available", "kept here")],
+    );
+    let config = accepted(&format!(
+        "{LAN}{SIP}{good}register = 'local'\nroutes = ['8???']\n"
+    ));
+    assert_eq!(
+        config.sip.peers[0].address,
+        "10.0.0.20:5060".parse().unwrap()
+    );
+}

@@ -1,0 +1,324 @@
+//! Texts to values. Each refusal says what is wrong and what to do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::PortRange;
+
+/// Why a text is refused, and the help.
+pub(super) type Refusal = (String, String);
+
+fn refuse<T>(message: impl Into<String>, help: impl Into<String>) -> Result<T, Refusal> {
+    Err((message.into(), help.into()))
+}
+
+/// A whole number and a unit: `500ms`, `30s`, `5m`, `1h`.
+pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
+    let help = "write a whole number and a unit: \"500ms\", \"30s\", \"5m\", \"1h\"";
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or("");
+    let Ok(count) = digits.parse::<u32>() else {
+        return refuse(format!("`{text}` is not a duration"), help);
+    };
+    let milliseconds: u64 = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "" => return refuse(format!("`{text}` has no unit"), help),
+        _ => return refuse(format!("`{unit}` is not a unit of time"), help),
+    };
+    Ok(Duration::from_millis(u64::from(count) * milliseconds))
+}
+
+/// Written as a person would.
+pub(super) fn spell(duration: Duration) -> String {
+    match (duration.as_secs(), duration.subsec_millis()) {
+        (0, ms) => format!("{ms}ms"),
+        (s, 0) if s % 3600 == 0 => format!("{}h", s / 3600),
+        (s, 0) if s % 60 == 0 => format!("{}m", s / 60),
+        (s, 0) => format!("{s}s"),
+        (s, ms) => format!("{}ms", s * 1000 + u64::from(ms)),
+    }
+}
+
+/// `first-last`: an even port, a minus sign, an odd port.
+pub(super) fn ports(text: &str) -> Result<PortRange, Refusal> {
+    let help = "write first and last port: \"20000-29999\"";
+    let both = text.split_once('-').map(|(a, b)| (a.trim(), b.trim()));
+    let Some((Ok(first), Ok(last))) = both.map(|(a, b)| (a.parse::<u16>(), b.parse::<u16>()))
+    else {
+        return refuse(format!("`{text}` is not a port range"), help);
+    };
+    if first > last {
+        let message = format!("the port range {text} is reversed");
+        return refuse(message, format!("write \"{last}-{first}\""));
+    }
+    if first < UNPRIVILEGED_PORT_MIN {
+        let message = format!("the port range {text} holds privileged ports");
+        return refuse(
+            message,
+            format!("begin at {UNPRIVILEGED_PORT_MIN} or above"),
+        );
+    }
+    let even = first % 2 == 0;
+    let odd = last % 2 == 1;
+    if even && odd {
+        return Ok(PortRange { first, last });
+    }
+    let wrong = match (even, odd) {
+        (false, true) => format!("the first port, {first}, is odd"),
+        (true, false) => format!("the last port, {last}, is even"),
+        _ => format!("the first port, {first}, is odd and the last, {last}, even"),
+    };
+    let (first, last) = (first & !1, last | 1);
+    refuse(
+        wrong,
+        format!("RTP takes an even port and RTCP the odd one after it: write \"{first}-{last}\""),
+    )
+}
+
+const UNPRIVILEGED_PORT_MIN: u16 = 1024;
+
+/// `udp:address:port`.
+pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
+    let help = "write \"udp:0.0.0.0:5060\", \"udp:[::]:5060\" or one of our addresses";
+    let Some((transport, rest)) = text.split_once(':') else {
+        return refuse(format!("`{text}` is not a listener"), help);
+    };
+    match transport {
+        "udp" => {}
+        "tcp" | "tls" | "ws" | "wss" => {
+            let message = format!("SIP over {transport} is not available in this version");
+            return refuse(message, "remove it: only udp can be listened on now");
+        }
+        _ => return refuse(format!("`{transport}` is not a transport"), help),
+    }
+    let Ok(local) = rest.parse::<SocketAddr>() else {
+        return refuse(format!("`{rest}` is not an address and port"), help);
+    };
+    if local.port() == 0 {
+        return refuse("a listener needs a port", "SIP's own is 5060");
+    }
+    Ok(local)
+}
+
+/// `sip:address[:port][;transport=udp]`: where a peer listens.
+pub(super) fn peer_uri(text: &str) -> Result<SocketAddr, Refusal> {
+    let help = "write \"sip:10.0.0.20:5060\"; IPv6 as \"sip:[2001:db8::20]:5060\"";
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return refuse(format!("`{text}` is not a SIP URI"), help);
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "sip" => {}
+        "sips" => {
+            let message = "SIP over TLS is not available in this version";
+            return refuse(message, "use sip: on a network you trust");
+        }
+        _ => return refuse(format!("`{scheme}` is not sip"), help),
+    }
+    let (host, parameters) = rest.split_once(';').unwrap_or((rest, "transport=udp"));
+    if !parameters.eq_ignore_ascii_case("transport=udp") {
+        let message = format!("`;{parameters}` is not available in this version");
+        return refuse(
+            message,
+            "leave the parameters out: peers are reached over UDP",
+        );
+    }
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(full), _) => full,
+        (_, Ok(ip)) => SocketAddr::new(ip, SIP_PORT),
+        _ => {
+            let message = format!("`{host}` is not an address");
+            return refuse(message, format!("host names are not looked up; {help}"));
+        }
+    };
+    if address.port() == 0 {
+        return refuse("port 0 cannot be reached", help);
+    }
+    one_host(address.ip())?;
+    Ok(address)
+}
+
+/// RFC 3261 §19.1.2: the default port of sip over UDP.
+const SIP_PORT: u16 = 5060;
+
+/// An address of one host: not a wildcard, not a group.
+pub(super) fn host(text: &str) -> Result<IpAddr, Refusal> {
+    if text.starts_with("stun:") {
+        let message = "asking a STUN server is not available in this version";
+        return refuse(message, "write the address itself");
+    }
+    let Ok(ip) = text.parse::<IpAddr>() else {
+        let help = match text.split_once('/') {
+            Some((ip, _)) => format!("write the address without the prefix: \"{ip}\""),
+            None => "write an address such as \"203.0.113.9\", not a name".to_owned(),
+        };
+        return refuse(format!("`{text}` is not an address"), help);
+    };
+    one_host(ip)?;
+    Ok(ip)
+}
+
+fn one_host(ip: IpAddr) -> Result<(), Refusal> {
+    let broadcast = ip == IpAddr::V4(Ipv4Addr::BROADCAST);
+    if ip.is_unspecified() || ip.is_multicast() || broadcast {
+        return refuse(
+            format!("{ip} is not the address of one host"),
+            "write the address by which the host is reached",
+        );
+    }
+    Ok(())
+}
+
+/// An address prefix without host bits.
+pub(super) fn prefix(text: &str) -> Result<IpNet, Refusal> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        let length = if ip.is_ipv4() { 32 } else { 128 };
+        let message = format!("`{text}` has no prefix length");
+        return refuse(
+            message,
+            format!("for this one host write \"{ip}/{length}\""),
+        );
+    }
+    let Ok(net) = text.parse::<IpNet>() else {
+        let help = "write an address and a length: \"10.0.0.0/8\", \"2001:db8::/32\"";
+        return refuse(format!("`{text}` is not a prefix"), help);
+    };
+    if net.trunc() != net {
+        let message = format!("{net} has bits set after its first {}", net.prefix_len());
+        return refuse(message, format!("write \"{}\"", net.trunc()));
+    }
+    Ok(net)
+}
+
+/// SHA-256 in hexadecimal, made lower-case.
+pub(super) fn ha1(text: &str) -> Result<String, Refusal> {
+    let hexadecimal = text.bytes().all(|b| b.is_ascii_hexdigit());
+    if text.len() == 64 && hexadecimal {
+        return Ok(text.to_ascii_lowercase());
+    }
+    refuse(
+        "this is not a SHA-256 value",
+        "give 64 hexadecimal digits: printf %s 'user:domain:password' | sha256sum",
+    )
+}
+
+/// A request-URI user pattern.
+pub(super) fn route(text: &str) -> Result<String, Refusal> {
+    let help = "write the user part of a URI; `*` is any run of characters, `?` one";
+    let bad = |c: char| c.is_whitespace() || c.is_control() || "@<>\"".contains(c);
+    if text.is_empty() {
+        return refuse("an empty route never matches", help);
+    }
+    if text.len() > ROUTE_BYTES_MAX || text.contains(bad) {
+        return refuse(format!("`{text}` is not a user part"), help);
+    }
+    Ok(text.to_owned())
+}
+
+const ROUTE_BYTES_MAX: usize = 128;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said<T: std::fmt::Debug>(result: Result<T, Refusal>) -> String {
+        match result {
+            Ok(value) => format!("{value:?}"),
+            Err((message, help)) => format!("{message}; {help}"),
+        }
+    }
+
+    #[track_caller]
+    fn check<T: std::fmt::Debug>(result: Result<T, Refusal>, expected: &str) {
+        let said = said(result);
+        assert!(said.contains(expected), "{said:?} lacks {expected:?}");
+    }
+
+    #[test]
+    fn durations() {
+        check(duration("30s"), "30s");
+        check(duration("500ms"), "500ms");
+        check(duration("5m"), "300s");
+        check(duration("1h"), "3600s");
+        check(duration("30"), "has no unit");
+        check(duration("30 s"), "`30 s` is not a duration");
+        check(duration("-1s"), "not a duration");
+        check(duration("1.5s"), "not a duration");
+        check(duration("3d"), "`d` is not a unit");
+        check(duration(""), "not a duration");
+        check(duration("99999999999s"), "not a duration");
+        for text in ["1h", "5m", "30s", "90s", "1500ms", "1ms"] {
+            assert_eq!(spell(duration(text).unwrap()), text);
+        }
+    }
+
+    #[test]
+    fn port_ranges() {
+        check(ports("20000-29999"), "first: 20000, last: 29999");
+        check(ports("20000 - 29999"), "first: 20000");
+        check(ports("65534-65535"), "last: 65535");
+        check(ports("20001-29999"), "the first port, 20001, is odd");
+        check(ports("20001-29999"), "write \"20000-29999\"");
+        check(ports("20000-29998"), "the last port, 29998, is even");
+        check(ports("20000-29998"), "write \"20000-29999\"");
+        check(ports("20001-29998"), "is odd and the last, 29998, even");
+        check(ports("29999-20000"), "is reversed; write \"20000-29999\"");
+        check(ports("1000-1999"), "privileged ports; begin at 1024");
+        check(ports("20000-70000"), "is not a port range");
+        check(ports("20000"), "is not a port range");
+        check(ports("a-b"), "write first and last port");
+    }
+
+    #[test]
+    fn listeners_and_peers() {
+        check(listen("udp:0.0.0.0:5060"), "0.0.0.0:5060");
+        check(listen("udp:[::]:5060"), "[::]:5060");
+        check(listen("tls:0.0.0.0:5061"), "SIP over tls is not available");
+        check(listen("tcp:0.0.0.0:5060"), "only udp");
+        check(listen("sctp:0.0.0.0:1"), "not a transport");
+        check(listen("udp:0.0.0.0"), "not an address and port");
+        check(listen("udp:0.0.0.0:0"), "needs a port");
+        check(listen("5060"), "not a listener");
+        check(peer_uri("sip:10.0.0.20:5070"), "10.0.0.20:5070");
+        check(peer_uri("sip:10.0.0.20"), "10.0.0.20:5060");
+        check(peer_uri("sip:[2001:db8::1]"), "[2001:db8::1]:5060");
+        check(peer_uri("SIP:10.0.0.20;transport=UDP"), "10.0.0.20:5060");
+        check(peer_uri("sip:10.0.0.20;transport=tcp"), "not available");
+        check(peer_uri("sips:10.0.0.20"), "TLS is not available");
+        check(peer_uri("sip:mcu.example.com"), "names are not looked up");
+        check(peer_uri("sip:0.0.0.0"), "not the address of one host");
+        check(peer_uri("10.0.0.20"), "not a SIP URI");
+    }
+
+    #[test]
+    fn addresses_and_prefixes() {
+        check(host("203.0.113.9"), "203.0.113.9");
+        check(host("10.0.0.3/8"), "without the prefix: \"10.0.0.3\"");
+        check(host("stun:stun.example.com"), "not available");
+        check(host("edge.example.com"), "not a name");
+        check(host("0.0.0.0"), "not the address of one host");
+        check(host("ff02::1"), "not the address of one host");
+        check(prefix("10.0.0.0/8"), "10.0.0.0/8");
+        check(prefix("10.0.0.3/8"), "write \"10.0.0.0/8\"");
+        check(prefix("10.0.0.3"), "write \"10.0.0.3/32\"");
+        check(prefix("10.0.0.0/33"), "is not a prefix");
+        check(prefix("2001:db8::/32"), "2001:db8::/32");
+    }
+
+    #[test]
+    fn secrets_and_routes() {
+        check(ha1(&"A".repeat(64)), &"a".repeat(64));
+        check(ha1("abc"), "64 hexadecimal digits");
+        check(ha1(&"g".repeat(64)), "not a SHA-256");
+        check(route("conf-*"), "conf-*");
+        check(route("8???"), "8???");
+        check(route(""), "never matches");
+        check(route("a b"), "not a user part");
+        check(route("a@b"), "not a user part");
+    }
+}
