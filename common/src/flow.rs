@@ -90,7 +90,7 @@ impl Flags {
 /// A compiled rewrite. The only source let in is `peer`, so everything a packet's headers held
 /// before is known when the flow is made, and the checksum differences are constants.
 ///
-/// All zeros is harmless: nothing fits an MTU of zero.
+/// All zeros forwards nothing: nobody sends from port 0, and nothing fits an MTU of zero.
 #[repr(C)]
 #[derive(
     Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
@@ -222,7 +222,6 @@ fn pseudo(src: Ip, dst: Ip) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use zerocopy::IntoBytes as _;
 
     #[test]
     fn endpoints_lie_as_on_the_wire() {

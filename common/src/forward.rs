@@ -9,7 +9,12 @@ use crate::wire::{Be16, ETHERNET_BYTES, Ethernet, Frame, Ip, Udp, Udp4, Udp6, Vi
 /// Decides about a frame that came in by interface `ingress`. Everything is checked before
 /// anything is changed: a frame that is passed to the stack is as it came.
 #[inline(always)]
-pub fn forward(frame: &mut impl Frame, ingress: u32, flows: &impl Flows, now_ns: u64) -> Verdict {
+pub fn forward(
+    frame: &mut (impl Frame + ?Sized),
+    ingress: u32,
+    flows: &impl Flows,
+    now_ns: u64,
+) -> Verdict {
     let Some(ethernet) = frame.view::<Ethernet>(0) else {
         return Verdict::pass(Reason::Truncated);
     };
@@ -172,7 +177,7 @@ impl Verdict {
 
 #[inline(always)]
 fn forward_as<H: Headers>(
-    frame: &mut impl Frame,
+    frame: &mut (impl Frame + ?Sized),
     ingress: u32,
     flows: &impl Flows,
     now_ns: u64,
