@@ -1,0 +1,112 @@
+//! The maps: names, capacities, and the one encoder of their keys.
+//!
+//! | map | type | key → value | written by |
+//! |---|---|---|---|
+//! | `SETTINGS` | array of one | → `Settings` | control |
+//! | `PORTS` | array | `port_index` → flow slot, 0 = not ours | control |
+//! | `FLOWS` | array | flow slot → `Flow`, complete before `PORTS` names it | control |
+//! | `STATS` | per-CPU array | stats slot → `FlowStats` | kernel |
+//! | `REASONS` | per-CPU array | `Reason` → `u64` | kernel |
+//! | `EVENTS` | ring buffer | `Event` | kernel |
+//! | `EGRESS` | device hash | interface index → itself | control |
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::wire::{Be16, Ip};
+
+/// Grows with every change of a map's name, type, key, value or meaning. Pinned maps live under a
+/// path that contains it.
+pub const ABI: u32 = 1;
+
+pub const SETTINGS: &str = "SETTINGS";
+pub const PORTS: &str = "PORTS";
+pub const FLOWS: &str = "FLOWS";
+pub const STATS: &str = "STATS";
+pub const REASONS: &str = "REASONS";
+pub const EVENTS: &str = "EVENTS";
+pub const EGRESS: &str = "EGRESS";
+/// Every map the program shares with userspace.
+pub const NAMES: [&str; 7] = [SETTINGS, PORTS, FLOWS, STATS, REASONS, EVENTS, EGRESS];
+
+/// The program's name in the object.
+pub const PROGRAM: &str = "relay";
+
+/// Local addresses the look-up compares with, one after the other.
+pub const LOCALS_MAX: u32 = 16;
+/// Every port of every local address: 8 MiB, for a look-up without hashing.
+pub const PORTS_MAX: u32 = LOCALS_MAX << 16;
+/// Slots of FLOWS and STATS as the object has them; the loader sets the configured capacity.
+/// A flow slot takes 120 bytes (116 and padding between entries), a stats slot 64 bytes for every CPU.
+pub const FLOWS_DEFAULT: u32 = 16_384;
+/// Slot 0 is nobody's: a port that holds it is not ours, and the time stamp of its statistics is
+/// the budget of strangers that all flows share.
+pub const SLOT_NONE: u32 = 0;
+pub const EVENTS_BYTES: u32 = 256 * 1024;
+/// Interfaces a flow can leave by.
+pub const EGRESS_MAX: u32 = 64;
+
+/// One stranger of a flow is shown to userspace in this time, by each CPU.
+pub const STRANGER_FLOW_NS: u64 = 100_000_000;
+/// One stranger of any flow, by each CPU.
+pub const STRANGER_ALL_NS: u64 = 1_000_000;
+
+/// Where a local endpoint lies in PORTS.
+#[must_use]
+#[inline(always)]
+pub const fn port_index(local: u32, port: Be16) -> u32 {
+    (local << 16) | port.get() as u32
+}
+
+/// What the program has to know that is not a flow's.
+///
+/// All zeros is harmless: no address is ours.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct Settings {
+    pub abi: u32,
+    /// How many of `locals` to compare with.
+    pub locals_used: u32,
+    /// See `STRANGER_FLOW_NS`.
+    pub stranger_flow_ns: u64,
+    /// See `STRANGER_ALL_NS`.
+    pub stranger_all_ns: u64,
+    /// Our media addresses. The position of an address is its slot in PORTS and does not change
+    /// while the address is ours; a hole is all zeros and its ports are not ours.
+    pub locals: [Ip; LOCALS_MAX as usize],
+}
+
+const _: () = assert!(size_of::<Settings>() == 280);
+
+impl Settings {
+    #[must_use]
+    pub fn new(locals: &[Ip]) -> Self {
+        let mut settings = Self {
+            abi: ABI,
+            stranger_flow_ns: STRANGER_FLOW_NS,
+            stranger_all_ns: STRANGER_ALL_NS,
+            ..Self::default()
+        };
+        for (slot, (mine, ip)) in (1..).zip(settings.locals.iter_mut().zip(locals)) {
+            *mine = *ip;
+            settings.locals_used = slot;
+        }
+        settings
+    }
+
+    /// The slot of one of our addresses; `LOCALS_MAX` if it is not ours.
+    #[must_use]
+    #[inline(always)]
+    pub fn slot(&self, ip: Ip) -> u32 {
+        for (slot, local) in (0..LOCALS_MAX).zip(&self.locals) {
+            if slot >= self.locals_used {
+                break;
+            }
+            if *local == ip {
+                return slot;
+            }
+        }
+        LOCALS_MAX
+    }
+}

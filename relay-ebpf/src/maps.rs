@@ -1,0 +1,72 @@
+//! The maps, and `Flows` over them. Capacities of FLOWS and STATS are set by the loader.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::xdp::DevMapHash;
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
+use common::flow::Flow;
+use common::forward::{Flows, Reason};
+use common::map::{EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, SLOT_NONE, Settings};
+use common::stats::FlowStats;
+
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+static PORTS: Array<u32> = Array::with_max_entries(PORTS_MAX, 0);
+#[map]
+static FLOWS: Array<Flow> = Array::with_max_entries(FLOWS_DEFAULT, 0);
+#[map]
+static STATS: PerCpuArray<FlowStats> = PerCpuArray::with_max_entries(FLOWS_DEFAULT, 0);
+#[map]
+static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+#[map]
+pub(crate) static EGRESS: DevMapHash = DevMapHash::with_max_entries(EGRESS_MAX, 0);
+
+pub(crate) struct Maps;
+
+impl Flows for Maps {
+    #[inline(always)]
+    fn settings(&self) -> Option<&Settings> {
+        SETTINGS.get(0)
+    }
+
+    #[inline(always)]
+    fn port(&self, index: u32) -> u32 {
+        match PORTS.get(index) {
+            Some(slot) => *slot,
+            None => SLOT_NONE,
+        }
+    }
+
+    #[inline(always)]
+    fn flow(&self, slot: u32) -> Option<&Flow> {
+        FLOWS.get(slot)
+    }
+
+    #[inline(always)]
+    fn show_stranger(&self, flow: &Flow, settings: &Settings, now_ns: u64) -> bool {
+        let (Some(own), Some(all)) = (stats(flow.stats), stats(SLOT_NONE)) else {
+            return false;
+        };
+        own.turn_to(flow.generation);
+        own.show(now_ns, settings.stranger_flow_ns) && all.show(now_ns, settings.stranger_all_ns)
+    }
+}
+
+/// This CPU's account at a stats slot.
+#[inline(always)]
+pub(crate) fn stats(slot: u32) -> Option<&'static mut FlowStats> {
+    // SAFETY: the entry is this CPU's own, and the program is not preempted by itself. `show_stranger`
+    // holds two at once; slot 0 is never a flow's.
+    STATS.get_ptr_mut(slot).map(|entry| unsafe { &mut *entry })
+}
+
+/// This CPU's counter of a reason.
+#[inline(always)]
+pub(crate) fn reason(reason: Reason) -> Option<&'static mut u64> {
+    // SAFETY: as for `stats`.
+    REASONS
+        .get_ptr_mut(reason as u32)
+        .map(|entry| unsafe { &mut *entry })
+}
