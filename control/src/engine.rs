@@ -89,6 +89,7 @@ pub struct Engine {
     adopted: BTreeMap<SocketAddr, Instant>,
     next_call: u64,
     next_sweep: Instant,
+    sweeps: u64,
     counters: Counters,
 }
 
@@ -121,6 +122,7 @@ impl Engine {
             adopted: BTreeMap::new(),
             next_call: 1,
             next_sweep: now + SWEEP,
+            sweeps: 0,
             counters: Counters::default(),
             config,
         };
@@ -156,10 +158,13 @@ impl Engine {
             match expired {
                 Expired::TimedOut(key) => self.timed_out(&key, now, effects),
                 Expired::NoAck(_) => self.counters.count("sip_transaction", "no_ack"),
+                Expired::Unanswered(_) => self.counters.count("sip_transaction", "unanswered"),
+                Expired::ClientGone(_) | Expired::ServerGone(_) => {}
             }
         }
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
+            self.sweeps = self.sweeps.wrapping_add(1);
             self.sweep_calls(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);
@@ -199,7 +204,8 @@ impl Engine {
             },
             Err(malformed) => {
                 self.counters.count("sip_malformed", malformed.reason());
-                if let Some(answer) = vocabulary::refuse_malformed(&bytes, malformed, from) {
+                let tag = self.names.token();
+                if let Some(answer) = vocabulary::refusal(&bytes, malformed, Some(&tag)) {
                     effects.push(Effect::Send { on, to: from, bytes: answer });
                 }
             }
@@ -215,7 +221,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         // RFC 3261 §18.2.1, RFC 3581: answers go where the request really came from.
-        let stamped = vocabulary::stamp_received(&message, from);
+        let stamped = vocabulary::stamp_received_forced(&message, from);
         let Ok(message) = Message::parse(stamped) else {
             return self.counters.count("sip_malformed", "too_large");
         };
@@ -223,11 +229,7 @@ impl Engine {
             return self.counters.count("sip_refused", "no_network");
         };
         let method = message.method().unwrap_or(Method::Other(b""));
-        let kind = match method {
-            Method::Invite => Kind::Invite,
-            Method::Ack => Kind::Ack,
-            _ => Kind::NonInvite,
-        };
+        let kind = Kind::of(method.as_bytes());
         self.counters.count("sip_request", method_label(method));
         let path = Path { on, to: from };
         let key = relay::server_key(&message);

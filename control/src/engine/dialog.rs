@@ -15,7 +15,7 @@ use crate::sip::b2bua::{self, Onward};
 use crate::sip::dialog::Leg;
 use crate::sip::index::Message;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{self, Method, NewRequest};
+use crate::sip::vocabulary::{Method, NewRequest};
 
 impl Engine {
     /// The call a message belongs to and who sent it: Call-ID and tags, and where those are not
@@ -316,20 +316,22 @@ impl Engine {
         let hop = leg.next_hop();
         let branch = self.names.branch();
         let Some(via) = self.via(leg.network, hop, &branch) else { return };
-        let bytes = vocabulary::new_request(&NewRequest {
-            method: "BYE",
+        let routes: Vec<&[u8]> = leg.routes.iter().map(|route| &route[..]).collect();
+        let bytes = NewRequest {
+            method: Method::Bye,
             uri: &leg.target,
-            via: &via,
+            via: via.as_bytes(),
             from: &from,
             to: &leg.party,
             call_id: &call_id,
             cseq: leg.cseq,
             max_forwards: super::MAX_FORWARDS,
             contact: None,
-            routes: &leg.routes,
+            routes: &routes,
             extra: &[],
             body: None,
-        });
+        }
+        .build();
         self.launch(branch, bytes, hop, Purpose::Own, now, effects);
     }
 }

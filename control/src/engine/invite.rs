@@ -20,7 +20,7 @@ use crate::sip::dialog::{Leg, contact_uri, record_routes};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{self, NewRequest};
+use crate::sip::vocabulary::{self, Method, NewRequest};
 
 impl Engine {
     pub(super) fn invite(&mut self, request: Request, now: Instant, effects: &mut Effects) {
@@ -470,15 +470,15 @@ impl Engine {
         let value = |name| message.get(name).unwrap_or_default().to_vec();
         let (cseq, _) = message.cseq();
         let uri = contact_uri(message).unwrap_or_default();
-        let mut routes = record_routes(message);
-        routes.reverse();
-        for (method, cseq) in [("ACK", cseq), ("BYE", cseq.saturating_add(1))] {
+        let recorded = record_routes(message);
+        let routes: Vec<&[u8]> = recorded.iter().rev().map(|route| &route[..]).collect();
+        for (method, cseq) in [(Method::Ack, cseq), (Method::Bye, cseq.saturating_add(1))] {
             let branch = self.names.branch();
             let Some(via) = self.via(network, path, &branch) else { return };
-            let bytes = vocabulary::new_request(&NewRequest {
+            let bytes = NewRequest {
                 method,
                 uri: &uri,
-                via: &via,
+                via: via.as_bytes(),
                 from: &value(Name::From),
                 to: &value(Name::To),
                 call_id: message.call_id(),
@@ -488,8 +488,9 @@ impl Engine {
                 routes: &routes,
                 extra: &[],
                 body: None,
-            });
-            if method == "ACK" {
+            }
+            .build();
+            if method == Method::Ack {
                 effects.push(Effect::Send { on: path.on, to: path.to, bytes });
             } else {
                 self.launch(branch, bytes, path, Purpose::Own, now, effects);

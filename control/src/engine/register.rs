@@ -9,23 +9,25 @@ use crate::config;
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::{Engine, Request};
-use crate::id::Aor;
+use crate::id::{Aor, Path};
 use crate::nat::policy::{Seen, natted};
+use crate::sip::dialog::contact_uri;
 use crate::sip::index::{Message, Name};
 use crate::sip::registrar::{self, Change, Registrar, Registration};
-use crate::sip::uri::{Host, Uri};
-use crate::sip::value::{Contact, NameAddr};
+use crate::sip::uri::Uri;
+use crate::sip::value::{Contact, NameAddr, delta_seconds};
 
 /// Lifetime granted behind NAT: short enough that a changed mapping is soon noticed.
 const EXPIRES_NATTED: Duration = Duration::from_secs(60);
-/// How often the pinhole of a binding behind NAT is refreshed: RFC 5626 §4.4.1 asks for 25–30 s.
-const KEEP_ALIVE: Duration = Duration::from_secs(25);
+/// How often the pinhole of a binding behind NAT is refreshed, in sweeps of a second: RFC 5626
+/// §4.4.1 asks for 25–30 s.
+const KEEP_ALIVE_S: u64 = 25;
 
 pub(super) fn registrar(sip: &config::Sip) -> Registrar {
     Registrar::new(registrar::Settings {
         expires_min: sip.expires_min,
         expires_max: sip.expires_max,
-        expires_natted: EXPIRES_NATTED,
+        expires_natted_max: EXPIRES_NATTED,
     })
 }
 
@@ -53,10 +55,18 @@ impl Engine {
             path: request.path,
             network: request.network,
             natted: natted(&seen),
-            expires: message.get(Name::Expires).and_then(seconds),
+            route: message
+                .values(Name::Path)
+                .iter()
+                .map(|range| message.slice(range).to_vec())
+                .collect(),
+            expires: message
+                .get(Name::Expires)
+                .and_then(delta_seconds)
+                .map(|s| Duration::from_secs(s.into())),
             user_agent: message.get(Name::UserAgent).map(text),
         };
-        let outcome = self.registrar.register(&aor, registration, now).map(|bindings| {
+        let outcome = self.registrar.register(&aor, &registration, now).map(|bindings| {
             bindings
                 .iter()
                 .map(|b| {
@@ -71,13 +81,14 @@ impl Engine {
                 self.answer_with(&request, 200, &contacts, now, effects);
             }
             Err(refused) => {
-                self.counters.count("sip_registration", refused.reason());
+                self.counters.count("sip_registration", reason(refused));
                 let extra: &[(&str, String)] = match refused {
                     registrar::Refused::IntervalTooBrief(least) => {
                         &[("Min-Expires", least.as_secs().to_string())]
                     }
                     registrar::Refused::OutOfOrder
                     | registrar::Refused::TooMany
+                    | registrar::Refused::TooLong
                     | registrar::Refused::BadStar => &[],
                 };
                 self.answer_with(&request, refused.code(), extra, now, effects);
@@ -96,10 +107,16 @@ impl Engine {
         for _ in self.registrar.expire(now) {
             self.counters.count("sip_registration", "expired");
         }
-        for path in self.registrar.keep_alive(now, KEEP_ALIVE) {
-            self.counters.count("sip_keep_alive", "sent");
-            let bytes = Bytes::from_static(b"\r\n\r\n");
-            effects.push(Effect::Send { on: path.on, to: path.to, bytes });
+        // Spread over the period by port, so that a full registrar sends no bursts.
+        let turn = self.sweeps % KEEP_ALIVE_S;
+        for (_, binding) in self.registrar.iter() {
+            let Path { on, to } = binding.path;
+            if binding.natted && u64::from(to.port()) % KEEP_ALIVE_S == turn {
+                self.counters.count("sip_keep_alive", "sent");
+                // RFC 5626 §4.4.1.
+                let bytes = Bytes::from_static(b"\r\n\r\n");
+                effects.push(Effect::Send { on, to, bytes });
+            }
         }
     }
 }
@@ -107,25 +124,15 @@ impl Engine {
 /// What a message claims about its sender, and what the packet says.
 pub(super) fn seen(message: &Message, source: SocketAddr) -> Seen {
     let via = message.top_via();
-    let via = address(via.host).map(|ip| (ip, via.port.unwrap_or(5060)));
-    let contact = super::super::sip::dialog::contact_uri(message);
+    let via = via.host_ip().map(|ip| (ip, via.port.unwrap_or(5060)));
+    let contact = contact_uri(message);
     Seen { source, via, contact: contact.as_deref().and_then(uri_address) }
 }
 
 /// Host and port of a URI, if the host is an address.
 fn uri_address(uri: &[u8]) -> Option<(IpAddr, u16)> {
     let uri = Uri::parse(uri)?;
-    let ip = match uri.host {
-        Host::V4(ip) => ip.into(),
-        Host::V6(ip) => ip.into(),
-        Host::Name(_) => return None,
-    };
-    Some((ip, uri.port.unwrap_or(5060)))
-}
-
-/// A Via host as an address; IPv6 stands in brackets there.
-fn address(host: &[u8]) -> Option<IpAddr> {
-    std::str::from_utf8(host).ok()?.trim_matches(['[', ']']).parse().ok()
+    Some((uri.host.ip()?, uri.port.unwrap_or(5060)))
 }
 
 /// Contact elements of a REGISTER; None if one cannot be read.
@@ -141,13 +148,20 @@ fn changes(message: &Message) -> Option<(Vec<Change>, bool)> {
                 instance: contact.instance().map(<[u8]>::to_vec),
                 reg_id: contact.reg_id(),
                 expires: contact.expires().map(|s| Duration::from_secs(s.into())),
-                q: contact.q().unwrap_or(1000),
+                q: contact.q().unwrap_or(registrar::Q_DEFAULT),
             }),
         }
     }
     Some((changes, star))
 }
 
-fn seconds(value: &[u8]) -> Option<Duration> {
-    std::str::from_utf8(value).ok()?.trim().parse::<u32>().ok().map(|s| Duration::from_secs(s.into()))
+/// A refusal's name in the counters.
+fn reason(refused: registrar::Refused) -> &'static str {
+    match refused {
+        registrar::Refused::IntervalTooBrief(_) => "interval_too_brief",
+        registrar::Refused::OutOfOrder => "out_of_order",
+        registrar::Refused::TooMany => "too_many",
+        registrar::Refused::BadStar => "bad_star",
+        registrar::Refused::TooLong => "too_long",
+    }
 }

@@ -9,8 +9,9 @@ use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Back, Onward};
-use crate::sip::index::{Message, Name};
-use crate::sip::transaction::{ClientKey, Kind, ServerKey};
+use crate::sip::index::{Message, Start};
+use crate::sip::transaction::{ClientKey, Kind, Response, ServerKey};
+use crate::sip::uri::Uri;
 use crate::sip::vocabulary::{self, Method};
 
 /// How long a 2xx may be repeated: 64·T1 (RFC 6026 §8.4, timer M).
@@ -53,14 +54,10 @@ pub(super) struct Origin {
 impl Engine {
     /// A request outside any dialog (RFC 3261 §16, with our own Via alone).
     pub(super) fn outside(&mut self, request: Request, now: Instant, effects: &mut Effects) {
-        let Some(vocabulary::StartLine { method, uri }) =
-            vocabulary::StartLine::of(&request.message)
-        else {
-            return;
-        };
-        let for_us = crate::sip::uri::Uri::parse(&uri)
+        let Start::Request { method, uri } = request.message.start() else { return };
+        let for_us = Uri::parse(uri)
             .is_some_and(|uri| uri.user.is_none() && self.is_ours(&uri));
-        match method.as_slice() {
+        match method {
             b"OPTIONS" if for_us => {
                 let extra = [("Allow", ALLOW.to_owned()), ("Accept", "application/sdp".to_owned())];
                 return self.answer_with(&request, 200, &extra, now, effects);
@@ -75,7 +72,7 @@ impl Engine {
         if !self.admit(&request, now, effects) {
             return;
         }
-        let target = match self.targets(&uri, now) {
+        let target = match self.targets(uri, now) {
             Ok(targets) => targets.into_iter().next(),
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
@@ -141,7 +138,7 @@ impl Engine {
             return None;
         };
         let method = Bytes::copy_from_slice(sent.cseq().1);
-        let kind = if &method[..] == b"INVITE" { Kind::Invite } else { Kind::NonInvite };
+        let kind = Kind::of(&method);
         let key = ClientKey { branch: branch.into(), method };
         if !self.transactions.start(key.clone(), kind, path, bytes, now, effects) {
             self.counters.count("sip_refused", "overload");
@@ -178,11 +175,11 @@ impl Engine {
         };
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self.transactions.receive_response(&key, code, ack, now, effects) {
-            crate::sip::transaction::Response::Up => {}
-            crate::sip::transaction::Response::Absorbed => {
+            Response::Up => {}
+            Response::Absorbed => {
                 return self.counters.count("sip_transaction", "absorbed");
             }
-            crate::sip::transaction::Response::Stray => {
+            Response::Stray => {
                 return self.counters.count("sip_transaction", "stray_response");
             }
         }
@@ -343,11 +340,4 @@ fn client_key(message: &Message) -> Option<ClientKey> {
     let branch = Bytes::copy_from_slice(message.top_via().branch?);
     let method = Bytes::copy_from_slice(message.cseq().1);
     Some(ClientKey { branch, method })
-}
-
-/// A body that is SDP, or has SDP in it.
-pub(super) fn has_sdp(message: &Message) -> bool {
-    let kind = message.get(Name::ContentType).unwrap_or_default().to_ascii_lowercase();
-    !message.body().is_empty()
-        && (kind.starts_with(b"application/sdp") || kind.starts_with(b"multipart/"))
 }

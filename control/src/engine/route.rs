@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::config::Network;
 use crate::engine::Engine;
 use crate::id::{Aor, Listener, NetworkId, Path};
-use crate::sip::uri::{Host, Uri};
+use crate::sip::uri::{Host, Scheme, Uri};
 
 /// One place to try.
 #[derive(Clone, Debug)]
@@ -55,7 +55,10 @@ impl Nowhere {
 impl Engine {
     /// Places to try for a request-URI, best first: a peer, or the newest binding first.
     pub(super) fn targets(&self, uri: &[u8], now: Instant) -> Result<Vec<Target>, Nowhere> {
-        let uri = Uri::parse(uri).filter(Uri::is_sip).ok_or(Nowhere::Scheme)?;
+        let uri = Uri::parse(uri).ok_or(Nowhere::Scheme)?;
+        if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
+            return Err(Nowhere::Scheme);
+        }
         if !self.is_ours(&uri) {
             return Err(Nowhere::NotOurs);
         }
@@ -98,12 +101,12 @@ impl Engine {
 
     /// Whether a URI names this edge: its domain or any address it is known by.
     pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
-        let ip: IpAddr = match uri.host {
+        let ip = match &uri.host {
             Host::Name(name) => {
                 return name.eq_ignore_ascii_case(self.config.sip.domain.as_bytes());
             }
-            Host::V4(ip) => ip.into(),
-            Host::V6(ip) => ip.into(),
+            Host::V4(ip) => IpAddr::from(*ip),
+            Host::V6(ip) => IpAddr::from(*ip),
         };
         self.config.networks.iter().any(|n| n.address == ip || n.advertise == ip)
             || self.config.sip.domain == ip.to_string()

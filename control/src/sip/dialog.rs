@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::id::{NetworkId, Path};
 use crate::sip::index::{Message, Name};
-use crate::sip::uri::{Host, Uri};
+use crate::sip::uri::Uri;
 use crate::sip::value::NameAddr;
 
 /// Routes kept per leg; a longer Record-Route is refused where it arrives.
@@ -48,12 +48,7 @@ impl Leg {
             None => Some(&self.target[..]),
         };
         let address = hop.and_then(Uri::parse).and_then(|uri| {
-            let ip = match uri.host {
-                Host::V4(ip) => ip.into(),
-                Host::V6(ip) => ip.into(),
-                Host::Name(_) => return None,
-            };
-            Some((ip, uri.port.unwrap_or(5060)).into())
+            Some((uri.host.ip()?, uri.port.unwrap_or(5060)).into())
         });
         match address {
             Some(to) => Path { on: self.path.on, to },

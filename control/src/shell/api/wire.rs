@@ -1,0 +1,229 @@
+//! JSON and Prometheus text: what clients see of the core's values.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use common::forward::Reason;
+use serde_json::{Map, Value, json};
+
+use crate::engine::admin::{CallView, FlowView, LegView};
+use crate::id::NetworkId;
+use crate::shell::Shell;
+use crate::shell::datapath::{FlowNow, Placement};
+
+pub(super) fn status(shell: &Shell, now: Instant) -> Value {
+    let totals = shell.engine.totals();
+    let config = shell.engine.config();
+    let (kernel, user) = shell.datapath.placements();
+    let (interfaces, why) = match &shell.datapath.kernel {
+        Ok(kernel) => (kernel.interfaces(), None),
+        Err(why) => (Vec::new(), Some(why.as_str())),
+    };
+    let mut warnings = Vec::new();
+    if let Some(why) = why
+        && config.datapath.mode != crate::config::DatapathMode::Userspace
+    {
+        warnings.push(format!("the kernel path is off: {why}"));
+    }
+    let counters: Map<String, Value> = shell
+        .engine
+        .counters()
+        .iter()
+        .map(|(what, which, count)| (format!("{what}.{which}"), count.into()))
+        .collect();
+    json!({
+        "node": config.node.id,
+        "version": env!("CARGO_PKG_VERSION"),
+        "state": if warnings.is_empty() { "ok" } else { "degraded" },
+        "warnings": warnings,
+        "uptime_s": now.saturating_duration_since(shell.started).as_secs(),
+        "pid": std::process::id(),
+        "calls": { "now": totals.calls, "answered": totals.calls_answered },
+        "registrations": totals.registrations,
+        "transactions": totals.transactions,
+        "media_sockets": shell.datapath.media.len(),
+        "flows": { "kernel": kernel, "user": user, "adopted": totals.adopted_flows },
+        "datapath": { "interfaces": interfaces, "why": why },
+        "verdicts": verdicts(shell),
+        "counters": counters,
+    })
+}
+
+fn verdicts(shell: &Shell) -> Map<String, Value> {
+    let Ok(kernel) = &shell.datapath.kernel else { return Map::new() };
+    Reason::ALL
+        .iter()
+        .zip(kernel.reasons())
+        .map(|(reason, packets)| (reason.name().to_owned(), packets.into()))
+        .collect()
+}
+
+pub(super) fn calls(shell: &mut Shell, now: Instant) -> Value {
+    let calls: Vec<Value> =
+        shell.engine.calls(now).iter().map(|view| call(shell, view)).collect();
+    json!({ "calls": calls })
+}
+
+fn call(shell: &mut Shell, view: &CallView) -> Value {
+    let flows: Vec<Value> = view.flows.iter().map(|f| flow(shell, f)).collect();
+    json!({
+        "id": view.id,
+        "call_id": view.call_id,
+        "from": view.from,
+        "to": view.to,
+        "state": view.state,
+        "age_s": view.age.as_secs(),
+        "setup_ms": view.setup.map(|setup| u64::try_from(setup.as_millis()).unwrap_or(u64::MAX)),
+        "caller": leg(shell, &view.caller),
+        "callee": view.callee.as_ref().map(|callee| leg(shell, callee)),
+        "flows": flows,
+    })
+}
+
+fn leg(shell: &Shell, view: &LegView) -> Value {
+    json!({
+        "network": network_name(shell, view.network),
+        "signalling": view.signalling.to.to_string(),
+        "via": view.signalling.on.to_string(),
+        "nat": view.natted,
+        "target": view.target,
+    })
+}
+
+/// One direction: what arrives at one of our addresses.
+fn flow(shell: &mut Shell, view: &FlowView) -> Value {
+    let now = shell.datapath.flow(view.at);
+    let text = |address: Option<SocketAddr>| address.map(|a| a.to_string());
+    let (path, why) = match now.as_ref().map(|f| f.placement) {
+        Some(Placement::Kernel) => ("xdp", None),
+        Some(Placement::User(why)) => ("user", Some(why)),
+        None => ("none", Some(view.latch)),
+    };
+    let count = |pick: fn(&FlowNow) -> u64| now.as_ref().map_or(0, pick);
+    json!({
+        "at": now.as_ref().map_or(view.at, |f| f.at).to_string(),
+        "network": network_name(shell, view.network),
+        "leg": view.leg,
+        "media": view.media,
+        "kind": view.kind,
+        "component": view.component,
+        "latch": view.latch,
+        "peer": text(now.as_ref().map(|f| f.rule.peer)),
+        "source": text(now.as_ref().map(|f| f.rule.source)),
+        "target": text(now.as_ref().map(|f| f.rule.target)),
+        "path": path,
+        "why": why,
+        "packets_xdp": count(|f| f.kernel.packets),
+        "bytes_xdp": count(|f| f.kernel.bytes),
+        "packets_user": count(|f| f.user_packets),
+        "bytes_user": count(|f| f.user_bytes),
+        "packets_unclaimed": count(|f| f.unclaimed),
+    })
+}
+
+fn network_name(shell: &Shell, id: NetworkId) -> String {
+    shell.engine.config().network(id).map(|n| n.name.clone()).unwrap_or_default()
+}
+
+pub(super) fn registrations(shell: &Shell, now: Instant) -> Value {
+    let registrations: Vec<Value> = shell
+        .engine
+        .registrations(now)
+        .iter()
+        .map(|view| {
+            json!({
+                "aor": view.aor.as_str(),
+                "contact": view.contact,
+                "instance": view.instance,
+                "seen": view.seen.to.to_string(),
+                "via": view.seen.on.to_string(),
+                "claimed": view.claimed.map(|claimed| claimed.to_string()),
+                "network": network_name(shell, view.network),
+                "nat": view.natted,
+                "expires_s": view.expires_in.as_secs(),
+                "user_agent": view.user_agent,
+            })
+        })
+        .collect();
+    json!({ "registrations": registrations })
+}
+
+pub(super) fn networks(shell: &Shell) -> Value {
+    let networks: Vec<Value> = shell
+        .engine
+        .config()
+        .networks()
+        .map(|(id, network)| {
+            json!({
+                "name": network.name,
+                "interface": network.interface,
+                "address": network.address.to_string(),
+                "advertise": network.advertise.to_string(),
+                "peers": network.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "media_ports":
+                    format!("{}-{}", network.media_ports.first, network.media_ports.last),
+                "media": format!("{:?}", network.media).to_lowercase(),
+                "ports_used": shell.engine.ports_used(id),
+            })
+        })
+        .collect();
+    json!({ "networks": networks })
+}
+
+/// Prometheus text format 0.0.4.
+pub(super) fn metrics(shell: &Shell) -> String {
+    let mut text = String::new();
+    let totals = shell.engine.totals();
+    let (kernel, user) = shell.datapath.placements();
+    let gauge = |text: &mut String, name: &str, help: &str, series: &[(&str, usize)]| {
+        line(text, format_args!("# HELP towpath_{name} {help}\n# TYPE towpath_{name} gauge"));
+        for (labels, value) in series {
+            line(text, format_args!("towpath_{name}{labels} {value}"));
+        }
+    };
+    gauge(&mut text, "calls", "Calls now.", &[("", totals.calls)]);
+    gauge(&mut text, "registrations", "Bindings now.", &[("", totals.registrations)]);
+    gauge(
+        &mut text,
+        "flows",
+        "Media flows now, by the path they take.",
+        &[("{path=\"xdp\"}", kernel), ("{path=\"user\"}", user)],
+    );
+    gauge(&mut text, "media_sockets", "Open media ports.", &[("", shell.datapath.media.len())]);
+    if let Ok(kernel) = &shell.datapath.kernel {
+        line(
+            &mut text,
+            format_args!(
+                "# HELP towpath_xdp_packets_total Packets the kernel program judged, by verdict.\n\
+                 # TYPE towpath_xdp_packets_total counter"
+            ),
+        );
+        for (reason, packets) in Reason::ALL.iter().zip(kernel.reasons()) {
+            let reason = reason.name();
+            line(
+                &mut text,
+                format_args!("towpath_xdp_packets_total{{reason=\"{reason}\"}} {packets}"),
+            );
+        }
+    }
+    line(
+        &mut text,
+        format_args!(
+            "# HELP towpath_events_total What the signalling and media logic counted.\n\
+             # TYPE towpath_events_total counter"
+        ),
+    );
+    for (what, which, count) in shell.engine.counters().iter() {
+        line(
+            &mut text,
+            format_args!("towpath_events_total{{what=\"{what}\",which=\"{which}\"}} {count}"),
+        );
+    }
+    text
+}
+
+fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // Writing to a String does not fail.
+    drop(writeln!(text, "{arguments}"));
+}
