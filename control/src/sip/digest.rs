@@ -5,6 +5,7 @@
 //! The nonce is not bound to an address: a client may have another one at its next request.
 
 mod credentials;
+mod replay;
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -15,8 +16,6 @@ use subtle::ConstantTimeEq as _;
 
 pub use self::credentials::{Credentials, Protection, Qop};
 use self::replay::Replays;
-
-mod replay;
 
 /// A nonce older than this is answered with `stale`.
 pub const NONCE_AGE_MAX: Duration = Duration::from_secs(300);
@@ -315,17 +314,10 @@ fn hmac(key: &[u8; 32], parts: &[&[u8]]) -> [u8; 32] {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digit = |value: u8| {
-        char::from(
-            b"0123456789abcdef"
-                .get(usize::from(value))
-                .copied()
-                .unwrap_or(b'0'),
-        )
-    };
     bytes
         .iter()
-        .flat_map(|byte| [digit(byte >> 4), digit(byte & 0xf)])
+        .flat_map(|byte| [byte >> 4, byte & 0xf])
+        .filter_map(|nibble| char::from_digit(u32::from(nibble), 16))
         .collect()
 }
 
@@ -341,4 +333,305 @@ fn quoted(text: &[u8]) -> String {
     }
     out.push('"');
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REALM: &str = "example.com";
+    const SECRET: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
+    const AT: Duration = Duration::from_secs(1_000);
+
+    const ALL: [Algorithm; 4] = [
+        Algorithm::Md5,
+        Algorithm::Md5Sess,
+        Algorithm::Sha256,
+        Algorithm::Sha256Sess,
+    ];
+
+    fn challenger(algorithm: Algorithm) -> Challenger {
+        Challenger::new(REALM, SECRET, algorithm)
+    }
+
+    fn attempt<'a>(password: &'a str, count: u32) -> Attempt<'a> {
+        Attempt {
+            user: "1001",
+            secret: Secret::Password(password),
+            method: b"REGISTER",
+            uri: "sip:example.com",
+            body: b"",
+            count,
+            cnonce: "c1",
+        }
+    }
+
+    /// What `answer` makes of a challenge, as the server reads it.
+    fn answered(challenge: &str, attempt: &Attempt<'_>) -> Credentials {
+        let text = answer(challenge.as_bytes(), attempt).unwrap();
+        Credentials::parse(text.as_bytes()).unwrap()
+    }
+
+    /// Judges a REGISTER against the password `right`.
+    fn judge(challenger: &mut Challenger, credentials: &Credentials, at: Duration) -> Verdict {
+        let secret = Some(Secret::Password("right"));
+        challenger.verify(b"REGISTER", credentials, secret, b"", at)
+    }
+
+    #[test]
+    fn responses_of_the_rfcs() {
+        let check = |challenge: &str, password, cnonce, expected: &str| {
+            let attempt = Attempt {
+                user: "Mufasa",
+                secret: Secret::Password(password),
+                method: b"GET",
+                uri: "/dir/index.html",
+                body: b"",
+                count: 1,
+                cnonce,
+            };
+            let credentials = answered(challenge, &attempt);
+            assert_eq!(String::from_utf8_lossy(&credentials.response), expected);
+        };
+        // RFC 7616 §3.9.1
+        let both = |algorithm: &str| {
+            format!(
+                "Digest realm=\"http-auth@example.org\", qop=\"auth, auth-int\", \
+                 algorithm={algorithm}, \
+                 nonce=\"7ypf/xlj9XXwfDPEoM4URrv/xwf94BcCAzFZH4GiTo0v\", \
+                 opaque=\"FQhe/qaU925kfnzjCev0ciny7QMkPqMAFRtzCUYo5tdS\""
+            )
+        };
+        let cnonce = "f2/wE4q74E6zIJEtWaHKaf5wv/H5QzzpXusqGemxURZJ";
+        let md5 = "8ca523f5e9506fed4657c9700eebdbec";
+        check(&both("MD5"), "Circle of Life", cnonce, md5);
+        let sha = "753927fa0e85d155564e2e272a28d1802ca10daf4496794697cf8db5856cb6c1";
+        check(&both("SHA-256"), "Circle of Life", cnonce, sha);
+        // RFC 2617 §3.5, and the same without qop (RFC 2069).
+        let old = "Digest realm=\"testrealm@host.com\", \
+                   nonce=\"dcd98b7102dd2f0e8b11d0f600bfb0c093\"";
+        let with_qop = format!("{old}, qop=\"auth,auth-int\"");
+        let md5 = "6629fae49393a05397450978507c4ef1";
+        check(&with_qop, "Circle Of Life", "0a4f113b", md5);
+        check(
+            old,
+            "Circle Of Life",
+            "",
+            "670fd8c2df070c60b045671b8b24ff02",
+        );
+    }
+
+    #[test]
+    fn keyed_hash_of_rfc_4231() {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(b"Jefe");
+        assert_eq!(
+            hex(&hmac(&key, &[b"what do ya want ", b"for nothing?"])),
+            "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+        );
+    }
+
+    #[test]
+    fn a_challenge_is_one_and_readable() {
+        let text = Challenger::new("a\"b\\c\r\nd", SECRET, Algorithm::Md5).challenge(AT, true);
+        let (head, rest) = text.split_once("nonce=\"").unwrap();
+        let (nonce, tail) = rest.split_once('"').unwrap();
+        assert_eq!(head, "Digest realm=\"a\\\"b\\\\cd\", ");
+        assert_eq!(nonce.len(), 2 * (TIME_BYTES + PROOF_BYTES));
+        assert_eq!(tail, ", algorithm=MD5, qop=\"auth\", stale=true");
+        let fresh = challenger(Algorithm::Sha256).challenge(AT, false);
+        assert!(
+            fresh.ends_with(", algorithm=SHA-256, qop=\"auth\""),
+            "{fresh}"
+        );
+    }
+
+    #[test]
+    fn the_right_password_is_accepted_with_every_algorithm() {
+        for algorithm in ALL {
+            let mut challenger = challenger(algorithm);
+            let challenge = challenger.challenge(AT, false);
+            let credentials = answered(&challenge, &attempt("right", 1));
+            assert_eq!(judge(&mut challenger, &credentials, AT), Verdict::Ok);
+            let ha1 = algorithm.hash(&[b"1001", REALM.as_bytes(), b"right"]);
+            for (count, ha1) in [(2, ha1.clone()), (3, ha1.to_ascii_uppercase())] {
+                let credentials = answered(&challenge, &attempt("right", count));
+                let secret = Some(Secret::Ha1(ha1.as_bytes()));
+                let verdict = challenger.verify(b"REGISTER", &credentials, secret, b"", AT);
+                assert_eq!(verdict, Verdict::Ok, "{algorithm:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_was_changed_is_wrong() {
+        let check = |what: &str, change: fn(&mut Credentials)| {
+            let mut challenger = challenger(Algorithm::Md5);
+            let challenge = challenger.challenge(AT, false);
+            let mut credentials = answered(&challenge, &attempt("right", 1));
+            change(&mut credentials);
+            assert_eq!(
+                judge(&mut challenger, &credentials, AT),
+                Verdict::Wrong,
+                "{what}"
+            );
+        };
+        check("username", |c| c.username = b"1002".to_vec());
+        check("realm", |c| c.realm = b"example.org".to_vec());
+        check("nonce", |c| c.nonce[0] ^= 1);
+        check("uri", |c| c.uri.push(b'x'));
+        check("response", |c| c.response[31] ^= 1);
+        check("short response", |c| c.response.truncate(31));
+        check("no response", |c| c.response.clear());
+        check("algorithm", |c| c.algorithm = Some(Algorithm::Sha256));
+        check("nc", |c| {
+            c.protection.as_mut().unwrap().nc = b"00000002".to_vec()
+        });
+        check("cnonce", |c| {
+            c.protection.as_mut().unwrap().cnonce.push(b'x')
+        });
+        check("qop", |c| c.protection.as_mut().unwrap().qop = Qop::AuthInt);
+        check("no qop", |c| c.protection = None);
+    }
+
+    #[test]
+    fn realm_and_algorithm_are_ours_even_if_the_password_is_right() {
+        let check = |other: Challenger| {
+            let mut challenger = challenger(Algorithm::Md5);
+            let credentials = answered(&other.challenge(AT, false), &attempt("right", 1));
+            assert_eq!(judge(&mut challenger, &credentials, AT), Verdict::Wrong);
+        };
+        check(Challenger::new("example.org", SECRET, Algorithm::Md5));
+        check(challenger(Algorithm::Sha256));
+        check(challenger(Algorithm::Md5Sess));
+    }
+
+    #[test]
+    fn an_unknown_user_looks_like_a_wrong_password() {
+        let mut challenger = challenger(Algorithm::Md5);
+        let challenge = challenger.challenge(AT, false);
+        for password in ["right", "wrong", ""] {
+            let credentials = answered(&challenge, &attempt(password, 1));
+            let verdict = challenger.verify(b"REGISTER", &credentials, None, b"", AT);
+            assert_eq!(verdict, Verdict::Wrong, "{password}");
+        }
+        let credentials = answered(&challenge, &attempt("right", 1));
+        let other_method = challenger.verify(
+            b"INVITE",
+            &credentials,
+            Some(Secret::Password("right")),
+            b"",
+            AT,
+        );
+        assert_eq!(other_method, Verdict::Wrong);
+        let ha1 = Algorithm::Sha256.hash(&[b"1001", REALM.as_bytes(), b"right"]);
+        let secret = Some(Secret::Ha1(ha1.as_bytes()));
+        let other_hash = challenger.verify(b"REGISTER", &credentials, secret, b"", AT);
+        assert_eq!(other_hash, Verdict::Wrong);
+    }
+
+    #[test]
+    fn a_nonce_has_its_time() {
+        let check = |age: Duration, expected: Verdict| {
+            let mut challenger = challenger(Algorithm::Md5);
+            let challenge = challenger.challenge(AT, false);
+            let credentials = answered(&challenge, &attempt("right", 1));
+            assert_eq!(judge(&mut challenger, &credentials, AT + age), expected);
+            let guessed = answered(&challenge, &attempt("wrong", 1));
+            assert_eq!(judge(&mut challenger, &guessed, AT + age), Verdict::Wrong);
+        };
+        let tick = Duration::from_nanos(1);
+        check(Duration::ZERO, Verdict::Ok);
+        check(NONCE_AGE_MAX, Verdict::Ok);
+        check(NONCE_AGE_MAX + tick, Verdict::Stale);
+        let mut early = challenger(Algorithm::Md5);
+        let credentials = answered(&early.challenge(AT, false), &attempt("right", 1));
+        assert_eq!(judge(&mut early, &credentials, AT - tick), Verdict::Stale);
+    }
+
+    #[test]
+    fn a_nonce_of_someone_else_is_stale() {
+        let check = |nonce: &str| {
+            let mut challenger = challenger(Algorithm::Md5);
+            let challenge = format!("Digest realm=\"{REALM}\", nonce=\"{nonce}\", qop=\"auth\"");
+            let credentials = answered(&challenge, &attempt("right", 1));
+            assert_eq!(
+                judge(&mut challenger, &credentials, AT),
+                Verdict::Stale,
+                "{nonce}"
+            );
+        };
+        let ours = challenger(Algorithm::Md5).nonce(AT);
+        let restarted = Challenger::new(REALM, [7; 32], Algorithm::Md5).nonce(AT);
+        check(&restarted);
+        check(&ours[1..]);
+        check(&format!("{ours}0"));
+        check(&ours.to_ascii_uppercase());
+        check("");
+        check("é");
+        check("+00000000000000é");
+    }
+
+    #[test]
+    fn a_request_is_taken_once() {
+        let mut challenger = challenger(Algorithm::Md5);
+        let challenge = challenger.challenge(AT, false);
+        let mut check = |count, cnonce: &str, expected: Verdict| {
+            let attempt = Attempt {
+                cnonce,
+                ..attempt("right", count)
+            };
+            let credentials = answered(&challenge, &attempt);
+            let verdict = judge(&mut challenger, &credentials, AT);
+            assert_eq!(verdict, expected, "{count} {cnonce}");
+        };
+        check(1, "c1", Verdict::Ok);
+        check(1, "c1", Verdict::Replay);
+        check(3, "c1", Verdict::Ok);
+        check(2, "c1", Verdict::Ok);
+        check(2, "c1", Verdict::Replay);
+        // Another client, challenged in the same instant.
+        check(1, "c2", Verdict::Ok);
+    }
+
+    #[test]
+    fn a_client_without_qop_is_served_once_per_request() {
+        let mut challenger = challenger(Algorithm::Md5);
+        let challenge = challenger.challenge(AT, false);
+        let (old, _) = challenge.split_once(", algorithm").unwrap();
+        let credentials = answered(old, &attempt("right", 1));
+        assert_eq!(credentials.protection, None);
+        assert_eq!(judge(&mut challenger, &credentials, AT), Verdict::Ok);
+        assert_eq!(judge(&mut challenger, &credentials, AT), Verdict::Replay);
+        let mut loud = credentials.clone();
+        loud.response.make_ascii_uppercase();
+        assert_eq!(judge(&mut challenger, &loud, AT), Verdict::Replay);
+    }
+
+    #[test]
+    fn auth_int_covers_the_body() {
+        let mut challenger = challenger(Algorithm::Sha256);
+        let challenge = challenger
+            .challenge(AT, false)
+            .replace("\"auth\"", "\"auth-int\"");
+        let attempt = Attempt {
+            body: b"body",
+            ..attempt("right", 1)
+        };
+        let credentials = answered(&challenge, &attempt);
+        let mut check = |body: &[u8], expected: Verdict| {
+            let secret = Some(Secret::Password("right"));
+            let verdict = challenger.verify(b"REGISTER", &credentials, secret, body, AT);
+            assert_eq!(verdict, expected);
+        };
+        check(b"", Verdict::Wrong);
+        check(b"body", Verdict::Ok);
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let challenger = challenger(Algorithm::Md5);
+        let text = format!("{challenger:?} {:?}", attempt("hush", 1));
+        assert!(!text.contains("hush") && !text.contains("secret: [") && text.contains(REALM));
+    }
 }

@@ -226,3 +226,148 @@ fn unquoted(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 fn is_token(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&octet)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MINIMAL: &str = r#"username="u", realm="r", nonce="n", uri="sip:x", response="00""#;
+
+    fn text(value: &[u8]) -> String {
+        String::from_utf8_lossy(value).into_owned()
+    }
+
+    /// The fields in order, `-` for what is absent, or `none`.
+    fn check(value: &str, expected: &str) {
+        let seen = Credentials::parse(value.as_bytes()).map_or("none".to_owned(), |c| {
+            let protection = c.protection.map_or("-".to_owned(), |p| {
+                let count = p.count;
+                format!(
+                    "{}/{}/{}={count}",
+                    p.qop.token(),
+                    text(&p.cnonce),
+                    text(&p.nc)
+                )
+            });
+            let fields = [&c.username, &c.realm, &c.nonce, &c.uri, &c.response].map(|f| text(f));
+            let algorithm = c.algorithm.map_or("-", Algorithm::token);
+            let opaque = c.opaque.map_or("-".to_owned(), |opaque| text(&opaque));
+            format!("{} {algorithm} {protection} {opaque}", fields.join(" "))
+        });
+        assert_eq!(seen, expected, "{value}");
+    }
+
+    #[test]
+    fn parameters_in_every_spelling() {
+        let plain = "u r n sip:x 00 - - -";
+        let with = |more: &str, expected: &str| check(&format!("Digest {MINIMAL}{more}"), expected);
+        with("", plain);
+        with(",", plain);
+        with(" , ,\r\n ", plain);
+        with(", unknown=1, other=\"a, b=\\\"c\"", plain);
+        with(", algorithm=MD5", "u r n sip:x 00 MD5 - -");
+        with(", Algorithm = \"sha-256\"", "u r n sip:x 00 SHA-256 - -");
+        with(", opaque=\"\"", "u r n sip:x 00 - - ");
+        let protected = "u r n sip:x 00 - auth/c/0000000A=10 -";
+        with(", qop=auth, nc=0000000A, cnonce=\"c\"", protected);
+        with(", cnonce=c,NC=\"0000000A\",qop=\"auth\"", protected);
+        with(", nc=00000001, cnonce=\"c\"", plain);
+        let session = "u r n sip:x 00 MD5-sess auth-int/c/ffffffff=4294967295 -";
+        let sess = ", algorithm=MD5-sess, qop=auth-int, nc=ffffffff, cnonce=\"c\"";
+        with(sess, session);
+        check(&format!("  dIGEST\t{MINIMAL}  "), plain);
+        check(
+            "Digest username=\"a\\\"b,\\\\c\",realm=r,nonce=n,uri=sip:x;a=b,response=0",
+            "a\"b,\\c r n sip:x;a=b 0 - - -",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_verified_is_no_credentials() {
+        let with = |more: &str| check(&format!("Digest {MINIMAL}{more}"), "none");
+        with(", algorithm=SHA-512-256");
+        with(", algorithm=");
+        with(", algorithm=MD5-sess");
+        with(", qop=auth-conf, nc=00000001, cnonce=\"c\"");
+        with(", qop=auth, cnonce=\"c\"");
+        with(", qop=auth, nc=00000001");
+        with(", qop=auth, nc=0000000g, cnonce=\"c\"");
+        with(", qop=auth, nc=+0000001, cnonce=\"c\"");
+        with(", qop=auth, nc=100000000, cnonce=\"c\"");
+        with(", qop=auth, nc=, cnonce=\"c\"");
+        with(", username=\"v\"");
+        with(", USERNAME=\"u\"");
+        with(", opaque=\"open");
+        with(", opaque=\"open\\");
+        with(", opaque=\"a\"b");
+        with(", opaque=a b");
+        with(", opaque");
+        with(", =a");
+        with(" opaque=a");
+        for missing in ["username", "realm", "nonce", "uri", "response"] {
+            check(&format!("Digest {}", MINIMAL.replace(missing, "x")), "none");
+        }
+        check("", "none");
+        check("Digest", "none");
+        check("Digest ", "none");
+        check(&format!("Basic {MINIMAL}"), "none");
+        check(&format!("Digestive {MINIMAL}"), "none");
+        check(MINIMAL, "none");
+    }
+
+    #[test]
+    fn size_and_number_are_limited() {
+        let plain = "u r n sip:x 00 - - -";
+        let more = |count: usize| (0..count).map(|n| format!(", p{n}=1")).collect::<String>();
+        check(
+            &format!("Digest {MINIMAL}{}", more(PARAMETERS_MAX - 5)),
+            plain,
+        );
+        check(
+            &format!("Digest {MINIMAL}{}", more(PARAMETERS_MAX - 4)),
+            "none",
+        );
+        let room = HEADER_BYTES_MAX - format!("Digest {MINIMAL}").len();
+        check(&format!("Digest {MINIMAL}{}", " ".repeat(room)), plain);
+        check(&format!("Digest {MINIMAL}{}", " ".repeat(room + 1)), "none");
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_cause_a_panic(value in prop::collection::vec(any::<u8>(), 0..300)) {
+            let digest = [b"Digest ", value.as_slice()].concat();
+            for text in [&value, &digest] {
+                let bounded = |c: Credentials| c.username.len() + c.nonce.len() <= text.len();
+                prop_assert!(Credentials::parse(text).is_none_or(bounded));
+            }
+        }
+
+        #[test]
+        fn nor_does_what_is_nearly_right(value in "Digest ([a-c,= \"\\\\]|nc=|qop=auth,){0,40}") {
+            // None of these names a user.
+            prop_assert_eq!(Credentials::parse(value.as_bytes()), None);
+        }
+
+        /// What `answer` writes, `parse` reads.
+        #[test]
+        fn what_is_written_is_read(user in "\\PC{0,20}", realm in "[ -~]{0,20}", count: u32) {
+            let realm = realm.replace('\\', "\\\\").replace('"', "\\\"");
+            let challenge = format!("Digest realm=\"{realm}\", nonce=\"n\", qop=\"auth\"");
+            let attempt = Attempt {
+                user: &user,
+                secret: super::super::Secret::Password("p"),
+                method: b"REGISTER",
+                uri: "sip:x",
+                body: b"",
+                count,
+                cnonce: "c",
+            };
+            let answer = super::super::answer(challenge.as_bytes(), &attempt).unwrap();
+            let credentials = Credentials::parse(answer.as_bytes()).unwrap();
+            prop_assert_eq!(text(&credentials.username), user);
+            prop_assert_eq!(credentials.protection.unwrap().count, count);
+        }
+    }
+}
