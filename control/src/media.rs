@@ -1,5 +1,12 @@
 //! A call's media: ports, legs, latches and the flows they want.
 
+pub mod leg;
 pub mod plan;
 pub mod port;
 pub mod session;
+pub mod stream;
+
+pub use leg::{Both, LegSettings, Mode, Side};
+pub use port::{Pools, Usage};
+pub use session::{Learned, Refusal, Session};
+pub use stream::{SideView, StreamView};

@@ -1,1 +1,87 @@
-//! To be written.
+//! Wanted flows − installed flows → effects. The only producer of flow effects.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::effect::{Effect, Effects, Rule};
+
+/// What the shell was told to forward, by local address.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Installed(BTreeMap<SocketAddr, Rule>);
+
+impl Installed {
+    /// Pushes what turns the installed flows into the wanted ones: removals, then installations,
+    /// each in the order of addresses.
+    pub fn reconcile(&mut self, wanted: BTreeMap<SocketAddr, Rule>, effects: &mut Effects) {
+        let gone = self.0.keys().filter(|at| !wanted.contains_key(at));
+        effects.extend(gone.map(|at| Effect::Remove { at: *at }));
+        let new = wanted
+            .iter()
+            .filter(|(at, rule)| self.0.get(at) != Some(rule));
+        effects.extend(new.map(|(at, rule)| Effect::Install {
+            at: *at,
+            rule: *rule,
+        }));
+        self.0 = wanted;
+    }
+
+    /// Whether a flow was asked for at a local address.
+    #[must_use]
+    pub fn has(&self, at: SocketAddr) -> bool {
+        self.0.contains_key(&at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn emits_the_difference() {
+        check(&[], &[(1, 5)], "+1>5");
+        check(&[(1, 5)], &[(1, 5)], "");
+        check(&[(1, 5)], &[(1, 6)], "+1>6");
+        check(
+            &[(1, 5), (2, 5), (3, 5)],
+            &[(3, 5), (4, 7), (2, 8)],
+            "-1 +2>8 +4>7",
+        );
+        check(&[(2, 5), (1, 5)], &[], "-1 -2");
+
+        fn check(before: &[(u16, u16)], after: &[(u16, u16)], expected: &str) {
+            let mut installed = Installed::default();
+            installed.reconcile(table(before), &mut Vec::new());
+            let mut effects = Vec::new();
+            installed.reconcile(table(after), &mut effects);
+            let words: Vec<_> = effects.iter().map(word).collect();
+            assert_eq!(words.join(" "), expected);
+        }
+    }
+
+    fn word(effect: &Effect) -> String {
+        match effect {
+            Effect::Install { at, rule } => format!("+{}>{}", at.port(), rule.target.port()),
+            Effect::Remove { at } => format!("-{}", at.port()),
+            Effect::Send { .. }
+            | Effect::Open { .. }
+            | Effect::Close { .. }
+            | Effect::Record(_) => {
+                panic!("not a flow effect: {effect:?}")
+            }
+        }
+    }
+
+    fn table(flows: &[(u16, u16)]) -> BTreeMap<SocketAddr, Rule> {
+        let at = |port: u16| SocketAddr::from(([192, 0, 2, 1], port));
+        let rule = |target| Rule {
+            peer: at(9),
+            source: at(8),
+            target: at(target),
+            tos: None,
+        };
+        flows
+            .iter()
+            .map(|(local, target)| (at(*local), rule(*target)))
+            .collect()
+    }
+}

@@ -1,0 +1,205 @@
+//! The two parties of a call, and from whom each one's media is accepted.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::IpNet;
+
+use crate::id::NetworkId;
+use crate::nat::latch::Policy;
+use crate::nat::policy::believable;
+
+/// One of the two parties.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Side {
+    /// Usually the caller.
+    A,
+    /// Usually the callee.
+    B,
+}
+
+impl Side {
+    pub const BOTH: [Self; 2] = [Self::A, Self::B];
+
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::A => Self::B,
+            Self::B => Self::A,
+        }
+    }
+}
+
+/// One of something for each side.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Both<T> {
+    pub a: T,
+    pub b: T,
+}
+
+impl<T> Both<T> {
+    #[must_use]
+    pub fn of(&self, side: Side) -> &T {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
+        }
+    }
+
+    #[must_use]
+    pub fn of_mut(&mut self, side: Side) -> &mut T {
+        match side {
+            Side::A => &mut self.a,
+            Side::B => &mut self.b,
+        }
+    }
+
+    /// `first` belongs to `side`, `second` to the other.
+    #[must_use]
+    pub fn new(side: Side, first: T, second: T) -> Self {
+        match side {
+            Side::A => Self {
+                a: first,
+                b: second,
+            },
+            Side::B => Self {
+                a: second,
+                b: first,
+            },
+        }
+    }
+
+    #[must_use]
+    pub fn map<U>(&self, mut f: impl FnMut(Side, &T) -> U) -> Both<U> {
+        Both {
+            a: f(Side::A, &self.a),
+            b: f(Side::B, &self.b),
+        }
+    }
+}
+
+/// Where media is sent, as the network is configured.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// Where SDP says, and accepted from there only.
+    Sdp,
+    /// Back along the path the packets came from (RFC 4961); SDP's address is ignored.
+    Symmetric,
+    /// SDP for a party that is where it says it is, symmetric for the others.
+    Auto,
+}
+
+/// One party, as signalling sees it now.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LegSettings {
+    pub network: NetworkId,
+    /// Our address there: sockets bind to it.
+    pub local: IpAddr,
+    /// The address this party is told.
+    pub advertise: IpAddr,
+    /// Where this party's SIP really comes from.
+    pub signalled_from: IpAddr,
+    /// Its signalling contradicts its source (`nat::policy::natted`).
+    pub natted: bool,
+    pub mode: Mode,
+    /// The DS field of media sent to this party; none leaves the sender's (RFC 2474).
+    pub tos: Option<u8>,
+}
+
+impl LegSettings {
+    /// From whom media is accepted, given the address in SDP and the prefixes of the network.
+    #[must_use]
+    pub fn policy(&self, signalled: Option<SocketAddr>, network: &[IpNet]) -> Policy {
+        let source = self.signalled_from.to_canonical();
+        let learn = Policy::Learn {
+            from: source,
+            signalled,
+        };
+        // Another family than our socket's, or our own host, is no place to send to.
+        let usable = signalled.filter(|at| {
+            at.is_ipv4() == self.local.is_ipv4()
+                && (self.local.is_loopback() || !at.ip().is_loopback())
+        });
+        match (self.mode, usable) {
+            (Mode::Sdp, Some(at)) => Policy::Strict { at },
+            (Mode::Sdp, None) => Policy::Nobody,
+            (Mode::Auto, Some(at)) if !self.natted && believable(source, at.ip(), network) => {
+                let also = (at.ip() != source).then_some(source);
+                Policy::Believe { at, also }
+            }
+            (Mode::Symmetric, _) | (Mode::Auto, _) => learn,
+        }
+    }
+}
+
+/// The policy for RTCP beside one for RTP, given where SDP puts RTCP (RFC 3605). Unless SDP is
+/// taken by the letter, RTCP comes from the IP that RTP comes from.
+#[must_use]
+pub fn rtcp_policy(rtp: Policy, signalled: Option<SocketAddr>) -> Policy {
+    match (rtp, signalled) {
+        (Policy::Strict { .. }, Some(at)) => Policy::Strict { at },
+        (Policy::Believe { at: rtp, also }, Some(at)) if at.ip() == rtp.ip() => {
+            Policy::Believe { at, also }
+        }
+        (Policy::Believe { at, .. }, _) => Policy::Learn {
+            from: at.ip(),
+            signalled,
+        },
+        (Policy::Learn { from, .. }, _) => Policy::Learn { from, signalled },
+        (Policy::Nobody, _) | (Policy::Strict { .. }, None) => Policy::Nobody,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies() {
+        let own = "203.0.113.9:4000";
+        let other = "198.51.100.2:4000";
+        let private = "192.168.1.2:4000";
+        check(Mode::Sdp, true, Some(private), "Strict 192.168.1.2:4000");
+        check(Mode::Sdp, false, None, "Nobody");
+        check(Mode::Sdp, false, Some("[2001:db8::1]:4000"), "Nobody");
+        check(Mode::Sdp, false, Some("127.0.0.1:4000"), "Nobody");
+        check(Mode::Symmetric, false, Some(own), "Learn 203.0.113.9");
+        check(Mode::Auto, false, Some(own), "Believe 203.0.113.9:4000");
+        check(Mode::Auto, true, Some(own), "Learn 203.0.113.9");
+        check(Mode::Auto, false, Some(private), "Learn 203.0.113.9");
+        check(
+            Mode::Auto,
+            false,
+            Some(other),
+            "Believe 198.51.100.2:4000, 203.0.113.9",
+        );
+        check(Mode::Auto, false, None, "Learn 203.0.113.9");
+        check(
+            Mode::Auto,
+            false,
+            Some("127.0.0.1:4000"),
+            "Learn 203.0.113.9",
+        );
+
+        fn check(mode: Mode, natted: bool, signalled: Option<&str>, expected: &str) {
+            let leg = LegSettings {
+                network: NetworkId(0),
+                local: "192.0.2.1".parse().unwrap(),
+                advertise: "192.0.2.1".parse().unwrap(),
+                signalled_from: "203.0.113.9".parse().unwrap(),
+                natted,
+                mode,
+                tos: None,
+            };
+            let everybody = ["0.0.0.0/0".parse().unwrap()];
+            let signalled = signalled.map(|at| at.parse().unwrap());
+            let got = match leg.policy(signalled, &everybody) {
+                Policy::Nobody => "Nobody".to_owned(),
+                Policy::Strict { at } => format!("Strict {at}"),
+                Policy::Believe { at, also: None } => format!("Believe {at}"),
+                Policy::Believe { at, also: Some(ip) } => format!("Believe {at}, {ip}"),
+                Policy::Learn { from, .. } => format!("Learn {from}"),
+            };
+            assert_eq!(got, expected, "{mode:?} {natted} {signalled:?}");
+        }
+    }
+}
