@@ -43,9 +43,11 @@ pub(crate) fn check() -> Result<()> {
 fn kernel_clippy() -> Result<Command> {
     let mut clippy = cargo(&["clippy", "-p", "relay-ebpf"])?;
     clippy
-        .args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"])
+        .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core"])
+        .args(["--target-dir", "target/ebpf"])
         .args(["--", "--deny", "warnings"])
-        .env("RUSTC_BOOTSTRAP", "1");
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env_remove("RUSTFLAGS");
     Ok(clippy)
 }
 

@@ -6,7 +6,6 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::run::{cargo, say, step, target};
-use crate::setup;
 use crate::test::Built;
 
 #[derive(Args)]
@@ -24,7 +23,6 @@ pub(crate) struct Options {
 
 /// The demonstration's exit code is ours: zero only if every leg got its media.
 pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
-    setup::setup()?;
     let built = Built::all()?;
     let demo = ["build", "-p", "towpath-tests", "--bin", "demo"];
     step("the demonstration", &mut cargo(&demo)?)?;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 
 /// A line of progress.
 pub(crate) fn say(line: &str) {
@@ -43,18 +43,19 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Runs a command that must succeed; its output is shown on standard error.
-pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
-    tally(what, command).map(|_| ())
+/// Another of our own commands.
+pub(crate) fn ourselves(name: &str) -> Result<Command> {
+    let program = std::env::current_exe().context("cannot find ourselves")?;
+    let mut command = Command::new(program);
+    command.arg(name).current_dir(root()?);
+    Ok(command)
 }
 
-/// Runs a command that must succeed and adds up the results of the tests it reports.
-pub(crate) fn tally(what: &str, command: &mut Command) -> Result<Tally> {
-    let (tally, success) = watch(what, command)?;
-    if !success {
-        bail!("{what} failed: {}", spelt(command));
-    }
-    Ok(tally)
+/// Runs a command that must succeed; its output is shown on standard error.
+pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
+    let (_, success) = watch(what, command)?;
+    ensure!(success, "{what} failed: {}", spelt(command));
+    Ok(())
 }
 
 /// Runs a command, shows its output, adds up test results; whether it succeeded.

@@ -5,11 +5,10 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::run::{cargo, say, step, target, watch};
-use crate::{ebpf, setup};
+use crate::ebpf;
+use crate::run::{cargo, ourselves, say, step, target, watch};
 
 pub(crate) fn test() -> Result<()> {
-    setup::setup()?;
     let built = Built::all()?;
     let suites = [
         (
@@ -60,8 +59,11 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Builds the kernel program, the daemon and the demonstration.
+    /// Sets up, builds the kernel program and the daemon.
     pub(crate) fn all() -> Result<Self> {
+        // As commands of their own: whatever they print stays off our standard output.
+        step("set-up", &mut ourselves("setup")?)?;
+        step("the kernel program", &mut ourselves("ebpf")?)?;
         let object = ebpf::build()?;
         step(
             "the daemon",
