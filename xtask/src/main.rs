@@ -1,1 +1,59 @@
-fn main() {}
+//! Every command of a developer and of CI: `cargo xtask COMMAND`.
+
+mod check;
+mod demo;
+mod ebpf;
+mod mutants;
+mod run;
+mod setup;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, check, test and show Towpath")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what build and tests need and this machine lacks; says what it does
+    Setup,
+    /// Build the kernel program
+    Ebpf,
+    /// Format, lints, core-only build, tidy, licences, tests without root
+    Check,
+    /// The rules of the house that no lint knows: layers, lengths, lost files
+    Tidy,
+    /// All tests, those that need root too
+    Test,
+    /// Place real calls through the kernel in a private lab, and say what became of them
+    Demo(demo::Options),
+    /// Break the forwarding code in one line at a time: every break must turn a test red
+    Mutants(mutants::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Setup => setup::setup(),
+        Command::Ebpf => ebpf::build().map(|object| run::say(&object.display().to_string())),
+        Command::Check => check::check(),
+        Command::Tidy => tidy::tidy(),
+        Command::Test => test::test(),
+        Command::Demo(options) => return exit(demo::demo(&options)),
+        Command::Mutants(options) => mutants::mutants(&options),
+    };
+    exit(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        run::say(&format!("error: {error:#}"));
+        ExitCode::FAILURE
+    })
+}

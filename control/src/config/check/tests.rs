@@ -327,7 +327,11 @@ proptest! {
     }
 
     #[test]
-    fn a_damaged_example_never_panics(at in 0..EXAMPLE.len(), cut in 0usize..40, put in "\\PC{0,6}") {
+    fn a_damaged_example_never_panics(
+        at in 0..EXAMPLE.len(),
+        cut in 0usize..40,
+        put in "\\PC{0,6}",
+    ) {
         let (Some(head), Some(tail)) = (EXAMPLE.get(..at), EXAMPLE.get(at + cut..)) else {
             return Ok(());
         };

@@ -1,0 +1,283 @@
+//! `mutants`: breaks the forwarding code in one line at a time, in a copy of the workspace, and
+//! runs the tests there. A break that no test notices is an error, and so is one that does not
+//! compile or whose line is no longer found: it would prove nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use clap::Args;
+
+use crate::run::{cargo, root, say, target};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// Only mutants whose name contains this
+    name: Option<String>,
+}
+
+struct Mutant {
+    name: &'static str,
+    file: &'static str,
+    /// Stands exactly once in the file.
+    was: &'static str,
+    becomes: &'static str,
+}
+
+const FORWARD: &str = "common/src/forward.rs";
+const CHECKSUM: &str = "common/src/checksum.rs";
+
+const MUTANTS: [Mutant; 14] = [
+    Mutant {
+        name: "checksum: the IPv4 header's is not updated",
+        file: FORWARD,
+        was: "self.ip.checksum = apply(self.ip.checksum, delta_l3);",
+        becomes: "self.ip.checksum = apply(self.ip.checksum, delta_l3 & 0);",
+    },
+    Mutant {
+        name: "checksum: UDP's is not updated",
+        file: FORWARD,
+        was: "udp.checksum = apply_udp(udp.checksum, flow.delta_l4);",
+        becomes: "udp.checksum = apply_udp(udp.checksum, flow.delta_l4 & 0);",
+    },
+    Mutant {
+        name: "checksum: UDP's zero is sent as zero",
+        file: CHECKSUM,
+        was: "Be16(0) => Be16(0xffff),",
+        becomes: "Be16(0) => Be16(0),",
+    },
+    Mutant {
+        name: "checksum: an absent UDP checksum is made up",
+        file: FORWARD,
+        was: "if udp.checksum.0 != 0 {",
+        becomes: "if true {",
+    },
+    Mutant {
+        name: "checksum: a carry is lost",
+        file: CHECKSUM,
+        was: "(sum + (sum >> 16)) as u16",
+        becomes: "sum as u16",
+    },
+    Mutant {
+        name: "ports: the source's is not rewritten",
+        file: FORWARD,
+        was: "udp.src = flow.source.port;",
+        becomes: "",
+    },
+    Mutant {
+        name: "ports: the destination's is not rewritten",
+        file: FORWARD,
+        was: "udp.dst = flow.target.port;",
+        becomes: "",
+    },
+    Mutant {
+        name: "TTL: IPv4's is not decremented",
+        file: FORWARD,
+        was: "self.ip.ttl -= 1;",
+        becomes: "",
+    },
+    Mutant {
+        name: "TTL: IPv6's hop limit is not decremented",
+        file: FORWARD,
+        was: "self.ip.hop_limit -= 1;",
+        becomes: "",
+    },
+    Mutant {
+        name: "TTL: a spent one is sent on",
+        file: FORWARD,
+        was: "headers.hops() <= 1",
+        becomes: "headers.hops() < 1",
+    },
+    Mutant {
+        name: "source: anyone is let in",
+        file: FORWARD,
+        was: "|| headers.source() != flow.peer",
+        becomes: "",
+    },
+    Mutant {
+        name: "source: only the address is compared",
+        file: FORWARD,
+        was: "headers.source() != flow.peer",
+        becomes: "headers.source().ip != flow.peer.ip",
+    },
+    Mutant {
+        name: "DSCP: the sender's ECN bits are lost",
+        file: FORWARD,
+        was: "(new & 0xfc) | (old & 3)",
+        becomes: "(new & 0xfc) | (old & 0)",
+    },
+    Mutant {
+        name: "kind: what is not RTP is forwarded",
+        file: FORWARD,
+        was: "if !Kind::of(head, udp_bytes - UDP_BYTES).is_media() {",
+        becomes: "if !Kind::of(head, udp_bytes - UDP_BYTES).is_media() && false {",
+    },
+];
+
+pub(crate) fn mutants(options: &Options) -> Result<()> {
+    let wanted = |m: &&Mutant| {
+        options
+            .name
+            .as_ref()
+            .is_none_or(|name| m.name.contains(name))
+    };
+    let mutants: Vec<&Mutant> = MUTANTS.iter().filter(wanted).collect();
+    ensure!(!mutants.is_empty(), "no mutant has that name");
+    let copy = Copy::make()?;
+    for mutant in &mutants {
+        copy.mutated(mutant)?;
+    }
+    say("==> the tests of an unchanged copy");
+    ensure!(copy.builds()?, "the unchanged copy does not build");
+    ensure!(
+        copy.passes()?,
+        "the tests of the unchanged copy fail: mend them first"
+    );
+    let mut survivors = Vec::new();
+    for (index, mutant) in mutants.iter().enumerate() {
+        let killed = copy.kills(mutant)?;
+        let verdict = if killed {
+            "red, as it must be"
+        } else {
+            "GREEN: NO TEST NOTICES"
+        };
+        say(&format!(
+            "[{}/{}] {}: {verdict}",
+            index + 1,
+            mutants.len(),
+            mutant.name
+        ));
+        survivors.extend((!killed).then_some(mutant.name));
+    }
+    if !survivors.is_empty() {
+        bail!("{} mutants live: {}", survivors.len(), survivors.join("; "));
+    }
+    say(&format!("mutants: all {} turn a test red", mutants.len()));
+    Ok(())
+}
+
+/// A copy of the workspace, with build results of its own.
+struct Copy {
+    from: PathBuf,
+    to: PathBuf,
+    target: PathBuf,
+}
+
+impl Copy {
+    fn make() -> Result<Self> {
+        let base = target()?.join("mutants");
+        let copy = Self {
+            from: root()?,
+            to: base.join("tree"),
+            target: base.join("target"),
+        };
+        if copy.to.exists() {
+            fs::remove_dir_all(&copy.to).context("cannot remove the last copy")?;
+        }
+        for part in [
+            "Cargo.toml",
+            "Cargo.lock",
+            "clippy.toml",
+            "rust-toolchain.toml",
+        ] {
+            copy.bring(Path::new(part))?;
+        }
+        for part in ["common", "relay-ebpf", "control", "tests", "xtask"] {
+            copy.bring(Path::new(part))?;
+        }
+        Ok(copy)
+    }
+
+    fn bring(&self, part: &Path) -> Result<()> {
+        let (from, to) = (self.from.join(part), self.to.join(part));
+        let context = || format!("cannot copy {}", from.display());
+        if from.is_dir() {
+            fs::create_dir_all(&to).with_context(context)?;
+            for entry in fs::read_dir(&from).with_context(context)? {
+                let name = entry.with_context(context)?.file_name();
+                if name != "target" {
+                    self.bring(&part.join(name))?;
+                }
+            }
+            return Ok(());
+        }
+        let parent = to.parent().with_context(context)?;
+        fs::create_dir_all(parent).with_context(context)?;
+        fs::copy(&from, &to).with_context(context)?;
+        Ok(())
+    }
+
+    /// The mutant's file with the line broken.
+    fn mutated(&self, mutant: &Mutant) -> Result<String> {
+        let original = self.original(mutant)?;
+        let found = original.matches(mutant.was).count();
+        ensure!(
+            found == 1,
+            "{}: `{}` stands {found} times in {}, not once: bring xtask/src/mutants.rs in step",
+            mutant.name,
+            mutant.was,
+            mutant.file
+        );
+        Ok(original.replacen(mutant.was, mutant.becomes, 1))
+    }
+
+    fn original(&self, mutant: &Mutant) -> Result<String> {
+        let file = self.from.join(mutant.file);
+        fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))
+    }
+
+    /// Whether the tests turn red. The file is put back whatever happens.
+    fn kills(&self, mutant: &Mutant) -> Result<bool> {
+        let file = self.to.join(mutant.file);
+        fs::write(&file, self.mutated(mutant)?).context("cannot write the mutant")?;
+        let red = self.builds().and_then(|builds| {
+            ensure!(
+                builds,
+                "{}: does not compile, which proves nothing",
+                mutant.name
+            );
+            Ok(!self.passes()?)
+        });
+        fs::write(&file, self.original(mutant)?).context("cannot put the file back")?;
+        red
+    }
+
+    fn builds(&self) -> Result<bool> {
+        self.succeeds(&["test", "--quiet", "-p", "towpath-common", "--no-run"])
+    }
+
+    fn passes(&self) -> Result<bool> {
+        self.succeeds(&["test", "--quiet", "-p", "towpath-common"])
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> Result<bool> {
+        let mut command: Command = cargo(arguments)?;
+        let status = command
+            .current_dir(&self.to)
+            .env("CARGO_TARGET_DIR", &self.target)
+            // A counter-example found in a mutant is no regression of the original.
+            .env("PROPTEST_FAILURE_PERSISTENCE", "off")
+            .env("RUSTFLAGS", "--cap-lints=warn")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .context("cannot start cargo")?;
+        Ok(status.success())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A mutant that changes nothing would live for the wrong reason.
+    #[test]
+    fn every_mutant_changes_something_under_a_name_of_its_own() {
+        let names: std::collections::BTreeSet<_> = MUTANTS.iter().map(|m| m.name).collect();
+        assert_eq!(names.len(), MUTANTS.len());
+        for mutant in &MUTANTS {
+            assert_ne!(mutant.was, mutant.becomes, "{}", mutant.name);
+        }
+    }
+}
