@@ -1,0 +1,4 @@
+//! x
+pub(crate) fn setup() -> anyhow::Result<()> {
+    Ok(())
+}
