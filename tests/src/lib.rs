@@ -1,4 +1,23 @@
-//! Whole-system tests: the lab, the simulator, frames.
+//! Whole-system tests: the lab that builds networks out of namespaces, the phones in it, and the
+//! instruments that prove what arrived. Never shipped.
+//!
+//! Everything the lab makes lies inside network namespaces it created itself; the machine's own
+//! interfaces, addresses, routes and firewall are never touched.
 
+pub mod attacker;
+pub mod calls;
+pub mod clock;
+pub mod delay;
 pub mod frame;
+pub mod http;
+pub mod lab;
+pub mod netns;
+pub mod observer;
+pub mod packet;
+pub mod phone;
+pub mod process;
+pub mod rtp;
+pub mod scratch;
+mod sys;
 pub mod table;
+pub mod wav;

@@ -1,0 +1,106 @@
+//! One HTTP request over a Unix socket: all the lab needs of HTTP.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// Longest answer read.
+const ANSWER_BYTES_MAX: u64 = 16 << 20;
+
+/// How long one read may take.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// Asks for `path` and reads the JSON that comes back.
+///
+/// # Errors
+/// Nobody listens, an answer other than 200, or something that is not JSON.
+pub fn get(socket: &Path, path: &str) -> Result<Value> {
+    let mut stream =
+        UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
+    stream.set_read_timeout(Some(READ_LIMIT))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream
+        .take(ANSWER_BYTES_MAX)
+        .read_to_end(&mut answer)
+        .context("read the answer")?;
+    let body = body(&answer).with_context(|| format!("GET {path}"))?;
+    serde_json::from_slice(&body).with_context(|| format!("GET {path}: not JSON"))
+}
+
+/// The body of an answer with status 200.
+fn body(answer: &[u8]) -> Result<Vec<u8>> {
+    let end = answer
+        .windows(4)
+        .position(|w| w == b"\r\n\r\n")
+        .context("no end of the head")?;
+    let (head, rest) = answer.split_at(end);
+    let body = rest.get(4..).unwrap_or_default();
+    let head = String::from_utf8_lossy(head).to_ascii_lowercase();
+    let (status, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
+    if status.split(' ').nth(1) != Some("200") {
+        bail!("{status}: {}", String::from_utf8_lossy(body).trim());
+    }
+    let chunked =
+        |field: &str| field.starts_with("transfer-encoding:") && field.contains("chunked");
+    if fields.lines().any(chunked) {
+        dechunk(body)
+    } else {
+        Ok(body.to_vec())
+    }
+}
+
+/// RFC 9112 §7.1; trailers are ignored.
+fn dechunk(mut rest: &[u8]) -> Result<Vec<u8>> {
+    let mut whole = Vec::new();
+    loop {
+        let end = rest
+            .windows(2)
+            .position(|w| w == b"\r\n")
+            .context("chunk without size")?;
+        let (size, after) = rest.split_at(end);
+        let size = std::str::from_utf8(size)?
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim();
+        let size = usize::from_str_radix(size, 16).context("chunk size")?;
+        if size == 0 {
+            return Ok(whole);
+        }
+        whole.extend(after.get(2..2 + size).context("cut chunk")?);
+        rest = after.get(4 + size..).context("cut chunk")?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(answer: &str, expected: Option<&str>) {
+        let found = body(answer.as_bytes()).ok();
+        assert_eq!(found.as_deref(), expected.map(str::as_bytes), "{answer:?}");
+    }
+
+    #[test]
+    fn bodies_are_found() {
+        check("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}", Some("{}"));
+        check(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n1;x\r\n}\r\n0\r\n\r\n",
+            Some("{}"),
+        );
+        check("HTTP/1.1 503 No\r\n\r\n{}", None);
+        check(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\n{",
+            None,
+        );
+        check("", None);
+    }
+}

@@ -1,0 +1,417 @@
+//! The lab proves itself: what the scenarios rely on is true. Needs root.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::Result;
+use towpath_tests::attacker::{Spray, spray};
+use towpath_tests::clock;
+use towpath_tests::delay::Impairment;
+use towpath_tests::lab::{Lab, Parts, PortMap, Role, plan};
+use towpath_tests::netns::Namespace;
+use towpath_tests::observer::Observer;
+use towpath_tests::packet::Direction;
+use towpath_tests::phone::{Phone, Settings};
+use towpath_tests::rtp::{Report, RtpSocket, Stream};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+fn address(ip: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(plan::ip(ip).parse().unwrap(), port)
+}
+
+fn everything() -> Parts {
+    Parts {
+        mcu: true,
+        c3: true,
+        nat: true,
+        port_map: Some(port_map(false)),
+        attacker: true,
+        far: Some(Impairment::default()),
+    }
+}
+
+fn port_map(rewrite_source: bool) -> PortMap {
+    let to = plan::EDGE_LAN_SECOND.parse().unwrap();
+    PortMap {
+        to,
+        sip_port: 5060,
+        media_ports: (20_000, 20_099),
+        rewrite_source,
+    }
+}
+
+#[test]
+fn everyone_reaches_whom_they_should_and_nobody_else() {
+    let start = clock::now();
+    let lab = Lab::raise(&everything()).unwrap();
+    eprintln!("everything raised in {:?}", start.elapsed());
+    let check = |from: Role, to: &str, reachable: bool| {
+        let namespace = lab.namespace(from).unwrap();
+        let wait = if reachable { "2" } else { "0.2" };
+        let answer = namespace.run("ping", &["-c1", "-W", wait, plan::ip(to)]);
+        assert_eq!(answer.is_ok(), reachable, "{from:?} → {to}: {answer:?}");
+    };
+    for (from, to) in [
+        (Role::Mcu, plan::EDGE_CORE),
+        (Role::Mcu, plan::EDGE_CORE_V6),
+        (Role::C3, plan::EDGE_LAN),
+        (Role::C3, plan::EDGE_LAN_SECOND),
+        (Role::C3, plan::EDGE_LAN_V6),
+        (Role::C1, plan::EDGE_WAN),
+        (Role::C2, plan::EDGE_WAN),
+        (Role::C1, plan::C2_V4),
+        (Role::Attacker, plan::EDGE_WAN),
+        (Role::Attacker, plan::EDGE_WAN_V6),
+        (Role::Far, plan::EDGE_WAN),
+        (Role::Far, plan::EDGE_WAN_V6),
+        (Role::Edge, plan::OUTSIDE),
+    ] {
+        check(from, to, true);
+    }
+    for (from, to) in [
+        (Role::C3, plan::MCU_V4),      // the edge does not forward
+        (Role::Mcu, plan::EDGE_LAN),   // nor does anyone have a route there
+        (Role::Edge, plan::C1_V4),     // behind the NAT
+        (Role::Attacker, plan::C1_V4), // likewise
+        (Role::Outside, plan::C3_V4),  // behind the port map
+    ] {
+        check(from, to, false);
+    }
+}
+
+#[test]
+fn a_small_lab_is_quick_and_two_live_side_by_side() {
+    let start = clock::now();
+    let one = Lab::raise(&Parts {
+        c3: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    let took = start.elapsed();
+    eprintln!("a small lab raised in {took:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    let two = Lab::raise(&Parts {
+        c3: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    assert_ne!(one.name(), two.name());
+    assert!(one.bpffs().join("..").is_dir() && two.bpffs().is_dir());
+    drop(one);
+    let c3 = two.namespace(Role::C3).unwrap();
+    c3.run("ping", &["-c1", "-W2", plan::EDGE_LAN]).unwrap();
+}
+
+/// Sends a short stream and lets the other side receive; what it received.
+fn stream(
+    lab: &Lab,
+    (from, source): (Role, SocketAddr),
+    (to, target): (Role, SocketAddr),
+    via: SocketAddr,
+) -> Result<Report> {
+    let sender = RtpSocket::bind(lab.namespace(from)?, source)?;
+    let receiver = RtpSocket::bind(lab.namespace(to)?, target)?;
+    let stream = Stream {
+        every: Duration::from_millis(2),
+        ..Stream::voice(1, 50)
+    };
+    std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| receiver.receive(Duration::from_millis(300)));
+        sender.exchange(via, stream, Duration::ZERO)?;
+        receiving.join().unwrap()
+    })
+}
+
+#[test]
+fn the_nat_maps_to_random_ports_and_lets_nobody_in() {
+    let parts = Parts {
+        nat: true,
+        attacker: true,
+        ..Parts::default()
+    };
+    let lab = Lab::raise(&parts).unwrap();
+    let edge = address(plan::EDGE_WAN, 30_000);
+    let mut ports = Vec::new();
+    for from in [plan::C1_V4, plan::C1_V4, plan::C2_V4] {
+        let role = if from == plan::C1_V4 {
+            Role::C1
+        } else {
+            Role::C2
+        };
+        let report = stream(&lab, (role, address(from, 4000)), (Role::Edge, edge), edge).unwrap();
+        let sources: Vec<_> = report.received.keys().map(|(source, _)| *source).collect();
+        let &[source] = &sources[..] else {
+            panic!("{sources:?}")
+        };
+        assert_eq!(source.ip(), address(plan::NAT1_WAN, 0).ip());
+        let judgement = report.received.values().next().unwrap();
+        assert_eq!((judgement.packets, judgement.lost), (50, 0));
+        ports.push(source.port());
+        // The attacker, who knows the mapped port, does not get through it.
+        let attacker = (Role::Attacker, address(plan::ATTACKER_V4, 4000));
+        let phone = (role, address(from, 4000));
+        let report = stream(&lab, attacker, phone, source).unwrap();
+        assert_eq!(report.received.len(), 0, "{report:?}");
+        if from == plan::C1_V4 {
+            lab.rebind_nat().unwrap();
+        }
+    }
+    let chance = ports.iter().filter(|port| **port == 4000).count();
+    assert_eq!(chance, 0, "{ports:?}: a mapped port equals the phone's own");
+    assert_ne!(ports[0], ports[1], "the mapping survived");
+}
+
+#[test]
+fn the_port_map_rewrites_sources_only_if_told_to() {
+    for rewrite_source in [false, true] {
+        let port_map = Some(port_map(rewrite_source));
+        let lab = Lab::raise(&Parts {
+            port_map,
+            ..Parts::default()
+        })
+        .unwrap();
+        let outside = (Role::Outside, address(plan::OUTSIDE, 4000));
+        let source = if rewrite_source {
+            plan::PORT_MAP_LAN
+        } else {
+            plan::OUTSIDE
+        };
+        for (port, arrives) in [
+            (5060, true),
+            (20_000, true),
+            (20_099, true),
+            (20_100, false),
+        ] {
+            let edge = (Role::Edge, address(plan::EDGE_LAN_SECOND, port));
+            let via = address(plan::PORT_MAP_OUT, port);
+            let report = stream(&lab, outside, edge, via).unwrap();
+            let expected = if arrives {
+                vec![address(source, 0).ip()]
+            } else {
+                Vec::new()
+            };
+            let sources: Vec<_> = report.received.keys().map(|(s, _)| s.ip()).collect();
+            assert_eq!(sources, expected, "port {port}, rewrite {rewrite_source}");
+        }
+        // The way back: what the edge sends to where it came from arrives from the mapped port.
+        let edge = RtpSocket::bind(
+            lab.namespace(Role::Edge).unwrap(),
+            address(plan::EDGE_LAN_SECOND, 20_010),
+        )
+        .unwrap();
+        let host = RtpSocket::bind(lab.namespace(Role::Outside).unwrap(), outside.1).unwrap();
+        let mapped = address(plan::PORT_MAP_OUT, 20_010);
+        host.exchange(mapped, Stream::voice(1, 1), Duration::ZERO)
+            .unwrap();
+        let heard = edge.receive(Duration::from_millis(100)).unwrap();
+        let ((seen, _), _) = heard.received.first_key_value().unwrap();
+        edge.exchange(*seen, Stream::voice(2, 1), Duration::ZERO)
+            .unwrap();
+        let back = host.receive(Duration::from_millis(100)).unwrap();
+        assert_eq!(back.from(mapped, 2).map(|j| j.packets), Some(1), "{back:?}");
+        assert_eq!(back.unexpected(mapped), 0);
+    }
+}
+
+#[test]
+fn the_delay_line_delays_loses_and_reorders() {
+    let far = Impairment {
+        delay: Duration::from_millis(40),
+        jitter: Duration::from_millis(5),
+        loss: 0.1,
+        reorder: 0.05,
+        seed: 7,
+    };
+    let lab = Lab::raise(&Parts {
+        far: Some(far),
+        ..Parts::default()
+    })
+    .unwrap();
+    // Neighbours first: their packets, too, are lost now and then.
+    let edge = lab.namespace(Role::Edge).unwrap();
+    let ping = edge
+        .run(
+            "ping",
+            &["-q", "-c60", "-i0.02", "-W1", plan::ip(plan::FAR_V4)],
+        )
+        .unwrap();
+    // "rtt min/avg/max/mdev = 70.1/80.2/90.3/4.4 ms"
+    let times = ping.rsplit("= ").next().unwrap();
+    let average: f64 = times.split('/').nth(1).unwrap().parse().unwrap();
+    // 5 % in each direction skip the delay, so it is 76 ms; a busy machine adds to it.
+    assert!((65.0..110.0).contains(&average), "{ping}");
+
+    let stream = Stream {
+        every: Duration::from_millis(5),
+        ..Stream::voice(9, 400)
+    };
+    let (from, to) = (address(plan::FAR_V4, 4000), address(plan::EDGE_WAN, 4000));
+    let sender = RtpSocket::bind(lab.namespace(Role::Far).unwrap(), from).unwrap();
+    let receiver = RtpSocket::bind(edge, to).unwrap();
+    let report = std::thread::scope(|scope| {
+        let receiving = scope.spawn(|| receiver.receive(Duration::from_millis(2500)));
+        sender.exchange(to, stream, Duration::ZERO).unwrap();
+        receiving.join().unwrap().unwrap()
+    });
+    let judgement = report.from(from, 9).unwrap();
+    assert!((20..=65).contains(&judgement.lost), "{judgement:?}");
+    assert!((5..=50).contains(&judgement.reordered), "{judgement:?}");
+    assert_eq!(judgement.duplicates, 0);
+    let counts = lab.delay().unwrap().counts();
+    assert!(
+        counts.lost > 0 && counts.reordered > 0 && counts.dropped == 0,
+        "{counts:?}"
+    );
+}
+
+#[test]
+fn the_attacker_sprays_and_gets_nothing_from_a_silent_edge() {
+    let lab = Lab::raise(&Parts {
+        attacker: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    let edge = address(plan::EDGE_WAN, 30_002);
+    let victim = RtpSocket::bind(lab.namespace(Role::Edge).unwrap(), edge).unwrap();
+    let how = Spray {
+        target: edge.ip(),
+        ports: (30_000, 30_009),
+        rounds_per_second: 50,
+        time: Duration::from_millis(400),
+        ssrc: 5,
+    };
+    let attacker = lab.namespace(Role::Attacker).unwrap();
+    let (loot, heard) = std::thread::scope(|scope| {
+        let hearing = scope.spawn(|| victim.receive(Duration::from_millis(700)));
+        (
+            spray(attacker, how).unwrap(),
+            hearing.join().unwrap().unwrap(),
+        )
+    });
+    let packets: u64 = heard.received.values().map(|j| j.packets).sum();
+    assert_eq!(packets, 20, "{heard:?}");
+    assert!(loot.sent <= 200 && loot.received == 0, "{loot:?}");
+    assert!(
+        spray(
+            attacker,
+            Spray {
+                rounds_per_second: 100_000,
+                ..how
+            }
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    let lab = Lab::raise(&everything()).unwrap();
+    let names: Vec<_> = lab.roles().map(|(_, n)| n.name().to_owned()).collect();
+    assert_eq!(names.len(), 12);
+    let (c3, bpffs) = (lab.namespace(Role::C3).unwrap(), lab.bpffs().to_owned());
+    let mut sleeper = c3.command("sleep").unwrap().arg("600").spawn().unwrap();
+    assert_eq!(c3.processes().unwrap().len(), 1);
+    assert!(bpffs.is_dir());
+    // Nothing of the lab is among the machine's own interfaces.
+    let links = String::from_utf8(output("ip", &["-o", "link"])).unwrap();
+    for mine in ["wan", "lan", "core", "home", "-c3"] {
+        assert!(!links.contains(&format!(": {mine}")), "{mine} in {links}");
+    }
+    let machine = links.lines().count();
+    drop(lab);
+    let left = String::from_utf8(output("ip", &["netns", "list"])).unwrap();
+    for name in names {
+        assert!(!left.contains(&name), "{name} in {left}");
+    }
+    assert_eq!(
+        String::from_utf8(output("ip", &["-o", "link"]))
+            .unwrap()
+            .lines()
+            .count(),
+        machine
+    );
+    assert!(!bpffs.exists());
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    assert!(!mounts.contains(bpffs.to_str().unwrap()));
+    assert!(!sleeper.wait().unwrap().success(), "the process was ended");
+}
+
+fn output(program: &str, arguments: &[&str]) -> Vec<u8> {
+    Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap()
+        .stdout
+}
+
+#[test]
+fn phones_call_each_other_and_hear_the_other_ones_tone() {
+    let lab = Lab::raise(&Parts {
+        nat: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    let phone = |role: Role, ip: &str, tone_hz: u32, auto_answer: bool| {
+        let settings = Settings {
+            user: role.name().to_owned(),
+            domain: plan::ip(ip).to_owned(),
+            outbound: None,
+            password: None,
+            auto_answer,
+            tone_hz,
+            video: true,
+        };
+        let directory = lab.directory(role.name()).unwrap();
+        Phone::start(namespace(&lab, role), &directory, &settings).unwrap()
+    };
+    let observer = Observer::start(namespace(&lab, Role::C2), "eth0").unwrap();
+    let c1 = phone(Role::C1, plan::C1_V4, 440, false);
+    let c2 = phone(Role::C2, plan::C2_V4, 620, false);
+    let uri = format!("sip:c2@{}", plan::ip(plan::C2_V4));
+    c1.dial(&uri).unwrap();
+    c2.incoming(LIMIT).unwrap();
+    c2.accept().unwrap();
+    for phone in [&c1, &c2] {
+        phone.established(LIMIT).unwrap();
+        phone.media("audio", LIMIT).unwrap();
+        phone.media("video", LIMIT).unwrap();
+    }
+    assert!(c1.list_calls().unwrap().contains("ESTABLISHED"));
+    let heard = |phone: &Phone, hertz: f64| {
+        clock::until(&format!("{hertz} Hz"), LIMIT, || {
+            let long_enough = phone.received().is_ok_and(|s| s.len() > 8000);
+            Ok(long_enough.then(|| phone.received_tone()))
+        })
+    };
+    assert_eq!(heard(&c1, 620.0).unwrap(), Some(620.0));
+    assert_eq!(heard(&c2, 440.0).unwrap(), Some(440.0));
+
+    c1.hold().unwrap();
+    c2.remote_sdp(LIMIT).unwrap();
+    c1.resume().unwrap();
+    c1.hangup().unwrap();
+    c2.closed(LIMIT).unwrap();
+
+    for direction in [Direction::In, Direction::Out] {
+        for audio in [true, false] {
+            let streams = observer.streams();
+            let matching = |s: &&_| matches(s, direction, audio);
+            let stream = streams
+                .iter()
+                .find(matching)
+                .unwrap_or_else(|| panic!("{streams:?}"));
+            assert_eq!(stream.judgement.lost, 0, "{stream:?}");
+            assert!(stream.judgement.packets > 10, "{stream:?}");
+        }
+    }
+}
+
+fn matches(s: &towpath_tests::observer::Observed, direction: Direction, audio: bool) -> bool {
+    s.direction == direction && s.is_audio() == audio
+}
+
+fn namespace(lab: &Lab, role: Role) -> &Namespace {
+    lab.namespace(role).unwrap()
+}
