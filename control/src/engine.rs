@@ -24,7 +24,7 @@ use crate::config::Config;
 use crate::effect::{Effect, Effects};
 use crate::id::{Listener, NetworkId, Path};
 use crate::media::port::Pools;
-use crate::sip::digest::{Algorithm, Challenger};
+use crate::sip::digest::Challenger;
 use crate::sip::framing::{Datagram, classify};
 use crate::sip::index::{Message, Name, Start};
 use crate::sip::registrar::Registrar;
@@ -108,9 +108,9 @@ impl Engine {
         let mut names = Names::new(seed);
         let secret = names.secret("digest nonce");
         let mut engine = Self {
-            challenger: Challenger::new(&config.sip.domain, secret, Algorithm::Md5),
+            challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
             registrar: register::registrar(&config.sip),
-            pools: Pools::new(names.secret("media ports")),
+            pools: Pools::new(names.number()),
             transactions: Transactions::new(Timing::default()),
             names,
             started: now,

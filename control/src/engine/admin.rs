@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::effect::Effects;
 use crate::engine::{Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
-use crate::media::session::StreamView;
+use crate::media::stream::{SideView, StreamView};
 
 /// An order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -37,7 +37,63 @@ pub struct CallView {
     pub setup: Option<Duration>,
     pub caller: LegView,
     pub callee: Option<LegView>,
-    pub streams: Vec<StreamView>,
+    pub flows: Vec<FlowView>,
+}
+
+/// One direction of one stream: what arrives at one of our addresses.
+#[derive(Clone, Debug)]
+pub struct FlowView {
+    pub at: SocketAddr,
+    pub network: NetworkId,
+    /// The party it comes from.
+    pub leg: &'static str,
+    /// Index of the `m=` line.
+    pub media: usize,
+    pub kind: String,
+    pub component: &'static str,
+    pub latch: &'static str,
+    pub rule: &'static str,
+    pub advertised: SocketAddr,
+    pub signalled: Option<SocketAddr>,
+    /// Packets refused, RTP and RTCP.
+    pub strangers: u64,
+}
+
+/// Both directions of a stream, RTCP too unless it shares the port.
+pub(super) fn flows(
+    stream: &StreamView,
+    caller: NetworkId,
+    callee: Option<NetworkId>,
+) -> Vec<FlowView> {
+    let mut flows = Vec::new();
+    let sides = [("caller", Some(caller), &stream.a), ("callee", callee, &stream.b)];
+    for (leg, network, side) in sides {
+        let Some(network) = network else { continue };
+        let components: &[(&str, SocketAddr)] =
+            &[("rtp", side.local), ("rtcp", rtcp(side))];
+        let shown = if stream.mux { 1 } else { components.len() };
+        for (component, at) in components.iter().take(shown) {
+            flows.push(FlowView {
+                at: *at,
+                network,
+                leg,
+                media: stream.index,
+                kind: stream.kind.clone(),
+                component,
+                latch: side.latch,
+                rule: side.rule,
+                advertised: side.advertised,
+                signalled: side.signalled,
+                strangers: side.strangers,
+            });
+        }
+    }
+    flows
+}
+
+/// The odd port of a pair.
+fn rtcp(side: &SideView) -> SocketAddr {
+    SocketAddr::new(side.local.ip(), side.local.port() | 1)
 }
 
 /// One party of a call.
@@ -117,6 +173,12 @@ impl Engine {
     #[must_use]
     pub fn calls(&self, now: Instant) -> Vec<CallView> {
         self.calls.iter().map(|(key, call)| call.view(key.0, now)).collect()
+    }
+
+    /// Port pairs of a network that calls hold now.
+    #[must_use]
+    pub fn ports_used(&self, network: NetworkId, now: Instant) -> usize {
+        self.pools.usage(now).find(|(id, _)| *id == network).map_or(0, |(_, usage)| usage.taken)
     }
 
     #[must_use]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::effect::CallRecord;
-use crate::engine::admin::{CallView, LegView, text};
+use crate::engine::admin::{CallView, LegView, flows, text};
 use crate::engine::relay::Origin;
 use crate::engine::route::Target;
 use crate::media::session::{Session, Side};
@@ -114,7 +114,14 @@ impl Call {
             setup: self.answered.map(|at| at.saturating_duration_since(self.started)),
             caller: leg(&self.caller),
             callee: self.callee.as_ref().map(leg),
-            streams: self.session.as_ref().map(Session::streams).unwrap_or_default(),
+            flows: self
+                .session
+                .as_ref()
+                .map(Session::streams)
+                .unwrap_or_default()
+                .iter()
+                .flat_map(|s| flows(s, self.caller.network, self.callee.as_ref().map(|c| c.network)))
+                .collect(),
         }
     }
 

@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use crate::config::{Auth, Peer, Secret};
+use crate::config::{self, Auth, Peer, Secret};
 use crate::effect::Effects;
 use crate::engine::{Engine, Request};
 use crate::id::{NetworkId, Path};
-use crate::sip::digest::{self, Credentials, Verdict};
+use crate::sip::digest::{self, Algorithm, Credentials, Verdict};
 use crate::sip::index::{Message, Name};
 use crate::sip::uri::Uri;
 use crate::sip::value::NameAddr;
@@ -88,6 +88,13 @@ impl Engine {
         credentials(message, field, &self.config.sip.domain)
             .is_some_and(|c| user.is_some_and(|user| user.as_bytes() == c.username))
     }
+}
+
+/// MD5, which every phone knows; SHA-256 for the whole domain as soon as one account is given as a
+/// SHA-256 hash: most phones give up when both are offered.
+pub(super) fn algorithm(sip: &config::Sip) -> Algorithm {
+    let hashed = |account: &config::Account| matches!(account.secret, Secret::Ha1Sha256(_));
+    if sip.accounts.iter().any(hashed) { Algorithm::Sha256 } else { Algorithm::Md5 }
 }
 
 /// The credentials for `realm` among those a message carries.

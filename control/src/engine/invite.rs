@@ -126,6 +126,12 @@ impl Engine {
                 Some(session) => session.set_leg(Side::B, b),
                 None => call.session = Some(Session::new(crate::id::SessionId(key.0), a, b)),
             }
+            for (side, network) in [(Side::A, call.caller.network), (Side::B, callee.network)] {
+                let prefixes = self.config.network(network).map(|n| n.peers.clone());
+                if let Some(session) = call.session.as_mut() {
+                    session.set_prefixes(side, prefixes.unwrap_or_default());
+                }
+            }
             call.callee = Some(callee);
             let body = self
                 .exchange(key, call, Side::A, Part::Offer, &origin.request, now, effects)
@@ -267,6 +273,7 @@ impl Engine {
         };
         let reply = self.back(&call, from, &origin, message, body);
         call.setup = None;
+        self.settle(key, &mut call, now, effects);
         if first {
             call.answered = Some(now);
             call.status = code;

@@ -8,7 +8,7 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::{CallKey, Engine, SWEEP};
 use crate::id::NetworkId;
-use crate::media::session::{Learned, LegSettings, Mode, Refusal, Side};
+use crate::media::session::{Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
 use crate::sip::dialog::Leg;
 use crate::sip::index::{Message, Name};
@@ -64,14 +64,9 @@ impl Engine {
         };
         self.index_sockets(key, effects.get(before..).unwrap_or_default());
         match outcome {
-            Ok(sdp) => {
-                let body = message.body();
-                let head = body.get(..range.start).unwrap_or_default();
-                let tail = body.get(range.end..).unwrap_or_default();
-                Ok(Some([head, &sdp, tail].concat()))
-            }
+            Ok(sdp) => Ok(Some(multipart::splice(message.body(), &range, &sdp))),
             Err(refusal) => {
-                self.counters.count("sdp_refused", refusal.reason());
+                self.counters.count("sdp_refused", refusal_reason(refusal));
                 Err(refusal)
             }
         }
@@ -81,6 +76,15 @@ impl Engine {
         let before = effects.len();
         if let Some(session) = call.session.as_mut() {
             session.roll_back(&mut self.pools, now, effects);
+        }
+        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+    }
+
+    /// The answer was final.
+    pub(super) fn settle(&mut self, key: CallKey, call: &mut Call, now: Instant, effects: &mut Effects) {
+        let before = effects.len();
+        if let Some(session) = call.session.as_mut() {
+            session.settle(&mut self.pools, now, effects);
         }
         self.index_sockets(key, effects.get(before..).unwrap_or_default());
     }
@@ -196,7 +200,7 @@ impl Engine {
                 && call
                     .session
                     .as_ref()
-                    .and_then(|s| s.idle_since())
+                    .and_then(Session::idle_since)
                     .is_some_and(|since| now.saturating_duration_since(since) >= timeout)
         };
         let silent: Vec<CallKey> =
@@ -243,7 +247,7 @@ pub(super) fn sdp_range(message: &Message) -> Option<std::ops::Range<usize>> {
     if body.is_empty() {
         return None;
     }
-    multipart::sdp_part(message.get(Name::ContentType)?, body)
+    multipart::find(message.get(Name::ContentType)?, body)
 }
 
 /// How long an unanswered INVITE may ring: timer C (RFC 3261 §16.6 step 11: over three minutes).
@@ -254,6 +258,17 @@ pub(super) fn refusal_code(refusal: Refusal) -> u16 {
     match refusal {
         Refusal::NoPorts(_) => 503,
         Refusal::TooLarge => 513,
-        _ => 488,
+        Refusal::Malformed(_) | Refusal::NotAnAnswer => 488,
+        Refusal::Glare => 491,
+    }
+}
+
+fn refusal_reason(refusal: Refusal) -> &'static str {
+    match refusal {
+        Refusal::NoPorts(_) => "no_ports",
+        Refusal::TooLarge => "too_large",
+        Refusal::Malformed(why) => why,
+        Refusal::NotAnAnswer => "not_an_answer",
+        Refusal::Glare => "glare",
     }
 }

@@ -29,6 +29,11 @@ impl Names {
         hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
     }
 
+    /// An unguessable number.
+    pub(super) fn number(&mut self) -> u64 {
+        u64::from_str_radix(&self.token(), 16).unwrap_or_default()
+    }
+
     /// A secret of its own for another component.
     pub(super) fn secret(&mut self, label: &str) -> [u8; 32] {
         Sha256::new().chain_update(self.seed).chain_update(label).finalize().into()
