@@ -23,6 +23,7 @@ use crate::engine::Engine;
 use crate::engine::input::{Input, MEDIA_HEAD_BYTES};
 use crate::id::Listener;
 
+pub use kernel::detach;
 pub use start::{Options, host_interfaces, run};
 
 /// What wakes the loop.

@@ -72,7 +72,7 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::Status => Ok(wire::status(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
-        What::Networks => Ok(wire::networks(shell)),
+        What::Networks => Ok(wire::networks(shell, now)),
         What::Metrics => Ok(Value::String(wire::metrics(shell))),
         What::Order(command) => shell
             .engine

@@ -109,6 +109,10 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "kind": view.kind,
         "component": view.component,
         "latch": view.latch,
+        "rule": view.rule,
+        "advertised": view.advertised.to_string(),
+        "signalled": text(view.signalled),
+        "strangers": view.strangers,
         "peer": text(now.as_ref().map(|f| f.rule.peer)),
         "source": text(now.as_ref().map(|f| f.rule.source)),
         "target": text(now.as_ref().map(|f| f.rule.target)),
@@ -149,7 +153,7 @@ pub(super) fn registrations(shell: &Shell, now: Instant) -> Value {
     json!({ "registrations": registrations })
 }
 
-pub(super) fn networks(shell: &Shell) -> Value {
+pub(super) fn networks(shell: &Shell, now: Instant) -> Value {
     let networks: Vec<Value> = shell
         .engine
         .config()
@@ -164,7 +168,7 @@ pub(super) fn networks(shell: &Shell) -> Value {
                 "media_ports":
                     format!("{}-{}", network.media_ports.first, network.media_ports.last),
                 "media": format!("{:?}", network.media).to_lowercase(),
-                "ports_used": shell.engine.ports_used(id),
+                "ports_used": shell.engine.ports_used(id, now),
             })
         })
         .collect();
