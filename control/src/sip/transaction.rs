@@ -1,8 +1,8 @@
 //! Transactions (RFC 3261 §17): match a message to its machine (§17.1.3, §17.2.3), run the
 //! machines' timers, and forget the ones that ended.
 //!
-//! Up is the return value, out is pushed into effects, time is an argument. Every transaction
-//! ends in exactly one `Expired`, also where the RFC gives its last timer the value zero.
+//! Up is the return value, out is pushed into effects, time is an argument. A transaction nobody
+//! forgets ends in exactly one `Expired`, also where the RFC sets its last timer to zero.
 
 mod client;
 mod client_invite;
