@@ -595,6 +595,17 @@ mod tests {
     }
 
     #[test]
+    fn a_nonce_is_remembered_no_longer_than_it_lives() {
+        let mut challenger = challenger(Algorithm::Md5);
+        for (at, remembered) in [(0, 1), (300, 2), (301, 2), (1_000, 1)] {
+            let at = Duration::from_secs(at);
+            let credentials = answered(&challenger.challenge(at, false), &attempt("right", 1));
+            assert_eq!(judge(&mut challenger, &credentials, at), Verdict::Ok);
+            assert_eq!(challenger.replays.len(), remembered, "{at:?}");
+        }
+    }
+
+    #[test]
     fn a_client_without_qop_is_served_once_per_request() {
         let mut challenger = challenger(Algorithm::Md5);
         let challenge = challenger.challenge(AT, false);

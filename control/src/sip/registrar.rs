@@ -4,12 +4,15 @@
 //! else its Contact URI, and never by an address it was seen at: a client that moves keeps its
 //! binding, two clients behind one router have two.
 
+mod binding;
+
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::id::{Aor, NetworkId, Path};
+pub use self::binding::{Binding, Change, Q_DEFAULT, Registration, USER_AGENT_BYTES_MAX};
+use self::binding::{bound, in_order, is_same};
+use crate::id::Aor;
 
 /// Bindings of one address-of-record.
 pub const BINDINGS_PER_AOR_MAX: usize = 10;
@@ -21,11 +24,6 @@ pub const CONTACTS_PER_REQUEST_MAX: usize = 2 * BINDINGS_PER_AOR_MAX;
 pub const FIELD_BYTES_MAX: usize = 1_024;
 /// Path values of one binding (RFC 3327).
 pub const ROUTES_MAX: usize = 10;
-/// A longer User-Agent is cut.
-pub const USER_AGENT_BYTES_MAX: usize = 256;
-
-/// The `q` of a contact that names none (RFC 3261 §10.2.1.2), in thousandths.
-pub const Q_DEFAULT: u16 = 1_000;
 
 /// How long bindings last.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,70 +34,6 @@ pub struct Settings {
     pub expires_max: Duration,
     /// Longest for a client behind a NAT: its next REGISTER keeps the way to it open.
     pub expires_natted_max: Duration,
-}
-
-/// One contact of an address-of-record.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Binding {
-    /// The Contact URI as sent.
-    pub contact: Vec<u8>,
-    /// `+sip.instance` (RFC 5626 §4.1).
-    pub instance: Option<Vec<u8>>,
-    /// `reg-id` (RFC 5626 §4.2).
-    pub reg_id: Option<u32>,
-    pub call_id: Vec<u8>,
-    pub cseq: u32,
-    /// Our listener and where the REGISTER really came from.
-    pub path: Path,
-    /// The path before it, if the client moved.
-    pub moved_from: Option<Path>,
-    /// Path values, the nearest to us first (RFC 3327).
-    pub route: Vec<Vec<u8>>,
-    pub network: NetworkId,
-    /// The address in the Contact, as claimed.
-    pub claimed: Option<SocketAddr>,
-    pub natted: bool,
-    pub expires_at: Instant,
-    pub user_agent: Option<String>,
-    /// When the binding was made.
-    pub registered_at: Instant,
-    /// When it was last asked for.
-    pub refreshed_at: Instant,
-    /// Preference in thousandths, 0..=1000.
-    pub q: u16,
-}
-
-/// One Contact value of a REGISTER.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Change {
-    /// The URI as sent, without angle brackets and header parameters.
-    pub contact: Vec<u8>,
-    pub instance: Option<Vec<u8>>,
-    pub reg_id: Option<u32>,
-    /// Its `expires` parameter; zero removes.
-    pub expires: Option<Duration>,
-    pub claimed: Option<SocketAddr>,
-    /// In thousandths; `Q_DEFAULT` if it names none.
-    pub q: u16,
-}
-
-/// What a REGISTER asks.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Registration {
-    /// None: the request only asks what there is.
-    pub contacts: Vec<Change>,
-    /// `Contact: *`
-    pub star: bool,
-    /// The Expires header.
-    pub expires: Option<Duration>,
-    pub call_id: Vec<u8>,
-    pub cseq: u32,
-    pub path: Path,
-    /// Path values, the nearest to us first (RFC 3327).
-    pub route: Vec<Vec<u8>>,
-    pub network: NetworkId,
-    pub natted: bool,
-    pub user_agent: Option<String>,
 }
 
 /// Why a REGISTER changed nothing.
@@ -354,65 +288,12 @@ fn granted(
     Ok(Some(granted))
 }
 
-/// RFC 5626 §6: instance and reg-id name a client's flow, whatever its Contact says today. Where
-/// one side names no instance, the Contact URI decides, octet by octet: clients repeat themselves.
-fn is_same(binding: &Binding, change: &Change) -> bool {
-    match (&binding.instance, &change.instance) {
-        (Some(a), Some(b)) => a == b && binding.reg_id == change.reg_id,
-        (None, None) | (Some(_), None) | (None, Some(_)) => binding.contact == change.contact,
-    }
-}
-
-/// RFC 3261 §10.3 step 7: within one Call-ID a binding obeys rising CSeq only.
-fn in_order(binding: &Binding, request: &Registration) -> Result<(), Refused> {
-    if binding.call_id == request.call_id && request.cseq <= binding.cseq {
-        return Err(Refused::OutOfOrder);
-    }
-    Ok(())
-}
-
-fn bound(
-    change: &Change,
-    request: &Registration,
-    known: Option<&Binding>,
-    granted: Duration,
-    now: Instant,
-) -> Binding {
-    let moved_from = known.and_then(|binding| {
-        if binding.path == request.path {
-            binding.moved_from
-        } else {
-            Some(binding.path)
-        }
-    });
-    let user_agent = request.user_agent.as_ref().map(|text| {
-        let end = text.floor_char_boundary(USER_AGENT_BYTES_MAX);
-        text.get(..end).unwrap_or_default().to_owned()
-    });
-    Binding {
-        contact: change.contact.clone(),
-        instance: change.instance.clone(),
-        reg_id: change.reg_id,
-        call_id: request.call_id.clone(),
-        cseq: request.cseq,
-        path: request.path,
-        moved_from,
-        route: request.route.clone(),
-        network: request.network,
-        claimed: change.claimed,
-        natted: request.natted,
-        expires_at: now + granted,
-        user_agent,
-        registered_at: known.map_or(now, |binding| binding.registered_at),
-        refreshed_at: now,
-        q: change.q.min(Q_DEFAULT),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
-    use crate::id::{Listener, Transport};
+    use crate::id::{Listener, NetworkId, Path, Transport};
 
     const SETTINGS: Settings = Settings {
         expires_min: Duration::from_secs(60),

@@ -1,12 +1,13 @@
 //! Transactions (RFC 3261 §17): match a message to its machine (§17.1.3, §17.2.3), run the
 //! machines' timers, and forget the ones that ended.
 //!
-//! Up is the return value, out is pushed into effects, time is an argument. Every transaction
-//! ends in exactly one `Expired`, also where the RFC gives its last timer the value zero.
+//! Up is the return value, out is pushed into effects, time is an argument. A transaction nobody
+//! forgets ends in exactly one `Expired`, also where the RFC sets its last timer to zero.
 
 mod client;
 mod client_invite;
 mod key;
+mod machine;
 mod server;
 mod server_invite;
 #[cfg(test)]
@@ -22,10 +23,11 @@ use self::client::Client;
 use self::client_invite::ClientInvite;
 use self::key::Key;
 pub use self::key::{ClientKey, ServerKey};
+use self::machine::{Class, ClientEnd, ClientMachine, ServerEnd, ServerMachine, send};
 use self::server::Server;
 use self::server_invite::ServerInvite;
 pub use self::timer::Timing;
-use crate::effect::{Effect, Effects};
+use crate::effect::Effects;
 use crate::id::Path;
 
 /// Transactions of one direction. Server and client side have a limit each, so that a flood of
@@ -226,10 +228,7 @@ impl Transactions {
             return Response::Stray;
         };
         let before = machine.next_timeout();
-        let response = match machine {
-            ClientMachine::Invite(machine) => machine.receive(class, ack, now, effects),
-            ClientMachine::NonInvite(machine) => machine.receive(class, now),
-        };
+        let response = machine.receive(class, ack, now, effects);
         let after = machine.next_timeout();
         self.reschedule(Key::Client(key.clone()), before, after);
         response
@@ -238,7 +237,7 @@ impl Transactions {
     /// Says that a CANCEL is sent for an INVITE of ours: without a final response within 64*T1 it
     /// ends as `TimedOut` (RFC 3261 §9.1). False if a CANCEL may not be sent now.
     pub fn cancel(&mut self, key: &ClientKey, now: Instant) -> bool {
-        let Some(ClientMachine::Invite(machine)) = self.clients.get_mut(key) else {
+        let Some(machine) = self.clients.get_mut(key) else {
             return false;
         };
         let before = machine.next_timeout();
@@ -281,10 +280,9 @@ impl Transactions {
     /// §9.1).
     #[must_use]
     pub fn is_proceeding(&self, key: &ClientKey) -> bool {
-        self.clients.get(key).is_some_and(|machine| match machine {
-            ClientMachine::Invite(machine) => machine.is_proceeding(),
-            ClientMachine::NonInvite(machine) => machine.is_proceeding(),
-        })
+        self.clients
+            .get(key)
+            .is_some_and(ClientMachine::is_proceeding)
     }
 
     /// Fires every timer that is due and returns the transactions that ended. A repeated timer is
@@ -331,11 +329,7 @@ impl Transactions {
         expired: &mut Vec<Expired>,
     ) -> Option<Instant> {
         let machine = self.servers.get_mut(key)?;
-        let end = match machine {
-            ServerMachine::Invite(machine) => machine.expire(now, effects),
-            ServerMachine::NonInvite(machine) => machine.expire(now),
-        };
-        let Some(end) = end else {
+        let Some(end) = machine.expire(now, effects) else {
             return machine.next_timeout();
         };
         self.servers.remove(key);
@@ -355,11 +349,7 @@ impl Transactions {
         expired: &mut Vec<Expired>,
     ) -> Option<Instant> {
         let machine = self.clients.get_mut(key)?;
-        let end = match machine {
-            ClientMachine::Invite(machine) => machine.expire(now, effects),
-            ClientMachine::NonInvite(machine) => machine.expire(now, effects),
-        };
-        let Some(end) = end else {
+        let Some(end) = machine.expire(now, effects) else {
             return machine.next_timeout();
         };
         self.clients.remove(key);
@@ -383,101 +373,11 @@ impl Transactions {
     }
 }
 
-#[derive(Debug)]
-enum ServerMachine {
-    Invite(ServerInvite),
-    NonInvite(Server),
-}
-
-#[derive(Debug)]
-enum ClientMachine {
-    Invite(ClientInvite),
-    NonInvite(Client),
-}
-
-/// How a server machine ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ServerEnd {
-    NoAck,
-    Unanswered,
-    Gone,
-}
-
-/// How a client machine ends.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum ClientEnd {
-    TimedOut,
-    Gone,
-}
-
-/// What a machine distinguishes in a status code.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Class {
-    Provisional,
-    Success,
-    Failure,
-}
-
-impl Class {
-    fn of(code: u16) -> Option<Self> {
-        match code {
-            100..=199 => Some(Self::Provisional),
-            200..=299 => Some(Self::Success),
-            300..=699 => Some(Self::Failure),
-            _ => None,
-        }
-    }
-}
-
-impl ServerMachine {
-    fn receive(&mut self, kind: Kind, now: Instant, effects: &mut Effects) -> Incoming {
-        match (self, kind) {
-            (Self::Invite(machine), Kind::Ack) => machine.acknowledge(now),
-            (Self::Invite(machine), Kind::Invite | Kind::NonInvite) => machine.repeat(effects),
-            (Self::NonInvite(machine), Kind::Invite | Kind::NonInvite | Kind::Ack) => {
-                machine.repeat(effects)
-            }
-        }
-    }
-
-    fn respond(&mut self, code: u16, response: Bytes, now: Instant, effects: &mut Effects) -> bool {
-        match self {
-            Self::Invite(machine) => {
-                Class::of(code).is_some_and(|class| machine.respond(class, response, now, effects))
-            }
-            Self::NonInvite(machine) => machine.respond(code, response, now, effects),
-        }
-    }
-
-    fn next_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Invite(machine) => machine.next_timeout(),
-            Self::NonInvite(machine) => machine.next_timeout(),
-        }
-    }
-}
-
-impl ClientMachine {
-    fn next_timeout(&self) -> Option<Instant> {
-        match self {
-            Self::Invite(machine) => machine.next_timeout(),
-            Self::NonInvite(machine) => machine.next_timeout(),
-        }
-    }
-}
-
-fn send(path: &Path, bytes: &Bytes, effects: &mut Effects) {
-    effects.push(Effect::Send {
-        on: path.on,
-        to: path.to,
-        bytes: bytes.clone(),
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::testing::{ms, path, sent, start};
     use super::*;
+    use crate::effect::Effect;
 
     const INVITE: Bytes = Bytes::from_static(b"INVITE");
     const OPTIONS: Bytes = Bytes::from_static(b"OPTIONS");
@@ -778,7 +678,9 @@ mod tests {
             /// Whatever happens, `due` holds exactly the machines' next timers, and in the end
             /// only calls that ring are left.
             #[test]
-            fn due_is_in_step(steps in prop::collection::vec((0usize..4, 0u8..10, 0u64..9_000), 0..80)) {
+            fn due_is_in_step(
+                steps in prop::collection::vec((0usize..4, 0u8..10, 0u64..9_000), 0..80),
+            ) {
                 let mut all = Transactions::with_limit(Timing::default(), 3);
                 let mut now = start();
                 let mut effects = Vec::new();

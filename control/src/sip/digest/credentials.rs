@@ -296,6 +296,7 @@ mod tests {
         with(", qop=auth, nc=0000000g, cnonce=\"c\"");
         with(", qop=auth, nc=+0000001, cnonce=\"c\"");
         with(", qop=auth, nc=100000000, cnonce=\"c\"");
+        with(", qop=auth, nc=000000001, cnonce=\"c\"");
         with(", qop=auth, nc=, cnonce=\"c\"");
         with(", username=\"v\"");
         with(", USERNAME=\"u\"");

@@ -59,6 +59,12 @@ impl Replays {
         }
     }
 
+    /// Nonces remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.used.len()
+    }
+
     /// At the limit the oldest nonce goes, and with it every nonce of its time and before.
     fn bound(&mut self, max: usize) {
         while self.used.len() > max {
@@ -146,9 +152,9 @@ mod tests {
         for n in 0..=USED_MAX {
             assert_eq!(replays.judge(made(n), [0; 32], 1), Verdict::Ok);
         }
-        assert_eq!(replays.used.len(), USED_MAX);
+        assert_eq!(replays.len(), USED_MAX);
         assert_eq!(replays.judge(made(0), [0; 32], 2), Verdict::Stale);
         replays.forget(made(USED_MAX));
-        assert_eq!(replays.used.len(), 1);
+        assert_eq!(replays.len(), 1);
     }
 }
