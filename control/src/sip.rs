@@ -10,4 +10,5 @@ pub mod registrar;
 pub mod transaction;
 pub mod uri;
 pub mod value;
+pub mod verdict;
 pub mod vocabulary;
