@@ -12,4 +12,5 @@ pub mod registrar;
 pub mod transaction;
 pub mod uri;
 pub mod value;
+pub mod verdict;
 pub mod vocabulary;

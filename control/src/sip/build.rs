@@ -46,17 +46,17 @@ pub fn refusal(bytes: &Bytes, fault: Malformed, to_tag: Option<&str>) -> Option<
     let code = fault.status()?;
     let request = Message::salvage(bytes.clone())?;
     request.get(Name::Via)?;
-    match request.method()? {
-        Method::Ack => None,
-        _ => Some(response(
-            &request,
-            code,
-            Some(fault.reason()),
-            to_tag,
-            &[],
-            None,
-        )),
+    if request.method()? == Method::Ack {
+        return None;
     }
+    Some(response(
+        &request,
+        code,
+        Some(fault.reason()),
+        to_tag,
+        &[],
+        None,
+    ))
 }
 
 /// ACK for a final response that is not 2xx (RFC 3261 §17.1.1.3).
@@ -227,4 +227,209 @@ fn finish(mut out: Vec<u8>, extra: &[(&str, String)], body: Option<(&str, &[u8])
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
     Bytes::from(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const INVITE: &str = "INVITE sip:b@b:5;lr SIP/2.0\r\n\
+        v: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa;rport,\r\n SIP/2.0/UDP 10.0.0.9\r\n\
+        Route: <sip:p;lr>\r\nf: \"A\" <sip:a@a>;tag=1\r\nTo :\r\n sip:b@b\r\n\
+        Call-ID: c@d\r\nCSeq: 0007 INVITE\r\nRequire: x\r\nTimestamp: 5\r\nl: 4\r\n\r\nbody";
+
+    fn parse(text: &str) -> Message {
+        Message::parse(Bytes::copy_from_slice(text.as_bytes())).unwrap()
+    }
+
+    fn text(bytes: &[u8]) -> &str {
+        std::str::from_utf8(bytes).unwrap()
+    }
+
+    const COPIED: &str = "v: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa;rport,\r\n \
+        SIP/2.0/UDP 10.0.0.9\r\nf: \"A\" <sip:a@a>;tag=1\r\nTo :\r\n sip:b@b";
+
+    #[test]
+    fn responses_copy_bytewise() {
+        let request = parse(INVITE);
+        let extra = [("Retry-After", "5\r\nEvil: 1".to_owned())];
+        let busy = response(
+            &request,
+            486,
+            None,
+            Some("t1"),
+            &extra,
+            Some(("text/plain", b"hm")),
+        );
+        let expected = format!(
+            "SIP/2.0 486 Busy Here\r\n{COPIED};tag=t1\r\nCall-ID: c@d\r\nCSeq: 0007 INVITE\r\n\
+             Retry-After: 5  Evil: 1\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nhm"
+        );
+        assert_eq!(text(&busy), expected);
+        let parsed = Message::parse(busy).unwrap();
+        assert_eq!(parsed.to_tag(), Some(&b"t1"[..]));
+        // A tag that is there stays.
+        let tagged = INVITE.replace("sip:b@b\r\nCall", "<sip:b@b>;tag=mine\r\nCall");
+        let ok = response(&parse(&tagged), 200, Some("Fine"), Some("other"), &[], None);
+        assert!(text(&ok).starts_with("SIP/2.0 200 Fine\r\n"));
+        assert!(text(&ok).contains("<sip:b@b>;tag=mine\r\nCall"));
+    }
+
+    #[test]
+    fn trying_echoes_the_timestamp() {
+        let trying = response(&parse(INVITE), 100, None, None, &[], None);
+        let expected = format!(
+            "SIP/2.0 100 Trying\r\n{COPIED}\r\nCall-ID: c@d\r\nCSeq: 0007 INVITE\r\n\
+             Timestamp: 5\r\nContent-Length: 0\r\n\r\n"
+        );
+        assert_eq!(text(&trying), expected);
+    }
+
+    #[test]
+    fn ack_and_cancel_stay_in_the_transaction() {
+        let invite = parse(INVITE);
+        let busy = Message::parse(response(&invite, 486, None, Some("t1"), &[], None)).unwrap();
+        let expected = |method: &str, to: &str| {
+            format!(
+                "{method} sip:b@b:5;lr SIP/2.0\r\n\
+                 Via: SIP/2.0/UDP 10.0.0.1:5070;branch=z9hG4bKa;rport\r\nMax-Forwards: 70\r\n\
+                 Route: <sip:p;lr>\r\nf: \"A\" <sip:a@a>;tag=1\r\nTo :\r\n sip:b@b{to}\r\n\
+                 Call-ID: c@d\r\nCSeq: 7 {method}\r\nContent-Length: 0\r\n\r\n"
+            )
+        };
+        assert_eq!(
+            text(&ack_non2xx(&invite, &busy)),
+            expected("ACK", ";tag=t1")
+        );
+        assert_eq!(text(&cancel(&invite)), expected("CANCEL", ""));
+    }
+
+    #[test]
+    fn new_requests() {
+        let request = NewRequest {
+            method: Method::Options,
+            uri: b"sip:[2001:db8::1]",
+            via: b"SIP/2.0/UDP e;branch=z9hG4bK1",
+            from: b"\"\xb0\" <sip:e@e>;tag=2",
+            to: b"<sip:x@y>",
+            call_id: b"q",
+            cseq: 3,
+            max_forwards: 70,
+            contact: Some(b"<sip:e@[2001:db8::2]>"),
+            routes: &[b"<sip:r1;lr>", b"<sip:r2;lr>"],
+            extra: &[("X-Y", "z".to_owned())],
+            body: None,
+        };
+        let expected =
+            b"OPTIONS sip:[2001:db8::1] SIP/2.0\r\nVia: SIP/2.0/UDP e;branch=z9hG4bK1\r\n\
+            Max-Forwards: 70\r\nRoute: <sip:r1;lr>\r\nRoute: <sip:r2;lr>\r\n\
+            From: \"\xb0\" <sip:e@e>;tag=2\r\nTo: <sip:x@y>\r\nCall-ID: q\r\nCSeq: 3 OPTIONS\r\n\
+            Contact: <sip:e@[2001:db8::2]>\r\nX-Y: z\r\nContent-Length: 0\r\n\r\n";
+        let bytes = request.build();
+        assert_eq!(bytes, &expected[..]);
+        assert_eq!(
+            Message::parse(bytes).unwrap().method(),
+            Some(Method::Options)
+        );
+    }
+
+    #[test]
+    fn received_and_rport() {
+        fn check(via: &str, from: &str, force: bool, expected: &str) {
+            let message = parse(&INVITE.replace(";branch=z9hG4bKa;rport", via));
+            let from = from.parse().unwrap();
+            let bytes = stamp(&message, from, force);
+            let stamped = Message::parse(bytes).unwrap();
+            let seen = text(stamped.slice(&stamped.top_via_range())).to_owned();
+            assert_eq!(seen, format!("SIP/2.0/UDP 10.0.0.1:5070{expected}"));
+            assert_eq!(stamped.values(Name::Via).len(), 2);
+            assert_eq!(stamped.body(), b"body");
+        }
+        let (same, other) = ("10.0.0.1:5070", "192.0.2.7:1024");
+        check(";branch=x", same, false, ";branch=x");
+        check(";branch=x", other, false, ";branch=x;received=192.0.2.7");
+        check(";branch=x", "[::ffff:10.0.0.1]:1", false, ";branch=x");
+        check(
+            ";rport;branch=x",
+            same,
+            false,
+            ";branch=x;received=10.0.0.1;rport=5070",
+        );
+        check(
+            ";rport=9;branch=x",
+            other,
+            false,
+            ";branch=x;received=192.0.2.7;rport=1024",
+        );
+        check(
+            ";branch=x",
+            other,
+            true,
+            ";branch=x;received=192.0.2.7;rport=1024",
+        );
+        check("", same, true, ";received=10.0.0.1;rport=5070");
+        check(";received=6.6.6.6", same, false, ";received=10.0.0.1");
+        check(
+            ";received=6.6.6.6;rport",
+            other,
+            false,
+            ";received=192.0.2.7;rport=1024",
+        );
+        check("", "[2001:db8::7]:5", false, ";received=2001:db8::7");
+    }
+
+    #[test]
+    fn refusals() {
+        fn check(wire: &str, expected: Option<&str>) {
+            let bytes = Bytes::copy_from_slice(wire.as_bytes());
+            let fault = Message::parse(bytes.clone()).unwrap_err();
+            let answer = refusal(&bytes, fault, Some("t"));
+            let line = answer.map(|answer| text(&answer).lines().next().unwrap().to_owned());
+            assert_eq!(line.as_deref(), expected, "{wire}");
+        }
+        let bad = |from: &str, to: &str| INVITE.replace(from, to);
+        check(&bad("l: 4", "l: 5"), Some("SIP/2.0 400 Bad Content-Length"));
+        check(
+            &bad("SIP/2.0\r\nv", "SIP/7.0\r\nv"),
+            Some("SIP/2.0 505 Version Not Supported"),
+        );
+        check(
+            &bad("0007 INVITE", "7 BYE"),
+            Some("SIP/2.0 400 CSeq Method Mismatch"),
+        );
+        check(
+            &bad("Call-ID: c@d\r\n", ""),
+            Some("SIP/2.0 400 Missing Call-ID"),
+        );
+        check(
+            &bad("Require", "no colon\r\nX"),
+            Some("SIP/2.0 400 Bad Header Line"),
+        );
+        check(
+            &bad("Require: ", &format!("X: {}", "y".repeat(9000))),
+            Some("SIP/2.0 513 Header Line Too Long"),
+        );
+        check(
+            &bad("sip:b@b:5;lr SIP", "<sip:b> SIP"),
+            Some("SIP/2.0 400 Bad Start Line"),
+        );
+        check(&bad("INVITE", "ACK").replace("c@d", "c d"), None);
+        check(&bad("v: ", "X: "), None);
+        check("SIP/2.0 200 OK\r\nv: SIP/2.0/UDP a\r\n\r\n", None);
+        check("hello\r\n\r\n", None);
+    }
+
+    proptest! {
+        /// rsip writes what we write, for every value it is shown; its wire is never trusted alone.
+        #[test]
+        fn rsip_and_we_agree(value in "[ -~]{0,40}") {
+            for name in ["Via", "From", "To", "Call-ID", "CSeq", "Contact", "Route", "X"] {
+                let mut line = Vec::new();
+                push(&mut line, name, value.as_bytes());
+                prop_assert_eq!(line, header_line(name, value.as_bytes()));
+            }
+        }
+    }
 }

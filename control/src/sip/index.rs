@@ -631,3 +631,297 @@ fn field(bytes: &[u8], line: Range<usize>) -> Option<Field> {
         line,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PLAIN: &str = "INVITE sip:bob@b.example SIP/2.0\r\n\
+        Via: SIP/2.0/UDP a.example;branch=z9hG4bKx\r\nFrom: \"A\" <sip:a@a>;tag=\"t 1\"\r\n\
+        To: <sip:b@b>\r\nCall-ID: id@a\r\nCSeq: 42 INVITE\r\nMax-Forwards: 70\r\n\
+        Route: <sip:p1;lr>, <sip:p2;lr>\r\nSupported: path,\r\n 100rel\r\nRoute: <sip:p3>\r\n\
+        Content-Length: 4\r\n\r\nv=0\n";
+
+    const ODD: &[u8] = b"\r\n\r\nOPTIONS sip:b SIP/2.0\ns : caf\xe9\r\nv:SIP/2.0/UDP a\n ;branch=z9hG4bKy\r\n\
+        V: SIP/2.0/TCP b , SIP/2.0/TCP c\r\nf:sip:a@a;\r\n\ttag=1\r\nt:<sip:b>;tag=2\r\ni:x\r\nXx:\r\n\
+        cseq:\t1\r\n  OPTIONS \r\n\r\n\0\xff";
+
+    fn parse(bytes: &[u8]) -> Result<Message, Malformed> {
+        Message::parse(Bytes::copy_from_slice(bytes))
+    }
+
+    fn values<'m>(message: &'m Message, name: Name) -> Vec<&'m [u8]> {
+        message
+            .values(name)
+            .iter()
+            .map(|range| message.slice(range))
+            .collect()
+    }
+
+    #[test]
+    fn plain() {
+        let message = parse(PLAIN.as_bytes()).unwrap();
+        let start = Start::Request {
+            method: b"INVITE",
+            uri: b"sip:bob@b.example",
+        };
+        assert_eq!(message.start(), start);
+        assert_eq!(
+            message.slice(&message.uri_range().unwrap()),
+            b"sip:bob@b.example"
+        );
+        assert_eq!(message.method(), Some(Method::Invite));
+        assert_eq!(message.cseq(), (42, &b"INVITE"[..]));
+        assert_eq!(message.call_id(), b"id@a");
+        assert_eq!(
+            (message.from_tag(), message.to_tag()),
+            (Some(&b"t 1"[..]), None)
+        );
+        assert_eq!(message.top_via().branch, Some(&b"z9hG4bKx"[..]));
+        assert_eq!(
+            values(&message, Name::Route),
+            [&b"<sip:p1;lr>"[..], b"<sip:p2;lr>", b"<sip:p3>"]
+        );
+        assert!(message.has_option(Name::Supported, b"100REL"));
+        assert!(!message.has_option(Name::Supported, b"rel"));
+        assert_eq!(message.body(), b"v=0\n");
+        assert_eq!(message.bytes(), PLAIN);
+        let lines: usize = message.fields().iter().map(|field| field.line.len()).sum();
+        assert_eq!(lines, message.header_range().len());
+    }
+
+    #[test]
+    fn odd_but_good() {
+        let message = parse(ODD).unwrap();
+        assert_eq!(message.bytes(), &ODD[4..]);
+        assert_eq!(message.get(Name::Subject), Some(&b"caf\xe9"[..]));
+        assert_eq!(message.top_via().branch, Some(&b"z9hG4bKy"[..]));
+        assert_eq!(values(&message, Name::Via).len(), 3);
+        assert_eq!(
+            (message.from_tag(), message.to_tag()),
+            (Some(&b"1"[..]), Some(&b"2"[..]))
+        );
+        assert_eq!(message.cseq(), (1, &b"OPTIONS"[..]));
+        assert_eq!(message.body(), b"\0\xff");
+        assert_eq!(message.get(Name::Other), Some(&b""[..]));
+    }
+
+    #[test]
+    fn status_lines() {
+        fn check(line: &str, expected: Result<(u16, &str), Malformed>) {
+            let wire = PLAIN.replace("INVITE sip:bob@b.example SIP/2.0", line);
+            let seen = parse(wire.as_bytes()).map(|message| match message.start() {
+                Start::Response { code, reason } => (code, String::from_utf8_lossy(reason).into()),
+                Start::Request { .. } => panic!("{line} is a request"),
+            });
+            assert_eq!(
+                seen,
+                expected.map(|(code, reason)| (code, String::from(reason))),
+                "{line}"
+            );
+        }
+        check("SIP/2.0 200 OK", Ok((200, "OK")));
+        check("sip/2.0 486  Busy  Here ", Ok((486, "Busy  Here")));
+        check("SIP/2.0 100 ", Ok((100, "")));
+        check("SIP/2.0 100", Ok((100, "")));
+        for bad in [
+            "SIP/2.0 99 x",
+            "SIP/2.0 1000 x",
+            "SIP/2.0 OK",
+            "SIP/2.0",
+            "SIP/2.0 700 x",
+        ] {
+            check(bad, Err(Malformed::StartLine));
+        }
+        check("SIP/3.0 200 OK", Err(Malformed::Version));
+    }
+
+    #[test]
+    fn refused() {
+        use Malformed::{BadHeader, MissingHeader, RepeatedHeader, TooLarge};
+        fn check(from: &str, to: &str, expected: Malformed) {
+            let wire = PLAIN.replacen(from, to, 1);
+            assert_ne!(wire, PLAIN, "{from} is not there");
+            assert_eq!(
+                parse(wire.as_bytes()).err(),
+                Some(expected),
+                "{from} -> {to}"
+            );
+        }
+        check(PLAIN, "", Malformed::Empty);
+        check(PLAIN, "\r\n\r\n", Malformed::Empty);
+        check(PLAIN, "hello", Malformed::NotSip);
+        check(" SIP/2.0\r", " HTTP/1.1\r", Malformed::NotSip);
+        check("SIP/2.0\r", "SIP/7.0\r", Malformed::Version);
+        check(
+            "sip:bob@b.example",
+            "<sip:bob@b.example>",
+            Malformed::StartLine,
+        );
+        check("sip:bob@b.example", "sip:bob@b; lr", Malformed::StartLine);
+        check(" sip:bob@b.example", "", Malformed::StartLine);
+        check(
+            "Max-Forwards: 70",
+            " Max-Forwards: 70\r\nno colon",
+            Malformed::Header,
+        );
+        check("Max-Forwards: 70", ": 70", Malformed::Header);
+        check("Max-Forwards: 70", "Max Forwards: 70", Malformed::Header);
+        check("Max-Forwards: 70", "X: a\rb", Malformed::Header);
+        check("\r\n\r\nv=0\n", "\r\n", Malformed::Header);
+        check("\r\n\r\nv=0\n", "", Malformed::Header);
+        check("SIP/2.0\r\nVia", "SIP/2.0\r\n Via", Malformed::Header);
+        check("Length: 4", "Length: 5", Malformed::ContentLength);
+        check("Length: 4", "Length: -4", Malformed::ContentLength);
+        check("Length: 4", "Length:", Malformed::ContentLength);
+        check(
+            "Length: 4",
+            "Length: 4\r\nl: 4",
+            RepeatedHeader(Name::ContentLength),
+        );
+        check(
+            "Max-Forwards: 70",
+            "To: <sip:b@b>",
+            RepeatedHeader(Name::To),
+        );
+        check(
+            "Max-Forwards: 70",
+            "Max-Forwards: 256",
+            BadHeader(Name::MaxForwards),
+        );
+        check("Via", "X", MissingHeader(Name::Via));
+        check("From", "X", MissingHeader(Name::From));
+        check("To", "X", MissingHeader(Name::To));
+        check("Call-ID", "X", MissingHeader(Name::CallId));
+        check("CSeq", "X", MissingHeader(Name::CSeq));
+        check("id@a", "", BadHeader(Name::CallId));
+        check("42 INVITE", "42", BadHeader(Name::CSeq));
+        check("42 INVITE", "42 ACK", Malformed::MethodMismatch);
+        check(
+            "a.example;branch",
+            "a.example;;branch",
+            BadHeader(Name::Via),
+        );
+        check(
+            "SIP/2.0/UDP a.example;branch=z9hG4bKx",
+            ",,",
+            BadHeader(Name::Via),
+        );
+        check("To: <sip:b@b>", "To: \"b <sip:b@b>", BadHeader(Name::To));
+        let many = |what: &str, count: usize| what.repeat(count) + "Max-Forwards: 70";
+        let lines = TooLarge(Limit::Lines);
+        check(
+            "Max-Forwards: 70",
+            &many("X: y\r\n", HEADER_LINES_MAX),
+            lines,
+        );
+        check(
+            "Max-Forwards: 70",
+            &many("v: SIP/2.0/UDP a\r\n", VIAS_MAX),
+            TooLarge(Limit::Vias),
+        );
+        check(
+            "<sip:p3>",
+            &format!("<sip:p>{}", ",<sip:p>".repeat(62)),
+            TooLarge(Limit::Routes),
+        );
+        let long = "x".repeat(LINE_BYTES_MAX);
+        check(
+            "Max-Forwards: 70",
+            &format!("X: {long}"),
+            TooLarge(Limit::Line),
+        );
+        check("sip:bob@b", &format!("sip:{long}"), TooLarge(Limit::Line));
+        let long = format!("X: {}\r\n", "x".repeat(LINE_BYTES_MAX / 2));
+        check("Max-Forwards: 70", &many(&long, 9), TooLarge(Limit::Header));
+        check(
+            "v=0\n",
+            &"x".repeat(STREAM_MESSAGE_BYTES_MAX),
+            TooLarge(Limit::Message),
+        );
+    }
+
+    #[test]
+    fn what_follows_the_body_is_dropped() {
+        let wire = format!("{PLAIN}INVITE sip:evil SIP/2.0\r\n\r\n");
+        let message = parse(wire.as_bytes()).unwrap();
+        assert_eq!(message.bytes(), PLAIN);
+        assert_eq!(message.dropped(), wire.len() - PLAIN.len());
+    }
+
+    /// Work grows with the bytes, not with their square: the largest hostile inputs end at once.
+    #[test]
+    fn hostile_sizes_end() {
+        let fill = |unit: &str| unit.repeat(STREAM_MESSAGE_BYTES_MAX / unit.len());
+        for unit in [
+            "\r\n", "A", "a:\n", "a:b,\n ", "\n", ";", "SIP/2.0 ", "\"", ",", "<",
+        ] {
+            let junk = fill(unit);
+            for place in ["INVITE sip:bob", "42 INVITE", "z9hG4bKx", "p1;lr", "v=0\n"] {
+                let wire = PLAIN.replacen(place, &junk, 1);
+                assert!(parse(wire.as_bytes()).is_err(), "{unit:?} at {place}");
+            }
+            assert!(parse(junk.as_bytes()).is_err());
+        }
+    }
+
+    /// Reads everything there is to read.
+    fn exercise(message: &Message) {
+        for field in message.fields() {
+            assert!(field.line.end <= message.bytes().len());
+            assert!(
+                message
+                    .elements(field)
+                    .iter()
+                    .all(|element| element.end <= field.line.end)
+            );
+        }
+        assert!(Via::parse(message.slice(&message.top_via_range())).is_some());
+        assert!(!message.call_id().is_empty());
+        assert!(!message.cseq().1.is_empty());
+        assert!(message.method().is_some() != message.code().is_some());
+        assert_eq!(message.body_range().end, message.bytes().len());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(message) = parse(&bytes) {
+                exercise(&message);
+            }
+        }
+
+        #[test]
+        fn mutated_messages_never_panic(
+            odd in any::<bool>(),
+            changes in proptest::collection::vec((any::<prop::sample::Index>(), 0_usize..6,
+                prop_oneof![Just(&b"\r\n"[..]), Just(&b"\""[..]), Just(&b","[..]), Just(&b"<"[..]),
+                    Just(&b";"[..]), Just(&b":"[..]), Just(&b"\0"[..]), Just(&b"\xff"[..]),
+                    Just(&b" "[..]), Just(&b"["[..]), Just(&b"="[..]), Just(&b"%"[..]),
+                    Just(&b""[..]), Just(&b"4294967296"[..]), Just(&b"Via: x\r\n"[..])]), 1..5),
+        ) {
+            let mut wire = if odd { ODD.to_vec() } else { PLAIN.as_bytes().to_vec() };
+            for (at, length, with) in changes {
+                let start = at.index(wire.len() + 1);
+                let end = (start + length).min(wire.len());
+                wire.splice(start..end, with.iter().copied());
+            }
+            match parse(&wire) {
+                Ok(message) => {
+                    exercise(&message);
+                    let again = parse(message.bytes()).unwrap();
+                    prop_assert_eq!(again.fields(), message.fields());
+                }
+                Err(fault) => {
+                    prop_assert!(!fault.reason().is_empty());
+                    let bytes = Bytes::from(wire);
+                    if let Some(answer) = super::super::build::refusal(&bytes, fault, Some("t")) {
+                        prop_assert!(answer.starts_with(b"SIP/2.0 "));
+                    }
+                }
+            }
+        }
+    }
+}
