@@ -554,3 +554,6 @@ fn unrelayed(media: &Media) -> Anchor {
         Anchor::Untouched
     }
 }
+
+#[cfg(test)]
+mod tests;

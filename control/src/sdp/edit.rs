@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_section_that_is_not_relayed_keeps_its_address() {
-        let body = b"v=0\r\nc=IN IP4 10.0.0.1\r\nm=application 9 TCP/BFCP *\r\ni=floor\r\na=setup:active\r\n";
+        let body = b"v=0\r\nc=IN IP4 10.0.0.1\r\nm=application 9 TCP/BFCP *\r\ni=floor\r\n\
+            a=setup:active\r\n";
         let out = write(body, &[Anchor::Untouched], None);
         let expected = "v=0\r\nc=IN IP4 192.0.2.7\r\nm=application 9 TCP/BFCP *\r\ni=floor\r\n\
             c=IN IP4 10.0.0.1\r\na=setup:active\r\n";

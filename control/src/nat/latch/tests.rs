@@ -1,0 +1,333 @@
+//! The golden transition table, new terms, and what the kernel forwards.
+
+use super::*;
+
+const SDP: &str = "198.51.100.5:4000";
+const SAME_IP: &str = "198.51.100.5:4444";
+const SIGNALLING: &str = "203.0.113.9:1024";
+const SIGNALLING_2: &str = "203.0.113.9:2048";
+const ELSEWHERE: &str = "192.0.2.66:4000";
+
+/// The whole transition table: policy, packets as (ms, from, ssrc, sequence), and after each
+/// the verdict, state and peer.
+#[test]
+fn transitions() {
+    check(
+        "strict",
+        strict(),
+        &[
+            (0, SDP, 7, 1, "held", "held", SDP),
+            (1, SAME_IP, 7, 2, "stranger", "held", SDP),
+            (9000, SAME_IP, 7, 3, "stranger", "held", SDP),
+            (9001, SIGNALLING, 7, 4, "stranger", "held", SDP),
+        ],
+    );
+    check(
+        "believed and right",
+        believe(),
+        &[
+            (0, SDP, 7, 1, "held", "held", SDP),
+            (20, SAME_IP, 7, 2, "stranger", "held", SDP),
+            (40, SIGNALLING, 7, 3, "stranger", "held", SDP),
+        ],
+    );
+    check(
+        "believed, other port, once",
+        believe(),
+        &[
+            (0, SAME_IP, 7, 1, "held", "held", SAME_IP),
+            (20, SDP, 7, 2, "stranger", "held", SAME_IP),
+            (40, ELSEWHERE, 7, 3, "stranger", "held", SAME_IP),
+        ],
+    );
+    check(
+        "believed, other port, too late",
+        believe(),
+        &[(30_000, SAME_IP, 7, 1, "stranger", "held", SDP)],
+    );
+    check(
+        "believed, from signalling",
+        believe(),
+        &[
+            (0, SIGNALLING, 7, 1, "tentative", "tentative", SDP),
+            (20, SIGNALLING_2, 7, 1, "stranger", "tentative", SDP),
+            (40, SIGNALLING, 7, 2, "tentative", "tentative", SDP),
+            (60, SIGNALLING, 7, 3, "held", "held", SIGNALLING),
+        ],
+    );
+    check(
+        "believed, candidate loses to the peer",
+        believe(),
+        &[
+            (0, SIGNALLING, 7, 1, "tentative", "tentative", SDP),
+            (20, SDP, 7, 2, "held", "held", SDP),
+            (40, SIGNALLING, 7, 3, "stranger", "held", SDP),
+        ],
+    );
+    check(
+        "candidate out of sequence begins anew",
+        believe(),
+        &[
+            (0, SIGNALLING, 7, 9, "tentative", "tentative", SDP),
+            (20, SIGNALLING, 7, 8, "tentative", "tentative", SDP),
+            (40, SIGNALLING, 8, 9, "tentative", "tentative", SDP),
+            (60, SIGNALLING, 8, 10, "tentative", "tentative", SDP),
+            (80, SIGNALLING, 8, 11, "held", "held", SIGNALLING),
+        ],
+    );
+    check(
+        "candidate grows stale",
+        believe(),
+        &[
+            (0, SIGNALLING, 7, 1, "tentative", "tentative", SDP),
+            (2001, SIGNALLING_2, 7, 1, "tentative", "tentative", SDP),
+        ],
+    );
+    check(
+        "learnt",
+        learn(),
+        &[
+            (0, ELSEWHERE, 7, 1, "stranger", "waiting", ""),
+            (1, SDP, 7, 1, "stranger", "waiting", ""),
+            (90_000, SIGNALLING, 7, 1, "held", "held", SIGNALLING),
+            (90_001, SIGNALLING_2, 7, 2, "stranger", "held", SIGNALLING),
+            (90_002, ELSEWHERE, 7, 2, "stranger", "held", SIGNALLING),
+        ],
+    );
+    check(
+        "rebound by its NAT",
+        learn(),
+        &[
+            (0, SIGNALLING, 7, 65_534, "held", "held", SIGNALLING),
+            (
+                1999,
+                SIGNALLING_2,
+                7,
+                65_535,
+                "stranger",
+                "held",
+                SIGNALLING,
+            ),
+            (
+                2000,
+                SIGNALLING_2,
+                8,
+                65_535,
+                "stranger",
+                "held",
+                SIGNALLING,
+            ),
+            (
+                2000,
+                SIGNALLING_2,
+                7,
+                65_533,
+                "stranger",
+                "held",
+                SIGNALLING,
+            ),
+            (
+                2000,
+                SIGNALLING_2,
+                7,
+                65_535,
+                "tentative",
+                "tentative",
+                SIGNALLING,
+            ),
+            (
+                2020,
+                SIGNALLING_2,
+                7,
+                0,
+                "tentative",
+                "tentative",
+                SIGNALLING,
+            ),
+            (2040, SIGNALLING_2, 7, 1, "held", "held", SIGNALLING_2),
+        ],
+    );
+    check(
+        "a copied source from elsewhere",
+        learn(),
+        &[
+            (0, SIGNALLING, 7, 1, "held", "held", SIGNALLING),
+            (60_000, ELSEWHERE, 7, 2, "stranger", "held", SIGNALLING),
+        ],
+    );
+    check(
+        "nobody",
+        Policy::Nobody,
+        &[
+            (0, SDP, 7, 1, "stranger", "waiting", ""),
+            (0, SIGNALLING, 7, 1, "stranger", "waiting", ""),
+        ],
+    );
+}
+
+type Step = (
+    u64,
+    &'static str,
+    u32,
+    u16,
+    &'static str,
+    &'static str,
+    &'static str,
+);
+
+fn check(name: &str, policy: Policy, steps: &[Step]) {
+    let start = start();
+    let mut latch = Latch::new(policy, Pace::RTP, start);
+    for &(ms, from, ssrc, sequence, verdict, state, peer) in steps {
+        let got = latch.receive(at(from), rtp(ssrc, sequence), start + millis(ms));
+        let got = match got {
+            Verdict::Held => "held",
+            Verdict::Tentative => "tentative",
+            Verdict::Stranger(_) => "stranger",
+        };
+        let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
+        let step = format!("{name}: {from} after {ms} ms");
+        assert_eq!(
+            (got, latch.state(), held.as_str()),
+            (verdict, state, peer),
+            "{step}"
+        );
+    }
+    let refused = steps.iter().filter(|s| s.4 == "stranger").count();
+    assert_eq!(latch.strangers(), refused as u64, "{name}: counted");
+}
+
+#[test]
+fn new_terms() {
+    // Before, after, and state and peer then.
+    check("equal", learn(), learn(), "held", SIGNALLING);
+    check("now believed", learn(), believe(), "held", SDP);
+    check("now strict", learn(), strict(), "held", SDP);
+    check("nobody", learn(), Policy::Nobody, "waiting", "");
+    check(
+        "other socket behind the NAT",
+        learn(),
+        learn_anew(SIGNALLING),
+        "waiting (old kept)",
+        SIGNALLING,
+    );
+    check(
+        "moved",
+        learn(),
+        learn_anew(ELSEWHERE),
+        "waiting (old kept)",
+        SIGNALLING,
+    );
+
+    fn check(name: &str, before: Policy, after: Policy, state: &str, peer: &str) {
+        let start = start();
+        let mut latch = Latch::new(before, Pace::RTP, start);
+        latch.receive(at(SIGNALLING), rtp(7, 1), start);
+        latch.expect(after, start);
+        let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
+        assert_eq!((latch.state(), held.as_str()), (state, peer), "{name}");
+    }
+}
+
+/// Make before break: the old peer carries on until the new one shows.
+#[test]
+fn old_peer_is_kept_for_the_window() {
+    check(
+        learn_anew(SIGNALLING),
+        &[
+            (0, SIGNALLING, SIGNALLING),
+            (20, SIGNALLING_2, SIGNALLING_2),
+        ],
+    );
+    check(
+        learn_anew(SIGNALLING),
+        &[(30_000, SIGNALLING_2, SIGNALLING)],
+    );
+    check(
+        learn_anew(ELSEWHERE),
+        &[(0, SIGNALLING_2, SIGNALLING), (20, ELSEWHERE, ELSEWHERE)],
+    );
+    check(
+        learn_anew(ELSEWHERE),
+        &[
+            (29_999, SIGNALLING_2, SIGNALLING),
+            (30_000, SIGNALLING_2, ""),
+        ],
+    );
+
+    fn check(after: Policy, packets: &[(u64, &str, &str)]) {
+        let start = start();
+        let mut latch = Latch::new(learn(), Pace::RTP, start);
+        latch.receive(at(SIGNALLING), rtp(7, 1), start);
+        latch.expect(after, start);
+        for (ms, from, peer) in packets {
+            latch.receive(at(from), rtp(9, 1), start + millis(*ms));
+            let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
+            assert_eq!(held, *peer, "{after:?}: {from} after {ms} ms");
+        }
+    }
+}
+
+/// What the kernel forwards counts as heard.
+#[test]
+fn activity_keeps_the_port() {
+    let start = start();
+    let mut latch = Latch::new(learn(), Pace::RTP, start);
+    latch.receive(at(SIGNALLING), rtp(7, 1), start);
+    latch.heard(start + millis(5000));
+    let got = latch.receive(at(SIGNALLING_2), rtp(7, 2), start + millis(6000));
+    assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
+    let mut latch = Latch::new(believe(), Pace::RTP, start);
+    latch.heard(start + millis(100));
+    let got = latch.receive(at(SAME_IP), rtp(7, 2), start + millis(200));
+    assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
+}
+
+fn strict() -> Policy {
+    Policy::Strict { at: at(SDP) }
+}
+
+fn believe() -> Policy {
+    Policy::Believe {
+        at: at(SDP),
+        also: Some(at(SIGNALLING).ip()),
+    }
+}
+
+fn learn() -> Policy {
+    Policy::Learn {
+        from: at(SIGNALLING).ip(),
+        signalled: None,
+    }
+}
+
+fn learn_anew(from: &str) -> Policy {
+    Policy::Learn {
+        from: at(from).ip(),
+        signalled: Some(at(SDP)),
+    }
+}
+
+fn rtp(ssrc: u32, sequence: u16) -> Packet {
+    Packet::Rtp {
+        payload_type: 0,
+        sequence,
+        ssrc,
+    }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().unwrap()
+}
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "any instant will do as the origin"
+)]
+fn start() -> Instant {
+    Instant::now()
+}
