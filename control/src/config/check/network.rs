@@ -1,6 +1,6 @@
 //! `[[network]]`: one by one against the host, then all against each other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,8 +11,9 @@ use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
 use crate::config::{MediaMode, Network, PortRange};
 
-/// More networks than this are refused: the kernel program indexes them by a small number.
 pub const NETWORKS_MAX: usize = 64;
+/// Different addresses of all networks: the kernel program compares with each of them.
+pub const ADDRESSES_MAX: usize = 16;
 
 /// A network as far as it could be understood; what could not be was reported.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(super) fn read(
         .take(NETWORKS_MAX)
         .map(|network| draft(network, host, problems))
         .collect();
+    few_addresses(&drafts, problems);
     distinct_names(&drafts, problems);
     distinct_prefixes(&drafts, problems);
     distinct_gateways(&drafts, problems);
@@ -322,6 +324,22 @@ fn codepoint(dscp: &At<i64>, problems: &mut Problems<'_>) -> Option<u8> {
 
 /// RFC 2474 §3: six bits.
 const DSCP_MAX: u8 = 63;
+
+fn few_addresses(drafts: &[Draft], problems: &mut Problems<'_>) {
+    let mut seen = BTreeSet::new();
+    for draft in drafts {
+        let Some(address) = draft.address else {
+            continue;
+        };
+        seen.insert(address);
+        if let (Some(name), true) = (&draft.name, seen.len() > ADDRESSES_MAX) {
+            let message = format!("network `{}` brings one address too many", name.value);
+            let help = format!("all networks together may have {ADDRESSES_MAX}");
+            problems.add(&name.span, "network.address", message, help);
+            return;
+        }
+    }
+}
 
 fn distinct_names(drafts: &[Draft], problems: &mut Problems<'_>) {
     let mut seen = BTreeMap::new();

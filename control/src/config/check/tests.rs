@@ -303,6 +303,30 @@ fn the_example_shows_every_key_and_the_defaults_of_the_code() {
     }
 }
 
+#[test]
+fn the_handbook_explains_every_key() {
+    const HANDBOOK: &str = include_str!("../../../../docs/configuration.md");
+    for (section, keys) in KEYS {
+        let header = |line: &&str| {
+            let line = line.trim_start_matches('#').trim();
+            line == format!("`[{section}]`") || line == format!("`[[{section}]]`")
+        };
+        let rows: Vec<&str> = HANDBOOK
+            .lines()
+            .skip_while(|l| !header(l))
+            .skip(1)
+            .collect();
+        let mut rows = rows.iter().take_while(|line| !line.starts_with('#'));
+        for key in keys {
+            let row = |line: &&&str| line.starts_with(&format!("| `{key}` |"));
+            assert!(
+                rows.find(row).is_some(),
+                "{section}.{key} is not explained in this order"
+            );
+        }
+    }
+}
+
 /// All lines under this section's headers.
 fn section_of(text: &str, section: &str) -> String {
     let mut inside = false;

@@ -144,3 +144,27 @@ fn media_ports() {
     check("5000-5999", "hold the SIP port 5060", "move one");
     check("many", "is not a port range", "20000-29999");
 }
+
+#[test]
+fn networks_and_addresses_are_bounded() {
+    let network = |n: usize, address: String| {
+        format!("[[network]]\nname = 'n{n}'\ninterface = 'e'\naddress = '{address}'\n")
+    };
+    let some = |count: usize| -> String {
+        (0..count)
+            .map(|n| network(n, format!("10.0.0.{}", n + 1)))
+            .collect()
+    };
+    let told = |text: &str| match check("t", text, None, &mut files) {
+        Ok(_) => String::new(),
+        Err(problems) => shown(&problems),
+    };
+    assert_eq!(told(&format!("{SIP}{}", some(ADDRESSES_MAX))), "");
+    let one_more = told(&format!("{SIP}{}", some(ADDRESSES_MAX + 1)));
+    assert!(
+        one_more.contains("`n16` brings one address too many"),
+        "{one_more}"
+    );
+    let many = told(&format!("{SIP}{}", some(NETWORKS_MAX + 1)));
+    assert!(many.contains("there are 65 networks"), "{many}");
+}
