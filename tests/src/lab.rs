@@ -196,8 +196,8 @@ impl Lab {
         switch.sysctls(&[("net/ipv6/conf/default/disable_ipv6", "1")])?;
         let mut lines = String::new();
         for bridge in BRIDGES {
-            write!(lines, "link add {bridge} type bridge mcast_snooping 0\n")?;
-            write!(lines, "link set {bridge} up\n")?;
+            writeln!(lines, "link add {bridge} type bridge mcast_snooping 0")?;
+            writeln!(lines, "link set {bridge} up")?;
         }
         switch.ip(&lines)
     }

@@ -7,7 +7,7 @@ pub mod stale;
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -24,6 +24,13 @@ const NAMES: &str = "/run/netns";
 
 /// How long killed processes may take to vanish.
 const KILL_LIMIT: Duration = Duration::from_secs(3);
+
+/// What hands bridged frames to the routing rules, below `/proc/sys`.
+const BRIDGE_HOOKS: [&str; 3] = [
+    "net/bridge/bridge-nf-call-iptables",
+    "net/bridge/bridge-nf-call-ip6tables",
+    "net/bridge/bridge-nf-call-arptables",
+];
 
 /// A network namespace. Dropping it kills the processes in it and deletes it, and with it every
 /// link that ends in it.
@@ -60,6 +67,7 @@ impl Namespace {
             ("net/ipv4/conf/default/rp_filter", "0"),
             ("net/ipv4/ip_forward", "0"),
         ])?;
+        this.unfilter_bridges()?;
         this.ip("link set lo up")?;
         Ok(this)
     }
@@ -118,6 +126,17 @@ impl Namespace {
             }
             Ok(())
         })?
+    }
+
+    /// Where the kernel has the bridge's netfilter hooks, they would show bridged frames to the
+    /// routing rules; a switch has none.
+    fn unfilter_bridges(&self) -> Result<()> {
+        for hook in BRIDGE_HOOKS {
+            if Path::new("/proc/sys").join(hook).exists() {
+                self.sysctls(&[(hook, "0")])?;
+            }
+        }
+        Ok(())
     }
 
     /// Chooses who computes checksums of what `interface` sends.

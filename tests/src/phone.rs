@@ -234,7 +234,7 @@ impl Phone {
     #[must_use]
     pub fn received_tone_of_last(&self, time: Duration) -> Option<f64> {
         let samples = self.received().ok()?;
-        let count = (time.as_secs_f64() * f64::from(wav::RATE_HZ)) as usize;
+        let count = usize::try_from(time.as_millis()).ok()? * wav::RATE_HZ as usize / 1000;
         wav::tone(samples.get(samples.len().saturating_sub(count)..)?)
     }
 

@@ -20,6 +20,9 @@ pub const HEADER_BYTES: usize = 12;
 /// Streams one receiver keeps apart; packets of further ones are counted only.
 pub const STREAMS_MAX: usize = 64;
 
+/// How long a port may be taken.
+const BIND_LIMIT: Duration = Duration::from_millis(500);
+
 /// Shortest time a socket waits: zero would mean for ever.
 const WAIT_MIN: Duration = Duration::from_micros(100);
 
@@ -151,9 +154,14 @@ impl RtpSocket {
     /// # Errors
     /// The address is not there, or taken.
     pub fn bind(namespace: &Namespace, address: SocketAddr) -> Result<Self> {
-        let socket = namespace
-            .enter(|| UdpSocket::bind(address))?
-            .with_context(|| format!("bind {address} in {}", namespace.name()))?;
+        // A child that another thread just forked holds our closed sockets until it executes.
+        let what = format!("bind {address} in {}", namespace.name());
+        let socket = clock::until(&what, BIND_LIMIT, || {
+            match namespace.enter(|| UdpSocket::bind(address))? {
+                Err(e) if e.kind() == ErrorKind::AddrInUse => Ok(None),
+                bound => bound.map(Some).with_context(|| what.clone()),
+            }
+        })?;
         Ok(Self { socket })
     }
 

@@ -25,10 +25,12 @@ pub(crate) fn enter_before_exec(command: &mut Command, namespace: File) {
 pub(crate) fn bind_packet(socket: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
     // SAFETY: sockaddr_ll is plain integers, for which all zeros is a valid value.
     let mut address: libc::sockaddr_ll = unsafe { zeroed() };
-    address.sll_family = libc::AF_PACKET as u16;
-    address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+    address.sll_family = u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?;
+    address.sll_protocol = u16::try_from(libc::ETH_P_ALL)
+        .map_err(io::Error::other)?
+        .to_be();
     address.sll_ifindex = i32::try_from(interface).map_err(io::Error::other)?;
-    let bytes = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+    let bytes = u32::try_from(size_of::<libc::sockaddr_ll>()).map_err(io::Error::other)?;
     // SAFETY: the pointer and the length describe `address`, which lives across the call.
     let result = unsafe { libc::bind(socket.as_raw_fd(), (&raw const address).cast(), bytes) };
     checked(result).map(drop)

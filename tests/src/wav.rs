@@ -24,12 +24,12 @@ const PURITY_MIN: f64 = 0.7;
 /// Share of the windows with sound that must agree on the tone.
 const AGREEMENT_MIN: f64 = 0.8;
 
-/// Writes a sine of `hertz`, mono, 16 bits, at half of full scale.
+/// Writes whole seconds of a sine of `hertz`, mono, 16 bits, at half of full scale.
 ///
 /// # Errors
 /// The file cannot be written.
 pub fn write_tone(path: &Path, hertz: f64, length: Duration) -> Result<()> {
-    let samples = (length.as_secs_f64() * f64::from(RATE_HZ)) as u32;
+    let samples = u32::try_from(length.as_secs()).context("a tone too long")? * RATE_HZ;
     let data_bytes = samples * 2;
     let mut bytes = Vec::with_capacity(44 + data_bytes as usize);
     bytes.extend(b"RIFF");
@@ -46,10 +46,18 @@ pub fn write_tone(path: &Path, hertz: f64, length: Duration) -> Result<()> {
     bytes.extend(data_bytes.to_le_bytes());
     for i in 0..samples {
         let phase = TAU * hertz * f64::from(i) / f64::from(RATE_HZ);
-        let sample = (phase.sin() * f64::from(i16::MAX) / 2.0) as i16;
-        bytes.extend(sample.to_le_bytes());
+        bytes.extend(sample(phase.sin() / 2.0).to_le_bytes());
     }
     std::fs::write(path, bytes).with_context(|| format!("write {}", path.display()))
+}
+
+/// A 16-bit sample of a value in -1..=1.
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "a cast from a float saturates"
+)]
+fn sample(value: f64) -> i16 {
+    (value * f64::from(i16::MAX)) as i16
 }
 
 /// Reads 16-bit mono samples. A file that is still being written has no length yet: it ends where
@@ -145,10 +153,12 @@ fn goertzel(window: &[i16], hertz: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn sine(hertz: f64, seconds: f64, scale: f64) -> Vec<i16> {
-        let count = (seconds * f64::from(RATE_HZ)) as u32;
-        let sample = |i| (TAU * hertz * f64::from(i) / f64::from(RATE_HZ)).sin() * scale;
-        (0..count).map(|i| sample(i) as i16).collect()
+    fn sine(hertz: f64, milliseconds: u32, scale: f64) -> Vec<i16> {
+        let count = milliseconds * RATE_HZ / 1000;
+        let value = |i| (TAU * hertz * f64::from(i) / f64::from(RATE_HZ)).sin() * scale;
+        (0..count)
+            .map(|i| sample(value(i) / f64::from(i16::MAX)))
+            .collect()
     }
 
     fn check(samples: &[i16], expected: Option<f64>) {
@@ -157,12 +167,12 @@ mod tests {
 
     #[test]
     fn a_tone_is_found_and_nothing_else() {
-        check(&sine(440.0, 1.0, 9000.0), Some(440.0));
-        check(&sine(620.0, 0.5, 300.0), Some(620.0));
+        check(&sine(440.0, 1000, 9000.0), Some(440.0));
+        check(&sine(620.0, 500, 300.0), Some(620.0));
         check(&[], None);
         check(&[0; 8000], None);
-        check(&sine(440.0, 0.1, 9000.0), None); // too short to say
-        let both = std::iter::zip(sine(440.0, 1.0, 9000.0), sine(620.0, 1.0, 9000.0));
+        check(&sine(440.0, 100, 9000.0), None); // too short to say
+        let both = std::iter::zip(sine(440.0, 1000, 9000.0), sine(620.0, 1000, 9000.0));
         check(&both.map(|(a, b)| a + b).collect::<Vec<_>>(), None);
         let mut random = 1u32;
         let noise = std::iter::repeat_with(|| {
@@ -171,10 +181,10 @@ mod tests {
         });
         check(&noise.take(8000).collect::<Vec<_>>(), None);
         // Silence around a tone, as when a call begins, does not hide it.
-        let late: Vec<i16> = [vec![0; 8000], sine(500.0, 1.0, 5000.0)].concat();
+        let late: Vec<i16> = [vec![0; 8000], sine(500.0, 1000, 5000.0)].concat();
         check(&late, Some(500.0));
         // Half of the time another tone: which one is it?
-        let change = [sine(440.0, 1.0, 5000.0), sine(620.0, 1.0, 5000.0)].concat();
+        let change = [sine(440.0, 1000, 5000.0), sine(620.0, 1000, 5000.0)].concat();
         check(&change, None);
     }
 

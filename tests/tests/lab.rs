@@ -1,6 +1,8 @@
 //! The lab proves itself: what the scenarios rely on is true. Needs root.
 
-use std::net::SocketAddr;
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
@@ -42,16 +44,44 @@ fn port_map(rewrite_source: bool) -> PortMap {
     }
 }
 
+/// Who answers whom: one datagram and its echo.
+fn echo(lab: &Lab, from: Role, (to, at): (Role, &str), limit: Duration) -> Option<Duration> {
+    let at = address(at, 0);
+    let any = if at.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    let answering = namespace(lab, to)
+        .enter(|| UdpSocket::bind(at))
+        .unwrap()
+        .unwrap();
+    let asking = namespace(lab, from)
+        .enter(|| UdpSocket::bind(any))
+        .unwrap()
+        .unwrap();
+    let at = answering.local_addr().unwrap();
+    for socket in [&answering, &asking] {
+        socket.set_read_timeout(Some(limit)).unwrap();
+    }
+    let start = clock::now();
+    let mut buffer = [0; 16];
+    asking.send_to(b"who?", at).ok()?;
+    let (_, source) = answering.recv_from(&mut buffer).ok()?;
+    answering.send_to(b"me", source).ok()?;
+    let (_, source) = asking.recv_from(&mut buffer).ok()?;
+    (source == at).then(|| start.elapsed())
+}
+
 #[test]
 fn everyone_reaches_whom_they_should_and_nobody_else() {
     let start = clock::now();
     let lab = Lab::raise(&everything()).unwrap();
     eprintln!("everything raised in {:?}", start.elapsed());
-    let check = |from: Role, to: &str, reachable: bool| {
-        let namespace = lab.namespace(from).unwrap();
-        let wait = if reachable { "2" } else { "0.2" };
-        let answer = namespace.run("ping", &["-c1", "-W", wait, plan::ip(to)]);
-        assert_eq!(answer.is_ok(), reachable, "{from:?} → {to}: {answer:?}");
+    let check = |from: Role, to: (Role, &str), reachable: bool| {
+        let limit = if reachable {
+            LIMIT
+        } else {
+            Duration::from_millis(100)
+        };
+        let answer = echo(&lab, from, to, limit);
+        assert_eq!(answer.is_some(), reachable, "{from:?} → {to:?}");
     };
     for (from, to) in [
         (Role::Mcu, plan::EDGE_CORE),
@@ -61,24 +91,20 @@ fn everyone_reaches_whom_they_should_and_nobody_else() {
         (Role::C3, plan::EDGE_LAN_V6),
         (Role::C1, plan::EDGE_WAN),
         (Role::C2, plan::EDGE_WAN),
-        (Role::C1, plan::C2_V4),
         (Role::Attacker, plan::EDGE_WAN),
         (Role::Attacker, plan::EDGE_WAN_V6),
         (Role::Far, plan::EDGE_WAN),
         (Role::Far, plan::EDGE_WAN_V6),
-        (Role::Edge, plan::OUTSIDE),
     ] {
-        check(from, to, true);
+        check(from, (Role::Edge, to), true);
     }
-    for (from, to) in [
-        (Role::C3, plan::MCU_V4),      // the edge does not forward
-        (Role::Mcu, plan::EDGE_LAN),   // nor does anyone have a route there
-        (Role::Edge, plan::C1_V4),     // behind the NAT
-        (Role::Attacker, plan::C1_V4), // likewise
-        (Role::Outside, plan::C3_V4),  // behind the port map
-    ] {
-        check(from, to, false);
-    }
+    check(Role::C1, (Role::C2, plan::C2_V4), true);
+    check(Role::Edge, (Role::Outside, plan::OUTSIDE), true);
+    check(Role::C3, (Role::Mcu, plan::MCU_V4), false); // the edge does not forward
+    check(Role::Mcu, (Role::C3, plan::C3_V4), false);
+    check(Role::Edge, (Role::C1, plan::C1_V4), false); // behind the NAT
+    check(Role::Attacker, (Role::C1, plan::C1_V4), false);
+    check(Role::Outside, (Role::C3, plan::C3_V4), false); // behind the port map
 }
 
 #[test]
@@ -100,8 +126,7 @@ fn a_small_lab_is_quick_and_two_live_side_by_side() {
     assert_ne!(one.name(), two.name());
     assert!(one.bpffs().join("..").is_dir() && two.bpffs().is_dir());
     drop(one);
-    let c3 = two.namespace(Role::C3).unwrap();
-    c3.run("ping", &["-c1", "-W2", plan::EDGE_LAN]).unwrap();
+    assert!(echo(&two, Role::C3, (Role::Edge, plan::EDGE_LAN), LIMIT).is_some());
 }
 
 /// Sends a short stream and lets the other side receive; what it received.
@@ -229,19 +254,15 @@ fn the_delay_line_delays_loses_and_reorders() {
         ..Parts::default()
     })
     .unwrap();
-    // Neighbours first: their packets, too, are lost now and then.
-    let edge = lab.namespace(Role::Edge).unwrap();
-    let ping = edge
-        .run(
-            "ping",
-            &["-q", "-c60", "-i0.02", "-W1", plan::ip(plan::FAR_V4)],
-        )
-        .unwrap();
-    // "rtt min/avg/max/mdev = 70.1/80.2/90.3/4.4 ms"
-    let times = ping.rsplit("= ").next().unwrap();
-    let average: f64 = times.split('/').nth(1).unwrap().parse().unwrap();
-    // 5 % in each direction skip the delay, so it is 76 ms; a busy machine adds to it.
-    assert!((65.0..110.0).contains(&average), "{ping}");
+    let edge = namespace(&lab, Role::Edge);
+    // Lost ones are not counted, and those that skipped the queue do not move the median.
+    let limit = Duration::from_millis(300);
+    let far = || echo(&lab, Role::Edge, (Role::Far, plan::FAR_V4), limit);
+    let mut times: Vec<_> = std::iter::repeat_with(far).take(15).flatten().collect();
+    times.sort();
+    let median = times[times.len() / 2];
+    let expected = Duration::from_millis(70)..Duration::from_millis(120);
+    assert!(expected.contains(&median), "{times:?}");
 
     let stream = Stream {
         every: Duration::from_millis(5),
@@ -257,7 +278,7 @@ fn the_delay_line_delays_loses_and_reorders() {
     });
     let judgement = report.from(from, 9).unwrap();
     assert!((20..=65).contains(&judgement.lost), "{judgement:?}");
-    assert!((5..=50).contains(&judgement.reordered), "{judgement:?}");
+    assert!((20..=250).contains(&judgement.reordered), "{judgement:?}");
     assert_eq!(judgement.duplicates, 0);
     let counts = lab.delay().unwrap().counts();
     assert!(

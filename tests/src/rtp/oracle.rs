@@ -1,7 +1,7 @@
 //! Judges one RTP stream by its sequence numbers, timestamps and arrival times.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::Header;
 
@@ -98,7 +98,7 @@ impl Oracle {
     #[must_use]
     pub fn judge(&self) -> Judgement {
         let gaps = || std::iter::zip(&self.seen, self.seen.iter().skip(1)).map(|(a, b)| b - a - 1);
-        let micros = self.jitter * 1e6 / f64::from(self.clock_rate);
+        let jitter = Duration::from_secs_f64(self.jitter / f64::from(self.clock_rate));
         Judgement {
             payload_type: self.payload_type,
             packets: self.packets,
@@ -106,7 +106,7 @@ impl Oracle {
             duplicates: self.duplicates,
             reordered: self.reordered,
             longest_gap: gaps().max().unwrap_or(0).cast_unsigned(),
-            jitter_us: micros as u64,
+            jitter_us: u64::try_from(jitter.as_micros()).unwrap_or(u64::MAX),
         }
     }
 }
@@ -135,8 +135,6 @@ pub fn is_audio(payload_type: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::clock;
 
