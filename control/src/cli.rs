@@ -23,7 +23,12 @@ use output::Format;
 #[command(version, max_term_width = 100)]
 pub struct Cli {
     /// The daemon's Unix socket
-    #[arg(long, global = true, value_name = "PATH", default_value = "/run/towpath/towpath.sock")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        default_value = "/run/towpath/towpath.sock"
+    )]
     socket: PathBuf,
     /// How to print data
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
@@ -128,17 +133,23 @@ impl Cli {
                 let socket = std::env::args_os()
                     .any(|arg| arg.to_string_lossy().starts_with("--socket"))
                     .then(|| self.socket.clone());
-                run(shell::Options { config, socket, object })
+                run(shell::Options {
+                    config,
+                    socket,
+                    object,
+                })
             }
             Command::Check { file, no_host } => check_file(&file, no_host),
             Command::Status { verbose } => {
                 let status = client.get("/api/v1/status")?;
                 show(&status, output::Kind::Status { verbose })?;
-                Ok(ExitCode::from(match status.get("state").and_then(Value::as_str) {
-                    Some("ok") => 0,
-                    Some("degraded") => 1,
-                    _ => 2,
-                }))
+                Ok(ExitCode::from(
+                    match status.get("state").and_then(Value::as_str) {
+                        Some("ok") => 0,
+                        Some("degraded") => 1,
+                        _ => 2,
+                    },
+                ))
             }
             Command::Call(CallCommand::List) => {
                 show(&client.get("/api/v1/calls")?, output::Kind::Calls)
@@ -147,9 +158,10 @@ impl Cli {
                 client.delete(&format!("/api/v1/calls/{id}"))?;
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Reg(RegCommand::List) => {
-                show(&client.get("/api/v1/registrations")?, output::Kind::Registrations)
-            }
+            Command::Reg(RegCommand::List) => show(
+                &client.get("/api/v1/registrations")?,
+                output::Kind::Registrations,
+            ),
             Command::Reg(RegCommand::Drop { aor }) => {
                 client.delete(&format!("/api/v1/registrations/{aor}"))?;
                 Ok(ExitCode::SUCCESS)
@@ -179,8 +191,9 @@ fn check_file(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
         Some(runtime.block_on(shell::host_interfaces())?)
     };
     let name = file.display().to_string();
-    let checked =
-        check::check(&name, &text, host.as_deref(), &mut |path| fs::read_to_string(path));
+    let checked = check::check(&name, &text, host.as_deref(), &mut |path| {
+        fs::read_to_string(path)
+    });
     match checked {
         Ok(config) => {
             let networks = config.networks.len();

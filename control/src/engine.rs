@@ -149,7 +149,9 @@ impl Engine {
     /// When `expire` wants to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Instant {
-        self.transactions.next_timeout().map_or(self.next_sweep, |at| at.min(self.next_sweep))
+        self.transactions
+            .next_timeout()
+            .map_or(self.next_sweep, |at| at.min(self.next_sweep))
     }
 
     /// Time passed.
@@ -168,7 +170,8 @@ impl Engine {
             self.sweep_calls(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);
-            self.relays.retain(|_, relay| relay.until.is_none_or(|until| now < until));
+            self.relays
+                .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;
             self.relayed.retain(|_, client| relays.contains_key(client));
         }
@@ -189,7 +192,11 @@ impl Engine {
                 // RFC 5626 §4.4.1: a pong for a ping, also over UDP where it refreshes the pinhole.
                 self.counters.count("sip_datagram", "ping");
                 let bytes = Bytes::from_static(b"\r\n");
-                return effects.push(Effect::Send { on, to: from, bytes });
+                return effects.push(Effect::Send {
+                    on,
+                    to: from,
+                    bytes,
+                });
             }
             Datagram::Stun(_) => return self.counters.count("sip_datagram", "stun"),
             Datagram::Garbage => return self.counters.count("sip_malformed", "garbage"),
@@ -206,7 +213,11 @@ impl Engine {
                 self.counters.count("sip_malformed", malformed.reason());
                 let tag = self.names.token();
                 if let Some(answer) = vocabulary::refusal(&bytes, malformed, Some(&tag)) {
-                    effects.push(Effect::Send { on, to: from, bytes: answer });
+                    effects.push(Effect::Send {
+                        on,
+                        to: from,
+                        bytes: answer,
+                    });
                 }
             }
         }
@@ -233,9 +244,17 @@ impl Engine {
         self.counters.count("sip_request", method_label(method));
         let path = Path { on, to: from };
         let key = relay::server_key(&message);
-        match self.transactions.receive_request(&key, kind, path, now, effects) {
+        match self
+            .transactions
+            .receive_request(&key, kind, path, now, effects)
+        {
             Incoming::New => {
-                let request = Request { key, message, path, network };
+                let request = Request {
+                    key,
+                    message,
+                    path,
+                    network,
+                };
                 self.new_request(request, now, effects);
             }
             Incoming::Absorbed => self.counters.count("sip_transaction", "absorbed"),
@@ -243,7 +262,11 @@ impl Engine {
             Incoming::Refused => {
                 let extra = [("Retry-After", "5".to_owned())];
                 let bytes = vocabulary::response(&message, 503, None, None, &extra, None);
-                effects.push(Effect::Send { on, to: from, bytes });
+                effects.push(Effect::Send {
+                    on,
+                    to: from,
+                    bytes,
+                });
                 self.counters.count("sip_refused", "overload");
             }
         }
@@ -298,7 +321,8 @@ impl Engine {
     ) {
         self.counters.count("sip_response", class_label(code));
         if !self.transactions.respond(key, code, bytes, now, effects) {
-            self.counters.count("sip_transaction", "response_without_request");
+            self.counters
+                .count("sip_transaction", "response_without_request");
         }
     }
 }
@@ -308,7 +332,11 @@ const MAX_FORWARDS: u8 = 70;
 
 /// The request's Max-Forwards, if it has a valid one.
 fn max_forwards(message: &Message) -> Option<u8> {
-    std::str::from_utf8(message.get(Name::MaxForwards)?).ok()?.trim().parse().ok()
+    std::str::from_utf8(message.get(Name::MaxForwards)?)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// What goes on: one less, or the recommended start.

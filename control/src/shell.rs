@@ -28,9 +28,17 @@ pub use start::{Options, host_interfaces, run};
 
 /// What wakes the loop.
 enum Event {
-    Sip { on: Listener, from: SocketAddr, bytes: Bytes },
+    Sip {
+        on: Listener,
+        from: SocketAddr,
+        bytes: Bytes,
+    },
     /// A media packet no rule claimed.
-    Unclaimed { at: SocketAddr, from: SocketAddr, packet: Bytes },
+    Unclaimed {
+        at: SocketAddr,
+        from: SocketAddr,
+        packet: Bytes,
+    },
     Api(api::Ask),
 }
 
@@ -87,12 +95,14 @@ impl Shell {
     async fn event(&mut self, event: Event, effects: &mut Effects) {
         match event {
             Event::Sip { on, from, bytes } => {
-                self.engine.handle(Input::Sip { on, from, bytes }, clock::now(), effects);
+                self.engine
+                    .handle(Input::Sip { on, from, bytes }, clock::now(), effects);
                 self.perform(effects).await;
             }
             Event::Unclaimed { at, from, packet } => {
                 let head = packet.slice(..packet.len().min(MEDIA_HEAD_BYTES));
-                self.engine.handle(Input::Media { at, from, head }, clock::now(), effects);
+                self.engine
+                    .handle(Input::Media { at, from, head }, clock::now(), effects);
                 self.perform(effects).await;
                 // The packet that taught the latch is media too.
                 if let Some(port) = self.datapath.media.port(at) {

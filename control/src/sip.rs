@@ -1,7 +1,7 @@
 //! SIP (RFC 3261): which section lives in which file.
 
-pub mod build;
 pub mod b2bua;
+pub mod build;
 pub mod dialog;
 pub mod digest;
 pub mod edit;

@@ -32,11 +32,15 @@ impl<'a> Client<'a> {
     }
 
     fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.exchange(method, path)).await.map_err(|_| {
-                anyhow::anyhow!("the daemon did not answer within {} s", PATIENCE.as_secs())
-            })?
+            tokio::time::timeout(PATIENCE, self.exchange(method, path))
+                .await
+                .map_err(|_| {
+                    anyhow::anyhow!("the daemon did not answer within {} s", PATIENCE.as_secs())
+                })?
         })
     }
 
@@ -56,13 +60,19 @@ impl<'a> Client<'a> {
             .uri(path)
             .header("host", "towpath")
             .body(Empty::<Bytes>::new())?;
-        let response = sender.send_request(request).await.context("the daemon hung up")?;
+        let response = sender
+            .send_request(request)
+            .await
+            .context("the daemon hung up")?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
         let value: Value =
             serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
         if !status.is_success() {
-            let detail = value.get("detail").and_then(Value::as_str).unwrap_or("no detail");
+            let detail = value
+                .get("detail")
+                .and_then(Value::as_str)
+                .unwrap_or("no detail");
             bail!("{status}: {detail}");
         }
         Ok(value)

@@ -68,12 +68,28 @@ fn table(value: &Value, kind: Kind) -> String {
         Kind::Calls => calls(value),
         Kind::Registrations => rows(
             elements(value, kind),
-            &["aor", "network", "seen", "claimed", "nat", "expires_s", "user_agent"],
+            &[
+                "aor",
+                "network",
+                "seen",
+                "claimed",
+                "nat",
+                "expires_s",
+                "user_agent",
+            ],
             "nobody is registered",
         ),
         Kind::Networks => rows(
             elements(value, kind),
-            &["name", "interface", "address", "advertise", "media_ports", "media", "ports_used"],
+            &[
+                "name",
+                "interface",
+                "address",
+                "advertise",
+                "media_ports",
+                "media",
+                "ports_used",
+            ],
             "no networks",
         ),
     }
@@ -86,8 +102,12 @@ fn rows(elements: Option<&Vec<Value>>, columns: &[&str], empty: &str) -> String 
         return format!("{empty}\n");
     }
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_header(columns.iter().map(|c| c.to_ascii_uppercase().replace('_', " ")));
+    table.load_style(presets::NOTHING);
+    table.set_header(
+        columns
+            .iter()
+            .map(|c| c.to_ascii_uppercase().replace('_', " ")),
+    );
     for element in elements {
         table.add_row(columns.iter().map(|c| cell(element.get(*c))));
     }
@@ -96,7 +116,9 @@ fn rows(elements: Option<&Vec<Value>>, columns: &[&str], empty: &str) -> String 
 
 /// Calls, each with its flows below it.
 fn calls(value: &Value) -> String {
-    let calls = elements(value, Kind::Calls).map(Vec::as_slice).unwrap_or_default();
+    let calls = elements(value, Kind::Calls)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     if calls.is_empty() {
         return "no calls\n".to_owned();
     }
@@ -114,8 +136,16 @@ fn calls(value: &Value) -> String {
         text.push_str(&rows(
             call.get("flows").and_then(Value::as_array),
             &[
-                "leg", "kind", "component", "at", "peer", "target", "path", "packets_xdp",
-                "packets_user", "why",
+                "leg",
+                "kind",
+                "component",
+                "at",
+                "peer",
+                "target",
+                "path",
+                "packets_xdp",
+                "packets_user",
+                "why",
             ],
             "  no media yet",
         ));
@@ -142,7 +172,12 @@ fn status(value: &Value, verbose: bool) -> String {
             None => format!("on: {}", get("/datapath/interfaces")),
         },
     );
-    for warning in value.get("warnings").and_then(Value::as_array).into_iter().flatten() {
+    for warning in value
+        .get("warnings")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
         text.push_str(&format!("warning        {}\n", cell(Some(warning))));
     }
     if verbose {
@@ -163,9 +198,11 @@ fn cell(value: Option<&Value>) -> String {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),
         Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
-        Some(Value::Array(items)) => {
-            items.iter().map(|item| cell(Some(item))).collect::<Vec<_>>().join(", ")
-        }
+        Some(Value::Array(items)) => items
+            .iter()
+            .map(|item| cell(Some(item)))
+            .collect::<Vec<_>>()
+            .join(", "),
         Some(other @ (Value::Number(_) | Value::Object(_))) => other.to_string(),
     }
 }

@@ -66,11 +66,13 @@ pub(super) fn flows(
     callee: Option<NetworkId>,
 ) -> Vec<FlowView> {
     let mut flows = Vec::new();
-    let sides = [("caller", Some(caller), &stream.a), ("callee", callee, &stream.b)];
+    let sides = [
+        ("caller", Some(caller), &stream.a),
+        ("callee", callee, &stream.b),
+    ];
     for (leg, network, side) in sides {
         let Some(network) = network else { continue };
-        let components: &[(&str, SocketAddr)] =
-            &[("rtp", side.local), ("rtcp", rtcp(side))];
+        let components: &[(&str, SocketAddr)] = &[("rtp", side.local), ("rtcp", rtcp(side))];
         let shown = if stream.mux { 1 } else { components.len() };
         for (component, at) in components.iter().take(shown) {
             flows.push(FlowView {
@@ -172,13 +174,19 @@ impl Engine {
 
     #[must_use]
     pub fn calls(&self, now: Instant) -> Vec<CallView> {
-        self.calls.iter().map(|(key, call)| call.view(key.0, now)).collect()
+        self.calls
+            .iter()
+            .map(|(key, call)| call.view(key.0, now))
+            .collect()
     }
 
     /// Port pairs of a network that calls hold now.
     #[must_use]
     pub fn ports_used(&self, network: NetworkId, now: Instant) -> usize {
-        self.pools.usage(now).find(|(id, _)| *id == network).map_or(0, |(_, usage)| usage.taken)
+        self.pools
+            .usage(now)
+            .find(|(id, _)| *id == network)
+            .map_or(0, |(_, usage)| usage.taken)
     }
 
     #[must_use]

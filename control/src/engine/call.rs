@@ -111,7 +111,9 @@ impl Call {
             to: self.to.clone(),
             state: self.state(),
             age: now.saturating_duration_since(self.started),
-            setup: self.answered.map(|at| at.saturating_duration_since(self.started)),
+            setup: self
+                .answered
+                .map(|at| at.saturating_duration_since(self.started)),
             caller: leg(&self.caller),
             callee: self.callee.as_ref().map(leg),
             flows: self
@@ -120,7 +122,13 @@ impl Call {
                 .map(Session::streams)
                 .unwrap_or_default()
                 .iter()
-                .flat_map(|s| flows(s, self.caller.network, self.callee.as_ref().map(|c| c.network)))
+                .flat_map(|s| {
+                    flows(
+                        s,
+                        self.caller.network,
+                        self.callee.as_ref().map(|c| c.network),
+                    )
+                })
                 .collect(),
         }
     }
@@ -132,7 +140,10 @@ impl Call {
             from: self.from.clone(),
             to: self.to.clone(),
             status: self.status,
-            setup: self.answered.unwrap_or(now).saturating_duration_since(self.started),
+            setup: self
+                .answered
+                .unwrap_or(now)
+                .saturating_duration_since(self.started),
             length: self
                 .answered
                 .map_or(Duration::ZERO, |at| now.saturating_duration_since(at)),

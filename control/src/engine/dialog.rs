@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-
 use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
 use crate::engine::invite::TOKEN;
@@ -88,8 +87,14 @@ impl Engine {
                 return self.answer(request, refusal_code(refusal), now, effects);
             }
         };
-        let origin = Origin { key: request.key.clone(), request: request.message.clone() };
-        let purpose = Purpose::Invite { origin: origin.clone(), call: key };
+        let origin = Origin {
+            key: request.key.clone(),
+            request: request.message.clone(),
+        };
+        let purpose = Purpose::Invite {
+            origin: origin.clone(),
+            call: key,
+        };
         let client = self.pass_on(call, from, &request.message, body, purpose, now, effects);
         let Some(client) = client else {
             self.roll_back(key, call, now, effects);
@@ -117,9 +122,28 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let origin = Origin { key: request.key.clone(), request: request.message.clone() };
-        let purpose = Purpose::InDialog { origin, call: key, from, offered: false };
-        if self.pass_on(&mut call, from, &request.message, None, purpose, now, effects).is_none() {
+        let origin = Origin {
+            key: request.key.clone(),
+            request: request.message.clone(),
+        };
+        let purpose = Purpose::InDialog {
+            origin,
+            call: key,
+            from,
+            offered: false,
+        };
+        if self
+            .pass_on(
+                &mut call,
+                from,
+                &request.message,
+                None,
+                purpose,
+                now,
+                effects,
+            )
+            .is_none()
+        {
             self.answer(request, 200, now, effects);
         }
         call.ended_by = Some(match from {
@@ -163,9 +187,20 @@ impl Engine {
             Err(refusal) => return self.answer(request, refusal_code(refusal), now, effects),
         };
         let offered = part == Some(Part::Offer) && body.is_some();
-        let origin = Origin { key: request.key.clone(), request: message.clone() };
-        let purpose = Purpose::InDialog { origin, call: key, from, offered };
-        if self.pass_on(call, from, message, body, purpose, now, effects).is_none() {
+        let origin = Origin {
+            key: request.key.clone(),
+            request: message.clone(),
+        };
+        let purpose = Purpose::InDialog {
+            origin,
+            call: key,
+            from,
+            offered,
+        };
+        if self
+            .pass_on(call, from, message, body, purpose, now, effects)
+            .is_none()
+        {
             self.answer(request, 503, now, effects);
         }
     }
@@ -197,7 +232,10 @@ impl Engine {
     }
 
     /// The final response to an in-dialog request other than INVITE.
-    #[allow(clippy::too_many_arguments, reason = "the parts of one relay, taken apart once")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the parts of one relay, taken apart once"
+    )]
     pub(super) fn in_dialog_response(
         &mut self,
         origin: &Origin,
@@ -230,14 +268,24 @@ impl Engine {
             self.calls.insert(key, call);
         }
         let reply = reply.unwrap_or_else(|| {
-            let back = b2bua::Back { request: &origin.request, contact: None, body: None };
+            let back = b2bua::Back {
+                request: &origin.request,
+                contact: None,
+                body: None,
+            };
             b2bua::response(message, back)
         });
         self.respond(&origin.key, code, reply, now, effects);
     }
 
     /// ACK for a 2xx: goes on to the callee, with the answer to a delayed offer (RFC 3261 §13.2.2.4).
-    pub(super) fn ack(&mut self, message: &Message, path: Path, now: Instant, effects: &mut Effects) {
+    pub(super) fn ack(
+        &mut self,
+        message: &Message,
+        path: Path,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let found = self.find(message);
         let Some((key, from, mut call)) =
             found.and_then(|(key, from)| Some((key, from, self.calls.remove(&key)?)))
@@ -268,7 +316,9 @@ impl Engine {
     ) {
         let branch = self.names.branch();
         let hop = leg.next_hop();
-        let Some(via) = self.via(leg.network, hop, &branch) else { return };
+        let Some(via) = self.via(leg.network, hop, &branch) else {
+            return;
+        };
         let contact = self.contact(leg.network, leg.path, call, message);
         let bytes = b2bua::request(
             message,
@@ -282,7 +332,11 @@ impl Engine {
                 body,
             },
         );
-        effects.push(Effect::Send { on: hop.on, to: hop.to, bytes });
+        effects.push(Effect::Send {
+            on: hop.on,
+            to: hop.to,
+            bytes,
+        });
     }
 
     /// Ends a call from here: BYE to both parties, or CANCEL and a refusal while it rings.
@@ -293,12 +347,16 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> bool {
-        let Some(call) = self.calls.get(&key) else { return false };
+        let Some(call) = self.calls.get(&key) else {
+            return false;
+        };
         if call.answered.is_none() {
             self.give_up(key, 480, why, now, effects);
             return true;
         }
-        let Some(mut call) = self.calls.remove(&key) else { return false };
+        let Some(mut call) = self.calls.remove(&key) else {
+            return false;
+        };
         for side in [Side::A, Side::B] {
             self.send_bye(&mut call, side, now, effects);
         }
@@ -309,13 +367,17 @@ impl Engine {
 
     fn send_bye(&mut self, call: &mut Call, to: Side, now: Instant, effects: &mut Effects) {
         let call_id = call.call_id.clone();
-        let Some(from) = call.leg(to.other()).map(|leg| leg.party.clone()) else { return };
+        let Some(from) = call.leg(to.other()).map(|leg| leg.party.clone()) else {
+            return;
+        };
         let Some(leg) = call.leg_mut(to) else { return };
         leg.cseq = leg.cseq.saturating_add(1);
         let leg = leg.clone();
         let hop = leg.next_hop();
         let branch = self.names.branch();
-        let Some(via) = self.via(leg.network, hop, &branch) else { return };
+        let Some(via) = self.via(leg.network, hop, &branch) else {
+            return;
+        };
         let routes: Vec<&[u8]> = leg.routes.iter().map(|route| &route[..]).collect();
         let bytes = NewRequest {
             method: Method::Bye,
@@ -352,4 +414,3 @@ fn token(message: &Message) -> Option<&[u8]> {
     let uri = Uri::parse(message.slice(&message.uri_range()?))?;
     uri.param(TOKEN.as_bytes()).flatten()
 }
-

@@ -55,23 +55,35 @@ impl Engine {
     /// The trusted peer a request comes from, by its address in a network that holds it.
     pub(super) fn peer_at(&self, path: Path, network: NetworkId) -> Option<&Peer> {
         let from = path.to.ip();
-        self.config.sip.peers.iter().find(|peer| {
-            peer.address.ip() == from && self.config.network_to(from) == Some(network)
-        })
+        self.config
+            .sip
+            .peers
+            .iter()
+            .find(|peer| peer.address.ip() == from && self.config.network_to(from) == Some(network))
     }
 
     /// Checks the credentials that name our realm, if there are any.
     fn verify(&mut self, message: &Message, field: Name, now: Instant) -> Option<Verdict> {
         let credentials = credentials(message, field, &self.config.sip.domain)?;
-        let account =
-            self.config.sip.accounts.iter().find(|a| a.user.as_bytes() == credentials.username);
+        let account = self
+            .config
+            .sip
+            .accounts
+            .iter()
+            .find(|a| a.user.as_bytes() == credentials.username);
         let secret = account.map(|a| match &a.secret {
             Secret::Password(password) => digest::Secret::Password(password),
             Secret::Ha1Sha256(ha1) => digest::Secret::Ha1(ha1.as_bytes()),
         });
-        let method = message.method().map(|m| m.as_bytes().to_vec()).unwrap_or_default();
+        let method = message
+            .method()
+            .map(|m| m.as_bytes().to_vec())
+            .unwrap_or_default();
         let at = now.saturating_duration_since(self.started);
-        Some(self.challenger.verify(&method, &credentials, secret, message.body(), at))
+        Some(
+            self.challenger
+                .verify(&method, &credentials, secret, message.body(), at),
+        )
     }
 
     /// The user that proved itself is the one the message speaks for: To in REGISTER, else From.
@@ -94,7 +106,11 @@ impl Engine {
 /// SHA-256 hash: most phones give up when both are offered.
 pub(super) fn algorithm(sip: &config::Sip) -> Algorithm {
     let hashed = |account: &config::Account| matches!(account.secret, Secret::Ha1Sha256(_));
-    if sip.accounts.iter().any(hashed) { Algorithm::Sha256 } else { Algorithm::Md5 }
+    if sip.accounts.iter().any(hashed) {
+        Algorithm::Sha256
+    } else {
+        Algorithm::Md5
+    }
 }
 
 /// The credentials for `realm` among those a message carries.

@@ -9,9 +9,17 @@ use crate::id::Listener;
 #[derive(Clone, Debug)]
 pub enum Input {
     /// A datagram arrived at a SIP listener.
-    Sip { on: Listener, from: SocketAddr, bytes: Bytes },
+    Sip {
+        on: Listener,
+        from: SocketAddr,
+        bytes: Bytes,
+    },
     /// A media packet arrived that no flow claimed: its first bytes, at most `MEDIA_HEAD_BYTES`.
-    Media { at: SocketAddr, from: SocketAddr, head: Bytes },
+    Media {
+        at: SocketAddr,
+        from: SocketAddr,
+        head: Bytes,
+    },
     /// Flows at these local addresses carried packets since the last such input.
     Active(Vec<SocketAddr>),
     /// A socket could not be opened: the call that wanted it cannot be served.

@@ -32,7 +32,10 @@ impl Engine {
             let extra = [("Retry-After", "10".to_owned())];
             return self.answer_with(&request, 503, &extra, now, effects);
         }
-        let uri = request.message.uri_range().map(|r| request.message.slice(&r).to_vec());
+        let uri = request
+            .message
+            .uri_range()
+            .map(|r| request.message.slice(&r).to_vec());
         let targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
             Ok(targets) => targets,
             Err(nowhere) => {
@@ -44,7 +47,10 @@ impl Engine {
         let key = CallKey(self.next_call);
         self.next_call += 1;
         let mut call = self.new_call(&request, targets, now);
-        self.dialogs.entry(call.call_id.clone()).or_default().push(key);
+        self.dialogs
+            .entry(call.call_id.clone())
+            .or_default()
+            .push(key);
         match self.try_next(key, &mut call, now, effects) {
             Ok(()) => {
                 self.calls.insert(key, call);
@@ -55,7 +61,12 @@ impl Engine {
 
     fn new_call(&mut self, request: &Request, targets: Vec<Target>, now: Instant) -> Call {
         let message = &request.message;
-        let value = |name| message.get(name).map(Bytes::copy_from_slice).unwrap_or_default();
+        let value = |name| {
+            message
+                .get(name)
+                .map(Bytes::copy_from_slice)
+                .unwrap_or_default()
+        };
         let caller = Leg {
             network: request.network,
             path: request.path,
@@ -76,7 +87,10 @@ impl Engine {
             session: None,
             setup: Some(Setup {
                 first: true,
-                origin: Origin { key: request.key.clone(), request: message.clone() },
+                origin: Origin {
+                    key: request.key.clone(),
+                    request: message.clone(),
+                },
                 from: Side::A,
                 client: None,
                 targets,
@@ -102,7 +116,9 @@ impl Engine {
         effects: &mut Effects,
     ) -> Result<(), u16> {
         loop {
-            let Some(setup) = call.setup.as_mut() else { return Err(500) };
+            let Some(setup) = call.setup.as_mut() else {
+                return Err(500);
+            };
             if setup.targets.is_empty() {
                 return Err(480);
             }
@@ -134,7 +150,15 @@ impl Engine {
             }
             call.callee = Some(callee);
             let body = self
-                .exchange(key, call, Side::A, Part::Offer, &origin.request, now, effects)
+                .exchange(
+                    key,
+                    call,
+                    Side::A,
+                    Part::Offer,
+                    &origin.request,
+                    now,
+                    effects,
+                )
                 .map_err(refusal_code)?;
             let contact = self.contact(target.network, target.path, call, &origin.request);
             let hop = Hop {
@@ -145,7 +169,10 @@ impl Engine {
                 routes: &[],
                 body,
             };
-            let purpose = Purpose::Invite { origin: origin.clone(), call: key };
+            let purpose = Purpose::Invite {
+                origin: origin.clone(),
+                call: key,
+            };
             let client = self.send_on(&origin.request, hop, purpose, now, effects);
             if let Some(setup) = call.setup.as_mut() {
                 setup.client.clone_from(&client);
@@ -191,7 +218,10 @@ impl Engine {
             }
             return;
         };
-        let open = call.setup.as_ref().is_some_and(|s| s.client.as_ref() == Some(client));
+        let open = call
+            .setup
+            .as_ref()
+            .is_some_and(|s| s.client.as_ref() == Some(client));
         let kept = match code {
             _ if !open => {
                 self.repeated_success(&call, client, code, message, now, effects);
@@ -219,7 +249,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(setup) = call.setup.as_mut() else { return };
+        let Some(setup) = call.setup.as_mut() else {
+            return;
+        };
         if setup.cancelled {
             return self.send_cancel(client, now, effects);
         }
@@ -251,7 +283,12 @@ impl Engine {
     ) -> Option<Call> {
         let (origin, from, first, cancelled) = {
             let setup = call.setup.as_ref()?;
-            (setup.origin.clone(), setup.from, setup.first, setup.cancelled)
+            (
+                setup.origin.clone(),
+                setup.from,
+                setup.first,
+                setup.cancelled,
+            )
         };
         if cancelled {
             self.turn_away(client, message, now, effects);
@@ -345,7 +382,11 @@ impl Engine {
         let contact = call
             .leg(to)
             .and_then(|leg| self.contact(leg.network, leg.path, call, message));
-        let back = Back { request: &origin.request, contact: contact.as_deref(), body };
+        let back = Back {
+            request: &origin.request,
+            contact: contact.as_deref(),
+            body,
+        };
         b2bua::response(message, back)
     }
 
@@ -399,7 +440,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(call) = self.calls.remove(&key) else { return };
+        let Some(call) = self.calls.remove(&key) else {
+            return;
+        };
         if let Some(call) = self.failure(key, call, code, message, now, effects) {
             self.calls.insert(key, call);
         }
@@ -416,12 +459,20 @@ impl Engine {
         effects: &mut Effects,
     ) {
         // A redirection names addresses of another network: the caller could not use them.
-        let code = if (300..400).contains(&code) { 480 } else { code };
+        let code = if (300..400).contains(&code) {
+            480
+        } else {
+            code
+        };
         if let Some(setup) = call.setup.as_ref() {
             let origin = setup.origin.clone();
             let reply = match message {
                 Some(message) if message.code() == Some(code) => {
-                    let back = Back { request: &origin.request, contact: None, body: None };
+                    let back = Back {
+                        request: &origin.request,
+                        contact: None,
+                        body: None,
+                    };
                     b2bua::response(message, back)
                 }
                 _ => {
@@ -469,7 +520,9 @@ impl Engine {
         effects: &mut Effects,
     ) {
         self.counters.count("call_setup", "late_success");
-        let Some(relay) = self.relays.get(client) else { return };
+        let Some(relay) = self.relays.get(client) else {
+            return;
+        };
         let path = relay.path;
         let Some(network) = self.config.network_of(path.on.local.ip(), path.to.ip()) else {
             return;
@@ -481,7 +534,9 @@ impl Engine {
         let routes: Vec<&[u8]> = recorded.iter().rev().map(|route| &route[..]).collect();
         for (method, cseq) in [(Method::Ack, cseq), (Method::Bye, cseq.saturating_add(1))] {
             let branch = self.names.branch();
-            let Some(via) = self.via(network, path, &branch) else { return };
+            let Some(via) = self.via(network, path, &branch) else {
+                return;
+            };
             let bytes = NewRequest {
                 method,
                 uri: &uri,
@@ -498,7 +553,11 @@ impl Engine {
             }
             .build();
             if method == Method::Ack {
-                effects.push(Effect::Send { on: path.on, to: path.to, bytes });
+                effects.push(Effect::Send {
+                    on: path.on,
+                    to: path.to,
+                    bytes,
+                });
             } else {
                 self.launch(branch, bytes, path, Purpose::Own, now, effects);
             }
@@ -512,10 +571,15 @@ pub(super) const TOKEN: &str = "tp";
 /// What a response to the first INVITE tells of the callee (RFC 3261 §12.1.2).
 fn learn_callee(call: &mut Call, message: &Message) {
     let first = call.setup.as_ref().is_some_and(|s| s.first);
-    let (Some(callee), true) = (call.callee.as_mut(), first) else { return };
+    let (Some(callee), true) = (call.callee.as_mut(), first) else {
+        return;
+    };
     let Some(tag) = message.to_tag() else { return };
     callee.tag = Some(Bytes::copy_from_slice(tag));
-    callee.party = message.get(Name::To).map(Bytes::copy_from_slice).unwrap_or_default();
+    callee.party = message
+        .get(Name::To)
+        .map(Bytes::copy_from_slice)
+        .unwrap_or_default();
     callee.routes = record_routes(message);
     callee.routes.reverse();
     callee.refresh_target(message);

@@ -24,7 +24,8 @@ impl Engine {
     pub(super) fn configure_pools(&mut self) {
         for (id, network) in self.config.networks() {
             let range = network.media_ports;
-            self.pools.configure(id, network.address, range.first, range.last);
+            self.pools
+                .configure(id, network.address, range.first, range.last);
         }
     }
 
@@ -53,9 +54,15 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Result<Option<Vec<u8>>, Refusal> {
-        let Some(range) = sdp_range(message) else { return Ok(None) };
-        let Some(session) = call.session.as_mut() else { return Ok(None) };
-        let Some(sdp) = message.body().get(range.clone()) else { return Ok(None) };
+        let Some(range) = sdp_range(message) else {
+            return Ok(None);
+        };
+        let Some(session) = call.session.as_mut() else {
+            return Ok(None);
+        };
+        let Some(sdp) = message.body().get(range.clone()) else {
+            return Ok(None);
+        };
         let before = effects.len();
         let pools = &mut self.pools;
         let outcome = match part {
@@ -72,7 +79,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn roll_back(&mut self, key: CallKey, call: &mut Call, now: Instant, effects: &mut Effects) {
+    pub(super) fn roll_back(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let before = effects.len();
         if let Some(session) = call.session.as_mut() {
             session.roll_back(&mut self.pools, now, effects);
@@ -81,7 +94,13 @@ impl Engine {
     }
 
     /// The answer was final.
-    pub(super) fn settle(&mut self, key: CallKey, call: &mut Call, now: Instant, effects: &mut Effects) {
+    pub(super) fn settle(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let before = effects.len();
         if let Some(session) = call.session.as_mut() {
             session.settle(&mut self.pools, now, effects);
@@ -89,7 +108,13 @@ impl Engine {
         self.index_sockets(key, effects.get(before..).unwrap_or_default());
     }
 
-    pub(super) fn close_media(&mut self, key: CallKey, call: &mut Call, now: Instant, effects: &mut Effects) {
+    pub(super) fn close_media(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let before = effects.len();
         if let Some(mut session) = call.session.take() {
             session.close(&mut self.pools, now, effects);
@@ -124,7 +149,10 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let call = self.sockets.get(&at).and_then(|key| self.calls.get_mut(key));
+        let call = self
+            .sockets
+            .get(&at)
+            .and_then(|key| self.calls.get_mut(key));
         let Some(session) = call.and_then(|call| call.session.as_mut()) else {
             return self.counters.count("media_unclaimed", "no_call");
         };
@@ -159,9 +187,7 @@ impl Engine {
     /// Flows of a daemon that died: their ports are taken, and they go on while packets come.
     pub(super) fn adopt(&mut self, flows: &[SocketAddr], now: Instant) {
         for at in flows {
-            if let Some((network, _)) =
-                self.config.networks().find(|(_, n)| n.address == at.ip())
-            {
+            if let Some((network, _)) = self.config.networks().find(|(_, n)| n.address == at.ip()) {
                 self.pools.reserve(network, at.port());
             }
             self.adopted.insert(*at, now);
@@ -189,7 +215,10 @@ impl Engine {
     }
 
     fn network_at(&self, at: SocketAddr) -> Option<NetworkId> {
-        self.config.networks().find(|(_, n)| n.address == at.ip()).map(|(id, _)| id)
+        self.config
+            .networks()
+            .find(|(_, n)| n.address == at.ip())
+            .map(|(id, _)| id)
     }
 
     /// Ends calls whose media fell silent, and set-ups that took too long.
@@ -203,8 +232,12 @@ impl Engine {
                     .and_then(Session::idle_since)
                     .is_some_and(|since| now.saturating_duration_since(since) >= timeout)
         };
-        let silent: Vec<CallKey> =
-            self.calls.iter().filter(|(_, c)| silent(c)).map(|(key, _)| *key).collect();
+        let silent: Vec<CallKey> = self
+            .calls
+            .iter()
+            .filter(|(_, c)| silent(c))
+            .map(|(key, _)| *key)
+            .collect();
         for key in silent {
             self.counters.count("call_ended", "media_timeout");
             self.hang_up_call(key, "media timeout", now, effects);

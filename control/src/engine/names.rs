@@ -26,7 +26,10 @@ impl Names {
             .chain_update(self.seed)
             .chain_update(self.counter.to_be_bytes())
             .finalize();
-        hash.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+        hash.iter()
+            .take(8)
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// An unguessable number.
@@ -36,6 +39,10 @@ impl Names {
 
     /// A secret of its own for another component.
     pub(super) fn secret(&mut self, label: &str) -> [u8; 32] {
-        Sha256::new().chain_update(self.seed).chain_update(label).finalize().into()
+        Sha256::new()
+            .chain_update(self.seed)
+            .chain_update(label)
+            .finalize()
+            .into()
     }
 }

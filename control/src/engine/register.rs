@@ -66,15 +66,18 @@ impl Engine {
                 .map(|s| Duration::from_secs(s.into())),
             user_agent: message.get(Name::UserAgent).map(text),
         };
-        let outcome = self.registrar.register(&aor, &registration, now).map(|bindings| {
-            bindings
-                .iter()
-                .map(|b| {
-                    let left = b.expires_at.saturating_duration_since(now).as_secs();
-                    ("Contact", format!("<{}>;expires={left}", text(&b.contact)))
-                })
-                .collect::<Vec<_>>()
-        });
+        let outcome = self
+            .registrar
+            .register(&aor, &registration, now)
+            .map(|bindings| {
+                bindings
+                    .iter()
+                    .map(|b| {
+                        let left = b.expires_at.saturating_duration_since(now).as_secs();
+                        ("Contact", format!("<{}>;expires={left}", text(&b.contact)))
+                    })
+                    .collect::<Vec<_>>()
+            });
         match outcome {
             Ok(contacts) => {
                 self.counters.count("sip_registration", "accepted");
@@ -126,7 +129,11 @@ pub(super) fn seen(message: &Message, source: SocketAddr) -> Seen {
     let via = message.top_via();
     let via = via.host_ip().map(|ip| (ip, via.port.unwrap_or(5060)));
     let contact = contact_uri(message);
-    Seen { source, via, contact: contact.as_deref().and_then(uri_address) }
+    Seen {
+        source,
+        via,
+        contact: contact.as_deref().and_then(uri_address),
+    }
 }
 
 /// Host and port of a URI, if the host is an address.

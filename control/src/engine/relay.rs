@@ -54,12 +54,16 @@ pub(super) struct Origin {
 impl Engine {
     /// A request outside any dialog (RFC 3261 §16, with our own Via alone).
     pub(super) fn outside(&mut self, request: Request, now: Instant, effects: &mut Effects) {
-        let Start::Request { method, uri } = request.message.start() else { return };
-        let for_us = Uri::parse(uri)
-            .is_some_and(|uri| uri.user.is_none() && self.is_ours(&uri));
+        let Start::Request { method, uri } = request.message.start() else {
+            return;
+        };
+        let for_us = Uri::parse(uri).is_some_and(|uri| uri.user.is_none() && self.is_ours(&uri));
         match method {
             b"OPTIONS" if for_us => {
-                let extra = [("Allow", ALLOW.to_owned()), ("Accept", "application/sdp".to_owned())];
+                let extra = [
+                    ("Allow", ALLOW.to_owned()),
+                    ("Accept", "application/sdp".to_owned()),
+                ];
                 return self.answer_with(&request, 200, &extra, now, effects);
             }
             b"OPTIONS" | b"MESSAGE" => {}
@@ -82,7 +86,10 @@ impl Engine {
         let Some(target) = target else {
             return self.answer(&request, 480, now, effects);
         };
-        let origin = Origin { key: request.key.clone(), request: request.message.clone() };
+        let origin = Origin {
+            key: request.key.clone(),
+            request: request.message.clone(),
+        };
         let onward = Hop {
             uri: &target.uri,
             path: target.path,
@@ -92,7 +99,10 @@ impl Engine {
             body: None,
         };
         let purpose = Purpose::Outside(origin);
-        if self.send_on(&request.message, onward, purpose, now, effects).is_none() {
+        if self
+            .send_on(&request.message, onward, purpose, now, effects)
+            .is_none()
+        {
             self.answer(&request, 503, now, effects);
         }
     }
@@ -139,8 +149,14 @@ impl Engine {
         };
         let method = Bytes::copy_from_slice(sent.cseq().1);
         let kind = Kind::of(&method);
-        let key = ClientKey { branch: branch.into(), method };
-        if !self.transactions.start(key.clone(), kind, path, bytes, now, effects) {
+        let key = ClientKey {
+            branch: branch.into(),
+            method,
+        };
+        if !self
+            .transactions
+            .start(key.clone(), kind, path, bytes, now, effects)
+        {
             self.counters.count("sip_refused", "overload");
             return None;
         }
@@ -153,7 +169,15 @@ impl Engine {
         if let Some(origin) = origin {
             self.relayed.insert(origin, key.clone());
         }
-        self.relays.insert(key.clone(), Relay { purpose, sent, path, until: None });
+        self.relays.insert(
+            key.clone(),
+            Relay {
+                purpose,
+                sent,
+                path,
+                until: None,
+            },
+        );
         Some(key)
     }
 
@@ -162,7 +186,9 @@ impl Engine {
         let network = self.config.network(network)?;
         let sent_by = self.advertised(network, path.on);
         let transport = path.on.transport.token();
-        Some(format!("SIP/2.0/{transport} {sent_by};branch={branch};rport"))
+        Some(format!(
+            "SIP/2.0/{transport} {sent_by};branch={branch};rport"
+        ))
     }
 
     pub(super) fn response(&mut self, message: &Message, now: Instant, effects: &mut Effects) {
@@ -174,7 +200,10 @@ impl Engine {
             return self.counters.count("sip_transaction", "stray_response");
         };
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
-        match self.transactions.receive_response(&key, code, ack, now, effects) {
+        match self
+            .transactions
+            .receive_response(&key, code, ack, now, effects)
+        {
             Response::Up => {}
             Response::Absorbed => {
                 return self.counters.count("sip_transaction", "absorbed");
@@ -183,7 +212,8 @@ impl Engine {
                 return self.counters.count("sip_transaction", "stray_response");
             }
         }
-        self.counters.count("sip_response_received", super::class_label(code));
+        self.counters
+            .count("sip_response_received", super::class_label(code));
         self.relayed_response(&key, code, message, now, effects);
     }
 
@@ -195,7 +225,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(relay) = self.relays.get(key) else { return };
+        let Some(relay) = self.relays.get(key) else {
+            return;
+        };
         if let Purpose::Invite { call, .. } = relay.purpose {
             return self.invite_response(call, key, code, message, now, effects);
         }
@@ -203,16 +235,33 @@ impl Engine {
             // RFC 4320 §4.1: provisional responses to non-INVITE requests are not forwarded early.
             return;
         }
-        let Some(relay) = self.relays.remove(key) else { return };
+        let Some(relay) = self.relays.remove(key) else {
+            return;
+        };
         match relay.purpose {
-            Purpose::InDialog { origin, call, from, offered } => {
+            Purpose::InDialog {
+                origin,
+                call,
+                from,
+                offered,
+            } => {
                 self.relayed.remove(&origin.key);
                 self.in_dialog_response(&origin, call, from, offered, code, message, now, effects);
             }
             Purpose::Outside(origin) => {
                 self.relayed.remove(&origin.key);
-                let back = Back { request: &origin.request, contact: None, body: None };
-                self.respond(&origin.key, code, b2bua::response(message, back), now, effects);
+                let back = Back {
+                    request: &origin.request,
+                    contact: None,
+                    body: None,
+                };
+                self.respond(
+                    &origin.key,
+                    code,
+                    b2bua::response(message, back),
+                    now,
+                    effects,
+                );
             }
             Purpose::Invite { .. } | Purpose::Own => {}
         }
@@ -221,15 +270,16 @@ impl Engine {
     /// Timer B or F fired: nobody answered.
     pub(super) fn timed_out(&mut self, key: &ClientKey, now: Instant, effects: &mut Effects) {
         self.counters.count("sip_transaction", "timed_out");
-        let Some(relay) = self.relays.remove(key) else { return };
+        let Some(relay) = self.relays.remove(key) else {
+            return;
+        };
         match relay.purpose {
             Purpose::Invite { call, .. } => self.invite_failed(call, 408, None, now, effects),
             Purpose::InDialog { origin, .. } => {
                 self.relayed.remove(&origin.key);
                 if origin.request.method() == Some(Method::Bye) {
                     // The dialog is over whether or not the other side heard of it.
-                    let bytes =
-                        vocabulary::response(&origin.request, 200, None, None, &[], None);
+                    let bytes = vocabulary::response(&origin.request, 200, None, None, &[], None);
                     self.respond(&origin.key, 200, bytes, now, effects);
                 }
                 // RFC 4320 §4.2: no 408 for anything but INVITE.
@@ -243,8 +293,11 @@ impl Engine {
 
     /// CANCEL (RFC 3261 §9.2): answered at once, and passed to whoever is being asked.
     pub(super) fn cancel(&mut self, request: &Request, now: Instant, effects: &mut Effects) {
-        let invite = ServerKey { method: Bytes::from_static(b"INVITE"), ..request.key.clone() };
-        let call = self.relayed.get(&invite).and_then(|key| self.relays.get(key));
+        let invite = request.key.of_invite();
+        let call = self
+            .relayed
+            .get(&invite)
+            .and_then(|key| self.relays.get(key));
         let call = call.and_then(|relay| match relay.purpose {
             Purpose::Invite { call, .. } => Some(call),
             Purpose::InDialog { .. } | Purpose::Outside(_) | Purpose::Own => None,
@@ -266,7 +319,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(setup) = self.calls.get_mut(&call).and_then(|c| c.setup.as_mut()) else { return };
+        let Some(setup) = self.calls.get_mut(&call).and_then(|c| c.setup.as_mut()) else {
+            return;
+        };
         if setup.cancelled {
             return;
         }
@@ -290,10 +345,17 @@ impl Engine {
     }
 
     pub(super) fn send_cancel(&mut self, key: &ClientKey, now: Instant, effects: &mut Effects) {
-        let Some(relay) = self.relays.get(key) else { return };
+        let Some(relay) = self.relays.get(key) else {
+            return;
+        };
+        if !self.transactions.cancel(key, now) {
+            return;
+        }
         let bytes = vocabulary::cancel(&relay.sent);
         let path = relay.path;
-        let Ok(branch) = String::from_utf8(key.branch.to_vec()) else { return };
+        let Ok(branch) = String::from_utf8(key.branch.to_vec()) else {
+            return;
+        };
         self.launch(branch, bytes, path, Purpose::Own, now, effects);
     }
 }
@@ -315,24 +377,25 @@ pub(super) const ALLOW: &str =
 /// RFC 3261 §17.2.3; without the magic cookie, the fields RFC 2543 compares stand in.
 pub(super) fn server_key(message: &Message) -> ServerKey {
     let via = message.top_via();
-    let (cseq, cseq_method) = message.cseq();
-    let method = match message.method() {
-        Some(Method::Ack) => Bytes::from_static(b"INVITE"),
-        Some(method) => Bytes::copy_from_slice(method.as_bytes()),
-        None => Bytes::copy_from_slice(cseq_method),
-    };
+    let (cseq, method) = message.cseq();
+    let method = Bytes::copy_from_slice(method);
     let port = via.port.map(|port| format!(":{port}")).unwrap_or_default();
     let sent_by = [via.host, port.as_bytes()].concat();
-    let branch = match via.branch {
-        Some(branch) if via.is_rfc3261() => branch.to_vec(),
-        _ => {
-            let uri = message.uri_range().map(|r| message.slice(&r).to_vec()).unwrap_or_default();
-            let from = message.from_tag().unwrap_or_default();
-            [&uri, &b"|"[..], from, b"|", message.call_id(), b"|", cseq.to_string().as_bytes()]
-                .concat()
+    match via.branch {
+        Some(branch) if via.is_rfc3261() => {
+            ServerKey::new(Bytes::copy_from_slice(branch), &sent_by, method)
         }
-    };
-    ServerKey { branch: branch.into(), sent_by: sent_by.into(), method }
+        _ => {
+            let uri = message
+                .uri_range()
+                .map(|r| message.slice(&r))
+                .unwrap_or_default();
+            let from = message.from_tag().unwrap_or_default();
+            let cseq = cseq.to_string();
+            let fields = [uri, from, message.call_id(), cseq.as_bytes()];
+            ServerKey::without_cookie(&fields, &sent_by, method)
+        }
+    }
 }
 
 /// RFC 3261 §17.1.3.

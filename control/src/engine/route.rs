@@ -66,17 +66,26 @@ impl Engine {
         if let Some(target) = self.peer_target(&user) {
             return Ok(vec![target]);
         }
-        let bindings = self.registrar.fetch(&Aor::new(&user, &self.config.sip.domain), now);
+        let bindings = self
+            .registrar
+            .fetch(&Aor::new(&user, &self.config.sip.domain), now);
         if bindings.is_empty() {
             let known = self.config.sip.accounts.iter().any(|a| a.user == user);
-            return Err(if known { Nowhere::Offline } else { Nowhere::Unknown });
+            return Err(if known {
+                Nowhere::Offline
+            } else {
+                Nowhere::Unknown
+            });
         }
         Ok(bindings
             .into_iter()
             .map(|binding| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
                 path: match binding.claimed {
-                    Some(to) if !binding.natted => Path { on: binding.path.on, to },
+                    Some(to) if !binding.natted => Path {
+                        on: binding.path.on,
+                        to,
+                    },
                     _ => binding.path,
                 },
                 network: binding.network,
@@ -87,13 +96,21 @@ impl Engine {
 
     fn peer_target(&self, user: &str) -> Option<Target> {
         let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
-        let peer = self.config.sip.peers.iter().find(|p| p.routes.iter().any(matches))?;
+        let peer = self
+            .config
+            .sip
+            .peers
+            .iter()
+            .find(|p| p.routes.iter().any(matches))?;
         let network = self.config.network_to(peer.address.ip())?;
         let on = self.listener(network)?;
         let uri = format!("sip:{user}@{}", peer.address);
         Some(Target {
             uri: uri.into(),
-            path: Path { on, to: peer.address },
+            path: Path {
+                on,
+                to: peer.address,
+            },
             network,
             natted: false,
         })
@@ -108,14 +125,22 @@ impl Engine {
             Host::V4(ip) => IpAddr::from(*ip),
             Host::V6(ip) => IpAddr::from(*ip),
         };
-        self.config.networks.iter().any(|n| n.address == ip || n.advertise == ip)
+        self.config
+            .networks
+            .iter()
+            .any(|n| n.address == ip || n.advertise == ip)
             || self.config.sip.domain == ip.to_string()
     }
 
     /// The SIP socket of a network.
     pub(super) fn listener(&self, network: NetworkId) -> Option<Listener> {
         let address = self.config.network(network)?.address;
-        self.config.sip.listen.iter().find(|l| l.local.ip() == address).copied()
+        self.config
+            .sip
+            .listen
+            .iter()
+            .find(|l| l.local.ip() == address)
+            .copied()
     }
 
     /// Our SIP address as a peer of `network` is told it.
@@ -149,7 +174,9 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             },
         }
     }
-    pattern.get(p..).is_some_and(|rest| rest.iter().all(|&c| c == b'*'))
+    pattern
+        .get(p..)
+        .is_some_and(|rest| rest.iter().all(|&c| c == b'*'))
 }
 
 #[cfg(test)]
@@ -172,7 +199,11 @@ mod tests {
             ("", "a", false),
             ("**a", "bba", true),
         ] {
-            assert_eq!(glob(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+            assert_eq!(
+                glob(pattern.as_bytes(), text.as_bytes()),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 }

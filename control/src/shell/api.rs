@@ -42,7 +42,10 @@ enum What {
 /// If another daemon answers on it, or the directory cannot be written.
 pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> anyhow::Result<JoinHandle<()>> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        bail!("another towpath is running: it answers on {}", path.display());
+        bail!(
+            "another towpath is running: it answers on {}",
+            path.display()
+        );
     }
     match fs::remove_file(path) {
         Ok(()) => tracing::debug!(socket = %path.display(), "removed a socket nobody answers on"),

@@ -2,18 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::{Instant, SystemTime};
+use std::time::Instant;
 
 /// Monotonic time.
-#[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "this is the one place that reads the clock"
+)]
 pub(crate) fn now() -> Instant {
     Instant::now()
-}
-
-/// Time of day, for people.
-#[allow(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
-pub(crate) fn wall() -> SystemTime {
-    SystemTime::now()
 }
 
 /// A fresh seed for the engine.

@@ -48,7 +48,12 @@ pub(crate) struct FlowNow {
 
 impl Datapath {
     pub(crate) fn new(media: Media, netlink: Netlink, kernel: Result<Kernel, String>) -> Self {
-        Self { media, netlink, kernel, flows: BTreeMap::new() }
+        Self {
+            media,
+            netlink,
+            kernel,
+            flows: BTreeMap::new(),
+        }
     }
 
     /// A flow found in the kernel at start.
@@ -64,10 +69,23 @@ impl Datapath {
                 tracing::warn!(%at, %error, "cannot open the socket of an adopted flow");
             }
         }
-        let seen = self.kernel.as_mut().ok().and_then(|k| k.stats(at)).map_or(0, |t| t.packets);
+        let seen = self
+            .kernel
+            .as_mut()
+            .ok()
+            .and_then(|k| k.stats(at))
+            .map_or(0, |t| t.packets);
         let placement = Placement::Kernel;
         let before = Totals::default();
-        self.flows.insert(at, Installed { rule, placement, before, seen });
+        self.flows.insert(
+            at,
+            Installed {
+                rule,
+                placement,
+                before,
+                seen,
+            },
+        );
     }
 
     /// Gives adopted flows their userspace twin, once all sockets are open.
@@ -86,7 +104,15 @@ impl Datapath {
         let before = old.map_or_else(Totals::default, |flow| flow.before);
         let seen = old.map_or(0, |flow| flow.seen);
         let placement = old.map_or(Placement::User("new"), |flow| flow.placement);
-        self.flows.insert(at, Installed { rule, placement, before, seen });
+        self.flows.insert(
+            at,
+            Installed {
+                rule,
+                placement,
+                before,
+                seen,
+            },
+        );
         self.place(at).await;
     }
 
@@ -109,7 +135,9 @@ impl Datapath {
 
     /// Puts a flow into the kernel if it can go there, and takes it out if it cannot.
     async fn place(&mut self, at: SocketAddr) {
-        let Some(flow) = self.flows.get(&at) else { return };
+        let Some(flow) = self.flows.get(&at) else {
+            return;
+        };
         let (rule, was) = (flow.rule, flow.placement);
         let now = match self.compile(at, rule).await {
             Ok(flow) => match self.kernel.as_mut().map(|kernel| kernel.install(at, flow)) {
@@ -123,7 +151,12 @@ impl Datapath {
             Err(why) => Placement::User(why),
         };
         if was == Placement::Kernel && now != Placement::Kernel {
-            let counted = self.kernel.as_mut().ok().and_then(|k| k.stats(at)).unwrap_or_default();
+            let counted = self
+                .kernel
+                .as_mut()
+                .ok()
+                .and_then(|k| k.stats(at))
+                .unwrap_or_default();
             self.leave_kernel(at);
             if let Some(flow) = self.flows.get_mut(&at) {
                 flow.before = flow.before.plus(counted);
@@ -206,8 +239,15 @@ impl Datapath {
 
     pub(crate) fn flow(&mut self, at: SocketAddr) -> Option<FlowNow> {
         let flow = self.flows.get(&at)?;
-        let kernel = self.kernel.as_mut().ok().filter(|_| flow.placement == Placement::Kernel);
-        let kernel = kernel.and_then(|k| k.stats(at)).unwrap_or_default().plus(flow.before);
+        let kernel = self
+            .kernel
+            .as_mut()
+            .ok()
+            .filter(|_| flow.placement == Placement::Kernel);
+        let kernel = kernel
+            .and_then(|k| k.stats(at))
+            .unwrap_or_default()
+            .plus(flow.before);
         let count = self.media.port(at).map(|port| &port.count);
         let load = |counter: Option<&std::sync::atomic::AtomicU64>| {
             counter.map_or(0, |c| c.load(Ordering::Relaxed))
@@ -225,8 +265,11 @@ impl Datapath {
 
     /// (in the kernel, in userspace)
     pub(crate) fn placements(&self) -> (usize, usize) {
-        let kernel =
-            self.flows.values().filter(|flow| flow.placement == Placement::Kernel).count();
+        let kernel = self
+            .flows
+            .values()
+            .filter(|flow| flow.placement == Placement::Kernel)
+            .count();
         (kernel, self.flows.len() - kernel)
     }
 }
@@ -239,8 +282,15 @@ fn total(
     media: &Media,
     kernel: &mut Result<Kernel, String>,
 ) -> u64 {
-    let kernel = kernel.as_mut().ok().filter(|_| flow.placement == Placement::Kernel);
+    let kernel = kernel
+        .as_mut()
+        .ok()
+        .filter(|_| flow.placement == Placement::Kernel);
     let kernel = kernel.and_then(|k| k.stats(at)).unwrap_or_default().packets;
-    let user = media.port(at).map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
-    kernel.saturating_add(flow.before.packets).saturating_add(user)
+    let user = media
+        .port(at)
+        .map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
+    kernel
+        .saturating_add(flow.before.packets)
+        .saturating_add(user)
 }

@@ -35,5 +35,10 @@ pub(crate) fn call(record: &CallRecord) {
         ended_by = record.ended_by,
         "call ended"
     );
-    tracing::debug!(call_id = record.call_id, from = record.from, to = record.to, "call ended");
+    tracing::debug!(
+        call_id = record.call_id,
+        from = record.from,
+        to = record.to,
+        "call ended"
+    );
 }

@@ -54,7 +54,11 @@ struct Out {
 
 impl Media {
     pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
-        Self { ports: HashMap::new(), tasks: HashMap::new(), events }
+        Self {
+            ports: HashMap::new(),
+            tasks: HashMap::new(),
+            events,
+        }
     }
 
     /// Opens the socket and starts reading. An address that is open already stays as it is.
@@ -89,7 +93,10 @@ impl Media {
         if let Some(tos) = rule.tos {
             source.mark(tos);
         }
-        port.set(Some(Out { rule, port: source.clone() }));
+        port.set(Some(Out {
+            rule,
+            port: source.clone(),
+        }));
         true
     }
 
@@ -101,10 +108,6 @@ impl Media {
 
     pub(crate) fn port(&self, at: SocketAddr) -> Option<&Arc<Port>> {
         self.ports.get(&at)
-    }
-
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (SocketAddr, &Arc<Port>)> {
-        self.ports.iter().map(|(at, port)| (*at, port))
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -119,8 +122,14 @@ impl Port {
 
     /// Forwards a packet if a rule claims it.
     pub(crate) fn forward(&self, from: SocketAddr, packet: &[u8]) -> bool {
-        let out = self.out.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(out) = out.filter(|out| out.rule.peer == from) else { return false };
+        let out = self
+            .out
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(out) = out.filter(|out| out.rule.peer == from) else {
+            return false;
+        };
         // UDP sends at once or not at all: a full socket buffer is loss, and counted.
         match out.port.socket.try_send_to(packet, out.rule.target) {
             Ok(bytes) => {
@@ -163,7 +172,14 @@ async fn read(port: Arc<Port>, events: mpsc::Sender<Event>) {
         }
         port.count.unclaimed.fetch_add(1, Ordering::Relaxed);
         let packet = Bytes::copy_from_slice(packet);
-        if events.try_send(Event::Unclaimed { at: port.at, from, packet }).is_err() {
+        if events
+            .try_send(Event::Unclaimed {
+                at: port.at,
+                from,
+                packet,
+            })
+            .is_err()
+        {
             port.count.queue_full.fetch_add(1, Ordering::Relaxed);
         }
     }

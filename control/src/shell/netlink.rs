@@ -99,7 +99,10 @@ impl Netlink {
             neighbours: HashMap::new(),
             routes: HashMap::new(),
         };
-        netlink.read_tables().await.context("cannot read links, addresses and neighbours")?;
+        netlink
+            .read_tables()
+            .await
+            .context("cannot read links, addresses and neighbours")?;
         Ok(netlink)
     }
 
@@ -107,8 +110,13 @@ impl Netlink {
         let links: Vec<LinkMessage> = self.handle.link().get().execute().try_collect().await?;
         let addresses: Vec<AddressMessage> =
             self.handle.address().get().execute().try_collect().await?;
-        let neighbours: Vec<NeighbourMessage> =
-            self.handle.neighbours().get().execute().try_collect().await?;
+        let neighbours: Vec<NeighbourMessage> = self
+            .handle
+            .neighbours()
+            .get()
+            .execute()
+            .try_collect()
+            .await?;
         for link in links {
             self.link(&link);
         }
@@ -126,14 +134,20 @@ impl Netlink {
         let mut interfaces: Vec<Interface> = self
             .links
             .values()
-            .map(|link| Interface { name: link.name.clone(), addresses: link.addresses.clone() })
+            .map(|link| Interface {
+                name: link.name.clone(),
+                addresses: link.addresses.clone(),
+            })
             .collect();
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         interfaces
     }
 
     pub(crate) fn index_of(&self, name: &str) -> Option<u32> {
-        self.links.iter().find(|(_, link)| link.name == name).map(|(index, _)| *index)
+        self.links
+            .iter()
+            .find(|(_, link)| link.name == name)
+            .map(|(index, _)| *index)
     }
 
     /// Waits until something a next hop depends on has changed.
@@ -158,7 +172,9 @@ impl Netlink {
     }
 
     fn apply(&mut self, message: &NetlinkMessage<RouteNetlinkMessage>) -> bool {
-        let NetlinkPayload::InnerMessage(message) = &message.payload else { return false };
+        let NetlinkPayload::InnerMessage(message) = &message.payload else {
+            return false;
+        };
         match message {
             RouteNetlinkMessage::NewNeighbour(n) => self.neighbour(n, true),
             RouteNetlinkMessage::DelNeighbour(n) => self.neighbour(n, false),
@@ -176,7 +192,10 @@ impl Netlink {
 
     fn link(&mut self, message: &LinkMessage) {
         let link = self.links.entry(message.header.index).or_default();
-        link.up = message.header.flags.contains(LinkFlags::Up | LinkFlags::LowerUp);
+        link.up = message
+            .header
+            .flags
+            .contains(LinkFlags::Up | LinkFlags::LowerUp);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -214,7 +233,9 @@ impl Netlink {
         let mut address = None;
         for attribute in &message.attributes {
             match attribute {
-                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => ip = Some((*v4).into()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => {
+                    ip = Some((*v4).into())
+                }
                 NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => {
                     ip = Some((*v6).into());
                 }
@@ -260,7 +281,12 @@ impl Netlink {
         let eth_src = link.mac.ok_or(Unresolved::NotEthernet)?;
         let mtu = link.mtu;
         match self.neighbours.get(&(ifindex, hop)) {
-            Some(eth_dst) => Ok(NextHop { ifindex, eth_src, eth_dst: *eth_dst, mtu }),
+            Some(eth_dst) => Ok(NextHop {
+                ifindex,
+                eth_src,
+                eth_dst: *eth_dst,
+                mtu,
+            }),
             None => {
                 self.solicit(ifindex, hop).await;
                 Err(Unresolved::NoNeighbour)
@@ -329,5 +355,5 @@ impl Netlink {
 
 fn mac(bytes: &[u8]) -> Option<Mac> {
     let octets: [u8; 6] = bytes.try_into().ok()?;
-    (octets != [0; 6]).then(|| Mac::new(octets))
+    (octets != [0; 6]).then(|| Mac::from(octets))
 }

@@ -36,11 +36,16 @@ impl Sip {
             tokio::spawn(read(*on, socket.clone(), events.clone()));
             sockets.insert(*on, socket);
         }
-        Ok(Self { sockets, send_failed: 0 })
+        Ok(Self {
+            sockets,
+            send_failed: 0,
+        })
     }
 
     pub(crate) async fn send(&mut self, on: Listener, to: SocketAddr, bytes: &[u8]) {
-        let Some(socket) = self.sockets.get(&on) else { return };
+        let Some(socket) = self.sockets.get(&on) else {
+            return;
+        };
         if let Err(error) = socket.send_to(bytes, to).await {
             // A lost datagram is the transaction's business: it repeats or times out.
             self.send_failed = self.send_failed.saturating_add(1);

@@ -71,7 +71,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let api = api::listen(&config.node.socket, sender)?;
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
-    let served = Shell { engine, datapath, sip, events, started }.serve().await;
+    let served = Shell {
+        engine,
+        datapath,
+        sip,
+        events,
+        started,
+    }
+    .serve()
+    .await;
     api.abort();
     if let Err(error) = fs::remove_file(&config.node.socket) {
         tracing::debug!(%error, "the API socket was gone");
@@ -97,24 +105,32 @@ fn load(file: Option<&Path>, host: &[Interface]) -> anyhow::Result<Config> {
         }
         None => ("embedded defaults".to_owned(), check::defaults(host)),
     };
-    check::check(&name, &text, Some(host), &mut |path| fs::read_to_string(path)).map_err(
-        |problems| {
-            let mut stderr = std::io::stderr().lock();
-            for problem in &problems {
-                // Standard error is gone: the summary below says enough.
-                if writeln!(stderr, "{problem}\n").is_err() {
-                    break;
-                }
+    check::check(&name, &text, Some(host), &mut |path| {
+        fs::read_to_string(path)
+    })
+    .map_err(|problems| {
+        let mut stderr = std::io::stderr().lock();
+        for problem in &problems {
+            // Standard error is gone: the summary below says enough.
+            if writeln!(stderr, "{problem}\n").is_err() {
+                break;
             }
-            anyhow::anyhow!("{name}: {} problem(s); nothing was started", problems.len())
-        },
-    )
+        }
+        anyhow::anyhow!("{name}: {} problem(s); nothing was started", problems.len())
+    })
 }
 
 type Adopted = Vec<(std::net::SocketAddr, common::flow::Flow)>;
 
 fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Adopted)> {
-    let DatapathConfig { mode, xdp, object, pin_dir, flows_max, .. } = &config.datapath;
+    let DatapathConfig {
+        mode,
+        xdp,
+        object,
+        pin_dir,
+        flows_max,
+        ..
+    } = &config.datapath;
     if *mode == DatapathMode::Userspace {
         bail!("datapath.mode = \"userspace\"");
     }
@@ -151,7 +167,10 @@ fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
         );
     };
     fs::read(path).with_context(|| {
-        format!("cannot read the kernel object {}: build it with `cargo xtask ebpf`", path.display())
+        format!(
+            "cannot read the kernel object {}: build it with `cargo xtask ebpf`",
+            path.display()
+        )
     })
 }
 

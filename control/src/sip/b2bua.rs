@@ -37,7 +37,10 @@ pub fn request(message: &Message, onward: Onward<'_>) -> Bytes {
     for route in onward.routes {
         edit.append("Route", route);
     }
-    edit.set(Name::MaxForwards, onward.max_forwards.to_string().as_bytes());
+    edit.set(
+        Name::MaxForwards,
+        onward.max_forwards.to_string().as_bytes(),
+    );
     for name in [Name::Authorization, Name::ProxyAuthorization] {
         for field in message.all(name) {
             if names_realm(message.slice(&field.value), onward.realm) {
@@ -65,8 +68,11 @@ pub struct Back<'a> {
 #[must_use]
 pub fn response(message: &Message, back: Back<'_>) -> Bytes {
     let mut edit = Edit::new(message);
-    let vias: Vec<&[u8]> =
-        back.request.all(Name::Via).map(|f| back.request.slice(&f.value)).collect();
+    let vias: Vec<&[u8]> = back
+        .request
+        .all(Name::Via)
+        .map(|f| back.request.slice(&f.value))
+        .collect();
     set_vias(&mut edit, message, &vias);
     edit.remove_all(Name::RecordRoute);
     for field in back.request.all(Name::RecordRoute) {
@@ -101,11 +107,22 @@ fn set_contact(edit: &mut Edit<'_>, message: &Message, contact: Option<&str>) {
 
 /// Whether credentials are for `realm`.
 fn names_realm(credentials: &[u8], realm: &str) -> bool {
-    let Some(at) = credentials.iter().position(u8::is_ascii_whitespace) else { return false };
-    value::split_list(credentials.get(at..).unwrap_or_default()).into_iter().any(|range| {
-        let item = credentials.get(at..).and_then(|c| c.get(range)).unwrap_or_default();
-        let Ok(text) = std::str::from_utf8(item) else { return false };
-        let Some((name, quoted)) = text.trim().split_once('=') else { return false };
-        name.trim().eq_ignore_ascii_case("realm") && quoted.trim().trim_matches('"') == realm
-    })
+    let Some(at) = credentials.iter().position(u8::is_ascii_whitespace) else {
+        return false;
+    };
+    value::split_list(credentials.get(at..).unwrap_or_default())
+        .into_iter()
+        .any(|range| {
+            let item = credentials
+                .get(at..)
+                .and_then(|c| c.get(range))
+                .unwrap_or_default();
+            let Ok(text) = std::str::from_utf8(item) else {
+                return false;
+            };
+            let Some((name, quoted)) = text.trim().split_once('=') else {
+                return false;
+            };
+            name.trim().eq_ignore_ascii_case("realm") && quoted.trim().trim_matches('"') == realm
+        })
 }

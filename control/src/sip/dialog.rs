@@ -47,11 +47,14 @@ impl Leg {
             None if self.natted => None,
             None => Some(&self.target[..]),
         };
-        let address = hop.and_then(Uri::parse).and_then(|uri| {
-            Some((uri.host.ip()?, uri.port.unwrap_or(5060)).into())
-        });
+        let address = hop
+            .and_then(Uri::parse)
+            .and_then(|uri| Some((uri.host.ip()?, uri.port.unwrap_or(5060)).into()));
         match address {
-            Some(to) => Path { on: self.path.on, to },
+            Some(to) => Path {
+                on: self.path.on,
+                to,
+            },
             None => self.path,
         }
     }

@@ -37,9 +37,11 @@ impl Problem {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::NoSuchCall => {
-                Self { code: "no_such_call", detail: "no such call, or it ended", ..Self::NOT_FOUND }
-            }
+            Refused::NoSuchCall => Self {
+                code: "no_such_call",
+                detail: "no such call, or it ended",
+                ..Self::NOT_FOUND
+            },
             Refused::NoSuchRegistration => Self {
                 code: "no_such_registration",
                 detail: "nobody is registered under this name (user@domain)",

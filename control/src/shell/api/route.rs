@@ -44,7 +44,9 @@ async fn registrations(events: Loop) -> Answer {
 }
 
 async fn drop_registration(events: Loop, Path(aor): Path<String>) -> Answer {
-    ask(&events, What::Order(Command::DropRegistration { aor })).await.map(Json)
+    ask(&events, What::Order(Command::DropRegistration { aor }))
+        .await
+        .map(Json)
 }
 
 async fn calls(events: Loop) -> Answer {
@@ -53,7 +55,9 @@ async fn calls(events: Loop) -> Answer {
 
 async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
     let call = id.parse().map_err(|_| Problem::BAD_ID)?;
-    ask(&events, What::Order(Command::HangUp { call })).await.map(Json)
+    ask(&events, What::Order(Command::HangUp { call }))
+        .await
+        .map(Json)
 }
 
 async fn metrics(events: Loop) -> Result<Response, Problem> {
@@ -65,6 +69,8 @@ async fn metrics(events: Loop) -> Result<Response, Problem> {
 /// Sends a question to the loop and waits. A full queue is an answer too.
 async fn ask(events: &mpsc::Sender<Event>, what: What) -> Result<Value, Problem> {
     let (reply, answer) = oneshot::channel();
-    events.try_send(Event::Api(Ask { what, reply })).map_err(|_| Problem::BUSY)?;
+    events
+        .try_send(Event::Api(Ask { what, reply }))
+        .map_err(|_| Problem::BUSY)?;
     answer.await.map_err(|_| Problem::BUSY)?
 }
