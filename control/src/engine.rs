@@ -278,15 +278,15 @@ impl Engine {
             let extra = [("Unsupported", unsupported.unwrap_or_default())];
             return self.answer_with(&request, 420, &extra, now, effects);
         }
-        let method = request.message.method().unwrap_or(Method::Other(b""));
+        let (_, method) = request.message.cseq();
         match method {
-            Method::Register => self.register(request, now, effects),
-            Method::Cancel => self.cancel(&request, now, effects),
+            b"REGISTER" => self.register(request, now, effects),
+            b"CANCEL" => self.cancel(&request, now, effects),
             _ if max_forwards(&request.message) == Some(0) => {
                 self.answer(&request, 483, now, effects);
             }
             _ if request.message.to_tag().is_some() => self.in_dialog(request, now, effects),
-            Method::Invite => self.invite(request, now, effects),
+            b"INVITE" => self.invite(request, now, effects),
             _ => self.outside(request, now, effects),
         }
     }

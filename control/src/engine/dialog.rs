@@ -278,7 +278,8 @@ impl Engine {
         self.respond(&origin.key, code, reply, now, effects);
     }
 
-    /// ACK for a 2xx: goes on to the callee, with the answer to a delayed offer (RFC 3261 §13.2.2.4).
+    /// ACK for a 2xx: goes on to the callee, with the answer to a delayed offer (RFC 3261
+    /// §13.2.2.4).
     pub(super) fn ack(
         &mut self,
         message: &Message,
@@ -297,7 +298,7 @@ impl Engine {
         if sdp_range(message).is_some() {
             call.delayed = None;
             let answer = self.exchange(key, &mut call, from, Part::Answer, message, now, effects);
-            // An answer we cannot serve leaves the call without media; the parties see it in theirs.
+            // An answer we cannot serve leaves the call without media; the parties notice.
             body = answer.unwrap_or_default();
         }
         if let Some(leg) = call.leg(from.other()).cloned() {

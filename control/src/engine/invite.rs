@@ -12,7 +12,7 @@ use crate::engine::register::seen;
 use crate::engine::relay::{Hop, Origin, Purpose, REPEATS};
 use crate::engine::route::Target;
 use crate::engine::{CALLS_MAX, CallKey, Engine, Request};
-use crate::id::{NetworkId, Path};
+use crate::id::{NetworkId, Path, SessionId};
 use crate::media::session::{Session, Side};
 use crate::nat::policy::natted;
 use crate::sip::b2bua::{self, Back};
@@ -107,7 +107,7 @@ impl Engine {
         }
     }
 
-    /// Asks the next target. The error is the response for the caller when none is left.
+    /// Asks the next target. The error is the response for the caller if that cannot be done.
     fn try_next(
         &mut self,
         key: CallKey,
@@ -115,70 +115,80 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Result<(), u16> {
-        loop {
-            let Some(setup) = call.setup.as_mut() else {
-                return Err(500);
-            };
-            if setup.targets.is_empty() {
-                return Err(480);
-            }
-            let target = setup.targets.remove(0);
-            let origin = setup.origin.clone();
-            let callee = Leg {
-                network: target.network,
-                path: target.path,
-                natted: target.natted,
-                tag: None,
-                party: Bytes::new(),
-                target: target.uri.clone(),
-                routes: Vec::new(),
-                cseq: origin.request.cseq().0,
-            };
-            let (Some(a), Some(b)) = (self.leg_settings(&call.caller), self.leg_settings(&callee))
-            else {
-                return Err(500);
-            };
-            match call.session.as_mut() {
-                Some(session) => session.set_leg(Side::B, b),
-                None => call.session = Some(Session::new(crate::id::SessionId(key.0), a, b)),
-            }
-            for (side, network) in [(Side::A, call.caller.network), (Side::B, callee.network)] {
-                let prefixes = self.config.network(network).map(|n| n.peers.clone());
-                if let Some(session) = call.session.as_mut() {
-                    session.set_prefixes(side, prefixes.unwrap_or_default());
-                }
-            }
-            call.callee = Some(callee);
-            let body = self
-                .exchange(
-                    key,
-                    call,
-                    Side::A,
-                    Part::Offer,
-                    &origin.request,
-                    now,
-                    effects,
-                )
-                .map_err(refusal_code)?;
-            let contact = self.contact(target.network, target.path, call, &origin.request);
-            let hop = Hop {
-                uri: &target.uri,
-                path: target.path,
-                network: target.network,
-                contact: contact.as_deref(),
-                routes: &[],
-                body,
-            };
-            let purpose = Purpose::Invite {
-                origin: origin.clone(),
-                call: key,
-            };
-            let client = self.send_on(&origin.request, hop, purpose, now, effects);
-            if let Some(setup) = call.setup.as_mut() {
-                setup.client.clone_from(&client);
-            }
-            return if client.is_some() { Ok(()) } else { Err(503) };
+        let setup = call.setup.as_mut().ok_or(500_u16)?;
+        if setup.targets.is_empty() {
+            return Err(480);
         }
+        let target = setup.targets.remove(0);
+        let origin = setup.origin.clone();
+        self.seat_callee(key, call, &target, origin.request.cseq().0)?;
+        let body = self
+            .exchange(
+                key,
+                call,
+                Side::A,
+                Part::Offer,
+                &origin.request,
+                now,
+                effects,
+            )
+            .map_err(refusal_code)?;
+        let contact = self.contact(target.network, target.path, call, &origin.request);
+        let hop = Hop {
+            uri: &target.uri,
+            path: target.path,
+            network: target.network,
+            contact: contact.as_deref(),
+            routes: &[],
+            body,
+        };
+        let purpose = Purpose::Invite {
+            origin: origin.clone(),
+            call: key,
+        };
+        let client = self.send_on(&origin.request, hop, purpose, now, effects);
+        if let Some(setup) = call.setup.as_mut() {
+            setup.client.clone_from(&client);
+        }
+        client.map(|_| ()).ok_or(503)
+    }
+
+    /// Makes a target the callee of a call, for signalling and for media.
+    fn seat_callee(
+        &self,
+        key: CallKey,
+        call: &mut Call,
+        target: &Target,
+        cseq: u32,
+    ) -> Result<(), u16> {
+        let callee = Leg {
+            network: target.network,
+            path: target.path,
+            natted: target.natted,
+            tag: None,
+            party: Bytes::new(),
+            target: target.uri.clone(),
+            routes: Vec::new(),
+            cseq,
+        };
+        let settings = (self.leg_settings(&call.caller), self.leg_settings(&callee));
+        let (Some(a), Some(b)) = settings else {
+            return Err(500);
+        };
+        let session = match call.session.as_mut() {
+            Some(session) => {
+                session.set_leg(Side::B, b);
+                session
+            }
+            None => call.session.insert(Session::new(SessionId(key.0), a, b)),
+        };
+        for (side, network) in [(Side::A, call.caller.network), (Side::B, callee.network)] {
+            if let Some(network) = self.config.network(network) {
+                session.set_prefixes(side, network.peers.clone());
+            }
+        }
+        call.callee = Some(callee);
+        Ok(())
     }
 
     /// Our Contact towards a network: the user part the party chose, our address, the call's token.

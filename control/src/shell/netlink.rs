@@ -1,5 +1,10 @@
 //! Links, addresses, routes and neighbours, as the kernel tells them.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "netlink lists everything a kernel knows; few of it concerns us, and more will come"
+)]
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::id::Listener;
 use crate::shell::Event;
-use crate::sip::index::MESSAGE_BYTES_MAX;
+
+/// The largest datagram there is; what the core makes of it is the core's business.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 pub(crate) struct Sip {
     sockets: BTreeMap<Listener, Arc<UdpSocket>>,
@@ -55,7 +57,7 @@ impl Sip {
 }
 
 async fn read(on: Listener, socket: Arc<UdpSocket>, events: mpsc::Sender<Event>) {
-    let mut buffer = vec![0; MESSAGE_BYTES_MAX];
+    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
     loop {
         match socket.recv_from(&mut buffer).await {
             Ok((length, from)) => {

@@ -64,7 +64,8 @@ pub struct Back<'a> {
     pub body: Option<Vec<u8>>,
 }
 
-/// The response for the leg that sent the request: its Vias (§8.2.6.2), its Record-Routes (§12.1.1).
+/// The response for the leg that sent the request: its Vias (§8.2.6.2), its Record-Routes
+/// (§12.1.1).
 #[must_use]
 pub fn response(message: &Message, back: Back<'_>) -> Bytes {
     let mut edit = Edit::new(message);
