@@ -1,1 +1,3 @@
 //! The shell: sockets, clock, kernel.
+
+pub mod kernel;
