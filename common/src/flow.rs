@@ -16,7 +16,7 @@ const ONE_HOP: u16 = u16::from_ne_bytes([1, 0]);
 
 /// An address and port, in network byte order.
 #[repr(C)]
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 pub struct Endpoint {
     pub ip: Ip,
     pub port: Be16,
@@ -60,7 +60,7 @@ impl From<Endpoint> for SocketAddr {
 /// Bits of a flow.
 #[repr(transparent)]
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
 pub struct Flags(u8);
 
@@ -93,7 +93,7 @@ impl Flags {
 /// All zeros forwards nothing: nobody sends from port 0, and nothing fits an MTU of zero.
 #[repr(C)]
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
 pub struct Flow {
     /// Where the media arrives: our socket. The kernel does not read it; whoever finds the flow in

@@ -201,18 +201,19 @@ fn forward_as<H: Headers>(
         return Verdict::pass(Reason::NoFlow);
     };
     let verdict = |action, reason| Verdict::of(action, reason, flow.stats, flow.generation);
-    match judge(headers, frame_bytes, head, flow) {
-        Reason::Forwarded => {}
-        Reason::HopLimit => return verdict(Action::Drop, Reason::HopLimit),
-        Reason::WrongSource => {
-            // Nobody can be answered at port 0 (RFC 768), so there is nothing to show.
-            let show = flow.flags.has(Flags::SHOW_STRANGERS)
-                && headers.source().port.0 != 0
-                && flows.show_stranger(flow, settings, now_ns);
-            let action = if show { Action::Pass } else { Action::Drop };
-            return verdict(action, Reason::WrongSource);
-        }
-        reason => return verdict(Action::Pass, reason),
+    let reason = judge(headers, frame_bytes, head, flow);
+    if reason == Reason::HopLimit {
+        return verdict(Action::Drop, reason);
+    }
+    if reason == Reason::WrongSource {
+        // Nobody can be answered at port 0 (RFC 768), so there is nothing to show.
+        let show = flow.flags.has(Flags::SHOW_STRANGERS)
+            && headers.source().port.0 != 0
+            && flows.show_stranger(flow, settings, now_ns);
+        return verdict(if show { Action::Pass } else { Action::Drop }, reason);
+    }
+    if reason != Reason::Forwarded {
+        return verdict(Action::Pass, reason);
     }
     let bytes = headers.ip_bytes();
     headers.rewrite(flow);

@@ -65,10 +65,10 @@ impl FlowStats {
                 self.last_ns = now_ns;
                 return first;
             }
-            Action::Pass | Action::Drop => match verdict.reason {
-                Reason::WrongSource => self.strangers += 1,
-                _ => self.punted += 1,
-            },
+            Action::Pass | Action::Drop if verdict.reason == Reason::WrongSource => {
+                self.strangers += 1;
+            }
+            Action::Pass | Action::Drop => self.punted += 1,
         }
         false
     }

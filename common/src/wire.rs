@@ -11,7 +11,7 @@ pub const ETHERNET_BYTES: u16 = 14;
 /// A halfword in network byte order.
 #[repr(transparent)]
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
 pub struct Be16(pub u16);
 
@@ -32,7 +32,7 @@ impl Be16 {
 /// An address as four words in memory order. IPv4 is held in mapped form (RFC 4291 §2.5.5.2), so
 /// there is one key type and one code path for both families.
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, Eq, Hash, FromBytes, Immutable, IntoBytes, KnownLayout)]
+#[derive(Clone, Copy, Debug, Default, Eq, FromBytes, Immutable, IntoBytes, KnownLayout)]
 pub struct Ip(pub [u32; 4]);
 
 impl Ip {
@@ -107,7 +107,7 @@ impl From<Ipv4Addr> for Ip {
 /// A hardware address as three halfwords in memory order.
 #[repr(transparent)]
 #[derive(
-    Clone, Copy, Debug, Default, Eq, Hash, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
 pub struct Mac(pub [u16; 3]);
 

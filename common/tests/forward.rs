@@ -1,5 +1,13 @@
 //! `forward` on the host: what it does to a frame, by an oracle that shares no code with it.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 #[path = "../../tests/src/frame.rs"]
 #[allow(
     dead_code,

@@ -3,7 +3,7 @@
 mod api;
 mod clock;
 mod datapath;
-mod kernel;
+pub mod kernel;
 pub mod log;
 mod media;
 mod netlink;
@@ -23,7 +23,7 @@ use crate::engine::Engine;
 use crate::engine::input::{Input, MEDIA_HEAD_BYTES};
 use crate::id::Listener;
 
-pub use kernel::detach;
+pub use kernel::detach::detach;
 pub use start::{Options, host_interfaces, run};
 
 /// What wakes the loop.
@@ -54,6 +54,8 @@ struct Shell {
     datapath: datapath::Datapath,
     sip: sip::Sip,
     events: mpsc::Receiver<Event>,
+    /// State changes of flows, from the kernel program.
+    reports: Option<kernel::Events>,
     started: std::time::Instant,
 }
 
@@ -72,6 +74,7 @@ impl Shell {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 Some(event) = self.events.recv() => self.event(event, &mut effects).await,
+                report = next_report(&mut self.reports) => self.datapath.report(report),
                 () = self.datapath.netlink.changed() => self.datapath.replace_all().await,
                 () = sleep_until(timeout) => {
                     self.engine.expire(clock::now(), &mut effects);
@@ -137,4 +140,15 @@ impl Shell {
             }
         }
     }
+}
+
+/// Waits for ever where there is no kernel program.
+async fn next_report(reports: &mut Option<kernel::Events>) -> common::event::Event {
+    if let Some(reports) = reports {
+        match reports.next().await {
+            Ok(event) => return event,
+            Err(error) => tracing::error!(%error, "no more events from the kernel program"),
+        }
+    }
+    std::future::pending().await
 }

@@ -1,6 +1,14 @@
 //! The program in the kernel against `forward` on the host: the same frames, the same verdicts,
 //! bytes and counters. Needs root: it loads a program and makes a network namespace.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;

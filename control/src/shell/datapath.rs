@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
+use common::event::{Event, EventKind};
 use common::flow::{Flags, Flow, Hop, Rewrite};
 
 use crate::effect::Rule;
-use crate::shell::kernel::{Kernel, Totals};
+use crate::shell::clock;
+use crate::shell::kernel::{Kernel, KernelError, Totals};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 
@@ -23,7 +25,7 @@ struct Installed {
     rule: Rule,
     placement: Placement,
     /// What the kernel counted before the flow last left it.
-    before: Totals,
+    before: Counted,
     /// All packets, when `active` last looked.
     seen: u64,
 }
@@ -40,7 +42,7 @@ pub(crate) struct FlowNow {
     pub(crate) at: SocketAddr,
     pub(crate) rule: Rule,
     pub(crate) placement: Placement,
-    pub(crate) kernel: Totals,
+    pub(crate) kernel: Counted,
     pub(crate) user_packets: u64,
     pub(crate) user_bytes: u64,
     pub(crate) unclaimed: u64,
@@ -69,14 +71,9 @@ impl Datapath {
                 tracing::warn!(%at, %error, "cannot open the socket of an adopted flow");
             }
         }
-        let seen = self
-            .kernel
-            .as_mut()
-            .ok()
-            .and_then(|k| k.stats(at))
-            .map_or(0, |t| t.packets);
+        let seen = counted(&self.kernel, at).packets;
         let placement = Placement::Kernel;
-        let before = Totals::default();
+        let before = Counted::default();
         self.flows.insert(
             at,
             Installed {
@@ -101,7 +98,7 @@ impl Datapath {
             tracing::warn!(%at, source = %rule.source, "a flow names a socket that is not open");
         }
         let old = self.flows.get(&at);
-        let before = old.map_or_else(Totals::default, |flow| flow.before);
+        let before = old.map_or_else(Counted::default, |flow| flow.before);
         let seen = old.map_or(0, |flow| flow.seen);
         let placement = old.map_or(Placement::User("new"), |flow| flow.placement);
         self.flows.insert(
@@ -127,7 +124,7 @@ impl Datapath {
 
     fn leave_kernel(&mut self, at: SocketAddr) {
         if let Ok(kernel) = &mut self.kernel
-            && let Err(error) = kernel.remove(at)
+            && let Err(error) = kernel.remove(at, clock::now())
         {
             tracing::error!(%at, %error, "cannot take a flow out of the kernel");
         }
@@ -135,28 +132,28 @@ impl Datapath {
 
     /// Puts a flow into the kernel if it can go there, and takes it out if it cannot.
     async fn place(&mut self, at: SocketAddr) {
+        let time = clock::now();
         let Some(flow) = self.flows.get(&at) else {
             return;
         };
         let (rule, was) = (flow.rule, flow.placement);
         let now = match self.compile(at, rule).await {
-            Ok(flow) => match self.kernel.as_mut().map(|kernel| kernel.install(at, flow)) {
+            Ok(flow) => match self
+                .kernel
+                .as_mut()
+                .map(|kernel| kernel.install(at, flow, time))
+            {
                 Ok(Ok(())) => Placement::Kernel,
                 Ok(Err(error)) => {
                     tracing::warn!(%at, %error, "the kernel does not take a flow");
-                    Placement::User(error.reason())
+                    Placement::User(reason(&error))
                 }
                 Err(_) => Placement::User(NO_KERNEL),
             },
             Err(why) => Placement::User(why),
         };
         if was == Placement::Kernel && now != Placement::Kernel {
-            let counted = self
-                .kernel
-                .as_mut()
-                .ok()
-                .and_then(|k| k.stats(at))
-                .unwrap_or_default();
+            let counted = counted(&self.kernel, at);
             self.leave_kernel(at);
             if let Some(flow) = self.flows.get_mut(&at) {
                 flow.before = flow.before.plus(counted);
@@ -171,12 +168,11 @@ impl Datapath {
     }
 
     async fn compile(&mut self, at: SocketAddr, rule: Rule) -> Result<Flow, &'static str> {
-        let kernel = self.kernel.as_ref().map_err(|_| NO_KERNEL)?;
+        if self.kernel.is_err() {
+            return Err(NO_KERNEL);
+        }
         if at.is_ipv4() != rule.target.is_ipv4() {
             return Err("the two parties use different IP versions");
-        }
-        if !kernel.receives(at.ip()) {
-            return Err("the program does not know the local address");
         }
         let hop = self
             .netlink
@@ -184,7 +180,7 @@ impl Datapath {
             .await
             .map_err(|unresolved| unresolved.reason())?;
         let kernel = self.kernel.as_ref().map_err(|_| NO_KERNEL)?;
-        if !kernel.transmits(hop.ifindex) {
+        if !kernel.attached().any(|index| index == hop.ifindex) {
             return Err("no program on the egress interface");
         }
         let rewrite = Rewrite {
@@ -215,7 +211,7 @@ impl Datapath {
     pub(crate) fn active(&mut self) -> Vec<SocketAddr> {
         let mut active = Vec::new();
         for (at, flow) in &mut self.flows {
-            let packets = total(*at, flow, &self.media, &mut self.kernel);
+            let packets = total(*at, flow, &self.media, &self.kernel);
             if packets != flow.seen {
                 flow.seen = packets;
                 active.push(*at);
@@ -237,17 +233,9 @@ impl Datapath {
         }
     }
 
-    pub(crate) fn flow(&mut self, at: SocketAddr) -> Option<FlowNow> {
+    pub(crate) fn flow(&self, at: SocketAddr) -> Option<FlowNow> {
         let flow = self.flows.get(&at)?;
-        let kernel = self
-            .kernel
-            .as_mut()
-            .ok()
-            .filter(|_| flow.placement == Placement::Kernel);
-        let kernel = kernel
-            .and_then(|k| k.stats(at))
-            .unwrap_or_default()
-            .plus(flow.before);
+        let kernel = flow.counted(&self.kernel, at);
         let count = self.media.port(at).map(|port| &port.count);
         let load = |counter: Option<&std::sync::atomic::AtomicU64>| {
             counter.map_or(0, |c| c.load(Ordering::Relaxed))
@@ -263,6 +251,32 @@ impl Datapath {
         })
     }
 
+    /// A state change of a flow, told by the kernel program.
+    pub(crate) fn report(&self, event: Event) {
+        let Ok(kernel) = &self.kernel else { return };
+        let Some(at) = kernel.at(event.stats, event.generation) else {
+            return;
+        };
+        match event.kind {
+            EventKind::FIRST_PACKET => tracing::debug!(%at, "first packet in the kernel path"),
+            EventKind::STRANGER => {
+                tracing::debug!(%at, "a stranger's packet was shown to the latch");
+            }
+            EventKind(kind) => tracing::debug!(%at, kind, "unknown event"),
+        }
+    }
+
+    /// Names of the interfaces the program is attached to.
+    pub(crate) fn interfaces(&self) -> Vec<String> {
+        let Ok(kernel) = &self.kernel else {
+            return Vec::new();
+        };
+        kernel
+            .attached()
+            .filter_map(|index| self.netlink.name_of(index))
+            .collect()
+    }
+
     /// (in the kernel, in userspace)
     pub(crate) fn placements(&self) -> (usize, usize) {
         let kernel = self
@@ -276,21 +290,81 @@ impl Datapath {
 
 const NO_KERNEL: &str = "the kernel path is off";
 
-fn total(
-    at: SocketAddr,
-    flow: &Installed,
-    media: &Media,
-    kernel: &mut Result<Kernel, String>,
-) -> u64 {
-    let kernel = kernel
-        .as_mut()
-        .ok()
-        .filter(|_| flow.placement == Placement::Kernel);
-    let kernel = kernel.and_then(|k| k.stats(at)).unwrap_or_default().packets;
+/// All packets of a flow, whichever path they took.
+fn total(at: SocketAddr, flow: &Installed, media: &Media, kernel: &Result<Kernel, String>) -> u64 {
     let user = media
         .port(at)
         .map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
-    kernel
-        .saturating_add(flow.before.packets)
-        .saturating_add(user)
+    flow.counted(kernel, at).packets.saturating_add(user)
+}
+
+impl Installed {
+    /// What the kernel forwarded, now and before the flow last left it.
+    fn counted(&self, kernel: &Result<Kernel, String>, at: SocketAddr) -> Counted {
+        match self.placement {
+            Placement::Kernel => counted(kernel, at).plus(self.before),
+            Placement::User(_) => self.before,
+        }
+    }
+}
+
+fn counted(kernel: &Result<Kernel, String>, at: SocketAddr) -> Counted {
+    let totals = kernel
+        .as_ref()
+        .ok()
+        .and_then(|kernel| kernel.stats(at))
+        .unwrap_or_default();
+    let Totals {
+        packets,
+        bytes,
+        strangers,
+        punted,
+        ..
+    } = totals;
+    Counted {
+        packets,
+        bytes,
+        strangers,
+        punted,
+    }
+}
+
+/// What the kernel program did with the packets of a flow.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted {
+    pub(crate) packets: u64,
+    pub(crate) bytes: u64,
+    pub(crate) strangers: u64,
+    pub(crate) punted: u64,
+}
+
+impl Counted {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.saturating_add(other.packets),
+            bytes: self.bytes.saturating_add(other.bytes),
+            strangers: self.strangers.saturating_add(other.strangers),
+            punted: self.punted.saturating_add(other.punted),
+        }
+    }
+}
+
+/// Why the kernel did not take a flow, for those who look at the call.
+fn reason(error: &KernelError) -> &'static str {
+    match error {
+        KernelError::Full { .. } => "the flow table is full: raise datapath.flows_max",
+        KernelError::NotLocal { .. } => "the program does not know the local address",
+        KernelError::Permission { .. }
+        | KernelError::NotBpffs { .. }
+        | KernelError::PinDir { .. }
+        | KernelError::OtherSize { .. }
+        | KernelError::Object { .. }
+        | KernelError::Refused { .. }
+        | KernelError::NoInterface { .. }
+        | KernelError::NoDriverSupport { .. }
+        | KernelError::Occupied { .. }
+        | KernelError::Attach { .. }
+        | KernelError::TooManyLocals { .. }
+        | KernelError::Map { .. } => "a map cannot be written: see the log",
+    }
 }

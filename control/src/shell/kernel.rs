@@ -1,65 +1,512 @@
-//! placeholder
-use common::flow::Flow;
+//! The kernel path: loads the program, attaches it, keeps its maps.
+//!
+//! Links and maps are pinned below `pin_dir/abi-N/`. The daemon may die; media may not: whoever
+//! starts next finds them there, takes over the maps with all that is in them, and puts its own
+//! program in place of the old one in a single step (`bpf_link_update`).
+//!
+//! A flow is written completely to a slot nobody refers to, then PORTS is turned to that slot, and
+//! the old one rests. One daemon at a time may hold a `Kernel` over one directory.
+
+mod adopt;
+pub mod detach;
+mod error;
+mod report;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Totals {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use aya::Ebpf;
+use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
+use aya::programs::Xdp;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use common::flow::{Endpoint, Flow};
+use common::forward::Reason;
+use common::map::{self, LOCALS_MAX, SLOT_NONE, Settings, port_index};
+use common::stats::FlowStats;
+use common::wire::Ip;
+
+pub use self::error::KernelError;
+pub use self::report::{Events, Logs};
+use self::slots::Slots;
+
+/// What to load and where to keep it.
+pub struct Attach<'a> {
+    /// The ELF file.
+    pub object: &'a [u8],
+    /// A directory on a BPF file system, or one to be made there.
+    pub pin_dir: &'a Path,
+    pub interfaces: &'a [Interface],
+    /// In the driver; otherwise in the stack, for tests.
+    pub native: bool,
+    /// Flows installed at once. Fixed for the life of the pinned maps.
+    pub flows_max: u32,
+    /// Media addresses, at most `LOCALS_MAX`.
+    pub locals: &'a [IpAddr],
 }
-impl Totals {
-    pub(crate) fn plus(self, o: Self) -> Self {
-        Self {
-            packets: self.packets + o.packets,
-            bytes: self.bytes + o.bytes,
+
+/// Where media arrives or leaves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Interface {
+    pub name: String,
+    pub index: u32,
+}
+
+/// A flow that was there before.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Adopted {
+    pub at: SocketAddr,
+    pub flow: Flow,
+}
+
+/// What became of the packets that arrived at an address, in the kernel, since the first flow was
+/// installed there.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Totals {
+    /// Forwarded.
+    pub packets: u64,
+    /// Of those, from the IP header on.
+    pub bytes: u64,
+    /// When the first and the latest were forwarded: `CLOCK_MONOTONIC`, with the resolution of a
+    /// timer tick; zero if none was.
+    pub first_ns: u64,
+    pub last_ns: u64,
+    /// From somebody who is not the peer.
+    pub strangers: u64,
+    /// Left to userspace for another reason.
+    pub punted: u64,
+}
+
+/// The loaded program, its links and maps. Dropping it leaves everything pinned and running.
+pub struct Kernel {
+    ebpf: Ebpf,
+    dir: PathBuf,
+    native: bool,
+    flows_max: u32,
+    settings: Settings,
+    settings_map: Array<MapData, Settings>,
+    ports: Array<MapData, u32>,
+    flows: Array<MapData, Flow>,
+    stats: PerCpuArray<MapData, FlowStats>,
+    reasons: PerCpuArray<MapData, u64>,
+    egress: DevMapHash<MapData>,
+    flow_slots: Slots,
+    stats_slots: Slots,
+    installed: BTreeMap<SocketAddr, Installed>,
+    /// Handed to the next use of a stats slot; its successor is kept in `FLOWS[SLOT_NONE]`, which
+    /// the program never reads.
+    generation: u32,
+    links: BTreeMap<u32, PinnedLink>,
+}
+
+/// A flow and where it lies.
+struct Installed {
+    slot: u32,
+    flow: Flow,
+}
+
+impl Kernel {
+    /// Loads and attaches, or takes over what is pinned. Whatever fails, a program that was
+    /// running before goes on.
+    ///
+    /// # Errors
+    /// What stands in the way and what to do about it.
+    pub fn start(attach: &Attach<'_>, now: Instant) -> Result<(Self, Vec<Adopted>), KernelError> {
+        let dir = adopt::directory(attach.pin_dir)?;
+        adopt::check_sizes(&dir, attach.flows_max)?;
+        let mut ebpf = adopt::load(&dir, attach)?;
+        let settings_map: Array<_, Settings> = take(&mut ebpf, map::SETTINGS)?;
+        let settings = settings_map
+            .get(&0, 0)
+            .map_err(|e| KernelError::map(map::SETTINGS, e))?;
+        let mut kernel = Self {
+            settings,
+            settings_map,
+            ports: take(&mut ebpf, map::PORTS)?,
+            flows: take(&mut ebpf, map::FLOWS)?,
+            stats: take(&mut ebpf, map::STATS)?,
+            reasons: take(&mut ebpf, map::REASONS)?,
+            egress: take(&mut ebpf, map::EGRESS)?,
+            ebpf,
+            dir,
+            native: attach.native,
+            flows_max: attach.flows_max,
+            flow_slots: Slots::new(0..0, BTreeSet::new()),
+            stats_slots: Slots::new(0..0, BTreeSet::new()),
+            installed: BTreeMap::new(),
+            generation: 1,
+            links: BTreeMap::new(),
+        };
+        kernel.adopt_flows()?;
+        kernel.set_locals(attach.locals, now)?;
+        for interface in attach.interfaces {
+            kernel.add_interface(interface)?;
+        }
+        kernel.forget_interfaces(attach.interfaces)?;
+        let adopted = kernel.installed.iter().map(|(at, i)| Adopted {
+            at: *at,
+            flow: i.flow,
+        });
+        let adopted = adopted.collect();
+        Ok((kernel, adopted))
+    }
+
+    /// Forwards what arrives at `at` by this flow, in place of the one that was there. Its counts
+    /// go on.
+    ///
+    /// # Errors
+    /// `NotLocal`, `Full`, or that a map cannot be written; then the old flow still stands.
+    pub fn install(&mut self, at: SocketAddr, flow: Flow, now: Instant) -> Result<(), KernelError> {
+        let index = self.port_index(at)?;
+        let full = KernelError::Full {
+            flows_max: self.flows_max,
+        };
+        let mut flow = flow;
+        flow.local = Endpoint::from(at);
+        let old = self.installed.get(&at).map(|old| (old.slot, old.flow));
+        let fresh_stats = match old {
+            Some((_, old)) => {
+                flow.stats = old.stats;
+                flow.generation = old.generation;
+                if flow == old {
+                    return Ok(());
+                }
+                false
+            }
+            None if self.installed.len() >= self.flows_max as usize => return Err(full),
+            None => {
+                flow.generation = self.next_generation()?;
+                flow.stats = self.stats_slots.take(now).ok_or(full)?;
+                true
+            }
+        };
+        let full = KernelError::Full {
+            flows_max: self.flows_max,
+        };
+        let written = match self.flow_slots.take(now) {
+            None => Err(full),
+            Some(slot) => self
+                .point(index, slot, flow)
+                .map(|()| slot)
+                .inspect_err(|_| {
+                    self.flow_slots.give(slot, now);
+                }),
+        };
+        if written.is_err() && fresh_stats {
+            self.stats_slots.give(flow.stats, now);
+        }
+        self.installed.insert(
+            at,
+            Installed {
+                slot: written?,
+                flow,
+            },
+        );
+        if let Some((slot, _)) = old {
+            self.flow_slots.give(slot, now);
+        }
+        Ok(())
+    }
+
+    /// Leaves what arrives at `at` to the stack. True if a flow was there.
+    ///
+    /// # Errors
+    /// That the map cannot be written; then the flow still stands.
+    pub fn remove(&mut self, at: SocketAddr, now: Instant) -> Result<bool, KernelError> {
+        let Some(installed) = self.installed.get(&at) else {
+            return Ok(false);
+        };
+        let (slot, stats) = (installed.slot, installed.flow.stats);
+        let index = self.port_index(at)?;
+        self.ports
+            .set(index, SLOT_NONE, 0)
+            .map_err(|e| KernelError::map(map::PORTS, e))?;
+        self.installed.remove(&at);
+        self.flow_slots.give(slot, now);
+        self.stats_slots.give(stats, now);
+        Ok(true)
+    }
+
+    /// The flow installed at `at`, as the kernel has it.
+    #[must_use]
+    pub fn flow(&self, at: SocketAddr) -> Option<&Flow> {
+        self.installed.get(&at).map(|installed| &installed.flow)
+    }
+
+    /// Addresses with a flow, in order.
+    pub fn installed(&self) -> impl Iterator<Item = SocketAddr> {
+        self.installed.keys().copied()
+    }
+
+    /// Whose flow an event is about.
+    #[must_use]
+    pub fn at(&self, stats: u32, generation: u32) -> Option<SocketAddr> {
+        self.installed
+            .iter()
+            .find(|(_, i)| i.flow.stats == stats && i.flow.generation == generation)
+            .map(|(at, _)| *at)
+    }
+
+    /// The counts of the flow at `at`, added over the CPUs.
+    #[must_use]
+    pub fn stats(&self, at: SocketAddr) -> Option<Totals> {
+        let flow = &self.installed.get(&at)?.flow;
+        let cpus = self.stats.get(&flow.stats, 0).ok()?;
+        let mut totals = Totals::default();
+        for cpu in cpus.iter().filter(|cpu| cpu.generation == flow.generation) {
+            totals.packets += cpu.packets;
+            totals.bytes += cpu.bytes;
+            totals.strangers += cpu.strangers;
+            totals.punted += cpu.punted;
+            totals.last_ns = totals.last_ns.max(cpu.last_ns);
+            if cpu.packets > 0 && (totals.first_ns == 0 || cpu.first_ns < totals.first_ns) {
+                totals.first_ns = cpu.first_ns;
+            }
+        }
+        Some(totals)
+    }
+
+    /// Packets by verdict, indexed by `Reason`, since the maps were made.
+    #[must_use]
+    pub fn reasons(&self) -> [u64; Reason::COUNT as usize] {
+        let mut totals = [0; Reason::COUNT as usize];
+        for (index, total) in (0..).zip(&mut totals) {
+            if let Ok(cpus) = self.reasons.get(&index, 0) {
+                *total = cpus.iter().sum();
+            }
+        }
+        totals
+    }
+
+    /// The media addresses from now on. One that stays keeps its flows; the flows of one that goes
+    /// go with it.
+    ///
+    /// # Errors
+    /// `TooManyLocals`, and nothing has changed; or that a map cannot be written.
+    pub fn set_locals(&mut self, locals: &[IpAddr], now: Instant) -> Result<(), KernelError> {
+        let wanted: BTreeSet<IpAddr> = locals.iter().copied().collect();
+        if let Some(ip) = wanted.iter().nth(LOCALS_MAX as usize) {
+            return Err(KernelError::TooManyLocals { ip: *ip });
+        }
+        let gone: Vec<_> = self
+            .installed
+            .keys()
+            .filter(|at| !wanted.contains(&at.ip()))
+            .copied()
+            .collect();
+        for at in gone {
+            self.remove(at, now)?;
+        }
+        self.settings = rearranged(&self.settings, &wanted);
+        self.settings_map
+            .set(0, self.settings, 0)
+            .map_err(|e| KernelError::map(map::SETTINGS, e))
+    }
+
+    /// Attaches to one more interface, or takes over the link that is pinned for it, and lets flows
+    /// leave by it.
+    ///
+    /// # Errors
+    /// Why the interface cannot carry the program.
+    pub fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
+        let Interface { name, index } = interface;
+        let pin = self.dir.join(format!("{}{index}", adopt::LINK_PREFIX));
+        let link = match self.take_over(&pin, name)? {
+            Some(link) => link,
+            None => self
+                .attach(name, *index)?
+                .pin(&pin)
+                .map_err(|e| KernelError::PinDir {
+                    path: pin.clone(),
+                    source: std::io::Error::other(e),
+                })?,
+        };
+        self.links.insert(*index, link);
+        self.egress
+            .insert(*index, *index, None, 0)
+            .map_err(|e| KernelError::map(map::EGRESS, e))
+    }
+
+    /// Interface indices the program is attached to, in order.
+    pub fn attached(&self) -> impl Iterator<Item = u32> {
+        self.links.keys().copied()
+    }
+
+    /// Whether the program runs in the drivers.
+    #[must_use]
+    pub fn is_native(&self) -> bool {
+        self.native
+    }
+
+    /// What the kernel tells; once.
+    ///
+    /// # Errors
+    /// That they have been taken, or that the ring cannot be mapped.
+    pub fn events(&mut self) -> Result<Events, KernelError> {
+        Events::new(take(&mut self.ebpf, map::EVENTS)?)
+    }
+
+    /// The program's log; once.
+    ///
+    /// # Errors
+    /// That it has been taken, or that the ring cannot be mapped.
+    pub fn logs(&mut self) -> Result<Logs, KernelError> {
+        Logs::new(&mut self.ebpf)
+    }
+
+    /// Writes a flow where nobody looks yet, then makes its port look there.
+    fn point(&mut self, index: u32, slot: u32, flow: Flow) -> Result<(), KernelError> {
+        self.flows
+            .set(slot, flow, 0)
+            .map_err(|e| KernelError::map(map::FLOWS, e))?;
+        self.ports
+            .set(index, slot, 0)
+            .map_err(|e| KernelError::map(map::PORTS, e))
+    }
+
+    fn next_generation(&mut self) -> Result<u32, KernelError> {
+        let generation = self.generation;
+        // Zero is what a stats slot holds that was never used.
+        self.generation = generation.checked_add(1).unwrap_or(1);
+        let mut note = Flow::default();
+        note.generation = self.generation;
+        self.flows
+            .set(SLOT_NONE, note, 0)
+            .map_err(|e| KernelError::map(map::FLOWS, e))?;
+        Ok(generation)
+    }
+
+    fn port_index(&self, at: SocketAddr) -> Result<u32, KernelError> {
+        let Endpoint { ip, port, .. } = at.into();
+        match self.settings.slot(ip) {
+            address if address < LOCALS_MAX => Ok(port_index(address, port)),
+            _ => Err(KernelError::NotLocal { at }),
+        }
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+        self.ebpf
+            .program_mut(map::PROGRAM)
+            .and_then(|program| <&mut Xdp>::try_from(program).ok())
+            .ok_or_else(|| KernelError::Object {
+                why: format!("no program `{}`", map::PROGRAM),
+            })
+    }
+
+    fn attach(&mut self, name: &str, index: u32) -> Result<FdLink, KernelError> {
+        let mode = if self.native {
+            XdpMode::Driver
+        } else {
+            XdpMode::Skb
+        };
+        let program = self.program()?;
+        let id = program
+            .attach_to_if_index(index, mode)
+            .map_err(|e| KernelError::attach(name, e))?;
+        let link = program
+            .take_link(id)
+            .map_err(|e| KernelError::attach(name, e))?;
+        // An old kernel attaches without a link; that cannot be pinned, and ends with the daemon.
+        FdLink::try_from(link).map_err(|e| KernelError::link(name, e))
+    }
+
+    /// Puts our program into the link that is pinned for an interface. None if there is none, or
+    /// one whose interface has gone.
+    fn take_over(&mut self, pin: &Path, name: &str) -> Result<Option<PinnedLink>, KernelError> {
+        if !pin.exists() {
+            return Ok(None);
+        }
+        let open = || PinnedLink::from_pin(pin).map_err(|e| KernelError::link(name, e));
+        let link =
+            XdpLink::try_from(FdLink::from(open()?)).map_err(|e| KernelError::link(name, e))?;
+        let kept = open()?;
+        let program = self.program()?;
+        match program.attach_to_link(link) {
+            Ok(id) => {
+                // Dropped: the pin holds the link, not this handle.
+                drop(
+                    program
+                        .take_link(id)
+                        .map_err(|e| KernelError::attach(name, e))?,
+                );
+                Ok(Some(kept))
+            }
+            Err(e) if error::errno(&e) == Some(libc::ENOLINK) => {
+                adopt::unpin(pin)?;
+                Ok(None)
+            }
+            Err(e) => Err(KernelError::attach(name, e)),
         }
     }
 }
-pub(crate) struct Attach<'a> {
-    pub(crate) object: &'a [u8],
-    pub(crate) pin_dir: &'a Path,
-    pub(crate) interfaces: &'a [(String, u32)],
-    pub(crate) native: bool,
-    pub(crate) flows_max: u32,
-    pub(crate) locals: &'a [IpAddr],
+
+/// The settings with other addresses: those that stay keep their slots, new ones fill the holes.
+fn rearranged(old: &Settings, wanted: &BTreeSet<IpAddr>) -> Settings {
+    let mut settings = Settings {
+        locals: old.locals,
+        ..Settings::new(&[])
+    };
+    let mut missing: BTreeSet<IpAddr> = wanted.clone();
+    for local in &mut settings.locals {
+        if *local == Ip::default() || !missing.remove(&IpAddr::from(*local)) {
+            *local = Ip::default();
+        }
+    }
+    for local in settings
+        .locals
+        .iter_mut()
+        .filter(|local| **local == Ip::default())
+    {
+        let Some(ip) = missing.pop_first() else {
+            break;
+        };
+        *local = Ip::from(ip);
+    }
+    for (used, local) in (1..).zip(&settings.locals) {
+        if *local != Ip::default() {
+            settings.locals_used = used;
+        }
+    }
+    settings
 }
-pub(crate) struct Kernel;
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum KernelError {
-    #[error("x")]
-    X,
+
+/// A map out of the object, as what it is.
+fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
+    let missing = || KernelError::Object {
+        why: format!("no map `{name}`"),
+    };
+    let map = ebpf.take_map(name).ok_or_else(missing)?;
+    M::try_from(map).map_err(|_| missing())
 }
-impl KernelError {
-    pub(crate) fn reason(&self) -> &'static str {
-        "x"
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_stays_keeps_its_slot() {
+        let none = Settings::default();
+        let first = check(&none, &["10.1.2.3", "192.0.2.7", "2001:db8::1"], 3);
+        let ip = |text: &str| Ip::from(text.parse::<IpAddr>().unwrap());
+        let kept = first.slot(ip("192.0.2.7"));
+        let second = check(&first, &["192.0.2.7"], kept + 1);
+        assert_eq!(second.slot(ip("192.0.2.7")), kept);
+        assert_eq!(second.slot(ip("10.1.2.3")), LOCALS_MAX);
+        let third = check(&second, &["192.0.2.7", "198.51.100.4", "2001:db8::2"], 3);
+        assert_eq!(third.slot(ip("192.0.2.7")), kept);
+        check(&third, &[], 0);
     }
-}
-impl Kernel {
-    pub(crate) fn start(_a: Attach<'_>) -> Result<(Self, Vec<(SocketAddr, Flow)>), KernelError> {
-        Err(KernelError::X)
+
+    fn check(old: &Settings, wanted: &[&str], used: u32) -> Settings {
+        let wanted: BTreeSet<IpAddr> = wanted.iter().map(|ip| ip.parse().unwrap()).collect();
+        let settings = rearranged(old, &wanted);
+        assert_eq!(settings.locals_used, used);
+        for ip in &wanted {
+            assert!(settings.slot(Ip::from(*ip)) < used);
+        }
+        settings
     }
-    pub(crate) fn install(&mut self, _at: SocketAddr, _f: Flow) -> Result<(), KernelError> {
-        Ok(())
-    }
-    pub(crate) fn remove(&mut self, _at: SocketAddr) -> Result<(), KernelError> {
-        Ok(())
-    }
-    pub(crate) fn stats(&mut self, _at: SocketAddr) -> Option<Totals> {
-        None
-    }
-    pub(crate) fn reasons(&self) -> [u64; 16] {
-        [0; 16]
-    }
-    pub(crate) fn interfaces(&self) -> Vec<String> {
-        vec![]
-    }
-    pub(crate) fn receives(&self, _ip: IpAddr) -> bool {
-        true
-    }
-    pub(crate) fn transmits(&self, _i: u32) -> bool {
-        true
-    }
-}
-pub fn detach(_p: &Path) -> anyhow::Result<usize> {
-    Ok(0)
 }

@@ -155,6 +155,10 @@ impl Netlink {
             .map(|(index, _)| *index)
     }
 
+    pub(crate) fn name_of(&self, index: u32) -> Option<String> {
+        self.links.get(&index).map(|link| link.name.clone())
+    }
+
     /// Waits until something a next hop depends on has changed.
     pub(crate) async fn changed(&mut self) {
         loop {

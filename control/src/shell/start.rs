@@ -13,7 +13,7 @@ use crate::effect::Effects;
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::shell::datapath::Datapath;
-use crate::shell::kernel::{Attach, Kernel};
+use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Sip;
@@ -45,7 +45,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_file_limit();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let (kernel, adopted) = match kernel(&config, &netlink) {
+    let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
             return Err(error.context("datapath.mode = \"xdp\" and the kernel path cannot be had"));
@@ -53,12 +53,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         Err(error) => (Err(format!("{error:#}")), Vec::new()),
     };
     match &kernel {
-        Ok(kernel) => tracing::info!(interfaces = ?kernel.interfaces(), "kernel path is on"),
+        Ok(kernel) => {
+            let native = kernel.is_native();
+            tracing::info!(
+                interfaces = kernel.attached().count(),
+                native,
+                "kernel path is on"
+            );
+        }
         Err(why) => tracing::warn!(why, "kernel path is off: media is forwarded in userspace"),
+    }
+    let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
+    if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
+        tokio::spawn(logs.run());
     }
     let sip = Sip::open(&config.sip.listen, &sender).await?;
     let mut datapath = Datapath::new(Media::new(sender.clone()), netlink, kernel);
-    for (at, flow) in &adopted {
+    for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
     }
     let started = clock::now();
@@ -76,6 +87,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         datapath,
         sip,
         events,
+        reports,
         started,
     }
     .serve()
@@ -120,9 +132,7 @@ fn load(file: Option<&Path>, host: &[Interface]) -> anyhow::Result<Config> {
     })
 }
 
-type Adopted = Vec<(std::net::SocketAddr, common::flow::Flow)>;
-
-fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Adopted)> {
+fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Adopted>)> {
     let DatapathConfig {
         mode,
         xdp,
@@ -135,14 +145,17 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Adopted
         bail!("datapath.mode = \"userspace\"");
     }
     let object = object_bytes(object.as_deref())?;
-    let mut interfaces: Vec<(String, u32)> = Vec::new();
+    let mut interfaces: Vec<Nic> = Vec::new();
     for network in &config.networks {
         let name = &network.interface;
         let index = netlink
             .index_of(name)
             .with_context(|| format!("network {}: there is no interface {name}", network.name))?;
-        if !interfaces.iter().any(|(_, known)| *known == index) {
-            interfaces.push((name.clone(), index));
+        if !interfaces.iter().any(|known| known.index == index) {
+            interfaces.push(Nic {
+                name: name.clone(),
+                index,
+            });
         }
     }
     let mut locals: Vec<std::net::IpAddr> = config.networks.iter().map(|n| n.address).collect();
@@ -156,7 +169,7 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Adopted
         flows_max: *flows_max,
         locals: &locals,
     };
-    Ok(Kernel::start(attach)?)
+    Ok(Kernel::start(&attach, clock::now())?)
 }
 
 fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {

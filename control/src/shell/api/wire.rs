@@ -16,7 +16,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
     let config = shell.engine.config();
     let (kernel, user) = shell.datapath.placements();
     let (interfaces, why) = match &shell.datapath.kernel {
-        Ok(kernel) => (kernel.interfaces(), None),
+        Ok(_) => (shell.datapath.interfaces(), None),
         Err(why) => (Vec::new(), Some(why.as_str())),
     };
     let mut warnings = Vec::new();
@@ -127,6 +127,8 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "bytes_xdp": count(|f| f.kernel.bytes),
         "packets_user": count(|f| f.user_packets),
         "bytes_user": count(|f| f.user_bytes),
+        "strangers_xdp": count(|f| f.kernel.strangers),
+        "punted_xdp": count(|f| f.kernel.punted),
         "packets_unclaimed": count(|f| f.unclaimed),
     })
 }

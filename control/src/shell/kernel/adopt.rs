@@ -1,0 +1,197 @@
+//! What is pinned: found, checked, taken over.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use aya::maps::MapInfo;
+use aya::{Ebpf, EbpfLoader};
+use common::flow::Flow;
+use common::forward::Reason;
+use common::map::{self, ABI, SLOT_NONE, Settings};
+use common::stats::FlowStats;
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+use super::slots::Slots;
+use super::{Attach, Installed, Interface, Kernel, KernelError};
+
+/// Pinned links are called this and the interface's index: a name may hold a dot, which the BPF
+/// file system refuses.
+pub(super) const LINK_PREFIX: &str = "link-";
+
+/// The directory of this ABI, made if it is not there.
+pub(super) fn directory(pin_dir: &Path) -> Result<PathBuf, KernelError> {
+    let there = pin_dir
+        .ancestors()
+        .find(|path| path.exists())
+        .unwrap_or(Path::new("/"));
+    let is_bpffs = statfs(there).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
+    if !is_bpffs {
+        return Err(KernelError::NotBpffs {
+            path: pin_dir.to_path_buf(),
+        });
+    }
+    let dir = pin_dir.join(format!("abi-{ABI}"));
+    match std::fs::create_dir_all(&dir) {
+        Ok(()) => Ok(dir),
+        Err(source) => Err(KernelError::PinDir { path: dir, source }),
+    }
+}
+
+/// Refuses pinned maps of other sizes: the program would read beyond them or beside them.
+pub(super) fn check_sizes(dir: &Path, flows_max: u32) -> Result<(), KernelError> {
+    for (name, key, value, entries) in sizes(flows_max) {
+        let path = dir.join(name);
+        if !path.exists() {
+            continue;
+        }
+        let info = MapInfo::from_pin(&path).map_err(|e| match super::error::errno(&e) {
+            Some(libc::EPERM) => KernelError::Permission {
+                what: "open pinned BPF maps",
+            },
+            _ => KernelError::map(name, e),
+        })?;
+        for (what, found, needed) in [
+            ("a key size of", info.key_size(), key),
+            ("a value size of", info.value_size(), value),
+            ("a capacity of", info.max_entries(), entries),
+        ] {
+            if found != needed {
+                return Err(KernelError::OtherSize {
+                    path,
+                    what,
+                    found,
+                    needed,
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Key, value and capacity of every pinned map.
+fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
+    const fn bytes<T>() -> u32 {
+        #[allow(clippy::cast_possible_truncation, reason = "a map's value is small")]
+        let bytes = size_of::<T>() as u32;
+        bytes
+    }
+    [
+        (map::SETTINGS, 4, bytes::<Settings>(), 1),
+        (map::PORTS, 4, 4, map::PORTS_MAX),
+        (map::FLOWS, 4, bytes::<Flow>(), flow_entries(flows_max)),
+        (
+            map::STATS,
+            4,
+            bytes::<FlowStats>(),
+            stats_entries(flows_max),
+        ),
+        (map::REASONS, 4, 8, Reason::COUNT),
+        (map::EVENTS, 0, 0, map::EVENTS_BYTES),
+        (map::EGRESS, 4, 8, map::EGRESS_MAX),
+    ]
+}
+
+/// Every flow may be replaced at once: the old ones rest meanwhile.
+fn flow_entries(flows_max: u32) -> u32 {
+    flows_max.saturating_mul(2).saturating_add(1)
+}
+
+/// A quarter of the flows may end and as many begin while slots rest.
+fn stats_entries(flows_max: u32) -> u32 {
+    flows_max
+        .saturating_add((flows_max / 4).max(64))
+        .saturating_add(1)
+}
+
+/// Loads the object over the pinned maps, or over new ones, which it pins.
+pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError> {
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries(map::FLOWS, flow_entries(attach.flows_max))
+        .map_max_entries(map::STATS, stats_entries(attach.flows_max));
+    for name in map::NAMES {
+        loader.map_pin_path(name, dir.join(name));
+    }
+    let mut ebpf = loader.load(attach.object).map_err(KernelError::load)?;
+    let program = ebpf
+        .program_mut(map::PROGRAM)
+        .and_then(|program| <&mut aya::programs::Xdp>::try_from(program).ok())
+        .ok_or_else(|| KernelError::Object {
+            why: format!("no program `{}`", map::PROGRAM),
+        })?;
+    program.load().map_err(KernelError::verify)?;
+    Ok(ebpf)
+}
+
+pub(super) fn unpin(pin: &Path) -> Result<(), KernelError> {
+    match std::fs::remove_file(pin) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KernelError::PinDir {
+            path: pin.to_path_buf(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+impl Kernel {
+    /// Finds the flows that are in force: those a port points at. The others were replaced or
+    /// removed.
+    pub(super) fn adopt_flows(&mut self) -> Result<(), KernelError> {
+        let error = |e| KernelError::map(map::FLOWS, e);
+        let note = self.flows.get(&SLOT_NONE, 0).map_err(error)?;
+        let (mut slots, mut stats) = (BTreeSet::new(), BTreeSet::new());
+        self.generation = note.generation.max(1);
+        for slot in 1..self.flows.len() {
+            let flow = self.flows.get(&slot, 0).map_err(error)?;
+            let at = SocketAddr::from(flow.local);
+            // A flow that was never written is at port 0 of no address.
+            let Ok(index) = self.port_index(at) else {
+                continue;
+            };
+            let points = self
+                .ports
+                .get(&index, 0)
+                .map_err(|e| KernelError::map(map::PORTS, e))?;
+            if points != slot || at.port() == 0 {
+                continue;
+            }
+            slots.insert(slot);
+            stats.insert(flow.stats);
+            self.installed.insert(at, Installed { slot, flow });
+        }
+        self.flow_slots = Slots::new(1..self.flows.len(), slots);
+        self.stats_slots = Slots::new(1..self.stats.len(), stats);
+        Ok(())
+    }
+
+    /// Detaches from interfaces that are no longer configured.
+    pub(super) fn forget_interfaces(&mut self, keep: &[Interface]) -> Result<(), KernelError> {
+        let path = || self.dir.clone();
+        let entries = std::fs::read_dir(&self.dir).map_err(|source| KernelError::PinDir {
+            path: path(),
+            source,
+        })?;
+        for entry in entries {
+            let entry = entry.map_err(|source| KernelError::PinDir {
+                path: path(),
+                source,
+            })?;
+            let name = entry.file_name();
+            let index = name
+                .to_str()
+                .and_then(|n| n.strip_prefix(LINK_PREFIX)?.parse().ok());
+            let Some(index) = index else {
+                continue;
+            };
+            if keep.iter().any(|interface| interface.index == index) {
+                continue;
+            }
+            unpin(&entry.path())?;
+            // It may have gone with its interface.
+            drop(self.egress.remove(index));
+        }
+        Ok(())
+    }
+}
