@@ -228,10 +228,19 @@ impl Message {
         let value = self.only(name)?;
         let text = self.slice(&value);
         let addr = NameAddr::parse(text).ok_or(Malformed::BadHeader(name))?;
-        Ok(addr
+        let mut tags = addr
             .params
-            .value_range(b"tag")
-            .map(|tag| value.start + tag.start..value.start + tag.end))
+            .filter(|param| param.name.eq_ignore_ascii_case(b"tag"));
+        let (tag, second) = (tags.next(), tags.next());
+        let Some(tag) = tag else { return Ok(None) };
+        // An empty or doubled tag would name two dialogs, or none.
+        match tag
+            .value_range
+            .filter(|range| !range.is_empty() && second.is_none())
+        {
+            Some(range) => Ok(Some(value.start + range.start..value.start + range.end)),
+            None => Err(Malformed::BadHeader(name)),
+        }
     }
 
     fn settle_cseq(&mut self) -> Result<(), Malformed> {
@@ -422,6 +431,9 @@ fn start_line(bytes: &[u8], end: usize) -> Result<StartLine, Malformed> {
     if end > LINE_BYTES_MAX {
         return Err(Malformed::TooLarge(Limit::Line));
     }
+    if stray_cr(slice(bytes, &(0..end))) {
+        return Err(Malformed::StartLine);
+    }
     // RFC 4475 §3.1.2.8, §3.1.2.9: surplus spaces are forgiven where they cannot mislead.
     let line = trim_range(bytes, 0..end);
     let text = slice(bytes, &line);
@@ -524,16 +536,18 @@ fn too_long_or(bytes: &[u8], at: usize, otherwise: Malformed) -> Malformed {
     }
 }
 
+/// A CR alone ends a line for some readers and not for others: nobody gets to see it.
+fn stray_cr(line: &[u8]) -> bool {
+    line.windows(2)
+        .any(|pair| matches!(pair, [b'\r', next] if *next != b'\n'))
+}
+
 fn field(bytes: &[u8], line: Range<usize>) -> Option<Field> {
     let text = slice(bytes, &line);
     let colon = text.iter().position(|&byte| byte == b':')?;
-    // A CR alone ends a line for some readers and not for others: nobody gets to see it.
-    let stray = text
-        .windows(2)
-        .any(|pair| matches!(pair, [b'\r', next] if *next != b'\n'));
     let name = line.start..line.start + colon;
     let name_range = name.start..trim_range(bytes, name.clone()).end;
-    if stray || !is_token(slice(bytes, &name_range)) {
+    if stray_cr(text) || !is_token(slice(bytes, &name_range)) {
         return None;
     }
     let value = trim_range(bytes, name.end + 1..line.end);
@@ -723,6 +737,13 @@ mod tests {
             BadHeader(Name::Via),
         );
         check("To: <sip:b@b>", "To: \"b <sip:b@b>", BadHeader(Name::To));
+        check("To: <sip:b@b>", "To: <sip:b@b>;tag", BadHeader(Name::To));
+        check("To: <sip:b@b>", "To: <sip:b@b>;tag=", BadHeader(Name::To));
+        check(
+            "To: <sip:b@b>",
+            "To: <sip:b@b>;tag=1;Tag=2",
+            BadHeader(Name::To),
+        );
         let many = |what: &str, count: usize| what.repeat(count) + "Max-Forwards: 70";
         let lines = TooLarge(Limit::Lines);
         check(
