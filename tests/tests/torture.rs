@@ -5,6 +5,13 @@
 //! and dropping bcast, whose topmost Via is not ours. mpart01 is not in the set: its signature
 //! cannot be written down by hand; own-binary-body stands in for it.
 
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests: a panic is the failure"
+)]
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
