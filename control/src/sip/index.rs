@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+pub use super::malformed::{Limit, Malformed};
 pub use super::name::Name;
 use super::value::{CSeq, NameAddr, Via, is_lws, is_token, number, slice, split_list, trim_range};
 use super::vocabulary::Method;
@@ -72,94 +73,6 @@ enum StartLine {
         code: u16,
         reason: Range<usize>,
     },
-}
-
-/// Why bytes are not a message we work with.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Malformed {
-    Empty,
-    /// The first line is not SIP at all: not worth an answer.
-    NotSip,
-    StartLine,
-    /// SIP, but not 2.0 (RFC 3261 §21.5.7).
-    Version,
-    /// A line without a name or a colon, with a stray CR, or no blank line at the end.
-    Header,
-    TooLarge(Limit),
-    /// Not a number, or more than there is.
-    ContentLength,
-    /// A mandatory header is absent (RFC 3261 §8.1.1).
-    MissingHeader(Name),
-    /// A header that must be single appears again (RFC 3261 §7.3.1).
-    RepeatedHeader(Name),
-    /// A header that must be understood cannot be.
-    BadHeader(Name),
-    /// `CSeq` names another method than the request line (RFC 3261 §8.1.1.5).
-    MethodMismatch,
-}
-
-/// The limit a message broke.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Limit {
-    Message,
-    Header,
-    Line,
-    Lines,
-    Vias,
-    Routes,
-}
-
-impl Malformed {
-    /// A name for a counter and a phrase for a response.
-    #[must_use]
-    pub const fn reason(self) -> &'static str {
-        match self {
-            Self::Empty => "Empty Message",
-            Self::NotSip => "Not SIP",
-            Self::StartLine => "Bad Start Line",
-            Self::Version => "Version Not Supported",
-            Self::Header => "Bad Header Line",
-            Self::TooLarge(Limit::Message) => "Message Too Large",
-            Self::TooLarge(Limit::Header) => "Header Too Large",
-            Self::TooLarge(Limit::Line) => "Header Line Too Long",
-            Self::TooLarge(Limit::Lines) => "Too Many Header Lines",
-            Self::TooLarge(Limit::Vias) => "Too Many Via Values",
-            Self::TooLarge(Limit::Routes) => "Too Many Route Values",
-            Self::ContentLength => "Bad Content-Length",
-            Self::MissingHeader(Name::Via) => "Missing Via",
-            Self::MissingHeader(Name::From) => "Missing From",
-            Self::MissingHeader(Name::To) => "Missing To",
-            Self::MissingHeader(Name::CallId) => "Missing Call-ID",
-            Self::MissingHeader(Name::CSeq) => "Missing CSeq",
-            Self::MissingHeader(_) => "Missing Header",
-            Self::RepeatedHeader(_) => "Repeated Header",
-            Self::BadHeader(Name::Via) => "Bad Via",
-            Self::BadHeader(Name::From) => "Bad From",
-            Self::BadHeader(Name::To) => "Bad To",
-            Self::BadHeader(Name::CallId) => "Bad Call-ID",
-            Self::BadHeader(Name::CSeq) => "Bad CSeq",
-            Self::BadHeader(Name::MaxForwards) => "Bad Max-Forwards",
-            Self::BadHeader(_) => "Bad Header Value",
-            Self::MethodMismatch => "CSeq Method Mismatch",
-        }
-    }
-
-    /// What a request with this fault is answered; `None`: dropped and counted.
-    #[must_use]
-    pub const fn status(self) -> Option<u16> {
-        match self {
-            Self::Empty | Self::NotSip => None,
-            Self::Version => Some(505),
-            Self::TooLarge(_) => Some(513),
-            Self::StartLine
-            | Self::Header
-            | Self::ContentLength
-            | Self::MissingHeader(_)
-            | Self::RepeatedHeader(_)
-            | Self::BadHeader(_)
-            | Self::MethodMismatch => Some(400),
-        }
-    }
 }
 
 impl Message {
@@ -315,10 +228,19 @@ impl Message {
         let value = self.only(name)?;
         let text = self.slice(&value);
         let addr = NameAddr::parse(text).ok_or(Malformed::BadHeader(name))?;
-        Ok(addr
+        let mut tags = addr
             .params
-            .value_range(b"tag")
-            .map(|tag| value.start + tag.start..value.start + tag.end))
+            .filter(|param| param.name.eq_ignore_ascii_case(b"tag"));
+        let (tag, second) = (tags.next(), tags.next());
+        let Some(tag) = tag else { return Ok(None) };
+        // An empty or doubled tag would name two dialogs, or none.
+        match tag
+            .value_range
+            .filter(|range| !range.is_empty() && second.is_none())
+        {
+            Some(range) => Ok(Some(value.start + range.start..value.start + range.end)),
+            None => Err(Malformed::BadHeader(name)),
+        }
     }
 
     fn settle_cseq(&mut self) -> Result<(), Malformed> {
@@ -509,6 +431,9 @@ fn start_line(bytes: &[u8], end: usize) -> Result<StartLine, Malformed> {
     if end > LINE_BYTES_MAX {
         return Err(Malformed::TooLarge(Limit::Line));
     }
+    if stray_cr(slice(bytes, &(0..end))) {
+        return Err(Malformed::StartLine);
+    }
     // RFC 4475 §3.1.2.8, §3.1.2.9: surplus spaces are forgiven where they cannot mislead.
     let line = trim_range(bytes, 0..end);
     let text = slice(bytes, &line);
@@ -611,16 +536,18 @@ fn too_long_or(bytes: &[u8], at: usize, otherwise: Malformed) -> Malformed {
     }
 }
 
+/// A CR alone ends a line for some readers and not for others: nobody gets to see it.
+fn stray_cr(line: &[u8]) -> bool {
+    line.windows(2)
+        .any(|pair| matches!(pair, [b'\r', next] if *next != b'\n'))
+}
+
 fn field(bytes: &[u8], line: Range<usize>) -> Option<Field> {
     let text = slice(bytes, &line);
     let colon = text.iter().position(|&byte| byte == b':')?;
-    // A CR alone ends a line for some readers and not for others: nobody gets to see it.
-    let stray = text
-        .windows(2)
-        .any(|pair| matches!(pair, [b'\r', next] if *next != b'\n'));
     let name = line.start..line.start + colon;
     let name_range = name.start..trim_range(bytes, name.clone()).end;
-    if stray || !is_token(slice(bytes, &name_range)) {
+    if stray_cr(text) || !is_token(slice(bytes, &name_range)) {
         return None;
     }
     let value = trim_range(bytes, name.end + 1..line.end);
@@ -644,15 +571,15 @@ mod tests {
         Route: <sip:p1;lr>, <sip:p2;lr>\r\nSupported: path,\r\n 100rel\r\nRoute: <sip:p3>\r\n\
         Content-Length: 4\r\n\r\nv=0\n";
 
-    const ODD: &[u8] = b"\r\n\r\nOPTIONS sip:b SIP/2.0\ns : caf\xe9\r\nv:SIP/2.0/UDP a\n ;branch=z9hG4bKy\r\n\
-        V: SIP/2.0/TCP b , SIP/2.0/TCP c\r\nf:sip:a@a;\r\n\ttag=1\r\nt:<sip:b>;tag=2\r\ni:x\r\nXx:\r\n\
-        cseq:\t1\r\n  OPTIONS \r\n\r\n\0\xff";
+    const ODD: &[u8] = b"\r\n\r\nOPTIONS sip:b SIP/2.0\ns : caf\xe9\r\nv:SIP/2.0/UDP a\n \
+        ;branch=z9hG4bKy\r\nV: SIP/2.0/TCP b , SIP/2.0/TCP c\r\nf:sip:a@a;\r\n\ttag=1\r\n\
+        t:<sip:b>;tag=2\r\ni:x\r\nXx:\r\ncseq:\t1\r\n  OPTIONS \r\n\r\n\0\xff";
 
     fn parse(bytes: &[u8]) -> Result<Message, Malformed> {
         Message::parse(Bytes::copy_from_slice(bytes))
     }
 
-    fn values<'m>(message: &'m Message, name: Name) -> Vec<&'m [u8]> {
+    fn values(message: &Message, name: Name) -> Vec<&[u8]> {
         message
             .values(name)
             .iter()
@@ -810,6 +737,13 @@ mod tests {
             BadHeader(Name::Via),
         );
         check("To: <sip:b@b>", "To: \"b <sip:b@b>", BadHeader(Name::To));
+        check("To: <sip:b@b>", "To: <sip:b@b>;tag", BadHeader(Name::To));
+        check("To: <sip:b@b>", "To: <sip:b@b>;tag=", BadHeader(Name::To));
+        check(
+            "To: <sip:b@b>",
+            "To: <sip:b@b>;tag=1;Tag=2",
+            BadHeader(Name::To),
+        );
         let many = |what: &str, count: usize| what.repeat(count) + "Max-Forwards: 70";
         let lines = TooLarge(Limit::Lines);
         check(

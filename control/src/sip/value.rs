@@ -401,15 +401,6 @@ impl<'m> Params<'m> {
             .find(|param| param.name.eq_ignore_ascii_case(name))
             .map(|param| param.value)
     }
-
-    /// Where the first parameter of that name has its value, quotes not included.
-    #[must_use]
-    pub fn value_range(&self, name: &[u8]) -> Option<Range<usize>> {
-        let mut params = self.clone();
-        params
-            .find(|param| param.name.eq_ignore_ascii_case(name))?
-            .value_range
-    }
 }
 
 impl<'m> Iterator for Params<'m> {
