@@ -1,6 +1,6 @@
 //! The two parties of a call, and from whom each one's media is accepted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -118,6 +118,7 @@ impl LegSettings {
         let usable = signalled.filter(|at| {
             at.is_ipv4() == self.local.is_ipv4()
                 && (self.local.is_loopback() || !at.ip().is_loopback())
+                && at.ip() != IpAddr::V4(Ipv4Addr::BROADCAST)
         });
         match (self.mode, usable) {
             (Mode::Sdp, Some(at)) => Policy::Strict { at },
@@ -162,6 +163,7 @@ mod tests {
         check(Mode::Sdp, false, None, "Nobody");
         check(Mode::Sdp, false, Some("[2001:db8::1]:4000"), "Nobody");
         check(Mode::Sdp, false, Some("127.0.0.1:4000"), "Nobody");
+        check(Mode::Sdp, false, Some("255.255.255.255:4000"), "Nobody");
         check(Mode::Symmetric, false, Some(own), "Learn 203.0.113.9");
         check(Mode::Auto, false, Some(own), "Believe 203.0.113.9:4000");
         check(Mode::Auto, true, Some(own), "Learn 203.0.113.9");

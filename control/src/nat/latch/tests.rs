@@ -156,6 +156,15 @@ fn transitions() {
         ],
     );
     check(
+        "a copied source from elsewhere, SDP believed",
+        believe(),
+        &[
+            (0, SDP, 7, 1, "held", "held", SDP),
+            (60_000, SIGNALLING, 7, 2, "stranger", "held", SDP),
+            (60_001, ELSEWHERE, 7, 2, "stranger", "held", SDP),
+        ],
+    );
+    check(
         "nobody",
         Policy::Nobody,
         &[
