@@ -404,10 +404,13 @@ impl Latches {
 
     /// RTCP must share RTP's IP: when packets moved RTP to another one, RTCP is learnt from there.
     fn follow(&mut self, now: Instant) {
-        let strict = matches!(self.rtcp_terms, Policy::Strict { .. } | Policy::Nobody);
-        if let Some(rtp) = self.rtp.peer()
-            && !strict
-            && self.rtcp.peer().is_some_and(|rtcp| rtcp.ip() != rtp.ip())
+        let expected = match self.rtcp.policy() {
+            Policy::Learn { from, .. } => from,
+            Policy::Believe { at, .. } => at.ip(),
+            Policy::Strict { .. } | Policy::Nobody => return,
+        };
+        if let Some(rtp) = self.rtp.settled()
+            && rtp.ip() != expected
         {
             let signalled = None;
             self.rtcp.expect(

@@ -497,6 +497,43 @@ fn forks_answer_one_after_the_other() {
     world.close();
 }
 
+/// The caller's own next offer ends the wait for other branches.
+#[test]
+fn a_new_offer_gives_back_what_was_rejected() {
+    let mut world = World::new(natted(), honest(INSIDE));
+    world.offer(Side::A, BARESIP_OFFER).unwrap();
+    world.answer(Side::B, LINPHONE_ANSWER).unwrap();
+    assert_eq!(world.sockets.len(), 8);
+    let audio = BARESIP_OFFER.split("m=video").next().unwrap();
+    world.offer(Side::A, audio).unwrap();
+    assert_eq!(world.sockets.len(), 4);
+    world.close();
+}
+
+/// A fax takes over the audio's line and ports (RFC 3362), and is learnt anew.
+#[test]
+fn another_protocol_on_the_same_line() {
+    let mut world = established();
+    let local = world.session.streams()[0].a.local;
+    let fax = |sdp: &str, port: &str| {
+        let session = sdp.split("m=audio").next().unwrap();
+        format!("{session}m=image {port} udptl t38\r\n")
+    };
+    world.offer(Side::A, &fax(BARESIP_OFFER, "17394")).unwrap();
+    world
+        .answer(Side::B, &fax(LINPHONE_ANSWER, "7078"))
+        .unwrap();
+    let stream = &world.session.streams()[0];
+    assert_eq!((stream.kind.as_str(), stream.a.local), ("image", local));
+    assert_eq!((stream.a.held, world.flows.len()), (None, 0));
+    let (local, fax) = ("192.0.2.1:20000", "203.0.113.9:40009");
+    world.packet(local, fax, STUN, Learned::NotMedia);
+    let udptl = [0, 0, 1, 6, 2, 0, 0, 0, 0, 0, 0, 0];
+    world.packet(local, fax, udptl, Learned::Held);
+    assert_eq!(world.flows.len(), 2);
+    world.close();
+}
+
 #[test]
 fn refusals() {
     let mut world = World::new(natted(), honest(INSIDE));
@@ -638,6 +675,25 @@ fn rtcp_follows_rtp_to_another_address() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Damaged SDP is refused or relayed, never more.
+    #[test]
+    fn damaged_bodies(
+        bodies in (0..BODIES.len(), 0..BODIES.len()),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        let mut world = World::new(natted(), strict());
+        for (side, body) in [(Side::A, bodies.0), (Side::B, bodies.1)] {
+            let mut body = BODIES[body].as_bytes().to_vec();
+            for (at, byte) in &damage {
+                let at = at.index(body.len());
+                body[at] = *byte;
+            }
+            drop(world.offer_bytes(side, &body));
+            drop(world.answer_bytes(side.other(), &body));
+        }
+        world.close();
+    }
+
     /// Whatever happens in whatever order: what was installed is what is wanted, flows only run
     /// between open sockets, strangers move nothing, and a closed call leaves nothing behind.
     #[test]
@@ -753,8 +809,12 @@ impl World {
     }
 
     fn answer(&mut self, from: Side, body: &str) -> Result<String, Refusal> {
+        self.answer_bytes(from, body.as_bytes())
+            .map(|out| latin1(&out))
+    }
+
+    fn answer_bytes(&mut self, from: Side, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let mut effects = Vec::new();
-        let body = body.as_bytes();
         let out = self
             .session
             .answer(from, body, &mut self.pools, self.now, &mut effects);
@@ -771,7 +831,7 @@ impl World {
                 "a repeated answer changes nothing"
             );
         }
-        out.map(|out| latin1(&out))
+        out
     }
 
     fn roll_back(&mut self) {
