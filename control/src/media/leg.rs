@@ -204,4 +204,36 @@ mod tests {
             assert_eq!(got, expected, "{mode:?} {natted} {signalled:?}");
         }
     }
+
+    #[test]
+    fn rtcp_shares_the_ip() {
+        let (rtp, rtcp) = (at("203.0.113.9:4000"), at("203.0.113.9:4007"));
+        let elsewhere = at("198.51.100.2:4001");
+        let strict = |at| Policy::Strict { at };
+        let believe = |at| Policy::Believe { at, also: None };
+        let learn = |signalled| Policy::Learn {
+            from: rtp.ip(),
+            signalled,
+        };
+        check(strict(rtp), Some(rtcp), strict(rtcp));
+        check(strict(rtp), Some(elsewhere), strict(elsewhere));
+        check(strict(rtp), None, Policy::Nobody);
+        check(believe(rtp), Some(rtcp), believe(rtcp));
+        check(believe(rtp), Some(elsewhere), learn(Some(elsewhere)));
+        check(believe(rtp), None, learn(None));
+        check(learn(Some(rtp)), Some(elsewhere), learn(Some(elsewhere)));
+        check(Policy::Nobody, Some(rtcp), Policy::Nobody);
+
+        fn check(rtp: Policy, signalled: Option<SocketAddr>, expected: Policy) {
+            assert_eq!(
+                rtcp_policy(rtp, signalled),
+                expected,
+                "{rtp:?} {signalled:?}"
+            );
+        }
+
+        fn at(text: &str) -> SocketAddr {
+            text.parse().unwrap()
+        }
+    }
 }
