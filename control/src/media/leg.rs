@@ -1,6 +1,6 @@
 //! The two parties of a call, and from whom each one's media is accepted.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 
@@ -118,6 +118,7 @@ impl LegSettings {
         let usable = signalled.filter(|at| {
             at.is_ipv4() == self.local.is_ipv4()
                 && (self.local.is_loopback() || !at.ip().is_loopback())
+                && at.ip() != IpAddr::V4(Ipv4Addr::BROADCAST)
         });
         match (self.mode, usable) {
             (Mode::Sdp, Some(at)) => Policy::Strict { at },
@@ -162,6 +163,7 @@ mod tests {
         check(Mode::Sdp, false, None, "Nobody");
         check(Mode::Sdp, false, Some("[2001:db8::1]:4000"), "Nobody");
         check(Mode::Sdp, false, Some("127.0.0.1:4000"), "Nobody");
+        check(Mode::Sdp, false, Some("255.255.255.255:4000"), "Nobody");
         check(Mode::Symmetric, false, Some(own), "Learn 203.0.113.9");
         check(Mode::Auto, false, Some(own), "Believe 203.0.113.9:4000");
         check(Mode::Auto, true, Some(own), "Learn 203.0.113.9");
@@ -200,6 +202,38 @@ mod tests {
                 Policy::Learn { from, .. } => format!("Learn {from}"),
             };
             assert_eq!(got, expected, "{mode:?} {natted} {signalled:?}");
+        }
+    }
+
+    #[test]
+    fn rtcp_shares_the_ip() {
+        let (rtp, rtcp) = (at("203.0.113.9:4000"), at("203.0.113.9:4007"));
+        let elsewhere = at("198.51.100.2:4001");
+        let strict = |at| Policy::Strict { at };
+        let believe = |at| Policy::Believe { at, also: None };
+        let learn = |signalled| Policy::Learn {
+            from: rtp.ip(),
+            signalled,
+        };
+        check(strict(rtp), Some(rtcp), strict(rtcp));
+        check(strict(rtp), Some(elsewhere), strict(elsewhere));
+        check(strict(rtp), None, Policy::Nobody);
+        check(believe(rtp), Some(rtcp), believe(rtcp));
+        check(believe(rtp), Some(elsewhere), learn(Some(elsewhere)));
+        check(believe(rtp), None, learn(None));
+        check(learn(Some(rtp)), Some(elsewhere), learn(Some(elsewhere)));
+        check(Policy::Nobody, Some(rtcp), Policy::Nobody);
+
+        fn check(rtp: Policy, signalled: Option<SocketAddr>, expected: Policy) {
+            assert_eq!(
+                rtcp_policy(rtp, signalled),
+                expected,
+                "{rtp:?} {signalled:?}"
+            );
+        }
+
+        fn at(text: &str) -> SocketAddr {
+            text.parse().unwrap()
         }
     }
 }

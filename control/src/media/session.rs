@@ -436,9 +436,7 @@ impl Session {
         let answered = self.inherit(index, from, offered.pairs, answered);
         let remote = Both::new(from, answered, offered.remote.clone());
         let policy = remote.map(|side, remote| {
-            // Our own sockets of this call would make a loop.
-            let ours = |at: &SocketAddr| self.locals().iter().any(|(_, local)| local == at);
-            let signalled = remote.rtp.filter(|at| !ours(at));
+            let signalled = remote.rtp.filter(|at| !self.is_own(*at));
             self.legs.of(side).policy(signalled, self.prefixes.of(side))
         });
         Ok(Terms {
@@ -450,6 +448,16 @@ impl Session {
             remote,
             policy,
         })
+    }
+
+    /// A socket of this call, by either of its names: media sent there would go round for ever.
+    fn is_own(&self, at: SocketAddr) -> bool {
+        let told = |side| self.legs.of(side).advertise == at.ip();
+        let known = told(Side::A) || told(Side::B);
+        let pairs = self.open.iter();
+        pairs
+            .filter(|pair| known || pair.local == at.ip())
+            .any(|pair| pair.port == at.port() & !1)
     }
 
     fn agree(&mut self, terms: Vec<Option<Terms>>, now: Instant) {

@@ -68,7 +68,13 @@ struct Latches {
     rtcp: Latch,
     /// What signalling last said about RTCP; the latch may since have followed RTP.
     rtcp_terms: Policy,
+    /// Packets refused for their synchronisation source.
+    misnamed: u8,
 }
+
+/// So many packets from sources that SDP does not name are refused; then the names are taken to be
+/// wrong or incomplete, which RFC 5576 §4 allows, and addresses alone decide.
+pub const MISNAMED_MAX: u8 = 25;
 
 /// A stream, for status and explanation.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -231,10 +237,12 @@ impl Stream {
         if !self.expects(component, packet, head) {
             return None;
         }
-        if let Some(ssrc) = self.wrong_source(side, packet) {
-            return Some(ssrc);
-        }
+        let named = self.is_named(side, packet);
         let latches = self.latches.of_mut(side);
+        if !named && latches.misnamed < MISNAMED_MAX {
+            latches.misnamed += 1;
+            return Some(Verdict::Stranger("not a source named in SDP"));
+        }
         let verdict = match component {
             Component::Rtp => latches.rtp.receive(from, packet, now),
             Component::Rtcp => latches.rtcp.receive(from, packet, now),
@@ -352,18 +360,12 @@ impl Stream {
         listed == 0 || listed & (1u128 << (payload_type & 0x7f)) != 0
     }
 
-    /// A stream whose sources were signalled (RFC 5576) is not learnt from another source.
-    fn wrong_source(&self, side: Side, packet: Packet) -> Option<Verdict> {
+    /// Whether a packet's source is one its party named, if it named any.
+    fn is_named(&self, side: Side, packet: Packet) -> bool {
         let ssrcs = &self.terms.remote.of(side).ssrcs;
         match packet {
-            Packet::Rtp { ssrc, .. } if !ssrcs.is_empty() && !ssrcs.contains(&ssrc) => {
-                Some(Verdict::Stranger("not a source named in SDP"))
-            }
-            Packet::Rtp { .. }
-            | Packet::Rtcp { .. }
-            | Packet::Stun
-            | Packet::Dtls
-            | Packet::Other => None,
+            Packet::Rtp { ssrc, .. } => ssrcs.is_empty() || ssrcs.contains(&ssrc),
+            Packet::Rtcp { .. } | Packet::Stun | Packet::Dtls | Packet::Other => true,
         }
     }
 }
@@ -380,6 +382,7 @@ impl Latches {
             rtp: Latch::new(*terms.policy.of(side), pace, now),
             rtcp: Latch::new(rtcp_terms, Pace::RTCP, now),
             rtcp_terms,
+            misnamed: 0,
         }
     }
 
@@ -401,10 +404,13 @@ impl Latches {
 
     /// RTCP must share RTP's IP: when packets moved RTP to another one, RTCP is learnt from there.
     fn follow(&mut self, now: Instant) {
-        let strict = matches!(self.rtcp_terms, Policy::Strict { .. } | Policy::Nobody);
-        if let Some(rtp) = self.rtp.peer()
-            && !strict
-            && self.rtcp.peer().is_some_and(|rtcp| rtcp.ip() != rtp.ip())
+        let expected = match self.rtcp.policy() {
+            Policy::Learn { from, .. } => from,
+            Policy::Believe { at, .. } => at.ip(),
+            Policy::Strict { .. } | Policy::Nobody => return,
+        };
+        if let Some(rtp) = self.rtp.settled()
+            && rtp.ip() != expected
         {
             let signalled = None;
             self.rtcp.expect(

@@ -199,6 +199,12 @@ impl Latch {
         self.state.peer().map(|peer| peer.at)
     }
 
+    /// The same, but none while a new peer is searched.
+    #[must_use]
+    pub fn settled(&self) -> Option<SocketAddr> {
+        self.state.settled().map(|peer| peer.at)
+    }
+
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.policy

@@ -19,6 +19,9 @@ pub enum Packet {
     Other,
 }
 
+/// RFC 8489 §5.
+const STUN_COOKIE: [u8; 4] = [0x21, 0x12, 0xa4, 0x42];
+
 /// Bytes needed to tell them apart: an RTP header.
 pub const HEAD_BYTES: usize = 12;
 
@@ -31,7 +34,8 @@ impl Packet {
             return Self::Other;
         };
         match first {
-            0..=3 => Self::Stun,
+            // UDPTL counts from zero: only the cookie makes it STUN.
+            0..=3 if [t1, t2, t3, t4] == STUN_COOKIE => Self::Stun,
             20..=63 => Self::Dtls,
             // RFC 5761 §4: RTCP types 192..=223, which RTP gives up as marked payload types.
             128..=191 if (192..=223).contains(&second) => Self::Rtcp {
@@ -81,6 +85,7 @@ mod tests {
         check(&[0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42], Packet::Stun);
         check(&[22, 0xfe, 0xfd, 0, 0, 0, 0, 0], Packet::Dtls);
         check(&[0x40, 0, 1, 2, 0, 0, 0, 0, 7, 8, 9, 10], Packet::Other);
+        check(&[0, 1, 1, 6, 2, 0, 0, 0, 0], Packet::Other);
         check(&[0; 4], Packet::Other);
         check(&[], Packet::Other);
 

@@ -50,7 +50,7 @@ fn boundary(content_type: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The parts between delimiter lines, without the line end that belongs to the delimiter.
-fn parts(body: &[u8], boundary: &[u8]) -> impl Iterator<Item = Range<usize>> {
+fn parts<'a>(body: &'a [u8], boundary: &[u8]) -> impl Iterator<Item = Range<usize>> + use<'a> {
     let mut delimiters = Vec::new();
     let mut start = 0;
     for line in body.split_inclusive(|b| *b == b'\n') {
@@ -67,7 +67,6 @@ fn parts(body: &[u8], boundary: &[u8]) -> impl Iterator<Item = Range<usize>> {
         start = end;
     }
     let next: Vec<_> = delimiters.iter().skip(1).map(|d| d.start).collect();
-    let body = body.to_vec();
     delimiters.into_iter().zip(next).map(move |(from, to)| {
         let part = body.get(from.end..to).unwrap_or_default();
         let bare = part.strip_suffix(b"\n").unwrap_or(part);

@@ -272,6 +272,7 @@ fn hold_moves_nothing_and_stops_the_clock() {
         world.offer(Side::A, hold).unwrap();
         world.answer(Side::B, LINPHONE_ANSWER).unwrap();
         assert_eq!(world.flow_effects(), 0);
+        assert_eq!(world.session.streams()[0].a.latch, "held");
         assert_eq!(world.session.idle_since(), None);
         world.now += Duration::from_secs(600);
         world.offer(Side::A, BARESIP_OFFER).unwrap();
@@ -281,6 +282,57 @@ fn hold_moves_nothing_and_stops_the_clock() {
         assert_eq!(world.session.idle_since(), Some(world.now));
         world.close();
     }
+}
+
+/// A party that is where it says holds by c=0.0.0.0: its address is not forgotten.
+#[test]
+fn hold_keeps_a_believed_address() {
+    let mut world = established();
+    world.effects = 0;
+    let hold = LINPHONE_ANSWER.replace("c=IN IP4 10.1.0.30", "c=IN IP4 0.0.0.0");
+    world.offer(Side::B, &hold).unwrap();
+    world.answer(Side::A, BARESIP_OFFER).unwrap();
+    assert_eq!(world.flow_effects(), 0);
+    assert_eq!(world.flows.len(), 2);
+    assert_eq!(world.session.idle_since(), None);
+}
+
+#[test]
+fn media_is_never_sent_to_our_own_sockets() {
+    check("10.1.0.1", 30_000, false);
+    check("10.1.0.1", 30_001, false);
+    check("198.51.100.1", 20_000, false);
+    check("10.1.0.1", 30_004, true);
+
+    fn check(address: &str, port: u16, held: bool) {
+        let mut world = World::new(natted(), strict());
+        world.offer(Side::A, BARESIP_OFFER).unwrap();
+        let audio = format!("audio {port}");
+        let echo = LINPHONE_ANSWER
+            .replace(INSIDE, address)
+            .replace("audio 7078", &audio);
+        world.answer(Side::B, &echo).unwrap();
+        let got = world.session.streams()[0].b.held;
+        assert_eq!(got.is_some(), held, "{address}:{port}");
+        world.close();
+    }
+}
+
+/// Wrong or incomplete names are found out, but open the door to nobody else.
+#[test]
+fn misnamed_sources() {
+    let mut world = World::new(natted(), honest(INSIDE));
+    world.offer(Side::A, BARESIP_OFFER).unwrap();
+    world.answer(Side::B, LINPHONE_ANSWER).unwrap();
+    let (local, phone) = ("192.0.2.1:20000", "203.0.113.9:40000");
+    for sequence in 0..u16::from(crate::media::stream::MISNAMED_MAX) {
+        let refused = Learned::Stranger("not a source named in SDP");
+        world.packet(local, phone, rtp(5, sequence), refused);
+    }
+    let refused = Learned::Stranger("not the signalling address");
+    world.packet(local, "203.0.113.66:40000", rtp(5, 99), refused);
+    world.packet(local, phone, rtp(5, 100), Learned::Held);
+    world.close();
 }
 
 #[test]
@@ -295,6 +347,12 @@ fn silence_counts_from_the_last_packet_of_any_stream() {
         .session
         .note_activity(at("10.1.0.1:9"), world.now + Duration::from_secs(9));
     assert_eq!(world.session.idle_since(), Some(world.now));
+    // A refresh that changes nothing (RFC 4028) is no sign of life.
+    let heard = world.now;
+    world.now += Duration::from_secs(20);
+    world.offer(Side::A, BARESIP_OFFER).unwrap();
+    world.answer(Side::B, LINPHONE_ANSWER).unwrap();
+    assert_eq!(world.session.idle_since(), Some(heard));
 }
 
 #[test]
@@ -351,6 +409,11 @@ fn removed_and_recycled_lines() {
     let out = world.offer(Side::A, &removed).unwrap();
     assert!(out.contains("m=video 0 RTP/AVP 96\r\n"));
     assert!(world.sockets.contains(&video), "until it is answered");
+    world.answer(Side::B, LINPHONE_ANSWER).unwrap();
+    assert_eq!(world.sockets.len(), 4);
+    // Offered again and rejected: its new ports go at once, no fork can answer otherwise.
+    world.offer(Side::A, BARESIP_OFFER).unwrap();
+    assert_eq!(world.sockets.len(), 8);
     world.answer(Side::B, LINPHONE_ANSWER).unwrap();
     assert_eq!(world.sockets.len(), 4);
     world.offer(Side::A, BARESIP_OFFER).unwrap();
@@ -431,6 +494,43 @@ fn forks_answer_one_after_the_other() {
     assert_eq!(again[0].a.local, streams[0].a.local);
     assert_eq!(again[0].b.local.ip(), ip("192.0.2.1"));
     assert_eq!(world.sockets.len(), 8);
+    world.close();
+}
+
+/// The caller's own next offer ends the wait for other branches.
+#[test]
+fn a_new_offer_gives_back_what_was_rejected() {
+    let mut world = World::new(natted(), honest(INSIDE));
+    world.offer(Side::A, BARESIP_OFFER).unwrap();
+    world.answer(Side::B, LINPHONE_ANSWER).unwrap();
+    assert_eq!(world.sockets.len(), 8);
+    let audio = BARESIP_OFFER.split("m=video").next().unwrap();
+    world.offer(Side::A, audio).unwrap();
+    assert_eq!(world.sockets.len(), 4);
+    world.close();
+}
+
+/// A fax takes over the audio's line and ports (RFC 3362), and is learnt anew.
+#[test]
+fn another_protocol_on_the_same_line() {
+    let mut world = established();
+    let local = world.session.streams()[0].a.local;
+    let fax = |sdp: &str, port: &str| {
+        let session = sdp.split("m=audio").next().unwrap();
+        format!("{session}m=image {port} udptl t38\r\n")
+    };
+    world.offer(Side::A, &fax(BARESIP_OFFER, "17394")).unwrap();
+    world
+        .answer(Side::B, &fax(LINPHONE_ANSWER, "7078"))
+        .unwrap();
+    let stream = &world.session.streams()[0];
+    assert_eq!((stream.kind.as_str(), stream.a.local), ("image", local));
+    assert_eq!((stream.a.held, world.flows.len()), (None, 0));
+    let (local, fax) = ("192.0.2.1:20000", "203.0.113.9:40009");
+    world.packet(local, fax, STUN, Learned::NotMedia);
+    let udptl = [0, 0, 1, 6, 2, 0, 0, 0, 0, 0, 0, 0];
+    world.packet(local, fax, udptl, Learned::Held);
+    assert_eq!(world.flows.len(), 2);
     world.close();
 }
 
@@ -575,6 +675,25 @@ fn rtcp_follows_rtp_to_another_address() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
+    /// Damaged SDP is refused or relayed, never more.
+    #[test]
+    fn damaged_bodies(
+        bodies in (0..BODIES.len(), 0..BODIES.len()),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..20),
+    ) {
+        let mut world = World::new(natted(), strict());
+        for (side, body) in [(Side::A, bodies.0), (Side::B, bodies.1)] {
+            let mut body = BODIES[body].as_bytes().to_vec();
+            for (at, byte) in &damage {
+                let at = at.index(body.len());
+                body[at] = *byte;
+            }
+            drop(world.offer_bytes(side, &body));
+            drop(world.answer_bytes(side.other(), &body));
+        }
+        world.close();
+    }
+
     /// Whatever happens in whatever order: what was installed is what is wanted, flows only run
     /// between open sockets, strangers move nothing, and a closed call leaves nothing behind.
     #[test]
@@ -690,8 +809,12 @@ impl World {
     }
 
     fn answer(&mut self, from: Side, body: &str) -> Result<String, Refusal> {
+        self.answer_bytes(from, body.as_bytes())
+            .map(|out| latin1(&out))
+    }
+
+    fn answer_bytes(&mut self, from: Side, body: &[u8]) -> Result<Vec<u8>, Refusal> {
         let mut effects = Vec::new();
-        let body = body.as_bytes();
         let out = self
             .session
             .answer(from, body, &mut self.pools, self.now, &mut effects);
@@ -708,7 +831,7 @@ impl World {
                 "a repeated answer changes nothing"
             );
         }
-        out.map(|out| latin1(&out))
+        out
     }
 
     fn roll_back(&mut self) {
