@@ -8,6 +8,7 @@ pub mod attacker;
 pub mod calls;
 pub mod clock;
 pub mod delay;
+pub mod demo;
 pub mod http;
 pub mod lab;
 pub mod netns;
