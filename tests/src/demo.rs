@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::calls::{Call, Flow};
 use crate::clock;
@@ -194,7 +194,7 @@ impl Demo {
         let setup = from
             .phone
             .call(&uri, STEP_LIMIT)
-            .map_err(|e| e.context(self.towpath.tail()))?;
+            .map_err(|e| anyhow!("{e:#}\n{}", self.towpath.tail()))?;
         to.phone.established(STEP_LIMIT)?;
         for actor in [from, to] {
             for stream in ["audio", "video"] {

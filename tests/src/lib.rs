@@ -20,3 +20,4 @@ pub mod rtp;
 pub mod scratch;
 mod sys;
 pub mod wav;
+pub mod xdp;
