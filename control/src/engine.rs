@@ -31,6 +31,7 @@ use crate::sip::registrar::Registrar;
 use crate::sip::transaction::{
     ClientKey, Expired, Incoming, Kind, ServerKey, Timing, Transactions,
 };
+use crate::sip::verdict::{self, judge};
 use crate::sip::vocabulary::{self, Method};
 
 use call::Call;
@@ -273,18 +274,22 @@ impl Engine {
     }
 
     fn new_request(&mut self, request: Request, now: Instant, effects: &mut Effects) {
-        if request.message.get(Name::ProxyRequire).is_some() {
-            let unsupported = request.message.get(Name::ProxyRequire).map(admin::text);
-            let extra = [("Unsupported", unsupported.unwrap_or_default())];
-            return self.answer_with(&request, 420, &extra, now, effects);
+        if let Some(refused) = judge(&request.message, &[]) {
+            self.counters.count("sip_refused", verdict_reason(refused));
+            let tags = verdict::unsupported(&request.message, Name::ProxyRequire, &[]);
+            let tags = admin::text(tags.join(&b", "[..]));
+            let extra = [("Unsupported", tags)];
+            let extra = if refused == verdict::Refused::Extension {
+                &extra[..]
+            } else {
+                &[]
+            };
+            return self.answer_with(&request, refused.code(), extra, now, effects);
         }
         let (_, method) = request.message.cseq();
         match method {
             b"REGISTER" => self.register(request, now, effects),
             b"CANCEL" => self.cancel(&request, now, effects),
-            _ if max_forwards(&request.message) == Some(0) => {
-                self.answer(&request, 483, now, effects);
-            }
             _ if request.message.to_tag().is_some() => self.in_dialog(request, now, effects),
             b"INVITE" => self.invite(request, now, effects),
             _ => self.outside(request, now, effects),
@@ -342,6 +347,16 @@ fn max_forwards(message: &Message) -> Option<u8> {
 /// What goes on: one less, or the recommended start.
 fn forwards_left(message: &Message) -> u8 {
     max_forwards(message).map_or(MAX_FORWARDS, |n| n.saturating_sub(1))
+}
+
+fn verdict_reason(refused: verdict::Refused) -> &'static str {
+    match refused {
+        verdict::Refused::RequestUri => "request_uri",
+        verdict::Refused::Scheme => "scheme",
+        verdict::Refused::MaxForwards => "max_forwards",
+        verdict::Refused::Extension => "extension",
+        verdict::Refused::Contact => "contact",
+    }
 }
 
 fn class_label(code: u16) -> &'static str {

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::xdp::{self, Attached, Verdict};
 use crate::{clock, sys};
 
 /// Where `ip netns` keeps its names.
@@ -37,6 +39,8 @@ const BRIDGE_HOOKS: [&str; 3] = [
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    /// What `accept_xdp` attached.
+    programs: Mutex<Vec<Attached>>,
 }
 
 /// Who computes checksums of what a link sends.
@@ -56,9 +60,7 @@ impl Namespace {
     /// The name is taken, or we are not root.
     pub fn create(name: &str) -> Result<Self> {
         run(Command::new("ip").args(["netns", "add", name]))?;
-        let this = Self {
-            name: name.to_owned(),
-        };
+        let this = Self::existing(name);
         this.sysctls(&[
             ("net/ipv6/conf/all/accept_dad", "0"),
             ("net/ipv6/conf/default/accept_dad", "0"),
@@ -70,6 +72,15 @@ impl Namespace {
         this.unfilter_bridges()?;
         this.ip("link set lo up")?;
         Ok(this)
+    }
+
+    /// One that is there already.
+    fn existing(name: &str) -> Self {
+        let programs = Mutex::new(Vec::new());
+        Self {
+            name: name.to_owned(),
+            programs,
+        }
     }
 
     #[must_use]
@@ -153,13 +164,18 @@ impl Namespace {
     }
 
     /// Lets the *other* end of this link send frames from XDP (`XDP_TX`, `XDP_REDIRECT`) to here:
-    /// a veth takes them only if it polls, which it does with GRO on.
+    /// a veth takes them only if it polls, and polls for them only if it has a program itself.
+    /// (With GRO it polls too, but what `XDP_TX` sends then waits until something else wakes it.)
     ///
     /// # Errors
-    /// `ethtool` is missing or refuses.
+    /// No such interface, or no CAP_BPF.
     pub fn accept_xdp(&self, interface: &str) -> Result<()> {
-        self.run("ethtool", &["-K", interface, "gro", "on"])
-            .map(drop)
+        let program = xdp::attach(self, interface, Verdict::Pass)?;
+        self.programs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(program);
+        Ok(())
     }
 
     /// Loads an nftables ruleset.

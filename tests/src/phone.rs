@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 pub use control::{Event, RtcpStats};
 
@@ -76,7 +76,7 @@ impl Phone {
             Ok(stream) => stream,
             Err(e) => {
                 end(&mut child);
-                return Err(e.context(tail(directory)));
+                return Err(anyhow!("{e:#}\n{}", tail(directory)));
             }
         };
         let name = settings.user.clone();

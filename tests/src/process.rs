@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -85,7 +85,8 @@ impl Towpath {
             .spawn()
             .with_context(|| format!("start {}", self.binary.display()))?;
         self.child = Some(child);
-        self.answering().map_err(|e| e.context(self.tail()))
+        self.answering()
+            .map_err(|e| anyhow!("{e:#}\n{}", self.tail()))
     }
 
     fn answering(&mut self) -> Result<()> {

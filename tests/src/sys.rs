@@ -1,9 +1,9 @@
-//! The only `unsafe` of this package: three system calls that have no safe wrapper.
+//! The only `unsafe` of this package: four system calls that have no safe wrapper.
 
 use std::fs::File;
 use std::io;
-use std::mem::{size_of, zeroed};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::mem::{size_of, size_of_val, zeroed};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
@@ -60,6 +60,19 @@ pub(crate) fn wait_readable(sockets: &[BorrowedFd<'_>], limit: Duration) -> io::
         Err(e) if e.kind() == io::ErrorKind::Interrupted => Ok(false),
         Err(e) => Err(e),
     }
+}
+
+/// The system call `bpf` for commands that return a descriptor. `attributes` is the kernel's
+/// `union bpf_attr`, as long as the command needs; pointers in it must point to what the command
+/// reads, which none of ours outlives.
+pub(crate) fn bpf(command: i32, attributes: &[u64]) -> io::Result<OwnedFd> {
+    let (pointer, bytes) = (attributes.as_ptr(), size_of_val(attributes));
+    // SAFETY: the pointer and the length describe `attributes`; the kernel copies them, and what
+    // they point to, with checked copies that fail with EFAULT on a wrong pointer.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, pointer, bytes) };
+    let descriptor = checked(i32::try_from(result).map_err(io::Error::other)?)?;
+    // SAFETY: the kernel just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 fn checked(result: i32) -> io::Result<i32> {

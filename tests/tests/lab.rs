@@ -1,6 +1,10 @@
 //! The lab proves itself: what the scenarios rely on is true. Needs root.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "an index that is wrong fails the test"
+)]
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
@@ -11,11 +15,12 @@ use towpath_tests::attacker::{Spray, spray};
 use towpath_tests::clock;
 use towpath_tests::delay::Impairment;
 use towpath_tests::lab::{Lab, Parts, PortMap, Role, plan};
-use towpath_tests::netns::Namespace;
+use towpath_tests::netns::{Checksums, Namespace, stale};
 use towpath_tests::observer::Observer;
-use towpath_tests::packet::Direction;
+use towpath_tests::packet::{Direction, PacketSocket};
 use towpath_tests::phone::{Phone, Settings};
 use towpath_tests::rtp::{Report, RtpSocket, Stream};
+use towpath_tests::xdp::{Verdict, attach};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -427,6 +432,212 @@ fn phones_call_each_other_and_hear_the_other_ones_tone() {
             assert!(stream.judgement.packets > 10, "{stream:?}");
         }
     }
+}
+
+/// A registrar that challenges once and then accepts whoever answers, until its socket times out.
+/// Returns the sources that were accepted, and the user names they gave.
+fn register_everyone(socket: &UdpSocket) -> Vec<(SocketAddr, String)> {
+    let (mut accepted, mut buffer) = (Vec::new(), [0; 4096]);
+    while let Ok((length, from)) = socket.recv_from(&mut buffer) {
+        let request = String::from_utf8_lossy(&buffer[..length]).into_owned();
+        if !request.starts_with("REGISTER ") {
+            continue;
+        }
+        let same = |name: &str| {
+            let line = request.lines().find(|l| l.starts_with(name));
+            line.map(|l| format!("{l}\r\n")).unwrap_or_default()
+        };
+        let user = request
+            .split("Digest username=\"")
+            .nth(1)
+            .and_then(|r| r.split('"').next());
+        let (status, extra) = match user {
+            Some("wrong") => ("403 Forbidden", String::new()),
+            Some(_) => ("200 OK", format!("{}Expires: 60\r\n", same("Contact:"))),
+            None => (
+                "401 Unauthorized",
+                "WWW-Authenticate: Digest realm=\"lab\", nonce=\"1\", algorithm=MD5\r\n".into(),
+            ),
+        };
+        let head: String = ["Via:", "From:", "To:", "Call-ID:", "CSeq:"]
+            .map(same)
+            .concat();
+        let answer = format!("SIP/2.0 {status}\r\n{head}{extra}Content-Length: 0\r\n\r\n");
+        socket.send_to(answer.as_bytes(), from).unwrap();
+        if let ("200 OK", Some(user)) = (status, user) {
+            accepted.push((from, user.to_owned()));
+        }
+    }
+    accepted
+}
+
+#[test]
+fn phones_register_with_digest_through_the_nat() {
+    let lab = Lab::raise(&Parts {
+        nat: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    let edge = address(plan::EDGE_WAN, 5060);
+    let registrar = namespace(&lab, Role::Edge)
+        .enter(|| UdpSocket::bind(edge))
+        .unwrap()
+        .unwrap();
+    registrar
+        .set_read_timeout(Some(Duration::from_secs(2)))
+        .unwrap();
+    let registering = std::thread::spawn(move || register_everyone(&registrar));
+    let phone = |role: Role, user: &str| {
+        let settings = Settings {
+            user: user.to_owned(),
+            domain: "towpath.test".to_owned(),
+            outbound: Some(format!("sip:{edge}")),
+            password: Some("x".to_owned()),
+            auto_answer: true,
+            tone_hz: 440,
+            video: false,
+        };
+        let directory = lab.directory(user).unwrap();
+        Phone::start(namespace(&lab, role), &directory, &settings).unwrap()
+    };
+    phone(Role::C1, "1001").registered(LIMIT).unwrap();
+    let refused = phone(Role::C2, "wrong").registered(LIMIT).unwrap_err();
+    assert!(
+        format!("{refused:#}").contains("REGISTER_FAIL"),
+        "{refused:#}"
+    );
+    let accepted = registering.join().unwrap();
+    let &[(source, ref user)] = &accepted[..] else {
+        panic!("{accepted:?}")
+    };
+    assert_eq!(
+        (source.ip(), user.as_str()),
+        (address(plan::NAT1_WAN, 0).ip(), "1001")
+    );
+    assert_ne!(source.port(), 5060);
+}
+
+/// Sends 20 packets to an address on `far`'s `interface`, where a program sends everything back;
+/// how many come back to `near`, the other end of that link.
+fn bounced(
+    sender: (&Namespace, SocketAddr),
+    (far, interface, target): (&Namespace, &str, SocketAddr),
+    near: (&Namespace, &str),
+) -> u64 {
+    let socket = RtpSocket::bind(sender.0, sender.1).unwrap();
+    let stream = Stream {
+        every: Duration::from_millis(1),
+        ..Stream::voice(3, 20)
+    };
+    // Finds the neighbour, which a program that sends everything back would prevent.
+    socket
+        .exchange(
+            target,
+            Stream {
+                packets: 1,
+                ..stream
+            },
+            Duration::from_millis(50),
+        )
+        .unwrap();
+    let _program = attach(far, interface, Verdict::Transmit).unwrap();
+    let observer = Observer::start(near.0, near.1).unwrap();
+    socket
+        .exchange(target, stream, Duration::from_millis(100))
+        .unwrap();
+    let back = observer.received();
+    back.iter()
+        .filter(|s| s.from == sender.1)
+        .map(|s| s.judgement.packets)
+        .sum()
+}
+
+#[test]
+fn what_the_edge_sends_from_xdp_arrives() {
+    let lab = Lab::raise(&Parts {
+        c3: true,
+        mcu: true,
+        nat: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    let switch = namespace(&lab, Role::Switch);
+    for (role, ip, network, edge) in [
+        (Role::C3, plan::C3_V4, "lan", plan::EDGE_LAN),
+        (Role::Mcu, plan::MCU_V4, "core", plan::EDGE_CORE),
+        (Role::Nat1, plan::NAT1_WAN, "wan", plan::EDGE_WAN),
+    ] {
+        let sender = (namespace(&lab, role), address(ip, 4000));
+        let far = (namespace(&lab, Role::Edge), network, address(edge, 4000));
+        let port = format!("{network}-edge");
+        assert_eq!(bounced(sender, far, (switch, &port)), 20, "{network}");
+    }
+}
+
+#[test]
+fn a_bare_veth_takes_frames_from_xdp_once_it_was_told_to() {
+    let name = stale::unique_name();
+    let near = Namespace::create(&format!("{name}-near")).unwrap();
+    let far = Namespace::create(&format!("{name}-far")).unwrap();
+    near.veth("eth0", &far, "eth0").unwrap();
+    near.addresses("eth0", &["10.0.0.1/24"]).unwrap();
+    far.addresses("eth0", &["10.0.0.2/24"]).unwrap();
+    let send = || {
+        let sender = (&near, address("10.0.0.1", 4000));
+        bounced(
+            sender,
+            (&far, "eth0", address("10.0.0.2", 4000)),
+            (&near, "eth0"),
+        )
+    };
+    assert_eq!(send(), 0);
+    near.accept_xdp("eth0").unwrap();
+    assert_eq!(send(), 20);
+}
+
+#[test]
+fn checksums_on_the_wire_are_complete_unless_left_to_a_device() {
+    let lab = Lab::raise(&Parts {
+        c3: true,
+        ..Parts::default()
+    })
+    .unwrap();
+    let check = |expected: bool| {
+        let (c3, edge) = (address(plan::C3_V4, 4000), address(plan::EDGE_LAN, 4000));
+        let sender = RtpSocket::bind(namespace(&lab, Role::C3), c3).unwrap();
+        let open = || PacketSocket::open("lan-c3").unwrap();
+        let wire = namespace(&lab, Role::Switch).enter(open).unwrap();
+        sender
+            .exchange(edge, Stream::voice(3, 2), Duration::ZERO)
+            .unwrap();
+        let sum_is_right = clock::until("a UDP packet", LIMIT, || {
+            let mut buffer = [0; 2048];
+            let frame = wire.receive(&mut buffer)?.map(|(frame, _)| frame);
+            Ok(frame
+                .filter(|f| f.len() == 14 + 20 + 8 + 172)
+                .map(|f| udp_sum(&f[14..]) == 0xffff))
+        });
+        assert_eq!(sum_is_right.unwrap(), expected);
+    };
+    check(true);
+    lab.checksums(Role::C3, "eth0", Checksums::Offloaded)
+        .unwrap();
+    check(false);
+    lab.checksums(Role::C3, "eth0", Checksums::Complete)
+        .unwrap();
+    check(true);
+}
+
+/// Sum over a UDP packet without IP options and its pseudo-header (RFC 768): 0xffff if right.
+fn udp_sum(packet: &[u8]) -> u32 {
+    let udp = &packet[20..];
+    let words = packet[12..20].chunks(2).chain(udp.chunks(2));
+    let word = |w: &[u8]| u32::from(w[0]) << 8 | u32::from(w.get(1).copied().unwrap_or(0));
+    let mut sum = words.map(word).sum::<u32>() + 17 + u32::try_from(udp.len()).unwrap();
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum
 }
 
 fn matches(s: &towpath_tests::observer::Observed, direction: Direction, audio: bool) -> bool {

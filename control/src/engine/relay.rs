@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::effect::Effects;
-use crate::engine::{CallKey, Engine, Request, forwards_left};
+use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Back, Onward};
@@ -57,7 +57,10 @@ impl Engine {
         let Start::Request { method, uri } = request.message.start() else {
             return;
         };
-        let for_us = Uri::parse(uri).is_some_and(|uri| uri.user.is_none() && self.is_ours(&uri));
+        // RFC 3261 §11: an OPTIONS that may go no further asks whoever it has reached.
+        let stranded = max_forwards(&request.message) == Some(0);
+        let ours = |uri: Uri<'_>| uri.user.is_none() && self.is_ours(&uri);
+        let for_us = stranded || Uri::parse(uri).is_some_and(ours);
         match method {
             b"OPTIONS" if for_us => {
                 let extra = [

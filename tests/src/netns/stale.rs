@@ -24,7 +24,7 @@ pub fn unique_name() -> String {
 /// Removes namespaces and directories whose process is no more.
 fn remove_stale() {
     for name in entries(Path::new(NAMES)).filter_map(|p| stale_name(&p)) {
-        drop(Namespace { name });
+        drop(Namespace::existing(&name));
     }
     for path in entries(&std::env::temp_dir()).filter(|p| stale_name(p).is_some()) {
         drop(Scratch::adopt(path));
