@@ -57,7 +57,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         object: arguments.object.clone(),
         time: Duration::from_secs(arguments.seconds),
     };
-    let demo = Demo::set_up(&options, &progress)?;
+    let demo = Demo::set_up(&options, &progress, &stop)?;
     let summary = demo.run(&progress, &stop);
     if arguments.keep {
         eprintln!(
