@@ -32,8 +32,13 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     object: Option<PathBuf>,
     /// How long each call lasts.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=240))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = seconds())]
     seconds: u64,
+}
+
+/// Long enough to hear a tone, short enough for the tone to last.
+fn seconds() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(4..=240)
 }
 
 fn main() -> ExitCode {
