@@ -88,11 +88,11 @@ struct Standing {
 }
 
 impl Demo {
-    /// Raises the lab, starts the daemon and registers the phones.
+    /// Raises the lab, starts the daemon and registers the phones. `stop` ends it early.
     ///
     /// # Errors
     /// Whatever does not come up, with its log.
-    pub fn set_up(options: &Options, progress: &Progress) -> Result<Self> {
+    pub fn set_up(options: &Options, progress: &Progress, stop: &dyn Fn() -> bool) -> Result<Self> {
         progress.step("raise the lab: edge, conference peer, LAN phone, two phones behind a NAT");
         let parts = Parts {
             mcu: true,
@@ -118,6 +118,7 @@ impl Demo {
             time,
         };
         for (role, user, tone_hz) in CAST {
+            ensure!(!stop(), "interrupted");
             let actor = this.actor(role, user, tone_hz)?;
             this.actors.insert(role, actor);
         }

@@ -20,6 +20,7 @@ use towpath_tests::observer::Observer;
 use towpath_tests::packet::{Direction, PacketSocket};
 use towpath_tests::phone::{Phone, Settings};
 use towpath_tests::rtp::{Report, RtpSocket, Stream};
+use towpath_tests::scratch::Scratch;
 use towpath_tests::xdp::{Verdict, attach};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -364,6 +365,24 @@ fn nothing_is_left_behind() {
     assert!(!sleeper.wait().unwrap().success(), "the process was ended");
 }
 
+#[test]
+fn what_a_dead_process_left_is_removed() {
+    let mut dead = Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let name = format!("towpath-{}-0", dead.id());
+    let left = Namespace::create(&format!("{name}-edge")).unwrap();
+    let scratch = Scratch::create(&name).unwrap();
+    scratch.bpffs().unwrap();
+    let path = scratch.path().to_owned();
+    let mut sleeper = left.command("sleep").unwrap().arg("600").spawn().unwrap();
+    std::mem::forget((left, scratch));
+    stale::remove_stale();
+    assert!(!sleeper.wait().unwrap().success(), "the process was ended");
+    assert!(!path.exists());
+    let left = String::from_utf8(output("ip", &["netns", "list"])).unwrap();
+    assert!(!left.contains(&name), "{left}");
+}
+
 fn output(program: &str, arguments: &[&str]) -> Vec<u8> {
     Command::new(program)
         .args(arguments)
@@ -547,7 +566,7 @@ fn bounced(
         .unwrap();
     let back = observer.received();
     back.iter()
-        .filter(|s| s.from == sender.1)
+        .filter(|s| s.ssrc == stream.ssrc)
         .map(|s| s.judgement.packets)
         .sum()
 }

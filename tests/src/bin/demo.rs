@@ -32,8 +32,13 @@ struct Arguments {
     #[arg(long, value_name = "PATH")]
     object: Option<PathBuf>,
     /// How long each call lasts.
-    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u64).range(4..=240))]
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = seconds())]
     seconds: u64,
+}
+
+/// Long enough to hear a tone, short enough for the tone to last.
+fn seconds() -> impl clap::builder::TypedValueParser<Value = u64> {
+    clap::value_parser!(u64).range(4..=240)
 }
 
 fn main() -> ExitCode {
@@ -57,7 +62,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         object: arguments.object.clone(),
         time: Duration::from_secs(arguments.seconds),
     };
-    let demo = Demo::set_up(&options, &progress)?;
+    let demo = Demo::set_up(&options, &progress, &stop)?;
     let summary = demo.run(&progress, &stop);
     if arguments.keep {
         eprintln!(

@@ -21,8 +21,8 @@ pub fn unique_name() -> String {
     format!("{PREFIX}-{}-{count}", std::process::id())
 }
 
-/// Removes namespaces and directories whose process is no more.
-fn remove_stale() {
+/// Removes namespaces, with the processes in them, and directories whose owner is no more.
+pub fn remove_stale() {
     for name in entries(Path::new(NAMES)).filter_map(|p| stale_name(&p)) {
         drop(Namespace::existing(&name));
     }
@@ -39,7 +39,17 @@ fn entries(directory: &Path) -> impl Iterator<Item = PathBuf> + use<> {
 fn stale_name(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let pid = owner(name)?;
-    (!Path::new("/proc").join(pid.to_string()).exists()).then(|| name.to_owned())
+    let stat = fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat"));
+    (!stat.is_ok_and(|stat| is_alive(&stat))).then(|| name.to_owned())
+}
+
+/// Reads `/proc/PID/stat`: a zombie that nobody has waited for is as good as gone.
+fn is_alive(stat: &str) -> bool {
+    // The state follows the name, which is in parentheses and may contain some.
+    let state = stat
+        .rsplit_once(") ")
+        .and_then(|(_, rest)| rest.chars().next());
+    state.is_some_and(|state| !"ZX".contains(state))
 }
 
 /// The process a name belongs to, if it is one of ours.
@@ -57,6 +67,15 @@ mod tests {
 
     fn check(name: &str, expected: Option<u32>) {
         assert_eq!(owner(name), expected, "{name}");
+    }
+
+    #[test]
+    fn zombies_are_not_alive() {
+        let check = |stat, expected| assert_eq!(is_alive(stat), expected, "{stat}");
+        check("12 (demo) S 1 12", true);
+        check("12 (a) Z (b) R 1 12", true);
+        check("12 (demo) Z 1 12", false);
+        check("", false);
     }
 
     #[test]
