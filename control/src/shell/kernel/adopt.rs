@@ -47,7 +47,7 @@ pub(super) fn check_sizes(dir: &Path, flows_max: u32) -> Result<(), KernelError>
             continue;
         }
         let info = MapInfo::from_pin(&path).map_err(|e| match super::error::errno(&e) {
-            Some(libc::EPERM) => KernelError::Permission {
+            Some(libc::EPERM | libc::EACCES) => KernelError::Permission {
                 what: "open pinned BPF maps",
             },
             _ => KernelError::map(name, e),
