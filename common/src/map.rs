@@ -36,7 +36,7 @@ pub const LOCALS_MAX: u32 = 16;
 /// Every port of every local address: 8 MiB, for a look-up without hashing.
 pub const PORTS_MAX: u32 = LOCALS_MAX << 16;
 /// Slots of FLOWS and STATS as the object has them; the loader sets the configured capacity.
-/// A flow slot takes 120 bytes (116 and padding between entries), a stats slot 64 bytes for every CPU.
+/// A flow slot takes 120 bytes, a stats slot 64 bytes for every CPU.
 pub const FLOWS_DEFAULT: u32 = 16_384;
 /// Slot 0 is nobody's: a port that holds it is not ours, and the time stamp of its statistics is
 /// the budget of strangers that all flows share.

@@ -28,6 +28,10 @@ mod program {
     pub(crate) fn relay(ctx: XdpContext) -> u32 {
         // SAFETY: the helper reads a clock and takes nothing.
         let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a word widened by the context"
+        )]
         let ingress = ctx.ingress_ifindex() as u32;
         let mut verdict = forward(&mut Packet::new(&ctx), ingress, &Maps, now_ns);
         let action = match verdict.action {

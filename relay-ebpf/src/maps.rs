@@ -57,8 +57,8 @@ impl Flows for Maps {
 /// This CPU's account at a stats slot.
 #[inline(always)]
 pub(crate) fn stats(slot: u32) -> Option<&'static mut FlowStats> {
-    // SAFETY: the entry is this CPU's own, and the program is not preempted by itself. `show_stranger`
-    // holds two at once; slot 0 is never a flow's.
+    // SAFETY: the entry is this CPU's own, and the program does not interrupt itself.
+    // `show_stranger` holds two at once; slot 0 is never a flow's.
     STATS.get_ptr_mut(slot).map(|entry| unsafe { &mut *entry })
 }
 

@@ -312,8 +312,8 @@ fn carry(
     }
 }
 
-/// Phone — access a0 · edge · b0 core — MCU, each in a namespace of its own, and a BPF file system
-/// only this thread sees. All of it goes with the last handle.
+/// Phone — access a0 · edge · b0 core — MCU, each in a namespace of its own, and a BPF file
+/// system only this thread sees. All of it goes with the last handle.
 struct Lab {
     bpffs: PathBuf,
     before: File,

@@ -10,6 +10,7 @@
 mod adopt;
 pub mod detach;
 mod error;
+mod link;
 mod report;
 mod slots;
 
@@ -20,9 +21,7 @@ use std::time::Instant;
 
 use aya::Ebpf;
 use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
-use aya::programs::Xdp;
-use aya::programs::links::{FdLink, PinnedLink};
-use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::links::PinnedLink;
 use common::flow::{Endpoint, Flow};
 use common::forward::Reason;
 use common::map::{self, LOCALS_MAX, SLOT_NONE, Settings, port_index};
@@ -306,30 +305,6 @@ impl Kernel {
             .map_err(|e| KernelError::map(map::SETTINGS, e))
     }
 
-    /// Attaches to one more interface, or takes over the link that is pinned for it, and lets flows
-    /// leave by it.
-    ///
-    /// # Errors
-    /// Why the interface cannot carry the program.
-    pub fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
-        let Interface { name, index } = interface;
-        let pin = self.dir.join(format!("{}{index}", adopt::LINK_PREFIX));
-        let link = match self.take_over(&pin, name)? {
-            Some(link) => link,
-            None => self
-                .attach(name, *index)?
-                .pin(&pin)
-                .map_err(|e| KernelError::PinDir {
-                    path: pin.clone(),
-                    source: std::io::Error::other(e),
-                })?,
-        };
-        self.links.insert(*index, link);
-        self.egress
-            .insert(*index, *index, None, 0)
-            .map_err(|e| KernelError::map(map::EGRESS, e))
-    }
-
     /// Interface indices the program is attached to, in order.
     pub fn attached(&self) -> impl Iterator<Item = u32> {
         self.links.keys().copied()
@@ -384,61 +359,6 @@ impl Kernel {
         match self.settings.slot(ip) {
             address if address < LOCALS_MAX => Ok(port_index(address, port)),
             _ => Err(KernelError::NotLocal { at }),
-        }
-    }
-
-    fn program(&mut self) -> Result<&mut Xdp, KernelError> {
-        self.ebpf
-            .program_mut(map::PROGRAM)
-            .and_then(|program| <&mut Xdp>::try_from(program).ok())
-            .ok_or_else(|| KernelError::Object {
-                why: format!("no program `{}`", map::PROGRAM),
-            })
-    }
-
-    fn attach(&mut self, name: &str, index: u32) -> Result<FdLink, KernelError> {
-        let mode = if self.native {
-            XdpMode::Driver
-        } else {
-            XdpMode::Skb
-        };
-        let program = self.program()?;
-        let id = program
-            .attach_to_if_index(index, mode)
-            .map_err(|e| KernelError::attach(name, e))?;
-        let link = program
-            .take_link(id)
-            .map_err(|e| KernelError::attach(name, e))?;
-        // An old kernel attaches without a link; that cannot be pinned, and ends with the daemon.
-        FdLink::try_from(link).map_err(|e| KernelError::link(name, e))
-    }
-
-    /// Puts our program into the link that is pinned for an interface. None if there is none, or
-    /// one whose interface has gone.
-    fn take_over(&mut self, pin: &Path, name: &str) -> Result<Option<PinnedLink>, KernelError> {
-        if !pin.exists() {
-            return Ok(None);
-        }
-        let open = || PinnedLink::from_pin(pin).map_err(|e| KernelError::link(name, e));
-        let link =
-            XdpLink::try_from(FdLink::from(open()?)).map_err(|e| KernelError::link(name, e))?;
-        let kept = open()?;
-        let program = self.program()?;
-        match program.attach_to_link(link) {
-            Ok(id) => {
-                // Dropped: the pin holds the link, not this handle.
-                drop(
-                    program
-                        .take_link(id)
-                        .map_err(|e| KernelError::attach(name, e))?,
-                );
-                Ok(Some(kept))
-            }
-            Err(e) if error::errno(&e) == Some(libc::ENOLINK) => {
-                adopt::unpin(pin)?;
-                Ok(None)
-            }
-            Err(e) => Err(KernelError::attach(name, e)),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! What is pinned: found, checked, taken over.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -14,11 +13,7 @@ use common::stats::FlowStats;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::slots::Slots;
-use super::{Attach, Installed, Interface, Kernel, KernelError};
-
-/// Pinned links are called this and the interface's index: a name may hold a dot, which the BPF
-/// file system refuses.
-pub(super) const LINK_PREFIX: &str = "link-";
+use super::{Attach, Installed, Kernel, KernelError};
 
 /// The directory of this ABI, made if it is not there.
 pub(super) fn directory(pin_dir: &Path) -> Result<PathBuf, KernelError> {
@@ -125,16 +120,6 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
     Ok(ebpf)
 }
 
-pub(super) fn unpin(pin: &Path) -> Result<(), KernelError> {
-    match std::fs::remove_file(pin) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KernelError::PinDir {
-            path: pin.to_path_buf(),
-            source,
-        }),
-        _ => Ok(()),
-    }
-}
-
 impl Kernel {
     /// Finds the flows that are in force: those a port points at. The others were replaced or
     /// removed.
@@ -163,35 +148,6 @@ impl Kernel {
         }
         self.flow_slots = Slots::new(1..self.flows.len(), slots);
         self.stats_slots = Slots::new(1..self.stats.len(), stats);
-        Ok(())
-    }
-
-    /// Detaches from interfaces that are no longer configured.
-    pub(super) fn forget_interfaces(&mut self, keep: &[Interface]) -> Result<(), KernelError> {
-        let path = || self.dir.clone();
-        let entries = std::fs::read_dir(&self.dir).map_err(|source| KernelError::PinDir {
-            path: path(),
-            source,
-        })?;
-        for entry in entries {
-            let entry = entry.map_err(|source| KernelError::PinDir {
-                path: path(),
-                source,
-            })?;
-            let name = entry.file_name();
-            let index = name
-                .to_str()
-                .and_then(|n| n.strip_prefix(LINK_PREFIX)?.parse().ok());
-            let Some(index) = index else {
-                continue;
-            };
-            if keep.iter().any(|interface| interface.index == index) {
-                continue;
-            }
-            unpin(&entry.path())?;
-            // It may have gone with its interface.
-            drop(self.egress.remove(index));
-        }
         Ok(())
     }
 }

@@ -25,8 +25,8 @@ pub enum KernelError {
     #[error("{path}: {source}")]
     PinDir { path: PathBuf, source: io::Error },
     #[error(
-        "{path}: the running kernel path has {what} {found}, this daemon needs {needed}; go back to \
-         the setting it was started with (datapath.flows_max), or end its media by removing the \
+        "{path}: the running kernel path has {what} {found}, this daemon needs {needed}; go \
+         back to the setting it was started with (datapath.flows_max), or end its media by removing the \
          directory {dir} and start again",
         dir = .path.parent().unwrap_or(.path).display()
     )]
@@ -37,7 +37,8 @@ pub enum KernelError {
         needed: u32,
     },
     #[error(
-        "datapath.object: not the kernel program of this daemon: {why}; build it with `cargo xtask ebpf`"
+        "datapath.object: not the kernel program of this daemon: {why}; build it \
+         with `cargo xtask ebpf`"
     )]
     Object { why: String },
     #[error("the kernel refuses the program (Linux 5.11 or newer is needed): {why}")]
@@ -50,13 +51,13 @@ pub enum KernelError {
     )]
     NoDriverSupport { name: String },
     #[error(
-        "interface {name}: another XDP program is attached; `bpftool net show dev {name}` names it, \
-         `ip link set dev {name} xdp off` removes one that is not held by a link"
+        "interface {name}: another XDP program is attached; `bpftool net show dev {name}` names \
+         it, `ip link set dev {name} xdp off` removes one that is not held by a link"
     )]
     Occupied { name: String },
     #[error(
-        "interface {name}: XDP cannot be attached: {why}; the usual reasons are a large MTU, LRO, or \
-         too many queues in use (see `ethtool -k {name}` and `ethtool -l {name}`)"
+        "interface {name}: XDP cannot be attached: {why}; the usual reasons are a large MTU, \
+         LRO, or too many queues in use (see `ethtool -k {name}` and `ethtool -l {name}`)"
     )]
     Attach { name: String, why: String },
     #[error("{at}: its address is not one of the local media addresses")]

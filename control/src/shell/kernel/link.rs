@@ -1,0 +1,136 @@
+//! Interfaces: the program attached, its links pinned and taken over.
+
+use std::io;
+use std::path::Path;
+
+use aya::programs::Xdp;
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use common::map;
+
+use super::error::errno;
+use super::{Interface, Kernel, KernelError};
+
+/// Pinned links are called this and the interface's index: a name may hold a dot, which the BPF
+/// file system refuses.
+const LINK_PREFIX: &str = "link-";
+
+impl Kernel {
+    /// Attaches to one more interface, or takes over the link that is pinned for it, and lets flows
+    /// leave by it.
+    ///
+    /// # Errors
+    /// Why the interface cannot carry the program.
+    pub fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
+        let Interface { name, index } = interface;
+        let pin = self.dir.join(format!("{}{index}", LINK_PREFIX));
+        let link = match self.take_over(&pin, name)? {
+            Some(link) => link,
+            None => self
+                .attach(name, *index)?
+                .pin(&pin)
+                .map_err(|e| KernelError::PinDir {
+                    path: pin.clone(),
+                    source: io::Error::other(e),
+                })?,
+        };
+        self.links.insert(*index, link);
+        self.egress
+            .insert(*index, *index, None, 0)
+            .map_err(|e| KernelError::map(map::EGRESS, e))
+    }
+
+    /// Detaches from interfaces that are no longer configured.
+    pub(super) fn forget_interfaces(&mut self, keep: &[Interface]) -> Result<(), KernelError> {
+        let path = || self.dir.clone();
+        let entries = std::fs::read_dir(&self.dir).map_err(|source| KernelError::PinDir {
+            path: path(),
+            source,
+        })?;
+        for entry in entries {
+            let entry = entry.map_err(|source| KernelError::PinDir {
+                path: path(),
+                source,
+            })?;
+            let name = entry.file_name();
+            let index = name
+                .to_str()
+                .and_then(|n| n.strip_prefix(LINK_PREFIX)?.parse().ok());
+            let Some(index) = index else {
+                continue;
+            };
+            if keep.iter().any(|interface| interface.index == index) {
+                continue;
+            }
+            unpin(&entry.path())?;
+            // It may have gone with its interface.
+            drop(self.egress.remove(index));
+        }
+        Ok(())
+    }
+
+    fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+        self.ebpf
+            .program_mut(map::PROGRAM)
+            .and_then(|program| <&mut Xdp>::try_from(program).ok())
+            .ok_or_else(|| KernelError::Object {
+                why: format!("no program `{}`", map::PROGRAM),
+            })
+    }
+
+    fn attach(&mut self, name: &str, index: u32) -> Result<FdLink, KernelError> {
+        let mode = if self.native {
+            XdpMode::Driver
+        } else {
+            XdpMode::Skb
+        };
+        let program = self.program()?;
+        let id = program
+            .attach_to_if_index(index, mode)
+            .map_err(|e| KernelError::attach(name, e))?;
+        let link = program
+            .take_link(id)
+            .map_err(|e| KernelError::attach(name, e))?;
+        // An old kernel attaches without a link; that cannot be pinned, and ends with the daemon.
+        FdLink::try_from(link).map_err(|e| KernelError::link(name, e))
+    }
+
+    /// Puts our program into the link that is pinned for an interface. None if there is none, or
+    /// one whose interface has gone.
+    fn take_over(&mut self, pin: &Path, name: &str) -> Result<Option<PinnedLink>, KernelError> {
+        if !pin.exists() {
+            return Ok(None);
+        }
+        let open = || PinnedLink::from_pin(pin).map_err(|e| KernelError::link(name, e));
+        let link =
+            XdpLink::try_from(FdLink::from(open()?)).map_err(|e| KernelError::link(name, e))?;
+        let kept = open()?;
+        let program = self.program()?;
+        match program.attach_to_link(link) {
+            Ok(id) => {
+                // Dropped: the pin holds the link, not this handle.
+                drop(
+                    program
+                        .take_link(id)
+                        .map_err(|e| KernelError::attach(name, e))?,
+                );
+                Ok(Some(kept))
+            }
+            Err(e) if errno(&e) == Some(libc::ENOLINK) => {
+                unpin(pin)?;
+                Ok(None)
+            }
+            Err(e) => Err(KernelError::attach(name, e)),
+        }
+    }
+}
+
+fn unpin(pin: &Path) -> Result<(), KernelError> {
+    match std::fs::remove_file(pin) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KernelError::PinDir {
+            path: pin.to_path_buf(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
