@@ -246,3 +246,21 @@ pub fn binary() -> Result<PathBuf> {
         .find(|p| p.is_file());
     found.context("no towpath binary: run `cargo build -p towpath`, or set TOWPATH_BIN")
 }
+
+/// Where the kernel object is: `TOWPATH_OBJECT`, or where `cargo xtask ebpf` puts it.
+///
+/// # Errors
+/// It is not there.
+pub fn object() -> Result<PathBuf> {
+    let object = match std::env::var_os("TOWPATH_OBJECT") {
+        Some(object) => object.into(),
+        None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+            .join("../target/ebpf/bpfel-unknown-none/release/relay"),
+    };
+    anyhow::ensure!(
+        object.exists(),
+        "{}: missing; run `cargo xtask ebpf`",
+        object.display()
+    );
+    Ok(object)
+}

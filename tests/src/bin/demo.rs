@@ -28,7 +28,7 @@ struct Arguments {
     /// The daemon's binary; default: the one built beside this program.
     #[arg(long, value_name = "PATH")]
     towpath: Option<PathBuf>,
-    /// The kernel object; default: the one in the binary.
+    /// The kernel object; default: the one `cargo xtask ebpf` built.
     #[arg(long, value_name = "PATH")]
     object: Option<PathBuf>,
     /// How long each call lasts.
@@ -59,7 +59,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let progress = Progress::start();
     let options = Options {
         towpath: arguments.towpath.clone().map_or_else(process::binary, Ok)?,
-        object: arguments.object.clone(),
+        object: arguments.object.clone().map_or_else(process::object, Ok)?,
         time: Duration::from_secs(arguments.seconds),
     };
     let demo = Demo::set_up(&options, &progress, &stop)?;

@@ -13,8 +13,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// On a BPF file system.
     pub pins: PathBuf,
-    /// The kernel object; none is the one in the binary.
-    pub object: Option<PathBuf>,
+    /// The kernel object.
+    pub object: PathBuf,
 }
 
 /// Each account has its own.
@@ -34,11 +34,7 @@ pub fn towpath_toml(paths: &Paths) -> String {
         )
     };
     let accounts: String = ["1001", "1002", "1003"].iter().map(account).collect();
-    let object = paths
-        .object
-        .as_ref()
-        .map(|p| format!("object = {p:?}\n"))
-        .unwrap_or_default();
+    let object = &paths.object;
     format!(
         r#"[node]
 id = "lab-edge"
@@ -78,7 +74,8 @@ media_ports = "40000-49999"
 [datapath]
 mode = "xdp"
 pin_dir = {pins:?}
-{object}"#,
+object = {object:?}
+"#,
         state = paths.state,
         pins = paths.pins,
         mcu = plan::ip(plan::MCU_V4),
