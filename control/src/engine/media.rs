@@ -93,6 +93,14 @@ impl Engine {
         self.index_sockets(key, effects.get(before..).unwrap_or_default());
     }
 
+    /// The request that carried an offer died: no answer will come.
+    pub(super) fn withdraw_offer(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
+        if let Some(mut call) = self.calls.remove(&key) {
+            self.roll_back(key, &mut call, now, effects);
+            self.calls.insert(key, call);
+        }
+    }
+
     /// The answer was final.
     pub(super) fn settle(
         &mut self,
@@ -187,8 +195,11 @@ impl Engine {
     /// Flows of a daemon that died: their ports are taken, and they go on while packets come.
     pub(super) fn adopt(&mut self, flows: &[SocketAddr], now: Instant) {
         for at in flows {
-            if let Some((network, _)) = self.config.networks().find(|(_, n)| n.address == at.ip()) {
-                self.pools.reserve(network, at.port());
+            if let Some(network) = self.network_at(*at)
+                && !self.pools.reserve(network, at.port())
+            {
+                // Its pair holds the other port of it already.
+                self.counters.count("media_adopted", "shares_a_pair");
             }
             self.adopted.insert(*at, now);
         }
@@ -214,10 +225,15 @@ impl Engine {
         }
     }
 
+    /// The network whose ports an address is one of.
     fn network_at(&self, at: SocketAddr) -> Option<NetworkId> {
+        let holds = |network: &Network| {
+            let ports = network.media_ports;
+            network.address == at.ip() && (ports.first..=ports.last).contains(&at.port())
+        };
         self.config
             .networks()
-            .find(|(_, n)| n.address == at.ip())
+            .find(|(_, network)| holds(network))
             .map(|(id, _)| id)
     }
 

@@ -278,8 +278,16 @@ impl Engine {
         };
         match relay.purpose {
             Purpose::Invite { call, .. } => self.invite_failed(call, 408, None, now, effects),
-            Purpose::InDialog { origin, .. } => {
+            Purpose::InDialog {
+                origin,
+                call,
+                offered,
+                ..
+            } => {
                 self.relayed.remove(&origin.key);
+                if offered {
+                    self.withdraw_offer(call, now, effects);
+                }
                 if origin.request.method() == Some(Method::Bye) {
                     // The dialog is over whether or not the other side heard of it.
                     let bytes = vocabulary::response(&origin.request, 200, None, None, &[], None);

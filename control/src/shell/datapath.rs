@@ -254,6 +254,9 @@ impl Datapath {
     /// A state change of a flow, told by the kernel program.
     pub(crate) fn report(&self, event: Event) {
         let Ok(kernel) = &self.kernel else { return };
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
         let Some(at) = kernel.at(event.stats, event.generation) else {
             return;
         };
