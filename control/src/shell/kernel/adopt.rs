@@ -12,8 +12,12 @@ use common::map::{self, ABI, SLOT_NONE, Settings};
 use common::stats::FlowStats;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::error::errno;
 use super::slots::Slots;
 use super::{Attach, Installed, Kernel, KernelError};
+
+/// A signal to this process interrupts the verifier, which then wants to be asked again.
+const LOADS_MAX: u32 = 5;
 
 /// The directory of this ABI, made if it is not there.
 pub(super) fn directory(pin_dir: &Path) -> Result<PathBuf, KernelError> {
@@ -41,7 +45,7 @@ pub(super) fn check_sizes(dir: &Path, flows_max: u32) -> Result<(), KernelError>
         if !path.exists() {
             continue;
         }
-        let info = MapInfo::from_pin(&path).map_err(|e| match super::error::errno(&e) {
+        let info = MapInfo::from_pin(&path).map_err(|e| match errno(&e) {
             Some(libc::EPERM | libc::EACCES) => KernelError::Permission {
                 what: "open pinned BPF maps",
             },
@@ -116,6 +120,13 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
         .ok_or_else(|| KernelError::Object {
             why: format!("no program `{}`", map::PROGRAM),
         })?;
+    for _ in 1..LOADS_MAX {
+        match program.load() {
+            Ok(()) => return Ok(ebpf),
+            Err(e) if errno(&e) == Some(libc::EAGAIN) => {}
+            Err(e) => return Err(KernelError::verify(e)),
+        }
+    }
     program.load().map_err(KernelError::verify)?;
     Ok(ebpf)
 }
