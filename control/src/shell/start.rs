@@ -13,6 +13,7 @@ use crate::effect::Effects;
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::shell::datapath::Datapath;
+use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
@@ -45,6 +46,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_file_limit();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
+    // The sockets first: a second daemon is turned away before it touches the first one's maps.
+    let api = api::listen(&config.node.socket, sender.clone())?;
+    let sip = Sip::open(&config.sip.listen, &sender).await?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
@@ -67,8 +71,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
     }
-    let sip = Sip::open(&config.sip.listen, &sender).await?;
-    let mut datapath = Datapath::new(Media::new(sender.clone()), netlink, kernel);
+    let mut datapath = Datapath::new(Media::new(sender), netlink, kernel);
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
     }
@@ -80,7 +83,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
-    let api = api::listen(&config.node.socket, sender)?;
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
     let served = Shell {
         engine,
@@ -142,6 +144,7 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Ado
         ..
     } = &config.datapath;
     if *mode == DatapathMode::Userspace {
+        leave_kernel(pin_dir);
         bail!("datapath.mode = \"userspace\"");
     }
     let object = object_bytes(object.as_deref())?;
@@ -170,6 +173,18 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Ado
         locals: &locals,
     };
     Ok(Kernel::start(&attach, clock::now())?)
+}
+
+/// A program of an earlier daemon would go on forwarding from ports that are ours to give away.
+fn leave_kernel(pin_dir: &Path) {
+    if !pin_dir.exists() {
+        return;
+    }
+    match detach(pin_dir) {
+        Ok(0) => {}
+        Ok(pins) => tracing::warn!(pins, "took away the kernel path of an earlier daemon"),
+        Err(error) => tracing::warn!(%error, "an earlier daemon's kernel path stays"),
+    }
 }
 
 fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
