@@ -220,8 +220,13 @@ impl Datapath {
         active
     }
 
-    /// Keeps the neighbours of kernel flows fresh: their packets do not pass the stack that would.
+    /// Finds what events did not tell, and keeps the neighbours of kernel flows fresh: their packets
+    /// do not pass the stack that would.
     pub(crate) async fn refresh_neighbours(&mut self) {
+        if self.netlink.resync().await {
+            tracing::debug!("links or neighbours had changed unnoticed");
+        }
+        self.replace_all().await;
         let targets: BTreeSet<(IpAddr, IpAddr)> = self
             .flows
             .values()

@@ -59,7 +59,7 @@ impl Unresolved {
     }
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 struct Link {
     name: String,
     mac: Option<Mac>,
@@ -134,6 +134,21 @@ impl Netlink {
         Ok(())
     }
 
+    /// Reads the tables again: events get lost when the kernel's queue overflows. True if what we
+    /// knew was not what is.
+    pub(crate) async fn resync(&mut self) -> bool {
+        let links = std::mem::take(&mut self.links);
+        let neighbours = std::mem::take(&mut self.neighbours);
+        if let Err(error) = self.read_tables().await {
+            tracing::warn!(%error, "cannot read links and neighbours again; keeping what was known");
+            (self.links, self.neighbours) = (links, neighbours);
+            return false;
+        }
+        // Routes are not kept: asking again is how they are read again.
+        self.routes.clear();
+        links != self.links || neighbours != self.neighbours
+    }
+
     /// Interfaces with their addresses, for the configuration check.
     pub(crate) fn interfaces(&self) -> Vec<Interface> {
         let mut interfaces: Vec<Interface> = self
@@ -163,7 +178,7 @@ impl Netlink {
     pub(crate) async fn changed(&mut self) {
         loop {
             let Some(message) = self.events.next().await else {
-                // The connection task is gone: nothing will ever change again.
+                tracing::error!("netlink closed: changes are found by looking every now and then");
                 return std::future::pending().await;
             };
             let mut relevant = self.apply(&message);
