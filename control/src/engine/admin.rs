@@ -1,12 +1,14 @@
 //! What an operator may ask and order, and what the engine shows. Plain values: JSON is the
 //! shell's business.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::effect::Effects;
+use crate::effect::{Effects, Rule};
 use crate::engine::{Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
+use crate::media::session::Session;
 use crate::media::stream::{SideView, StreamView};
 
 /// An order.
@@ -177,6 +179,23 @@ impl Engine {
         self.calls
             .iter()
             .map(|(key, call)| call.view(key.0, now))
+            .collect()
+    }
+
+    /// The flows all calls want now: what `Install` and `Remove` add up to.
+    #[must_use]
+    pub fn flows_wanted(&self) -> BTreeMap<SocketAddr, Rule> {
+        let sessions = self.calls.values().filter_map(|c| c.session.as_ref());
+        sessions.flat_map(Session::wanted).collect()
+    }
+
+    /// The media sockets all calls hold now: what `Open` and `Close` add up to.
+    #[must_use]
+    pub fn sockets_wanted(&self) -> BTreeSet<SocketAddr> {
+        let sessions = self.calls.values().filter_map(|c| c.session.as_ref());
+        sessions
+            .flat_map(Session::locals)
+            .map(|(_, at)| at)
             .collect()
     }
 
