@@ -18,6 +18,7 @@ pub mod phone;
 pub mod process;
 pub mod rtp;
 pub mod scratch;
+pub mod sim;
 mod sys;
 pub mod table;
 pub mod wav;

@@ -22,7 +22,10 @@ const DEVICE_BYTES: usize = 8;
 fn the_object_has_our_maps() {
     let object = Object::parse(&std::fs::read(object()).unwrap()).unwrap();
     let check = |name, kind, key: usize, value: usize, entries| {
-        let map = object.maps.get(name).unwrap_or_else(|| panic!("no map {name}"));
+        let map = object
+            .maps
+            .get(name)
+            .unwrap_or_else(|| panic!("no map {name}"));
         assert_eq!(map.map_type(), kind, "{name}: type");
         assert_eq!(map.key_size() as usize, key, "{name}: key");
         assert_eq!(map.value_size() as usize, value, "{name}: value");
@@ -31,8 +34,20 @@ fn the_object_has_our_maps() {
     check(map::SETTINGS, ARRAY, 4, size_of::<Settings>(), 1);
     check(map::PORTS, ARRAY, 4, size_of::<u32>(), map::PORTS_MAX);
     check(map::FLOWS, ARRAY, 4, size_of::<Flow>(), map::FLOWS_DEFAULT);
-    check(map::STATS, PERCPU_ARRAY, 4, size_of::<FlowStats>(), map::FLOWS_DEFAULT);
-    check(map::REASONS, PERCPU_ARRAY, 4, size_of::<u64>(), Reason::COUNT);
+    check(
+        map::STATS,
+        PERCPU_ARRAY,
+        4,
+        size_of::<FlowStats>(),
+        map::FLOWS_DEFAULT,
+    );
+    check(
+        map::REASONS,
+        PERCPU_ARRAY,
+        4,
+        size_of::<u64>(),
+        Reason::COUNT,
+    );
     check(map::EVENTS, RINGBUF, 0, 0, map::EVENTS_BYTES);
     check(map::EGRESS, DEVMAP_HASH, 4, DEVICE_BYTES, map::EGRESS_MAX);
 
@@ -61,6 +76,10 @@ fn object() -> PathBuf {
         None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
             .join("../target/ebpf/bpfel-unknown-none/release/relay"),
     };
-    assert!(object.exists(), "{}: missing; run `cargo xtask ebpf`", object.display());
+    assert!(
+        object.exists(),
+        "{}: missing; run `cargo xtask ebpf`",
+        object.display()
+    );
     object
 }

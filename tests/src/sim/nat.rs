@@ -1,0 +1,254 @@
+//! NAT boxes by their behaviour (RFC 4787): how they map, what they let in, whether they hairpin.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use super::rng::Rng;
+
+/// What a mapping or a filter depends on (RFC 4787 §4.1, §5).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Dependence {
+    Endpoint,
+    Address,
+    AddressAndPort,
+}
+
+impl Dependence {
+    pub const ALL: [Self; 3] = [Self::Endpoint, Self::Address, Self::AddressAndPort];
+
+    fn same(self, one: SocketAddr, other: SocketAddr) -> bool {
+        match self {
+            Self::Endpoint => true,
+            Self::Address => one.ip() == other.ip(),
+            Self::AddressAndPort => one == other,
+        }
+    }
+}
+
+/// How a box behaves.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Behaviour {
+    pub mapping: Dependence,
+    pub filtering: Dependence,
+    /// Keep the inside port where it is free (§4.2.1).
+    pub preserve: bool,
+    /// Packets from inside to a mapped address come back in (§6).
+    pub hairpin: bool,
+    /// A mapping unused from inside this long is forgotten (§4.3).
+    pub timeout: Duration,
+}
+
+impl Behaviour {
+    /// The kindest box: full cone.
+    pub const CONE: Self = Self {
+        mapping: Dependence::Endpoint,
+        filtering: Dependence::Endpoint,
+        preserve: true,
+        hairpin: true,
+        timeout: Duration::from_secs(120),
+    };
+    /// The harshest one: symmetric, random ports.
+    pub const SYMMETRIC: Self = Self {
+        mapping: Dependence::AddressAndPort,
+        filtering: Dependence::AddressAndPort,
+        preserve: false,
+        hairpin: false,
+        timeout: Duration::from_secs(30),
+    };
+}
+
+/// A box with one address outside.
+#[derive(Debug)]
+pub struct Nat {
+    pub outside: IpAddr,
+    pub behaviour: Behaviour,
+    /// Whatever arrives from outside and fits no mapping goes to this host: static port mapping,
+    /// port by port.
+    pub mapped: Option<IpAddr>,
+    mappings: Vec<Mapping>,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    inside: SocketAddr,
+    /// The first destination: what a dependent mapping is bound to.
+    towards: SocketAddr,
+    port: u16,
+    /// Who was written to from inside.
+    known: BTreeSet<SocketAddr>,
+    used: Instant,
+}
+
+impl Nat {
+    #[must_use]
+    pub fn new(outside: IpAddr, behaviour: Behaviour) -> Self {
+        Self {
+            outside,
+            behaviour,
+            mapped: None,
+            mappings: Vec::new(),
+        }
+    }
+
+    /// The source a packet from inside gets outside.
+    pub fn outbound(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        now: Instant,
+        rng: &mut Rng,
+    ) -> SocketAddr {
+        if self.mapped == Some(from.ip()) {
+            return SocketAddr::new(self.outside, from.port());
+        }
+        self.forget(now);
+        let kind = self.behaviour.mapping;
+        let fits = |m: &&mut Mapping| m.inside == from && kind.same(m.towards, to);
+        if let Some(mapping) = self.mappings.iter_mut().find(fits) {
+            mapping.known.insert(to);
+            mapping.used = now;
+            return SocketAddr::new(self.outside, mapping.port);
+        }
+        let port = self.free_port(from.port(), rng);
+        self.mappings.push(Mapping {
+            inside: from,
+            towards: to,
+            port,
+            known: BTreeSet::from([to]),
+            used: now,
+        });
+        SocketAddr::new(self.outside, port)
+    }
+
+    /// The inside host a packet from outside is for, if it is let in.
+    pub fn inbound(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        now: Instant,
+    ) -> Option<SocketAddr> {
+        self.forget(now);
+        let Some(mapping) = self.mappings.iter().find(|m| m.port == to.port()) else {
+            return self.mapped.map(|ip| SocketAddr::new(ip, to.port()));
+        };
+        let filtering = self.behaviour.filtering;
+        let known = mapping.known.iter().any(|k| filtering.same(*k, from));
+        (filtering == Dependence::Endpoint || known).then_some(mapping.inside)
+    }
+
+    /// Restarted, or moved to another uplink: every mapping is gone.
+    pub fn rebind(&mut self) {
+        self.mappings.clear();
+    }
+
+    fn forget(&mut self, now: Instant) {
+        let timeout = self.behaviour.timeout;
+        self.mappings
+            .retain(|m| now.saturating_duration_since(m.used) < timeout);
+    }
+
+    fn free_port(&self, wanted: u16, rng: &mut Rng) -> u16 {
+        let taken = |port: u16| self.mappings.iter().any(|m| m.port == port);
+        if self.behaviour.preserve && !taken(wanted) {
+            return wanted;
+        }
+        loop {
+            let port = u16::try_from(1024 + rng.below(64_000)).unwrap_or(1024);
+            if !taken(port) {
+                return port;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_depend_on_what_they_should() {
+        use Dependence::{Address, AddressAndPort, Endpoint};
+        // Whether two destinations see one mapping: another port, another address.
+        check(Endpoint, true, true);
+        check(Address, true, false);
+        check(AddressAndPort, false, false);
+
+        fn check(mapping: Dependence, other_port: bool, other_address: bool) {
+            let (mut nat, mut rng) = (make(mapping, Endpoint), Rng::new(1));
+            let now = crate::clock::now();
+            let mut out = |to: &str| nat.outbound(at("192.168.1.2:5060"), at(to), now, &mut rng);
+            let first = out("198.51.100.1:1000");
+            assert_eq!(out("198.51.100.1:1000"), first, "{mapping:?}");
+            assert_eq!(out("198.51.100.1:2000") == first, other_port, "{mapping:?}");
+            assert_eq!(
+                out("198.51.100.2:1000") == first,
+                other_address,
+                "{mapping:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn filters_let_in_whom_they_should() {
+        use Dependence::{Address, AddressAndPort, Endpoint};
+        check(Endpoint, [true, true, true]);
+        check(Address, [true, true, false]);
+        check(AddressAndPort, [true, false, false]);
+
+        fn check(filtering: Dependence, expected: [bool; 3]) {
+            let (mut nat, mut rng) = (make(Endpoint, filtering), Rng::new(1));
+            let now = crate::clock::now();
+            let inside = at("192.168.1.2:5060");
+            let mapped = nat.outbound(inside, at("198.51.100.1:1000"), now, &mut rng);
+            let senders = [
+                "198.51.100.1:1000",
+                "198.51.100.1:2000",
+                "198.51.100.2:1000",
+            ];
+            let got = senders.map(|from| nat.inbound(at(from), mapped, now) == Some(inside));
+            assert_eq!(got, expected, "{filtering:?}");
+            let later = now + Behaviour::CONE.timeout;
+            assert_eq!(nat.inbound(at(senders[0]), mapped, later), None);
+        }
+    }
+
+    #[test]
+    fn ports_are_preserved_while_free_and_rebinding_moves_them() {
+        let mut rng = Rng::new(1);
+        let now = crate::clock::now();
+        let to = at("198.51.100.1:1000");
+        let mut nat = make(Dependence::Endpoint, Dependence::Endpoint);
+        assert_eq!(
+            nat.outbound(at("192.168.1.2:5060"), to, now, &mut rng)
+                .port(),
+            5060
+        );
+        assert_ne!(
+            nat.outbound(at("192.168.1.3:5060"), to, now, &mut rng)
+                .port(),
+            5060
+        );
+        nat.behaviour.preserve = false;
+        let before = nat.outbound(at("192.168.1.2:5060"), to, now, &mut rng);
+        nat.rebind();
+        assert_ne!(
+            nat.outbound(at("192.168.1.2:5060"), to, now, &mut rng),
+            before
+        );
+        assert_eq!(nat.inbound(to, before, now), None);
+    }
+
+    fn make(mapping: Dependence, filtering: Dependence) -> Nat {
+        let behaviour = Behaviour {
+            mapping,
+            filtering,
+            ..Behaviour::CONE
+        };
+        Nat::new("203.0.113.77".parse().unwrap(), behaviour)
+    }
+
+    fn at(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+}
