@@ -75,7 +75,7 @@ impl Phone {
     }
 
     pub(super) fn invite(&mut self, index: usize, dial: &Dial, now: Instant, out: &mut Out) {
-        let (domain, user) = (self.id.domain.clone(), self.id.user.clone());
+        let (domain, user) = (self.id.domain.clone(), self.name().to_owned());
         let mut uri = dial.uri.clone();
         if uri.is_empty() {
             uri = format!("sip:{}@{domain}", dial.user);
