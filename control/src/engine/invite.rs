@@ -290,7 +290,7 @@ impl Engine {
                 setup.cancelled,
             )
         };
-        if cancelled {
+        if cancelled && first {
             self.turn_away(client, message, now, effects);
             self.finish(key, call, now, effects);
             return None;
@@ -400,8 +400,10 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Option<Call> {
-        let setup = call.setup.as_ref()?;
-        if setup.cancelled {
+        let Some(setup) = call.setup.as_ref() else {
+            return Some(call);
+        };
+        if setup.cancelled && setup.first {
             self.finish(key, call, now, effects);
             return None;
         }
@@ -431,19 +433,31 @@ impl Engine {
         None
     }
 
-    /// No answer at all for an INVITE (timer B), or no room to ask.
-    pub(super) fn invite_failed(
+    /// No answer at all for an INVITE (timer B), or none after its CANCEL.
+    pub(super) fn invite_unanswered(
         &mut self,
         key: CallKey,
-        code: u16,
-        message: Option<&Message>,
+        client: &ClientKey,
         now: Instant,
         effects: &mut Effects,
     ) {
+        let open = |call: &&mut Call| {
+            let setup = call.setup.as_ref();
+            setup.is_some_and(|setup| setup.client.as_ref() == Some(client))
+        };
+        if self.calls.get_mut(&key).filter(open).is_some() {
+            self.invite_failed(key, now, effects);
+        }
+    }
+
+    /// The open INVITE of a call is taken as failed without an answer.
+    pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let Some(call) = self.calls.remove(&key) else {
             return;
         };
-        if let Some(call) = self.failure(key, call, code, message, now, effects) {
+        let cancelled = call.setup.as_ref().is_some_and(|setup| setup.cancelled);
+        let code = if cancelled { 487 } else { 408 };
+        if let Some(call) = self.failure(key, call, code, None, now, effects) {
             self.calls.insert(key, call);
         }
     }
@@ -503,12 +517,6 @@ impl Engine {
             }
         }
         effects.push(Effect::Record(call.record(now)));
-    }
-
-    pub(super) fn end(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
-        if let Some(call) = self.calls.remove(&key) {
-            self.finish(key, call, now, effects);
-        }
     }
 
     /// A 2xx nobody wants any more: ACK it, then BYE (RFC 3261 §13.2.2.4, §15).

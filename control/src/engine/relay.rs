@@ -274,7 +274,7 @@ impl Engine {
             return;
         };
         match relay.purpose {
-            Purpose::Invite { call, .. } => self.invite_failed(call, 408, None, now, effects),
+            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
             Purpose::InDialog { origin, .. } => {
                 self.relayed.remove(&origin.key);
                 if origin.request.method() == Some(Method::Bye) {
@@ -330,6 +330,10 @@ impl Engine {
         setup.give_up_at = now + REPEATS;
         let origin = setup.origin.clone();
         let client = setup.client.clone();
+        if !setup.first {
+            // RFC 3261 §14.1: the call goes on. Which SDP is in force is for the answer to say.
+            return self.cancel_if_proceeding(client, now, effects);
+        }
         if let Some(call) = self.calls.get_mut(&call) {
             call.ended_by = Some(who);
             call.status = code;
@@ -337,6 +341,15 @@ impl Engine {
         let tag = self.names.token();
         let bytes = vocabulary::response(&origin.request, code, None, Some(&tag), &[], None);
         self.respond(&origin.key, code, bytes, now, effects);
+        self.cancel_if_proceeding(client, now, effects);
+    }
+
+    pub(super) fn cancel_if_proceeding(
+        &mut self,
+        client: Option<ClientKey>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         if let Some(client) = client
             && self.transactions.is_proceeding(&client)
         {
