@@ -212,9 +212,12 @@ impl Engine {
             relay.until = Some(now + REPEATS);
         }
         let Some(mut call) = self.calls.remove(&key) else {
-            // The call is over; a late 2xx still made a dialog at the callee.
-            if (200..300).contains(&code) {
-                self.turn_away(client, message, now, effects);
+            // The call is over; a late 2xx still made a dialog at the callee, and an INVITE that
+            // could not be cancelled before now can.
+            match code {
+                100..=199 => self.send_cancel(client, now, effects),
+                200..=299 => self.turn_away(client, message, now, effects),
+                _ => {}
             }
             return;
         };

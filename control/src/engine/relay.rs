@@ -361,7 +361,12 @@ impl Engine {
         let Some(relay) = self.relays.get(key) else {
             return;
         };
-        if !self.transactions.cancel(key, now) {
+        let cancel = ClientKey {
+            branch: key.branch.clone(),
+            method: Bytes::from_static(b"CANCEL"),
+        };
+        // Once is enough: its transaction repeats it.
+        if self.transactions.has_client(&cancel) || !self.transactions.cancel(key, now) {
             return;
         }
         let bytes = vocabulary::cancel(&relay.sent);
