@@ -89,6 +89,7 @@ fn behaviours() -> Vec<Behaviour> {
                     preserve,
                     hairpin: preserve,
                     timeout: 30 * SECOND,
+                    inbound_refresh: true,
                 });
             }
         }

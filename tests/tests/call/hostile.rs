@@ -62,6 +62,9 @@ fn a_sprayer_gets_nothing_and_injects_nothing() {
                 before
             );
             assert!(world.sim.stranger(stranger).received.is_empty());
+            world.hang_up(a, call);
+            world.sim.run_for(SECOND);
+            world.sim.stranger(stranger).stop();
             world.finish(&[a, b]);
             assert!(world.sim.stranger(stranger).received.is_empty());
         }

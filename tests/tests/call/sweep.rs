@@ -75,7 +75,8 @@ fn phone(world: &mut World, user: &str, last: u8, chance: &mut Rng) -> NodeId {
         filtering: chance.pick(&Dependence::ALL),
         preserve: chance.permille(500),
         hairpin: chance.permille(500),
-        timeout: chance.pick(&[30 * SECOND, 120 * SECOND]),
+        timeout: 120 * SECOND,
+        inbound_refresh: chance.permille(500),
     };
     let (net, ip) = match chance.below(4) {
         0 => (world.lan, format!("10.0.0.{}", 30 + last)),

@@ -138,7 +138,7 @@ impl Phone {
     pub fn cancel(&mut self, index: usize, now: Instant, out: &mut Out) {
         self.call_mut(index).cancelling = true;
         let of = |c: &&Client| matches!(c.purpose, Purpose::Invite { call, .. } if call == index);
-        let Some(client) = self.clients.iter().find(of) else {
+        let Some(client) = self.clients.iter().rfind(of) else {
             return;
         };
         if client.state != Progress::Proceeding {
