@@ -192,9 +192,11 @@ impl Phone {
 
     /// Ends a call in the way its state asks for.
     pub fn hang_up(&mut self, index: usize, now: Instant, out: &mut Out) {
+        self.call_mut(index).leaving = true;
         match self.call(index).state {
             State::Calling => self.cancel(index, now, out),
             State::Ringing => self.answer(index, 603, now, out),
+            State::Up if self.call(index).success.is_some() => {}
             State::Up => self.bye(index, now, out),
             State::Over => {}
         }

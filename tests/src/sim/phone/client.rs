@@ -358,7 +358,11 @@ impl Phone {
         let offered = call.offered;
         let learnt = call.learn(message, now);
         self.acknowledge(index, learnt && !offered, out);
-        self.call_mut(index).settle(now);
+        let call = self.call_mut(index);
+        call.settle(now);
+        if call.leaving && call.state == State::Up {
+            self.bye(index, now, out);
+        }
     }
 
     /// ACK for a 2xx; with our answer if the 2xx was an offer.
