@@ -73,6 +73,12 @@ impl Call {
         }
     }
 
+    pub(super) fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
+        [Some(&mut self.caller), self.callee.as_mut()]
+            .into_iter()
+            .flatten()
+    }
+
     /// Which party sent an in-dialog request, by its tags (RFC 3261 §12.2.2).
     pub(super) fn sender(&self, message: &Message) -> Option<Side> {
         let caller = self.caller.tag.as_deref();

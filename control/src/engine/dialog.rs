@@ -14,7 +14,7 @@ use crate::sip::b2bua::{self, Onward};
 use crate::sip::dialog::Leg;
 use crate::sip::index::Message;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{Method, NewRequest};
+use crate::sip::vocabulary::{self, Method, NewRequest};
 
 impl Engine {
     /// The call a message belongs to and who sent it: Call-ID and tags, and where those are not
@@ -146,6 +146,7 @@ impl Engine {
         {
             self.answer(request, 200, now, effects);
         }
+        self.abandon_setup(&mut call, now, effects);
         call.ended_by = Some(match from {
             Side::A => "caller",
             Side::B => "callee",
@@ -361,9 +362,28 @@ impl Engine {
         for side in [Side::A, Side::B] {
             self.send_bye(&mut call, side, now, effects);
         }
+        self.abandon_setup(&mut call, now, effects);
         call.ended_by = Some(why);
         self.finish(key, call, now, effects);
         true
+    }
+
+    /// The call ends while an INVITE is open: whoever sent it gets its final response (RFC 3261
+    /// §15.1.2), whoever was asked a CANCEL.
+    fn abandon_setup(&mut self, call: &mut Call, now: Instant, effects: &mut Effects) {
+        let Some(setup) = call.setup.take() else {
+            return;
+        };
+        if call.answered.is_none() {
+            call.status = 487;
+        }
+        if !(setup.first && setup.cancelled) {
+            let tag = self.names.token();
+            let request = &setup.origin.request;
+            let bytes = vocabulary::response(request, 487, None, Some(&tag), &[], None);
+            self.respond(&setup.origin.key, 487, bytes, now, effects);
+        }
+        self.cancel_if_proceeding(setup.client, now, effects);
     }
 
     fn send_bye(&mut self, call: &mut Call, to: Side, now: Instant, effects: &mut Effects) {

@@ -222,9 +222,12 @@ impl Engine {
             relay.until = Some(now + REPEATS);
         }
         let Some(mut call) = self.calls.remove(&key) else {
-            // The call is over; a late 2xx still made a dialog at the callee.
-            if (200..300).contains(&code) {
-                self.turn_away(client, message, now, effects);
+            // The call is over; a late 2xx still made a dialog at the callee, and an INVITE that
+            // could not be cancelled before now can.
+            match code {
+                100..=199 => self.send_cancel(client, now, effects),
+                200..=299 => self.turn_away(client, message, now, effects),
+                _ => {}
             }
             return;
         };
@@ -300,7 +303,7 @@ impl Engine {
                 setup.cancelled,
             )
         };
-        if cancelled {
+        if cancelled && first {
             self.turn_away(client, message, now, effects);
             self.finish(key, call, now, effects);
             return None;
@@ -410,8 +413,10 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Option<Call> {
-        let setup = call.setup.as_ref()?;
-        if setup.cancelled {
+        let Some(setup) = call.setup.as_ref() else {
+            return Some(call);
+        };
+        if setup.cancelled && setup.first {
             self.finish(key, call, now, effects);
             return None;
         }
@@ -441,19 +446,31 @@ impl Engine {
         None
     }
 
-    /// No answer at all for an INVITE (timer B), or no room to ask.
-    pub(super) fn invite_failed(
+    /// No answer at all for an INVITE (timer B), or none after its CANCEL.
+    pub(super) fn invite_unanswered(
         &mut self,
         key: CallKey,
-        code: u16,
-        message: Option<&Message>,
+        client: &ClientKey,
         now: Instant,
         effects: &mut Effects,
     ) {
+        let open = |call: &&mut Call| {
+            let setup = call.setup.as_ref();
+            setup.is_some_and(|setup| setup.client.as_ref() == Some(client))
+        };
+        if self.calls.get_mut(&key).filter(open).is_some() {
+            self.invite_failed(key, now, effects);
+        }
+    }
+
+    /// The open INVITE of a call is taken as failed without an answer.
+    pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let Some(call) = self.calls.remove(&key) else {
             return;
         };
-        if let Some(call) = self.failure(key, call, code, message, now, effects) {
+        let cancelled = call.setup.as_ref().is_some_and(|setup| setup.cancelled);
+        let code = if cancelled { 487 } else { 408 };
+        if let Some(call) = self.failure(key, call, code, None, now, effects) {
             self.calls.insert(key, call);
         }
     }
@@ -513,12 +530,6 @@ impl Engine {
             }
         }
         effects.push(Effect::Record(call.record(now)));
-    }
-
-    pub(super) fn end(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
-        if let Some(call) = self.calls.remove(&key) {
-            self.finish(key, call, now, effects);
-        }
     }
 
     /// A 2xx nobody wants any more: ACK it, then BYE (RFC 3261 §13.2.2.4, §15).

@@ -269,7 +269,7 @@ impl Engine {
         for (key, cancelled) in late {
             if cancelled {
                 // The callee never closed its INVITE: nothing more to wait for.
-                self.end(key, now, effects);
+                self.invite_failed(key, now, effects);
             } else {
                 self.give_up(key, 408, "no answer", now, effects);
             }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::config;
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
+use crate::engine::call::Call;
 use crate::engine::{Engine, Request};
 use crate::id::{Aor, Path};
 use crate::nat::policy::{Seen, natted};
@@ -22,6 +23,14 @@ const EXPIRES_NATTED: Duration = Duration::from_secs(60);
 /// How often the pinhole of a binding behind NAT is refreshed, in sweeps of a second: RFC 5626
 /// §4.4.1 asks for 25–30 s.
 const KEEP_ALIVE_S: u64 = 25;
+
+/// Who registered. After a reboot it is another client.
+#[derive(Eq, PartialEq)]
+struct Client {
+    call_id: Vec<u8>,
+    /// Its instance, or else its contact.
+    name: Vec<u8>,
+}
 
 pub(super) fn registrar(sip: &config::Sip) -> Registrar {
     Registrar::new(registrar::Settings {
@@ -66,6 +75,7 @@ impl Engine {
                 .map(|s| Duration::from_secs(s.into())),
             user_agent: message.get(Name::UserAgent).map(text),
         };
+        let before = self.flows_of(&aor, now);
         let outcome = self
             .registrar
             .register(&aor, &registration, now)
@@ -81,6 +91,7 @@ impl Engine {
         match outcome {
             Ok(contacts) => {
                 self.counters.count("sip_registration", "accepted");
+                self.follow_registration(&before, &self.flows_of(&aor, now));
                 self.answer_with(&request, 200, &contacts, now, effects);
             }
             Err(refused) => {
@@ -95,6 +106,39 @@ impl Engine {
                     | registrar::Refused::BadStar => &[],
                 };
                 self.answer_with(&request, refused.code(), extra, now, effects);
+            }
+        }
+    }
+
+    /// Each client of an address-of-record that is behind NAT, and the way to it.
+    fn flows_of(&self, aor: &Aor, now: Instant) -> Vec<(Client, Path)> {
+        let bindings = self.registrar.fetch(aor, now).into_iter();
+        bindings
+            .filter(|binding| binding.natted)
+            .map(|binding| {
+                let name = binding.instance.as_ref().unwrap_or(&binding.contact);
+                let client = Client {
+                    call_id: binding.call_id.clone(),
+                    name: name.clone(),
+                };
+                (client, binding.path)
+            })
+            .collect()
+    }
+
+    /// A NAT gave a phone another port, and its registration says so: requests of its calls go
+    /// there too. Media follows by itself.
+    fn follow_registration(&mut self, before: &[(Client, Path)], after: &[(Client, Path)]) {
+        for (client, new) in after {
+            let mut old = before.iter().filter(|(other, _)| other == client);
+            let Some((_, old)) = old.find(|(_, old)| old != new) else {
+                continue;
+            };
+            self.counters.count("sip_registration", "moved");
+            for leg in self.calls.values_mut().flat_map(Call::legs_mut) {
+                if leg.natted && leg.path == *old {
+                    leg.path = *new;
+                }
             }
         }
     }

@@ -277,7 +277,7 @@ impl Engine {
             return;
         };
         match relay.purpose {
-            Purpose::Invite { call, .. } => self.invite_failed(call, 408, None, now, effects),
+            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
             Purpose::InDialog {
                 origin,
                 call,
@@ -341,6 +341,10 @@ impl Engine {
         setup.give_up_at = now + REPEATS;
         let origin = setup.origin.clone();
         let client = setup.client.clone();
+        if !setup.first {
+            // RFC 3261 §14.1: the call goes on. Which SDP is in force is for the answer to say.
+            return self.cancel_if_proceeding(client, now, effects);
+        }
         if let Some(call) = self.calls.get_mut(&call) {
             call.ended_by = Some(who);
             call.status = code;
@@ -348,6 +352,15 @@ impl Engine {
         let tag = self.names.token();
         let bytes = vocabulary::response(&origin.request, code, None, Some(&tag), &[], None);
         self.respond(&origin.key, code, bytes, now, effects);
+        self.cancel_if_proceeding(client, now, effects);
+    }
+
+    pub(super) fn cancel_if_proceeding(
+        &mut self,
+        client: Option<ClientKey>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         if let Some(client) = client
             && self.transactions.is_proceeding(&client)
         {
@@ -359,7 +372,12 @@ impl Engine {
         let Some(relay) = self.relays.get(key) else {
             return;
         };
-        if !self.transactions.cancel(key, now) {
+        let cancel = ClientKey {
+            branch: key.branch.clone(),
+            method: Bytes::from_static(b"CANCEL"),
+        };
+        // Once is enough: its transaction repeats it.
+        if self.transactions.has_client(&cancel) || !self.transactions.cancel(key, now) {
             return;
         }
         let bytes = vocabulary::cancel(&relay.sent);

@@ -35,8 +35,10 @@ pub struct Behaviour {
     pub preserve: bool,
     /// Packets from inside to a mapped address come back in (§6).
     pub hairpin: bool,
-    /// A mapping unused from inside this long is forgotten (§4.3).
+    /// A mapping unused this long is forgotten (§4.3).
     pub timeout: Duration,
+    /// Packets from outside count as use, as they do for Linux.
+    pub inbound_refresh: bool,
 }
 
 impl Behaviour {
@@ -47,6 +49,7 @@ impl Behaviour {
         preserve: true,
         hairpin: true,
         timeout: Duration::from_secs(120),
+        inbound_refresh: false,
     };
     /// The harshest one: symmetric, random ports.
     pub const SYMMETRIC: Self = Self {
@@ -55,6 +58,7 @@ impl Behaviour {
         preserve: false,
         hairpin: false,
         timeout: Duration::from_secs(30),
+        inbound_refresh: true,
     };
 }
 
@@ -129,12 +133,18 @@ impl Nat {
         now: Instant,
     ) -> Option<SocketAddr> {
         self.forget(now);
-        let Some(mapping) = self.mappings.iter().find(|m| m.port == to.port()) else {
+        let Some(mapping) = self.mappings.iter_mut().find(|m| m.port == to.port()) else {
             return self.mapped.map(|ip| SocketAddr::new(ip, to.port()));
         };
         let filtering = self.behaviour.filtering;
         let known = mapping.known.iter().any(|k| filtering.same(*k, from));
-        (filtering == Dependence::Endpoint || known).then_some(mapping.inside)
+        if filtering != Dependence::Endpoint && !known {
+            return None;
+        }
+        if self.behaviour.inbound_refresh {
+            mapping.used = now;
+        }
+        Some(mapping.inside)
     }
 
     /// Restarted, or moved to another uplink: every mapping is gone.

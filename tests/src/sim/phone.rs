@@ -77,6 +77,8 @@ pub struct Identity {
     pub proxy: SocketAddr,
     /// Whose SDP and Contact say this instead of `at`'s address.
     pub claims: Option<IpAddr>,
+    /// The user its From and To name instead of its own.
+    pub speaks_as: Option<String>,
 }
 
 /// A call to be made.
@@ -144,7 +146,7 @@ impl Phone {
         self.registration.1 += 1;
         let (call_id, cseq) = self.registration.clone();
         let uri = format!("sip:{}", self.id.domain);
-        let own = format!("<sip:{}@{}>", self.id.user, self.id.domain);
+        let own = format!("<sip:{}@{}>", self.name(), self.id.domain);
         let tag = self.token();
         let draft = Draft::request("REGISTER", &uri)
             .with("Via", self.via())
@@ -190,9 +192,11 @@ impl Phone {
 
     /// Ends a call in the way its state asks for.
     pub fn hang_up(&mut self, index: usize, now: Instant, out: &mut Out) {
+        self.call_mut(index).leaving = true;
         match self.call(index).state {
             State::Calling => self.cancel(index, now, out),
             State::Ringing => self.answer(index, 603, now, out),
+            State::Up if self.call(index).success.is_some() => {}
             State::Up => self.bye(index, now, out),
             State::Over => {}
         }
@@ -328,12 +332,27 @@ impl Phone {
             .collect()
     }
 
+    /// Whether a call is up and no offer of it is open.
+    #[must_use]
+    pub fn is_settled(&self, index: usize) -> bool {
+        let call = self.call(index);
+        call.state == State::Up
+            && call.success.is_none()
+            && call.retry_at.is_none()
+            && call.invited.is_none()
+            && !call.inviting
+    }
+
     /// Whether nothing is left to be sent or waited for, a registration aside.
     #[must_use]
     pub fn is_idle(&self) -> bool {
         self.clients.is_empty()
             && self.servers.is_empty()
             && self.calls.iter().all(|c| c.state == State::Over)
+    }
+
+    fn name(&self) -> &str {
+        self.id.speaks_as.as_ref().unwrap_or(&self.id.user)
     }
 
     fn token(&mut self) -> String {

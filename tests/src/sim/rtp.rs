@@ -33,7 +33,7 @@ pub struct Received {
     pub rtp: BTreeMap<u32, BTreeSet<u32>>,
     pub rtcp: BTreeMap<u32, u32>,
     pub duplicates: u32,
-    /// From an address other than the one our SDP peer named.
+    /// From an address other than the one the last SDP named, once there was one.
     pub misplaced: u32,
     /// Neither RTP nor RTCP as a phone sends it.
     pub garbage: u32,
@@ -98,7 +98,7 @@ impl Rtp {
         let control = packet.to == self.rtcp();
         let expected = self.remote.map(|at| at.port() + u16::from(control));
         let expected = self.remote.zip(expected);
-        if expected.is_none_or(|(at, port)| packet.from != SocketAddr::new(at.ip(), port)) {
+        if expected.is_some_and(|(at, port)| packet.from != SocketAddr::new(at.ip(), port)) {
             self.received.misplaced += 1;
         }
         match (control, read(&packet.bytes)) {

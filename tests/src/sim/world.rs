@@ -46,6 +46,8 @@ pub struct World {
     pub edge: NodeId,
     pub lan: NetId,
     pub wan: NetId,
+    /// Where the edge is when its address is not the one it advertises.
+    dmz: NetId,
     routers: u8,
 }
 
@@ -68,13 +70,14 @@ impl World {
             delay: Duration::from_millis(20),
             ..Link::default()
         });
+        let dmz = sim.net(Link::default());
         let config = config(networks);
         let mut homes = Vec::new();
         for network in &config.networks {
-            let home = if network.address.to_string() == LAN {
-                lan
-            } else {
-                wan
+            let home = match network.address {
+                ip if ip.to_string() == LAN => lan,
+                ip if ip == network.advertise => wan,
+                _ => dmz,
             };
             if !homes.contains(&(home, network.address)) {
                 homes.push((home, network.address));
@@ -87,6 +90,7 @@ impl World {
             edge,
             lan,
             wan,
+            dmz,
             routers: 0,
         }
     }
@@ -101,6 +105,17 @@ impl World {
         });
         let nat = Nat::new(outside, behaviour);
         (self.sim.add_nat(nat, inside, self.wan), inside)
+    }
+
+    /// A router that maps every port of `outside` to the edge's address `inside`.
+    ///
+    /// # Panics
+    /// If they are no addresses.
+    pub fn map_edge(&mut self, inside: &str, outside: &str) -> NodeId {
+        let outside = outside.parse().expect("an address");
+        let mut nat = Nat::new(outside, Behaviour::CONE);
+        nat.mapped = Some(inside.parse().expect("an address"));
+        self.sim.add_nat(nat, self.dmz, self.wan)
     }
 
     /// A phone that knows its password; it does not register by itself.
@@ -118,6 +133,7 @@ impl World {
             at: SocketAddr::new(ip, 5060),
             proxy: SocketAddr::new(proxy.parse().expect("an address"), 5060),
             claims: None,
+            speaks_as: None,
         };
         let seed = self.sim.rng.next();
         self.sim.add_phone(Phone::new(id, manner, seed), net)

@@ -54,6 +54,8 @@ pub struct Call {
     pub(super) ack: Option<(u32, Bytes, SocketAddr)>,
     /// An INVITE of ours is open.
     pub(super) inviting: bool,
+    /// Hung up here, and BYE is not allowed yet (RFC 3261 §15).
+    pub(super) leaving: bool,
     /// CANCEL as soon as something provisional has come.
     pub(super) cancelling: bool,
     /// We made the offer that is open: SDP that comes is its answer.
@@ -157,6 +159,7 @@ impl Phone {
             success: None,
             ack: None,
             inviting: false,
+            leaving: false,
             cancelling: false,
             offered: false,
             retry_at: None,

@@ -75,7 +75,7 @@ impl Phone {
     }
 
     pub(super) fn invite(&mut self, index: usize, dial: &Dial, now: Instant, out: &mut Out) {
-        let (domain, user) = (self.id.domain.clone(), self.id.user.clone());
+        let (domain, user) = (self.id.domain.clone(), self.name().to_owned());
         let mut uri = dial.uri.clone();
         if uri.is_empty() {
             uri = format!("sip:{}@{domain}", dial.user);
@@ -138,7 +138,7 @@ impl Phone {
     pub fn cancel(&mut self, index: usize, now: Instant, out: &mut Out) {
         self.call_mut(index).cancelling = true;
         let of = |c: &&Client| matches!(c.purpose, Purpose::Invite { call, .. } if call == index);
-        let Some(client) = self.clients.iter().find(of) else {
+        let Some(client) = self.clients.iter().rfind(of) else {
             return;
         };
         if client.state != Progress::Proceeding {
@@ -358,7 +358,11 @@ impl Phone {
         let offered = call.offered;
         let learnt = call.learn(message, now);
         self.acknowledge(index, learnt && !offered, out);
-        self.call_mut(index).settle(now);
+        let call = self.call_mut(index);
+        call.settle(now);
+        if call.leaving && call.state == State::Up {
+            self.bye(index, now, out);
+        }
     }
 
     /// ACK for a 2xx; with our answer if the 2xx was an offer.

@@ -52,7 +52,7 @@ impl Phone {
     ) {
         let (_, method) = message.cseq();
         if method == b"ACK" {
-            return self.receive_ack(message, now);
+            return self.receive_ack(message, now, out);
         }
         let branch = message.top_via().branch.unwrap_or_default();
         let same = |s: &&Server| s.branch == branch && s.method == method;
@@ -203,7 +203,7 @@ impl Phone {
         self.answer(index, 200, now, out);
     }
 
-    fn receive_ack(&mut self, message: &Message, now: Instant) {
+    fn receive_ack(&mut self, message: &Message, now: Instant, out: &mut Out) {
         let branch = message.top_via().branch.unwrap_or_default();
         let ours = |s: &&mut Server| s.branch == branch && s.method == b"INVITE";
         if let Some(server) = self.servers.iter_mut().find(ours) {
@@ -222,6 +222,9 @@ impl Phone {
             if call.offered {
                 call.offered = false;
                 call.learn(message, now);
+            }
+            if call.leaving && call.state == State::Up {
+                self.bye(index, now, out);
             }
         }
     }
