@@ -89,6 +89,14 @@ mod tests {
         assert_eq!(apply_udp(Be16(0xdd2f), update), Be16(0xffff));
     }
 
+    /// Two carries: the second comes from adding the first.
+    #[test]
+    fn every_carry_is_added_back() {
+        assert_eq!(fold(0xffff), 0xffff);
+        assert_eq!(fold(0x1_ffff), 1);
+        assert_eq!(fold(0xffff_ffff), 0xffff);
+    }
+
     fn from_scratch(words: &[u16]) -> u16 {
         let sum: u64 = words.iter().map(|w| u64::from(*w)).sum();
         let mut sum = sum;

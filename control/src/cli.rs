@@ -3,53 +3,62 @@
 mod client;
 mod output;
 
-use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use serde_json::Value;
 
-use crate::config::check;
 use crate::shell;
+use crate::shell::configuration::{self, Refused};
 
 use client::Client;
 use output::Format;
 
-/// A media relay for SIP video conferencing at the network edge.
+/// A media relay for SIP video conferencing at the network edge
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, after_help = AFTER_HELP)]
 pub struct Cli {
-    /// The daemon's Unix socket
-    #[arg(
-        long,
-        global = true,
-        value_name = "PATH",
-        default_value = "/run/towpath/towpath.sock"
-    )]
-    socket: PathBuf,
-    /// How to print data
-    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    /// The daemon's Unix socket [default: /run/towpath/towpath.sock; of `run`: node.socket]
+    #[arg(long, global = true, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// How to print data; tables are for people and may change, JSON is stable
+    #[arg(short, long, global = true, value_name = "FORMAT", value_enum)]
+    #[arg(default_value_t = Format::Table)]
     output: Format,
     #[command(subcommand)]
     command: Command,
 }
 
+const AFTER_HELP: &str = "\
+Exit codes:
+  0 done, 1 not done, 64 the command line makes no sense
+  of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
+
+Environment:
+  TOWPATH_LOG  what `run` logs: error, warn, info, debug, trace; or by part:
+               info,control::engine=debug [default: info,kernel=warn]
+  NO_COLOR     no colour";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
+    ///
+    /// SIGTERM ends it; media in the kernel goes on, and the next start takes it over.
+    /// SIGHUP says what a restart would change.
     Run {
-        /// Configuration file; without it, defaults for the interfaces this host has
+        /// Configuration file; without it: this host's interfaces, and nobody may register
         #[arg(long, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// Kernel object, instead of datapath.object
+        /// Kernel program, instead of datapath.object
         #[arg(long, value_name = "FILE")]
         object: Option<PathBuf>,
     },
     /// Validate a configuration: every problem at once
     Check {
+        /// Configuration file
         #[arg(default_value = "/etc/towpath/towpath.toml")]
         file: PathBuf,
         /// Do not compare with the interfaces of this host
@@ -62,13 +71,13 @@ enum Command {
         #[arg(short, long)]
         verbose: bool,
     },
-    /// Calls
+    /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
-    /// Registrations
+    /// Registered phones
     #[command(subcommand)]
     Reg(RegCommand),
-    /// Networks
+    /// Networks of the configuration, as they are used
     #[command(subcommand)]
     Network(NetworkCommand),
     /// The kernel program
@@ -81,15 +90,21 @@ enum CallCommand {
     /// Calls, their legs and flows
     List,
     /// End a call: BYE to both parties
-    Kill { id: u64 },
+    Kill {
+        /// Its number in `call list`
+        id: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]
 enum RegCommand {
     /// Who is registered, from where
     List,
-    /// Forget every binding of user@domain
-    Drop { aor: String },
+    /// Forget where someone is registered; the phone may register again
+    Drop {
+        /// USER@DOMAIN, as in `reg list`
+        aor: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -100,7 +115,7 @@ enum NetworkCommand {
 
 #[derive(Debug, Subcommand)]
 enum BpfCommand {
-    /// Remove a pinned program and its maps. Running calls fall back to nothing: stop them first
+    /// Take the kernel program and its maps away; media that goes through the kernel stops
     Detach {
         /// datapath.pin_dir of the configuration
         #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/towpath")]
@@ -108,69 +123,86 @@ enum BpfCommand {
     },
 }
 
+/// What `node.socket` is unless the configuration says otherwise.
+const SOCKET: &str = "/run/towpath/towpath.sock";
+
 /// Exit code of `status` when the daemon does not answer.
 const CANNOT_ASK: u8 = 3;
+/// EX_USAGE of sysexits.h: clap's own 2 would mean *down* after `status`.
+const USAGE: u8 = 64;
+
+/// Reads the command line of this process and does what it says.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // Without standard error there is nobody to tell; the exit code still does.
+            drop(error.print());
+            ExitCode::from(code)
+        }
+    }
+}
 
 impl Cli {
-    /// Does what the command line says.
-    #[must_use]
-    pub fn run(self) -> ExitCode {
+    fn run(self) -> ExitCode {
         let cannot_ask = matches!(self.command, Command::Status { .. });
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
-                output::error(&error);
+                let refused = error.downcast_ref::<Refused>();
+                let problems = refused.map_or(&[][..], |refused| &refused.problems);
+                output::error(&error, problems);
                 ExitCode::from(if cannot_ask { CANNOT_ASK } else { 1 })
             }
         }
     }
 
     fn dispatch(self) -> anyhow::Result<ExitCode> {
-        let client = Client::new(&self.socket);
+        let client = Client::new(self.socket.as_deref().unwrap_or(Path::new(SOCKET)));
         let show = |value: &Value, kind| output::print(value, kind, self.output);
+        let done = |value: &Value, what: &str| output::done(value, what, self.output);
         match self.command {
-            Command::Run { config, object } => {
-                let socket = std::env::args_os()
-                    .any(|arg| arg.to_string_lossy().starts_with("--socket"))
-                    .then(|| self.socket.clone());
-                run(shell::Options {
-                    config,
-                    socket,
-                    object,
-                })
-            }
-            Command::Check { file, no_host } => check_file(&file, no_host),
+            Command::Run { config, object } => run(shell::Options {
+                config,
+                socket: self.socket,
+                object,
+            }),
+            Command::Check { file, no_host } => check(&file, no_host),
             Command::Status { verbose } => {
-                let status = client.get("/api/v1/status")?;
+                let status = client.get(&["status"])?;
                 show(&status, output::Kind::Status { verbose })?;
-                Ok(ExitCode::from(
-                    match status.get("state").and_then(Value::as_str) {
-                        Some("ok") => 0,
-                        Some("degraded") => 1,
-                        _ => 2,
-                    },
-                ))
+                Ok(ExitCode::from(health(&status)))
             }
-            Command::Call(CallCommand::List) => {
-                show(&client.get("/api/v1/calls")?, output::Kind::Calls)
-            }
+            Command::Call(CallCommand::List) => show(&client.get(&["calls"])?, output::Kind::Calls),
             Command::Call(CallCommand::Kill { id }) => {
-                client.delete(&format!("/api/v1/calls/{id}"))?;
-                Ok(ExitCode::SUCCESS)
+                let answer = client.delete(&["calls", &id.to_string()])?;
+                done(&answer, &format!("call {id}: ended"))
             }
             Command::Reg(RegCommand::List) => show(
-                &client.get("/api/v1/registrations")?,
+                &client.get(&["registrations"])?,
                 output::Kind::Registrations,
             ),
             Command::Reg(RegCommand::Drop { aor }) => {
-                client.delete(&format!("/api/v1/registrations/{aor}"))?;
-                Ok(ExitCode::SUCCESS)
+                let name = aor.strip_prefix("sip:").unwrap_or(&aor);
+                let answer = client.delete(&["registrations", name])?;
+                done(&answer, &format!("{name}: no longer registered"))
             }
             Command::Network(NetworkCommand::List) => {
-                show(&client.get("/api/v1/networks")?, output::Kind::Networks)
+                show(&client.get(&["networks"])?, output::Kind::Networks)
             }
-            Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&pin_dir),
+            Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
+    }
+}
+
+/// The exit code of `status`.
+fn health(status: &Value) -> u8 {
+    match status.get("state").and_then(Value::as_str) {
+        Some("ok") => 0,
+        Some("degraded") => 1,
+        _ => 2,
     }
 }
 
@@ -181,36 +213,65 @@ fn run(options: shell::Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check_file(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
-    let text =
-        fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
     let host = if no_host {
         None
     } else {
         let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
         Some(runtime.block_on(shell::host_interfaces())?)
     };
-    let name = file.display().to_string();
-    let checked = check::check(&name, &text, host.as_deref(), &mut |path| {
-        fs::read_to_string(path)
-    });
-    match checked {
-        Ok(config) => {
-            let networks = config.networks.len();
-            writeln!(std::io::stdout(), "{name}: ok, {networks} network(s)")?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(problems) => {
-            for problem in &problems {
-                writeln!(std::io::stderr(), "{problem}\n")?;
-            }
-            anyhow::bail!("{name}: {} problem(s)", problems.len())
-        }
-    }
+    let config = configuration::read(file, host.as_deref())?;
+    let accounts = config.sip.accounts.len();
+    let networks: Vec<&str> = config.networks.iter().map(|n| n.name.as_str()).collect();
+    writeln!(
+        std::io::stdout(),
+        "{}: ok; networks: {}; accounts: {accounts}",
+        file.display(),
+        networks.join(", ")
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
-fn detach(pin_dir: &Path) -> anyhow::Result<ExitCode> {
+fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {
+    // A daemon that does not answer holds nothing that could be taken away from it.
+    if let Ok(status) = client.get(&["status"])
+        && status.pointer("/datapath/pin_dir").and_then(Value::as_str) == pin_dir.to_str()
+        && status.pointer("/datapath/why") == Some(&Value::Null)
+    {
+        bail!(
+            "the daemon (process {}) works with what is pinned in {}: stop it first",
+            status.get("pid").unwrap_or(&Value::Null),
+            pin_dir.display()
+        );
+    }
     let removed = shell::detach(pin_dir)?;
-    writeln!(std::io::stdout(), "{removed} pinned object(s) removed")?;
+    writeln!(
+        std::io::stdout(),
+        "{}: {removed} pins removed; no interface runs the program any more",
+        pin_dir.display()
+    )?;
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn states_have_exit_codes() {
+        let check = |state: &str, code| {
+            assert_eq!(health(&serde_json::json!({ "state": state })), code);
+        };
+        check("ok", 0);
+        check("degraded", 1);
+        check("down", 2);
+        check("", 2);
+        assert_eq!(health(&Value::Null), 2);
+    }
 }

@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    control::cli::Cli::parse().run()
+    control::cli::main()
 }

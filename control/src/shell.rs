@@ -2,11 +2,13 @@
 
 mod api;
 mod clock;
+pub mod configuration;
 mod datapath;
 pub mod kernel;
 pub mod log;
 mod media;
 mod netlink;
+mod notify;
 mod sip;
 mod start;
 
@@ -23,8 +25,9 @@ use crate::engine::Engine;
 use crate::engine::input::{Input, MEDIA_HEAD_BYTES};
 use crate::id::Listener;
 
+pub use configuration::Options;
 pub use kernel::detach::detach;
-pub use start::{Options, host_interfaces, run};
+pub use start::{host_interfaces, run};
 
 /// What wakes the loop.
 enum Event {
@@ -50,6 +53,7 @@ const STATS_EVERY: Duration = Duration::from_secs(1);
 const NEIGHBOURS_EVERY: Duration = Duration::from_secs(15);
 
 struct Shell {
+    options: Options,
     engine: Engine,
     datapath: datapath::Datapath,
     sip: sip::Sip,
@@ -67,12 +71,17 @@ impl Shell {
         neighbours.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
         let mut effects = Effects::new();
         loop {
             let timeout = Instant::from_std(self.engine.next_timeout());
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
+                _ = hangup.recv() => {
+                    let host = self.datapath.netlink.interfaces();
+                    configuration::reload(&self.options, self.engine.config(), &host);
+                }
                 Some(event) = self.events.recv() => self.event(event, &mut effects).await,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 () = self.datapath.netlink.changed() => self.datapath.replace_all().await,

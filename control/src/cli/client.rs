@@ -23,12 +23,13 @@ impl<'a> Client<'a> {
         Self { socket }
     }
 
-    pub(super) fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::GET, path)
+    /// Asks for a resource, named by the parts of its path below `/api/v1`.
+    pub(super) fn get(&self, parts: &[&str]) -> anyhow::Result<Value> {
+        self.ask(Method::GET, &path(parts))
     }
 
-    pub(super) fn delete(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(Method::DELETE, path)
+    pub(super) fn delete(&self, parts: &[&str]) -> anyhow::Result<Value> {
+        self.ask(Method::DELETE, &path(parts))
     }
 
     fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
@@ -47,8 +48,8 @@ impl<'a> Client<'a> {
     async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Value> {
         let stream = UnixStream::connect(self.socket).await.with_context(|| {
             format!(
-                "cannot reach the daemon on {}: is it running (`systemctl status towpath`), and \
-                 may you use the socket? Another place: --socket PATH",
+                "cannot reach the daemon on {}: is it running (`systemctl status towpath`), may \
+                 this user use the socket, and is it another one (`--socket PATH`)?",
                 self.socket.display()
             )
         })?;
@@ -72,9 +73,40 @@ impl<'a> Client<'a> {
             let detail = value
                 .get("detail")
                 .and_then(Value::as_str)
-                .unwrap_or("no detail");
-            bail!("{status}: {detail}");
+                .unwrap_or("the daemon gives no reason");
+            bail!("{detail}");
         }
         Ok(value)
+    }
+}
+
+/// Joins the parts of a path, each percent-encoded (RFC 3986 §2.1) but for what needs it not.
+fn path(parts: &[&str]) -> String {
+    let mut path = "/api/v1".to_owned();
+    for part in parts {
+        path.push('/');
+        for byte in part.bytes() {
+            if byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte) {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    path
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_become_one_part_of_a_path() {
+        let check = |name: &str, expected: &str| {
+            assert_eq!(path(&["registrations", name]), expected, "{name}");
+        };
+        check("1001@example.com", "/api/v1/registrations/1001@example.com");
+        check("a/../b?x#y", "/api/v1/registrations/a%2F..%2Fb%3Fx%23y");
+        check("zoë @[::1]", "/api/v1/registrations/zo%C3%AB%20@%5B::1%5D");
     }
 }

@@ -1,23 +1,25 @@
-//! How answers look: tables for people, JSON for programs. One renderer.
+//! How answers look: tables for people, JSON for programs.
+
+mod table;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use comfy_table::{Table, presets};
 use serde_json::Value;
 
+use crate::config::check::Problem;
+
+/// `json` is the API's document, indented; `jsonl` has a line for each element of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Format {
     Table,
-    /// The API's document, indented
     Json,
-    /// One line: per element if the document is a list
     Jsonl,
 }
 
-/// Which document is shown: the columns of its table.
-#[derive(Clone, Copy)]
+/// Which document is shown.
+#[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
     Status { verbose: bool },
     Calls,
@@ -26,25 +28,34 @@ pub(super) enum Kind {
 }
 
 pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result<ExitCode> {
-    let mut out = io::stdout().lock();
-    match format {
-        Format::Json => writeln!(out, "{value:#}")?,
-        Format::Jsonl => match elements(value, kind) {
-            Some(elements) => {
-                for element in elements {
-                    writeln!(out, "{element}")?;
-                }
-            }
-            None => writeln!(out, "{value}")?,
+    let text = match format {
+        Format::Json => format!("{value:#}\n"),
+        Format::Jsonl => lines(value, kind),
+        Format::Table => match kind {
+            Kind::Status { verbose } => table::status(value, verbose),
+            Kind::Calls => table::calls(value),
+            Kind::Registrations => table::registrations(value),
+            Kind::Networks => table::networks(value),
         },
-        Format::Table => out.write_all(table(value, kind).as_bytes())?,
-    }
-    Ok(ExitCode::SUCCESS)
+    };
+    write(&text)
 }
 
-/// An error and its causes, on standard error.
-pub(super) fn error(error: &anyhow::Error) {
-    let mut text = format!("error: {error}\n");
+/// An order was carried out.
+pub(super) fn done(answer: &Value, what: &str, format: Format) -> anyhow::Result<ExitCode> {
+    match format {
+        Format::Json | Format::Jsonl => write(&format!("{answer}\n")),
+        Format::Table => write(&format!("{what}\n")),
+    }
+}
+
+/// What is wrong with a configuration, then an error and its causes, on standard error.
+pub(super) fn error(error: &anyhow::Error, problems: &[Problem]) {
+    let mut text = String::new();
+    for problem in problems {
+        text.push_str(&format!("{problem}\n\n"));
+    }
+    text.push_str(&format!("error: {error}\n"));
     for cause in error.chain().skip(1) {
         text.push_str(&format!("  because: {cause}\n"));
     }
@@ -52,157 +63,38 @@ pub(super) fn error(error: &anyhow::Error) {
     drop(io::stderr().write_all(text.as_bytes()));
 }
 
-fn elements(value: &Value, kind: Kind) -> Option<&Vec<Value>> {
-    let key = match kind {
-        Kind::Status { .. } => return None,
-        Kind::Calls => "calls",
-        Kind::Registrations => "registrations",
-        Kind::Networks => "networks",
+/// A reader that has seen enough (`| head`) is no error.
+fn write(text: &str) -> anyhow::Result<ExitCode> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn lines(value: &Value, kind: Kind) -> String {
+    let list = match kind {
+        Kind::Status { .. } => None,
+        Kind::Calls => value.get("calls"),
+        Kind::Registrations => value.get("registrations"),
+        Kind::Networks => value.get("networks"),
     };
-    value.get(key)?.as_array()
-}
-
-fn table(value: &Value, kind: Kind) -> String {
-    match kind {
-        Kind::Status { verbose } => status(value, verbose),
-        Kind::Calls => calls(value),
-        Kind::Registrations => rows(
-            elements(value, kind),
-            &[
-                "aor",
-                "network",
-                "seen",
-                "claimed",
-                "nat",
-                "expires_s",
-                "user_agent",
-            ],
-            "nobody is registered",
-        ),
-        Kind::Networks => rows(
-            elements(value, kind),
-            &[
-                "name",
-                "interface",
-                "address",
-                "advertise",
-                "media_ports",
-                "media",
-                "ports_used",
-            ],
-            "no networks",
-        ),
+    match list.and_then(Value::as_array) {
+        Some(elements) => elements.iter().map(|e| format!("{e}\n")).collect(),
+        None => format!("{value}\n"),
     }
 }
 
-/// A table of the named fields of each element.
-fn rows(elements: Option<&Vec<Value>>, columns: &[&str], empty: &str) -> String {
-    let elements = elements.map(Vec::as_slice).unwrap_or_default();
-    if elements.is_empty() {
-        return format!("{empty}\n");
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(
-        columns
-            .iter()
-            .map(|c| c.to_ascii_uppercase().replace('_', " ")),
-    );
-    for element in elements {
-        table.add_row(columns.iter().map(|c| cell(element.get(*c))));
-    }
-    format!("{table}\n")
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
 
-/// Calls, each with its flows below it.
-fn calls(value: &Value) -> String {
-    let calls = elements(value, Kind::Calls)
-        .map(Vec::as_slice)
-        .unwrap_or_default();
-    if calls.is_empty() {
-        return "no calls\n".to_owned();
-    }
-    let mut text = String::new();
-    for call in calls {
-        let field = |name: &str| cell(call.get(name));
-        text.push_str(&format!(
-            "call {}  {} → {}  {}  {} s\n",
-            field("id"),
-            field("from"),
-            field("to"),
-            field("state"),
-            field("age_s"),
-        ));
-        text.push_str(&rows(
-            call.get("flows").and_then(Value::as_array),
-            &[
-                "leg",
-                "kind",
-                "component",
-                "at",
-                "peer",
-                "target",
-                "path",
-                "packets_xdp",
-                "packets_user",
-                "why",
-            ],
-            "  no media yet",
-        ));
-    }
-    text
-}
-
-fn status(value: &Value, verbose: bool) -> String {
-    let get = |pointer: &str| cell(value.pointer(pointer));
-    let mut text = format!(
-        "{} {}  up {} s  {}\n\ncalls          {} ({} answered)\nregistrations  {}\nflows          \
-         {} in the kernel, {} in userspace\nkernel path    {}\n",
-        get("/node"),
-        get("/version"),
-        get("/uptime_s"),
-        get("/state").to_uppercase(),
-        get("/calls/now"),
-        get("/calls/answered"),
-        get("/registrations"),
-        get("/flows/kernel"),
-        get("/flows/user"),
-        match value.pointer("/datapath/why").and_then(Value::as_str) {
-            Some(why) => format!("off: {why}"),
-            None => format!("on: {}", get("/datapath/interfaces")),
-        },
-    );
-    for warning in value
-        .get("warnings")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-    {
-        text.push_str(&format!("warning        {}\n", cell(Some(warning))));
-    }
-    if verbose {
-        for (title, pointer) in [("packets by verdict", "/verdicts"), ("events", "/counters")] {
-            text.push_str(&format!("\n{title}\n"));
-            let counters = value.pointer(pointer).and_then(Value::as_object);
-            for (name, count) in counters.into_iter().flatten() {
-                text.push_str(&format!("  {name:<40} {}\n", cell(Some(count))));
-            }
-        }
-    }
-    text
-}
-
-/// A JSON value as a cell.
-fn cell(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Bool(yes)) => if *yes { "yes" } else { "no" }.to_owned(),
-        Some(Value::Array(items)) => items
-            .iter()
-            .map(|item| cell(Some(item)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        Some(other @ (Value::Number(_) | Value::Object(_))) => other.to_string(),
+    #[test]
+    fn a_list_is_one_line_for_each_element() {
+        let calls = json!({ "calls": [{ "id": 1 }, { "id": 2 }] });
+        assert_eq!(lines(&calls, Kind::Calls), "{\"id\":1}\n{\"id\":2}\n");
+        assert_eq!(lines(&json!({ "calls": [] }), Kind::Calls), "");
+        let status = Kind::Status { verbose: true };
+        assert_eq!(lines(&json!({ "a": [1] }), status), "{\"a\":[1]}\n");
     }
 }

@@ -1,6 +1,8 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
 mod error;
+mod health;
+mod metrics;
 mod route;
 mod wire;
 
@@ -76,7 +78,7 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::Calls => Ok(wire::calls(shell, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Networks => Ok(wire::networks(shell, now)),
-        What::Metrics => Ok(Value::String(wire::metrics(shell))),
+        What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
         What::Order(command) => shell
             .engine
             .command(command, now, effects)

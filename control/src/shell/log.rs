@@ -4,9 +4,12 @@ use tracing_subscriber::EnvFilter;
 
 use crate::effect::CallRecord;
 
-/// Where the level comes from, and what it is without.
+/// Where the filter comes from.
 const FILTER_VARIABLE: &str = "TOWPATH_LOG";
-const FILTER_DEFAULT: &str = "info";
+/// Without it. The kernel program speaks about every flow, which is for the curious.
+const FILTER_DEFAULT: &str = "info,kernel=warn";
+/// Set by systemd if standard error goes to the journal, which notes the time itself.
+const JOURNAL_VARIABLE: &str = "JOURNAL_STREAM";
 
 /// Starts logging to standard error.
 ///
@@ -14,16 +17,23 @@ const FILTER_DEFAULT: &str = "info";
 /// If the filter in `TOWPATH_LOG` cannot be read, or logging was started before.
 pub fn start() -> anyhow::Result<()> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| FILTER_DEFAULT.to_owned());
-    let filter = EnvFilter::try_new(&text)
-        .map_err(|error| anyhow::anyhow!("{FILTER_VARIABLE}={text}: {error}"))?;
+    let filter = EnvFilter::try_new(&text).map_err(|error| {
+        anyhow::anyhow!(
+            "{FILTER_VARIABLE}={text}: {error}; write a level (error, warn, info, debug, trace) or \
+             levels by part: info,control::engine=debug"
+        )
+    })?;
     let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr())
-        && std::env::var_os("NO_COLOR").is_none();
-    tracing_subscriber::fmt()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(ansi)
-        .with_writer(std::io::stderr)
-        .try_init()
-        .map_err(|error| anyhow::anyhow!("logging: {error}"))
+        .with_writer(std::io::stderr);
+    let started = match std::env::var_os(JOURNAL_VARIABLE) {
+        Some(_) => log.without_time().try_init(),
+        None => log.try_init(),
+    };
+    started.map_err(|error| anyhow::anyhow!("logging: {error}"))
 }
 
 /// One line for every ended call.

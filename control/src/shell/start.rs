@@ -1,35 +1,24 @@
 //! From a configuration file to a running daemon; every refusal says what to do.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
 
-use crate::config::check::{self, Interface};
+use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, XdpAttach};
 use crate::effect::Effects;
 use crate::engine::Engine;
 use crate::engine::input::Input;
+use crate::shell::configuration::Options;
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Sip;
-use crate::shell::{EVENTS_MAX, Shell, api, clock};
-
-/// What the command line decides.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// None: embedded defaults for the interfaces this host has.
-    pub config: Option<PathBuf>,
-    /// Overrides `node.socket`.
-    pub socket: Option<PathBuf>,
-    /// Overrides `datapath.object`.
-    pub object: Option<PathBuf>,
-}
+use crate::shell::{EVENTS_MAX, Shell, api, clock, notify};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -37,13 +26,7 @@ pub struct Options {
 /// Whatever keeps it from starting.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
-    let mut config = load(options.config.as_deref(), &netlink.interfaces())?;
-    if let Some(socket) = options.socket {
-        config.node.socket = socket;
-    }
-    if options.object.is_some() {
-        config.datapath.object = options.object;
-    }
+    let config = options.read(&netlink.interfaces())?;
     raise_file_limit();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
     // The sockets first: a second daemon is turned away before it touches the first one's maps.
@@ -84,7 +67,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
+    notify::tell(notify::State::Ready);
     let served = Shell {
+        options,
         engine,
         datapath,
         sip,
@@ -94,6 +79,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     .serve()
     .await;
+    notify::tell(notify::State::Stopping);
     api.abort();
     if let Err(error) = fs::remove_file(&config.node.socket) {
         tracing::debug!(%error, "the API socket was gone");
@@ -107,31 +93,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 /// If netlink does not answer.
 pub async fn host_interfaces() -> anyhow::Result<Vec<Interface>> {
     Ok(Netlink::start().await?.interfaces())
-}
-
-/// Reads and checks; prints every problem.
-fn load(file: Option<&Path>, host: &[Interface]) -> anyhow::Result<Config> {
-    let (name, text) = match file {
-        Some(path) => {
-            let text = fs::read_to_string(path)
-                .with_context(|| format!("cannot read {}", path.display()))?;
-            (path.display().to_string(), text)
-        }
-        None => ("embedded defaults".to_owned(), check::defaults(host)),
-    };
-    check::check(&name, &text, Some(host), &mut |path| {
-        fs::read_to_string(path)
-    })
-    .map_err(|problems| {
-        let mut stderr = std::io::stderr().lock();
-        for problem in &problems {
-            // Standard error is gone: the summary below says enough.
-            if writeln!(stderr, "{problem}\n").is_err() {
-                break;
-            }
-        }
-        anyhow::anyhow!("{name}: {} problem(s); nothing was started", problems.len())
-    })
 }
 
 fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Adopted>)> {

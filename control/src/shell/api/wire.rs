@@ -1,4 +1,4 @@
-//! JSON and Prometheus text: what clients see of the core's values.
+//! JSON: what clients see of the core's values.
 
 use std::net::SocketAddr;
 use std::time::Instant;
@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::engine::admin::{CallView, FlowView, LegView};
 use crate::id::NetworkId;
 use crate::shell::Shell;
+use crate::shell::api::health::{health, port_pairs};
 use crate::shell::datapath::{FlowNow, Placement};
 
 pub(super) fn status(shell: &Shell, now: Instant) -> Value {
@@ -19,23 +20,19 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         Ok(_) => (shell.datapath.interfaces(), None),
         Err(why) => (Vec::new(), Some(why.as_str())),
     };
-    let mut warnings = Vec::new();
-    if let Some(why) = why
-        && config.datapath.mode != crate::config::DatapathMode::Userspace
-    {
-        warnings.push(format!("the kernel path is off: {why}"));
-    }
+    let health = health(shell, now);
     let counters: Map<String, Value> = shell
         .engine
         .counters()
         .iter()
         .map(|(what, which, count)| (format!("{what}.{which}"), count.into()))
+        .chain([("sip_send.failed".to_owned(), shell.sip.send_failed.into())])
         .collect();
     json!({
         "node": config.node.id,
         "version": env!("CARGO_PKG_VERSION"),
-        "state": if warnings.is_empty() { "ok" } else { "degraded" },
-        "warnings": warnings,
+        "state": health.state,
+        "warnings": health.warnings,
         "uptime_s": now.saturating_duration_since(shell.started).as_secs(),
         "pid": std::process::id(),
         "calls": { "now": totals.calls, "answered": totals.calls_answered },
@@ -43,7 +40,11 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "transactions": totals.transactions,
         "media_sockets": shell.datapath.media.len(),
         "flows": { "kernel": kernel, "user": user, "adopted": totals.adopted_flows },
-        "datapath": { "interfaces": interfaces, "why": why },
+        "datapath": {
+            "interfaces": interfaces,
+            "why": why,
+            "pin_dir": config.datapath.pin_dir.display().to_string(),
+        },
         "verdicts": verdicts(shell),
         "counters": counters,
     })
@@ -180,79 +181,10 @@ pub(super) fn networks(shell: &Shell, now: Instant) -> Value {
                 "media_ports":
                     format!("{}-{}", network.media_ports.first, network.media_ports.last),
                 "media": format!("{:?}", network.media).to_lowercase(),
-                "ports_used": shell.engine.ports_used(id, now),
+                "pairs": port_pairs(network),
+                "pairs_used": shell.engine.ports_used(id, now),
             })
         })
         .collect();
     json!({ "networks": networks })
-}
-
-/// Prometheus text format 0.0.4.
-pub(super) fn metrics(shell: &Shell) -> String {
-    let mut text = String::new();
-    let totals = shell.engine.totals();
-    let (kernel, user) = shell.datapath.placements();
-    let gauge = |text: &mut String, name: &str, help: &str, series: &[(&str, usize)]| {
-        line(
-            text,
-            format_args!("# HELP towpath_{name} {help}\n# TYPE towpath_{name} gauge"),
-        );
-        for (labels, value) in series {
-            line(text, format_args!("towpath_{name}{labels} {value}"));
-        }
-    };
-    gauge(&mut text, "calls", "Calls now.", &[("", totals.calls)]);
-    gauge(
-        &mut text,
-        "registrations",
-        "Bindings now.",
-        &[("", totals.registrations)],
-    );
-    gauge(
-        &mut text,
-        "flows",
-        "Media flows now, by the path they take.",
-        &[("{path=\"xdp\"}", kernel), ("{path=\"user\"}", user)],
-    );
-    gauge(
-        &mut text,
-        "media_sockets",
-        "Open media ports.",
-        &[("", shell.datapath.media.len())],
-    );
-    if let Ok(kernel) = &shell.datapath.kernel {
-        line(
-            &mut text,
-            format_args!(
-                "# HELP towpath_xdp_packets_total Packets the kernel program judged, by verdict.\n\
-                 # TYPE towpath_xdp_packets_total counter"
-            ),
-        );
-        for (reason, packets) in Reason::ALL.iter().zip(kernel.reasons()) {
-            let reason = reason.name();
-            line(
-                &mut text,
-                format_args!("towpath_xdp_packets_total{{reason=\"{reason}\"}} {packets}"),
-            );
-        }
-    }
-    line(
-        &mut text,
-        format_args!(
-            "# HELP towpath_events_total What the signalling and media logic counted.\n\
-             # TYPE towpath_events_total counter"
-        ),
-    );
-    for (what, which, count) in shell.engine.counters().iter() {
-        line(
-            &mut text,
-            format_args!("towpath_events_total{{what=\"{what}\",which=\"{which}\"}} {count}"),
-        );
-    }
-    text
-}
-
-fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
-    text.push_str(&arguments.to_string());
-    text.push('\n');
 }

@@ -25,17 +25,23 @@ pub(super) fn directory(pin_dir: &Path) -> Result<PathBuf, KernelError> {
         .ancestors()
         .find(|path| path.exists())
         .unwrap_or(Path::new("/"));
-    let is_bpffs = statfs(there).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC);
-    if !is_bpffs {
+    if !is_bpffs(there) {
         return Err(KernelError::NotBpffs {
             path: pin_dir.to_path_buf(),
         });
     }
-    let dir = pin_dir.join(format!("abi-{ABI}"));
+    let dir = pin_dir.join(format!("{ABI_DIRECTORY}{ABI}"));
     match std::fs::create_dir_all(&dir) {
         Ok(()) => Ok(dir),
         Err(source) => Err(KernelError::PinDir { path: dir, source }),
     }
+}
+
+/// What the directory of an ABI is called, before its number.
+pub(super) const ABI_DIRECTORY: &str = "abi-";
+
+pub(super) fn is_bpffs(path: &Path) -> bool {
+    statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
 }
 
 /// Refuses pinned maps of other sizes: the program would read beyond them or beside them.

@@ -1,0 +1,111 @@
+//! What an operator should know before users call: warnings, and the one word for all of it.
+
+use crate::config::check::Interface;
+use crate::config::{DatapathMode, Network};
+use crate::shell::Shell;
+
+/// Port pairs in use, in hundredths of those there are, above which it is time to act.
+const PORTS_USED_PERCENT_MAX: usize = 90;
+
+#[derive(Debug, Default, Eq, PartialEq)]
+pub(super) struct Health {
+    pub(super) state: &'static str,
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
+    let config = shell.engine.config();
+    let mut warnings = Vec::new();
+    if let Err(why) = &shell.datapath.kernel
+        && config.datapath.mode != DatapathMode::Userspace
+    {
+        warnings.push(format!("the kernel path is off: {why}"));
+    }
+    let interfaces = shell.datapath.netlink.interfaces();
+    let missing = config
+        .networks
+        .iter()
+        .filter_map(|n| missing(n, &interfaces));
+    let missing: Vec<String> = missing.collect();
+    let all_missing = missing.len() == config.networks.len();
+    warnings.extend(missing);
+    for (id, network) in config.networks() {
+        let (used, pairs) = (shell.engine.ports_used(id, now), port_pairs(network));
+        if used.saturating_mul(100) >= pairs.saturating_mul(PORTS_USED_PERCENT_MAX) {
+            warnings.push(format!(
+                "network {}: {used} of {pairs} port pairs are in use; widen media_ports",
+                network.name
+            ));
+        }
+    }
+    let state = match (all_missing, warnings.is_empty()) {
+        (true, _) => "down",
+        (false, false) => "degraded",
+        (false, true) => "ok",
+    };
+    Health { state, warnings }
+}
+
+/// Why nobody can reach us in this network, if its address has gone.
+pub(super) fn missing(network: &Network, interfaces: &[Interface]) -> Option<String> {
+    let (name, address) = (&network.name, network.address);
+    match interfaces.iter().find(|i| i.name == network.interface) {
+        None => Some(format!(
+            "network {name}: interface {} is gone",
+            network.interface
+        )),
+        Some(interface) if !interface.addresses.contains(&address) => Some(format!(
+            "network {name}: {address} is not on {} any more",
+            network.interface
+        )),
+        Some(_) => None,
+    }
+}
+
+pub(super) fn port_pairs(network: &Network) -> usize {
+    let ports = network.media_ports;
+    usize::from(ports.last.saturating_sub(ports.first)).div_ceil(2)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::check::check as read;
+
+    fn network() -> Network {
+        let text = "[sip]\ndomain = 'example.com'\n[[network]]\nname = 'lan'\n\
+                    interface = 'eth1'\naddress = '10.0.0.3'\nmedia_ports = '20000-20099'\n";
+        let config = read("t", text, None, &mut |_| {
+            Err(std::io::ErrorKind::NotFound.into())
+        });
+        config.unwrap().networks[0].clone()
+    }
+
+    fn check(interface: &str, addresses: &[&str], expected: Option<&str>) {
+        let interfaces = [Interface {
+            name: interface.to_owned(),
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+        }];
+        assert_eq!(missing(&network(), &interfaces).as_deref(), expected);
+    }
+
+    #[test]
+    fn a_network_without_its_address_is_missed() {
+        check("eth1", &["10.0.0.4", "10.0.0.3"], None);
+        check(
+            "eth1",
+            &["10.0.0.4"],
+            Some("network lan: 10.0.0.3 is not on eth1 any more"),
+        );
+        check(
+            "eth0",
+            &["10.0.0.3"],
+            Some("network lan: interface eth1 is gone"),
+        );
+    }
+
+    #[test]
+    fn pairs_are_even_and_odd() {
+        assert_eq!(port_pairs(&network()), 50);
+    }
+}

@@ -1,0 +1,164 @@
+//! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
+//! peer or an address.
+
+use std::time::Instant;
+
+use common::forward::Reason;
+
+use crate::shell::Shell;
+use crate::shell::api::health;
+
+pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
+    let mut text = Text::default();
+    signalling(shell, now, &mut text);
+    media(shell, now, &mut text);
+    text.text
+}
+
+fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
+    let totals = shell.engine.totals();
+    let uptime = now.saturating_duration_since(shell.started).as_secs();
+    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    text.family("build_info", Kind::Gauge, "The version that runs.");
+    text.series(&version, 1);
+    text.family("uptime_seconds", Kind::Gauge, "Time since the start.");
+    text.series(&[], uptime);
+    text.family("calls", Kind::Gauge, "Calls now.");
+    text.series(&[("state", "answered")], count(totals.calls_answered));
+    let pending = totals.calls.saturating_sub(totals.calls_answered);
+    text.series(&[("state", "pending")], count(pending));
+    text.family("registrations", Kind::Gauge, "Bindings now.");
+    text.series(&[], count(totals.registrations));
+    text.family("transactions", Kind::Gauge, "SIP transactions now.");
+    text.series(&[], count(totals.transactions));
+    let help = "SIP messages the network did not take from us.";
+    text.family("sip_send_failed_total", Kind::Counter, help);
+    text.series(&[], shell.sip.send_failed);
+    let help = "What signalling and media logic did, by kind and reason.";
+    text.family("events_total", Kind::Counter, help);
+    for (what, which, count) in shell.engine.counters().iter() {
+        text.series(&[("what", what), ("which", which)], count);
+    }
+}
+
+fn media(shell: &Shell, now: Instant, text: &mut Text) {
+    let config = shell.engine.config();
+    let (kernel, user) = shell.datapath.placements();
+    text.family(
+        "flows",
+        Kind::Gauge,
+        "Media flows now, by the path they take.",
+    );
+    text.series(&[("path", "xdp")], count(kernel));
+    text.series(&[("path", "user")], count(user));
+    let help = "Flows of an earlier run, whose calls are not known.";
+    text.family("flows_adopted", Kind::Gauge, help);
+    text.series(&[], count(shell.engine.totals().adopted_flows));
+    text.family("media_sockets", Kind::Gauge, "Open media sockets.");
+    text.series(&[], count(shell.datapath.media.len()));
+    let help = "Whether the network's address is on its interface.";
+    text.family("network_up", Kind::Gauge, help);
+    let interfaces = shell.datapath.netlink.interfaces();
+    for network in &config.networks {
+        let up = health::missing(network, &interfaces).is_none();
+        text.series(&[("network", &network.name)], up.into());
+    }
+    text.family("port_pairs", Kind::Gauge, "Pairs of media ports there are.");
+    for network in &config.networks {
+        let pairs = health::port_pairs(network);
+        text.series(&[("network", &network.name)], count(pairs));
+    }
+    text.family("port_pairs_in_use", Kind::Gauge, "Pairs that calls hold.");
+    for (id, network) in config.networks() {
+        let used = shell.engine.ports_used(id, now);
+        text.series(&[("network", &network.name)], count(used));
+    }
+    let help = "Whether the kernel program is attached.";
+    text.family("xdp_attached", Kind::Gauge, help);
+    let attached = shell.datapath.interfaces();
+    let mut interfaces: Vec<&str> = config
+        .networks
+        .iter()
+        .map(|n| n.interface.as_str())
+        .collect();
+    interfaces.sort_unstable();
+    interfaces.dedup();
+    for interface in interfaces {
+        let is_attached = attached.iter().any(|name| name == interface);
+        text.series(&[("interface", interface)], is_attached.into());
+    }
+    if let Ok(kernel) = &shell.datapath.kernel {
+        let help = "Packets the kernel program judged, by verdict.";
+        text.family("xdp_packets_total", Kind::Counter, help);
+        for (reason, packets) in Reason::ALL.iter().zip(kernel.reasons()) {
+            text.series(&[("reason", reason.name())], packets);
+        }
+    }
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+#[derive(Clone, Copy)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// The exposition: families, each with its series below it.
+#[derive(Default)]
+struct Text {
+    text: String,
+    /// The family that series are added to.
+    name: &'static str,
+}
+
+impl Text {
+    fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        self.name = name;
+        let head = format!("# HELP towpath_{name} {help}\n# TYPE towpath_{name} {kind}\n");
+        self.text.push_str(&head);
+    }
+
+    fn series(&mut self, labels: &[(&str, &str)], value: u64) {
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))
+            .collect();
+        let labels = match labels.as_slice() {
+            [] => String::new(),
+            some => format!("{{{}}}", some.join(",")),
+        };
+        let line = format!("towpath_{}{labels} {value}\n", self.name);
+        self.text.push_str(&line);
+    }
+}
+
+/// A label's value may hold anything.
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn families_and_series() {
+        let mut text = Text::default();
+        text.family("calls", Kind::Gauge, "Calls now.");
+        text.series(&[], 3);
+        text.series(&[("a", "x\"y\\\n"), ("b", "")], 0);
+        let expected = "# HELP towpath_calls Calls now.\n# TYPE towpath_calls gauge\n\
+                        towpath_calls 3\ntowpath_calls{a=\"x\\\"y\\\\\\n\",b=\"\"} 0\n";
+        assert_eq!(text.text, expected);
+    }
+}

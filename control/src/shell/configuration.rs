@@ -1,0 +1,188 @@
+//! The configuration's file, and the password files it names.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+
+use crate::config::Config;
+use crate::config::change::{Change, Takes, changes};
+use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX};
+
+/// A password is one line.
+const SECRET_BYTES_MAX: usize = 64 * 1024;
+
+/// What the command line decides.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// None: embedded defaults for the interfaces this host has.
+    pub config: Option<PathBuf>,
+    /// Overrides `node.socket`.
+    pub socket: Option<PathBuf>,
+    /// Overrides `datapath.object`.
+    pub object: Option<PathBuf>,
+}
+
+impl Options {
+    /// The configuration as the daemon runs it.
+    pub(super) fn read(&self, host: &[Interface]) -> anyhow::Result<Config> {
+        let mut config = match &self.config {
+            Some(file) => read(file, Some(host))?,
+            None => accept("embedded defaults", &check::defaults(host), Some(host))?,
+        };
+        if let Some(socket) = &self.socket {
+            config.node.socket.clone_from(socket);
+        }
+        if self.object.is_some() {
+            config.datapath.object.clone_from(&self.object);
+        }
+        Ok(config)
+    }
+}
+
+/// Reads and checks a file; without `host` interfaces are not looked at.
+///
+/// # Errors
+/// It cannot be read, or what is wrong with it: then the error is a [`Refused`].
+pub fn read(file: &Path, host: Option<&[Interface]>) -> anyhow::Result<Config> {
+    let name = file.display().to_string();
+    let bytes = bytes(file, TEXT_BYTES_MAX).with_context(|| {
+        format!("cannot read {name}: name a file that exists and that this user may read")
+    })?;
+    let text = match String::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(error) => {
+            let valid = error.utf8_error().valid_up_to();
+            let before = error.as_bytes().get(..valid).unwrap_or_default();
+            let line = before.split(|byte| *byte == b'\n').count();
+            bail!("{name}:{line}: not UTF-8: save the file in this encoding, or mend the line");
+        }
+    };
+    accept(&name, &text, host)
+}
+
+fn accept(name: &str, text: &str, host: Option<&[Interface]>) -> anyhow::Result<Config> {
+    let mut secrets = |path: &Path| {
+        let bytes = bytes(path, SECRET_BYTES_MAX)?;
+        String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
+    };
+    let checked = check::check(name, text, host, &mut secrets);
+    checked.map_err(|problems| {
+        let name = name.to_owned();
+        Refused { name, problems }.into()
+    })
+}
+
+/// At most one byte more than allowed: whoever checks the length will refuse it.
+fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+    File::open(path)?
+        .take(limit.saturating_add(1))
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A configuration that was refused, and why: every problem.
+#[derive(Debug)]
+pub struct Refused {
+    name: String,
+    pub problems: Vec<Problem>,
+}
+
+/// The summary; the problems are shown before it.
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.problems.len();
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{}: {count} problem{plural}", self.name)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+/// SIGHUP. This version applies a configuration at start only: says what would change.
+pub(super) fn reload(options: &Options, running: &Config, host: &[Interface]) {
+    if options.config.is_none() {
+        tracing::info!("SIGHUP: started without a configuration file, so there is none to read");
+        return;
+    }
+    let new = match options.read(host) {
+        Ok(new) => new,
+        Err(error) => {
+            let refused = error.downcast_ref::<Refused>();
+            for problem in refused.iter().flat_map(|refused| &refused.problems) {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("SIGHUP: {error:#}; nothing has changed");
+            return;
+        }
+    };
+    let changes = changes(running, &new);
+    if changes.is_empty() {
+        tracing::info!("SIGHUP: the configuration is the one that runs");
+        return;
+    }
+    let changed = list(&changes);
+    tracing::info!(
+        changed,
+        "SIGHUP: the configuration is good, but this version takes it at a restart: `systemctl \
+         restart towpath`; media in the kernel goes on meanwhile"
+    );
+}
+
+/// Keys, each with what it will take once reload is there.
+fn list(changes: &[Change]) -> String {
+    let takes = |takes| match takes {
+        Takes::Hot => "hot",
+        Takes::Drain => "drain",
+        Takes::Restart => "restart",
+    };
+    let one = |change: &Change| format!("{} ({})", change.key, takes(change.takes));
+    changes.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reading_has_a_limit() {
+        let endless = Path::new("/dev/zero");
+        assert_eq!(bytes(endless, 10).unwrap().len(), 11);
+        assert!(bytes(Path::new("/does/not/exist"), 10).is_err());
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let lan = Interface {
+            name: "eth1".to_owned(),
+            addresses: vec!["10.0.0.3".parse().unwrap()],
+        };
+        let options = Options {
+            socket: Some("/tmp/s".into()),
+            object: Some("/tmp/o".into()),
+            ..Options::default()
+        };
+        let config = options.read(std::slice::from_ref(&lan)).unwrap();
+        assert_eq!(config.node.socket, Path::new("/tmp/s"));
+        assert_eq!(config.datapath.object.as_deref(), Some(Path::new("/tmp/o")));
+        let config = Options::default().read(&[lan]).unwrap();
+        assert_eq!(config.node.socket, Path::new("/run/towpath/towpath.sock"));
+    }
+
+    #[test]
+    fn changes_are_listed_with_what_they_take() {
+        let change = |key: &str, takes| Change {
+            key: key.to_owned(),
+            takes,
+        };
+        let changes = [
+            change("sip.auth", Takes::Hot),
+            change("network", Takes::Restart),
+        ];
+        assert_eq!(list(&changes), "sip.auth (hot), network (restart)");
+    }
+}
