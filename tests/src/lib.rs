@@ -21,5 +21,7 @@ pub mod rtp;
 pub mod scratch;
 mod sys;
 pub mod table;
+pub mod talk;
+pub mod ua;
 pub mod wav;
 pub mod xdp;
