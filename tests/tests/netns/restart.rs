@@ -101,7 +101,7 @@ fn refuses_and_harms_nothing(cases: &[(&str, fn(&mut Config), &str)]) {
 #[test]
 fn what_does_not_fit_the_running_maps_is_refused_and_media_goes_on() {
     refuses_and_harms_nothing(&[
-        ("capacity", |c| c.flows = 2048, "datapath.flows"),
+        ("capacity", |c| c.flows = 2048, "(datapath.flows)"),
         (
             "object of something else",
             |c| c.object = Some(process::binary().unwrap()),
