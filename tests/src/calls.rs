@@ -36,6 +36,11 @@ pub struct Flow {
     pub bytes: u64,
     pub lost: u64,
     pub jitter_us: u64,
+    /// What is known about the peer: `held`, `waiting`, …
+    pub latch: String,
+    /// Packets that were not the peer's: as the latch counted them, and the kernel.
+    pub strangers: u64,
+    pub strangers_xdp: u64,
 }
 
 impl Flow {
@@ -80,6 +85,9 @@ fn flow(value: &Value) -> Flow {
         bytes: number(value, "bytes"),
         lost: number(value, "lost"),
         jitter_us: number(value, "jitter_us"),
+        latch: text(value, "latch"),
+        strangers: number(value, "strangers"),
+        strangers_xdp: number(value, "strangers_xdp"),
     }
 }
 

@@ -22,5 +22,7 @@ pub mod scratch;
 pub mod sim;
 mod sys;
 pub mod table;
+pub mod talk;
+pub mod ua;
 pub mod wav;
 pub mod xdp;

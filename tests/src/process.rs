@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -30,6 +30,8 @@ pub struct Towpath {
     config: PathBuf,
     socket: PathBuf,
     log: PathBuf,
+    /// What it is started by, with its arguments: `setpriv …`.
+    under: Vec<String>,
     child: Option<Child>,
 }
 
@@ -45,15 +47,69 @@ impl Towpath {
         directory: &Path,
         config: &str,
     ) -> Result<Self> {
-        let mut this = Self {
+        Self::start_under(namespace, &[], binary, directory, config)
+    }
+
+    /// The same, by a command that takes the daemon's as its last arguments: `["setpriv", …]`.
+    ///
+    /// # Errors
+    /// As `start`.
+    pub fn start_under(
+        namespace: &Namespace,
+        under: &[&str],
+        binary: &Path,
+        directory: &Path,
+        config: &str,
+    ) -> Result<Self> {
+        let mut this = Self::prepare(binary, directory, config)?;
+        this.under = under.iter().map(|&word| word.to_owned()).collect();
+        this.restart(namespace)?;
+        Ok(this)
+    }
+
+    /// Starts a daemon that is expected to refuse, and waits until it ended. Its files are not
+    /// those of one that runs in the same directory, unless `socket` names its socket.
+    ///
+    /// # Errors
+    /// It runs after 15 s.
+    pub fn refusal(
+        namespace: &Namespace,
+        under: &[&str],
+        binary: &Path,
+        directory: &Path,
+        config: &str,
+        socket: Option<&Path>,
+    ) -> Result<Refusal> {
+        let directory = directory.join("refused");
+        fs::create_dir_all(&directory)?;
+        let mut this = Self::prepare(binary, &directory, config)?;
+        this.under = under.iter().map(|&word| word.to_owned()).collect();
+        if let Some(socket) = socket {
+            this.socket = socket.to_owned();
+        }
+        if this.log.exists() {
+            fs::remove_file(&this.log)?;
+        }
+        this.spawn(namespace)?;
+        let child = this.child.as_mut().context("started")?;
+        let ended = clock::until("towpath to refuse", START_LIMIT, || Ok(child.try_wait()?));
+        let status = ended.map_err(|e| anyhow!("{e:#}\n{}", this.tail()))?;
+        this.child = None;
+        let said = fs::read_to_string(&this.log)?;
+        let code = status.code();
+        Ok(Refusal { code, said })
+    }
+
+    fn prepare(binary: &Path, directory: &Path, config: &str) -> Result<Self> {
+        let this = Self {
             binary: binary.to_owned(),
             config: directory.join("towpath.toml"),
             socket: directory.join("towpath.sock"),
             log: directory.join("towpath.log"),
+            under: Vec::new(),
             child: None,
         };
         this.configure(config)?;
-        this.restart(namespace)?;
         Ok(this)
     }
 
@@ -71,9 +127,23 @@ impl Towpath {
     /// As `start`.
     pub fn restart(&mut self, namespace: &Namespace) -> Result<()> {
         self.kill()?;
+        self.spawn(namespace)?;
+        self.answering()
+            .map_err(|e| anyhow!("{e:#}\n{}", self.tail()))
+    }
+
+    fn spawn(&mut self, namespace: &Namespace) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
-        let child = namespace
-            .command(&self.binary.to_string_lossy())?
+        let binary = self.binary.to_string_lossy().into_owned();
+        let mut command: Command = match self.under.split_first() {
+            None => namespace.command(&binary)?,
+            Some((first, rest)) => {
+                let mut command = namespace.command(first)?;
+                command.args(rest).arg(&binary);
+                command
+            }
+        };
+        let child = command
             .arg("run")
             .arg("--config")
             .arg(&self.config)
@@ -85,8 +155,7 @@ impl Towpath {
             .spawn()
             .with_context(|| format!("start {}", self.binary.display()))?;
         self.child = Some(child);
-        self.answering()
-            .map_err(|e| anyhow!("{e:#}\n{}", self.tail()))
+        Ok(())
     }
 
     fn answering(&mut self) -> Result<()> {
@@ -194,6 +263,22 @@ impl Towpath {
         })
     }
 
+    /// Runs `towpath` as a client of it: `["status"]`.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn client(&self, namespace: &Namespace, arguments: &[&str]) -> Result<Output> {
+        let mut command = namespace.command(&self.binary.to_string_lossy())?;
+        command.args(arguments).arg("--socket").arg(&self.socket);
+        command.output().context("run towpath")
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     #[must_use]
     pub fn socket(&self) -> &Path {
         &self.socket
@@ -215,6 +300,15 @@ impl Towpath {
             .unwrap_or_default();
         format!("towpath's log:\n{}", shown.join("\n"))
     }
+}
+
+/// How a daemon refused to start.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Its exit code; none if a signal ended it.
+    pub code: Option<i32>,
+    /// All it said.
+    pub said: String,
 }
 
 impl Drop for Towpath {

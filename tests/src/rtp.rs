@@ -5,6 +5,7 @@ pub mod oracle;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -173,16 +174,45 @@ impl RtpSocket {
         self.socket.local_addr().context("local address")
     }
 
+    /// Another handle of the same socket.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn try_clone(&self) -> Result<Self> {
+        let socket = self.socket.try_clone().context("clone a socket")?;
+        Ok(Self { socket })
+    }
+
     /// Sends a stream at its pace and receives meanwhile; goes on receiving for `linger` after the
     /// last packet.
     ///
     /// # Errors
     /// A send fails: no route, for one. An ICMP error from the other end is not one.
     pub fn exchange(&self, to: SocketAddr, stream: Stream, linger: Duration) -> Result<Report> {
+        let (never, nobody) = (AtomicBool::new(false), Progress::default());
+        self.exchange_until(to, stream, &never, linger, &nobody)
+    }
+
+    /// The same, but sends no more once `stop` is set; `progress` shows how far it is.
+    ///
+    /// # Errors
+    /// As `exchange`.
+    pub fn exchange_until(
+        &self,
+        to: SocketAddr,
+        stream: Stream,
+        stop: &AtomicBool,
+        linger: Duration,
+        progress: &Progress,
+    ) -> Result<Report> {
         let start = clock::now();
         let mut receiver = Receiver::default();
         for number in 0..stream.packets {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             self.receive_until(start + stream.every * number, &mut receiver)?;
+            progress.received.store(receiver.packets, Ordering::Relaxed);
             match self.socket.send_to(&stream.packet(number), to) {
                 // An earlier packet met a closed port; this one was not sent.
                 Err(e) if e.kind() == ErrorKind::ConnectionRefused => {}
@@ -236,8 +266,16 @@ pub(crate) fn is_quiet(kind: ErrorKind) -> bool {
     .contains(&kind)
 }
 
+/// How far an exchange is, for those who watch it.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// RTP packets of all streams.
+    pub received: AtomicU64,
+}
+
 #[derive(Default)]
 struct Receiver {
+    packets: u64,
     report: Report,
     oracles: BTreeMap<(SocketAddr, u32), Oracle>,
 }
@@ -254,6 +292,7 @@ impl Receiver {
             self.report.other += 1;
             return;
         }
+        self.packets += 1;
         let rate = oracle::clock_rate(header.payload_type);
         self.oracles
             .entry(key)

@@ -1,1 +1,24 @@
-//! To be written.
+//! The real daemon in the lab: real sockets, real netlink, the program attached and without it.
+//! Needs root.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![allow(clippy::panic, reason = "helpers of tests fail the test")]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "an index that is wrong fails the test"
+)]
+
+#[path = "netns/attack.rs"]
+mod attack;
+#[path = "netns/call.rs"]
+mod call;
+#[path = "netns/maps.rs"]
+mod maps;
+#[path = "netns/neighbour.rs"]
+mod neighbour;
+#[path = "netns/refusal.rs"]
+mod refusal;
+#[path = "netns/restart.rs"]
+mod restart;
+#[path = "netns/stage.rs"]
+mod stage;
