@@ -26,6 +26,8 @@ pub(super) struct Call {
     pub(super) setup: Option<Setup>,
     /// The last 2xx to an INVITE, for its repeats.
     pub(super) success: Option<Success>,
+    /// The last ACK for a 2xx that was passed on, by its sender and CSeq: repeated as it was.
+    pub(super) acked: Option<(Side, u32, Bytes)>,
     /// Who sent an offer in a response: the answer comes in PRACK or ACK (RFC 3261 §13.2.1).
     pub(super) delayed: Option<Side>,
     pub(super) started: Instant,

@@ -2,10 +2,12 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
 use crate::engine::invite::TOKEN;
-use crate::engine::media::{Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
 use crate::engine::relay::{Hop, Origin, Purpose};
 use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::Path;
@@ -260,7 +262,7 @@ impl Engine {
                 if offered {
                     let (side, part) = (from.other(), Part::Answer);
                     let sdp = self.exchange(key, &mut call, side, part, message, now, effects);
-                    body = sdp.unwrap_or_default();
+                    body = sdp.unwrap_or(Some(NO_BODY));
                 }
             } else if offered {
                 self.roll_back(key, &mut call, now, effects);
@@ -272,7 +274,7 @@ impl Engine {
             let back = b2bua::Back {
                 request: &origin.request,
                 contact: None,
-                body: None,
+                body: offered.then_some(NO_BODY),
             };
             b2bua::response(message, back)
         });
@@ -295,50 +297,51 @@ impl Engine {
             return self.counters.count("sip_transaction", "stray_ack");
         };
         follow_flow(&mut call, from, path);
+        let (cseq, _) = message.cseq();
+        let repeat = call.acked.as_ref();
+        let repeat = repeat.filter(|(side, number, _)| (*side, *number) == (from, cseq));
+        let repeat = repeat.map(|(_, _, bytes)| bytes.clone());
         let mut body = None;
-        if sdp_range(message).is_some() {
+        if repeat.is_none() && sdp_range(message).is_some() {
             call.delayed = None;
             let answer = self.exchange(key, &mut call, from, Part::Answer, message, now, effects);
             // An answer we cannot serve leaves the call without media; the parties notice.
-            body = answer.unwrap_or_default();
+            body = answer.unwrap_or(Some(NO_BODY));
         }
-        if let Some(leg) = call.leg(from.other()).cloned() {
-            self.send_ack(&call, &leg, message, body, effects);
+        if let Some(leg) = call.leg(from.other()).cloned()
+            && let Some(bytes) = repeat.or_else(|| self.ack_onward(&call, &leg, message, body))
+        {
+            let hop = leg.next_hop();
+            call.acked = Some((from, cseq, bytes.clone()));
+            effects.push(Effect::Send {
+                on: hop.on,
+                to: hop.to,
+                bytes,
+            });
         }
         self.calls.insert(key, call);
     }
 
-    fn send_ack(
+    fn ack_onward(
         &mut self,
         call: &Call,
         leg: &Leg,
         message: &Message,
         body: Option<Vec<u8>>,
-        effects: &mut Effects,
-    ) {
+    ) -> Option<Bytes> {
         let branch = self.names.branch();
-        let hop = leg.next_hop();
-        let Some(via) = self.via(leg.network, hop, &branch) else {
-            return;
-        };
+        let via = self.via(leg.network, leg.next_hop(), &branch)?;
         let contact = self.contact(leg.network, leg.path, call, message);
-        let bytes = b2bua::request(
-            message,
-            Onward {
-                uri: &leg.target,
-                via: &via,
-                contact: contact.as_deref(),
-                routes: &leg.routes,
-                max_forwards: forwards_left(message),
-                realm: &self.config.sip.domain,
-                body,
-            },
-        );
-        effects.push(Effect::Send {
-            on: hop.on,
-            to: hop.to,
-            bytes,
-        });
+        let onward = Onward {
+            uri: &leg.target,
+            via: &via,
+            contact: contact.as_deref(),
+            routes: &leg.routes,
+            max_forwards: forwards_left(message),
+            realm: &self.config.sip.domain,
+            body,
+        };
+        Some(b2bua::request(message, onward))
     }
 
     /// Ends a call from here: BYE to both parties, or CANCEL and a refusal while it rings.

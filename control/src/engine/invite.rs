@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::{Call, Setup, Success};
-use crate::engine::media::{Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
 use crate::engine::register::seen;
 use crate::engine::relay::{Hop, Origin, Purpose, REPEATS};
 use crate::engine::route::Target;
@@ -99,6 +99,7 @@ impl Engine {
                 give_up_at: now + TIMER_C,
             }),
             success: None,
+            acked: None,
             delayed: None,
             started: now,
             answered: None,
@@ -319,7 +320,7 @@ impl Engine {
                 self.refuse(key, call, refusal_code(refusal), None, now, effects);
                 return None;
             }
-            Err(_) => None,
+            Err(_) => Some(NO_BODY),
         };
         let reply = self.back(&call, from, &origin, message, body);
         call.setup = None;

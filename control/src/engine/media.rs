@@ -299,6 +299,10 @@ pub(super) fn sdp_range(message: &Message) -> Option<std::ops::Range<usize>> {
     multipart::find(message.get(Name::ContentType)?, body)
 }
 
+/// Instead of SDP that could not be rewritten: as it is it would lead media past us, and its
+/// addresses into the other network.
+pub(super) const NO_BODY: Vec<u8> = Vec::new();
+
 /// How long an unanswered INVITE may ring: timer C (RFC 3261 §16.6 step 11: over three minutes).
 pub(super) const TIMER_C: Duration = Duration::from_secs(185).saturating_add(SWEEP);
 
