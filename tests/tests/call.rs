@@ -54,7 +54,7 @@ fn whole_call(world: &mut World, a: NodeId, b: NodeId, user: &str) {
     }
     let records = &world.edge().records;
     let [.., first, second] = records.as_slice() else {
-        panic!("{records:?}")
+        unreachable!("{records:?}")
     };
     assert_eq!((first.status, first.ended_by), (200, "caller"));
     assert_eq!((second.status, second.ended_by), (200, "callee"));

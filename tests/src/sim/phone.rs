@@ -100,6 +100,8 @@ pub struct Phone {
     pub id: Identity,
     pub manner: Manner,
     pub calls: Vec<Call>,
+    /// Instead of its SDP, wherever it would write one.
+    pub says: Option<Vec<u8>>,
     /// Every message received, retransmissions included.
     pub heard: Vec<Message>,
     /// Status of the last REGISTER; zero while none was answered.
@@ -122,11 +124,12 @@ impl Phone {
     #[must_use]
     pub fn new(id: Identity, manner: Manner, seed: u64) -> Self {
         let mut names = Rng::new(seed);
-        let registration = (format!("reg-{:x}", names.next()), 0);
+        let registration = (format!("reg-{:x}", names.number()), 0);
         Self {
             id,
             manner,
             calls: Vec::new(),
+            says: None,
             heard: Vec::new(),
             registered: 0,
             granted: 0,
@@ -356,7 +359,7 @@ impl Phone {
     }
 
     fn token(&mut self) -> String {
-        format!("{:016x}", self.names.next())
+        format!("{:016x}", self.names.number())
     }
 
     fn via(&mut self) -> String {

@@ -135,7 +135,7 @@ impl World {
             claims: None,
             speaks_as: None,
         };
-        let seed = self.sim.rng.next();
+        let seed = self.sim.rng.number();
         self.sim.add_phone(Phone::new(id, manner, seed), net)
     }
 

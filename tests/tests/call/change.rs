@@ -271,7 +271,8 @@ fn requests_inside_a_call_cross() {
         ("UPDATE", "application/x-unknown", b"v=0\r\nnot sdp"),
         ("DANCE", "x/y", b"z"),
     ];
-    let lines = b"X-Name: \"\xc4\xe3\xba\xc3\" <sip:a@b>\r\nX-Latin: Stra\xdfe\r\nX-Empty:\r\nX-Spaced :  a,\tb ;c=\"d\\\"e\"\r\n";
+    let lines = b"X-Name: \"\xc4\xe3\xba\xc3\" <sip:a@b>\r\nX-Latin: Stra\xdfe\r\nX-Empty:\r\n\
+        X-Spaced :  a,\tb ;c=\"d\\\"e\"\r\n";
     let mut world = World::new(59, Datapath::Sockets);
     let (a, b) = far_pair(&mut world, Manner::EAGER);
     let (call, other) = connect(&mut world, a, b, "1002");
@@ -347,8 +348,10 @@ fn update_with_an_offer() {
 /// The INVITE itself: unknown headers, bytes that are not UTF-8, and a body of several parts.
 #[test]
 fn an_invite_crosses_byte_for_byte() {
-    let lines = b"X-Name: \"\xc4\xe3\xba\xc3\" <sip:a@b>\r\nSubject:  two  blanks\r\nAlert-Info: <http://a/b>;info=x\r\nP-Odd-One: a,b , c\r\n";
-    let sdp = b"v=0\r\no=Some Room 1 1 IN IP4 10.0.0.31\r\ns=\xc4\xe3\r\nc=IN IP4 10.0.0.31\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\ny=0100\r\nf=v/1\r\na=x-vendor:\xff\r\n";
+    let lines = b"X-Name: \"\xc4\xe3\xba\xc3\" <sip:a@b>\r\nSubject:  two  blanks\r\n\
+        Alert-Info: <http://a/b>;info=x\r\nP-Odd-One: a,b , c\r\n";
+    let sdp = b"v=0\r\no=Some Room 1 1 IN IP4 10.0.0.31\r\ns=\xc4\xe3\r\nc=IN IP4 10.0.0.31\r\n\
+        t=0 0\r\nm=audio 4000 RTP/AVP 0 101\r\ny=0100\r\nf=v/1\r\na=x-vendor:\xff\r\n";
     let head = b"--b1\r\nContent-Type: application/sdp\r\n\r\n";
     let tail =
         b"\r\n--b1\r\nContent-Type: application/x-other\r\n\r\n\x00\x01\xfe\xff\r\n--b1--\r\n";

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use towpath_tests::sim::edge::Datapath;
 use towpath_tests::sim::nat::Behaviour;
 use towpath_tests::sim::phone::{Dial, Manner, State};
+use towpath_tests::sim::sdp::Direction;
 use towpath_tests::sim::world::{LAN, NETWORKS, WAN, World};
 use towpath_tests::sim::{NodeId, Packet};
 
@@ -180,7 +181,8 @@ fn malformed_messages_are_counted() {
 /// SDP that is none: refused or passed, never fatal, nothing left.
 #[test]
 fn malformed_sdp_is_refused() {
-    let good = "v=0\r\no=- 1 1 IN IP4 10.0.0.31\r\ns=-\r\nc=IN IP4 10.0.0.31\r\nt=0 0\r\nm=audio 4000 RTP/AVP 0\r\n";
+    let good = "v=0\r\no=- 1 1 IN IP4 10.0.0.31\r\ns=-\r\nc=IN IP4 10.0.0.31\r\nt=0 0\r\n\
+        m=audio 4000 RTP/AVP 0\r\n";
     let mut world = World::new(84, Datapath::Frames);
     let (a, b) = pair(&mut world, Manner::BUSY);
     let mut bodies: Vec<Vec<u8>> = (1..good.len())
@@ -245,8 +247,10 @@ fn a_stranger_cannot_end_a_call() {
             format!(";tag={tag}")
         };
         let text = format!(
-            "{method} sip:1002@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 203.0.113.66:9000;branch=z9hG4bKx{method}\r\n\
-             From: <sip:1001@example.com>;tag=guess\r\nTo: <sip:1002@example.com>{to}\r\nCall-ID: {id}\r\n\
+            "{method} sip:1002@example.com SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 203.0.113.66:9000;branch=z9hG4bKx{method}\r\n\
+             From: <sip:1001@example.com>;tag=guess\r\n\
+             To: <sip:1002@example.com>{to}\r\nCall-ID: {id}\r\n\
              CSeq: 9 {method}\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
         let packet = Packet {
@@ -259,4 +263,73 @@ fn a_stranger_cannot_end_a_call() {
     }
     world.talk((a, call), (b, other), SECOND);
     world.finish(&[a, b]);
+}
+
+/// SDP the edge cannot rewrite never crosses as it is: its addresses would leak into the other
+/// network, and media would go past the edge.
+#[test]
+fn sdp_that_cannot_be_rewritten_does_not_cross() {
+    let audio = "m=audio 4000 RTP/AVP 0\r\n";
+    let head = "v=0\r\no=- 1 1 IN IP4 10.0.0.31\r\ns=-\r\nc=IN IP4 10.0.0.31\r\nt=0 0\r\n";
+    let more = format!("{head}{audio}{audio}{audio}");
+    let broken = format!("{head}m=audio\r\n");
+    for bad in [more, broken] {
+        // The caller's phone is the one in the LAN; its addresses must not be seen outside.
+        for place in ["ACK", "re-INVITE", "UPDATE", "repeated ACK"] {
+            let mut world = World::new(86, Datapath::Frames);
+            let (a, b) = far_pair(&mut world, Manner::EAGER);
+            let says = Some(bad.clone().into_bytes());
+            if place.ends_with("ACK") {
+                world.sim.phone_mut(a).says = says.filter(|_| place == "ACK");
+                let dial = Dial {
+                    user: "1002".into(),
+                    delayed: true,
+                    ..Dial::default()
+                };
+                let call = world.dial_as(a, &dial);
+                world.settle(a, call);
+                if place == "repeated ACK" {
+                    repeat_ack_during_a_re_invite(&mut world, a, call);
+                }
+            } else {
+                let (_, other) = connect(&mut world, a, b, "1002");
+                world.sim.phone_mut(a).says = says;
+                let offer = world.sim.phone(b).call(other).remote_sdp;
+                let body = offer.map(|o| o.write());
+                world.sim.act(b, |p, now, out| match body {
+                    Some(body) if place == "UPDATE" => {
+                        let body = Some(("application/sdp", &body[..]));
+                        p.request(other, "UPDATE", b"", body, now, out);
+                    }
+                    _ => p.hold(other, Direction::SendRecv, false, now, out),
+                });
+            }
+            world.sim.run_for(2 * SECOND);
+            for message in &world.sim.phone(b).heard {
+                let body = message.body().escape_ascii().to_string();
+                assert!(!body.contains("10.0.0.31"), "{place}: {body}");
+            }
+            world.finish(&[a, b]);
+        }
+    }
+}
+
+/// The ACK of the first INVITE again, with its answer, while the next offer is open.
+fn repeat_ack_during_a_re_invite(world: &mut World, a: NodeId, call: usize) {
+    let ack = world.sim.phone(a).last_ack(call).unwrap();
+    world.sim.run_for(SECOND);
+    world.sim.act(a, |p, now, out| {
+        p.hold(call, Direction::SendRecv, false, now, out);
+    });
+    world.sim.run_for(ms(10));
+    let from = at("10.0.0.31:5060");
+    let to = SocketAddr::new(LAN.parse().unwrap(), 5060);
+    world.sim.inject(
+        a,
+        Packet {
+            from,
+            to,
+            bytes: ack,
+        },
+    );
 }

@@ -56,7 +56,7 @@ fn run(seed: u64) {
 }
 
 fn phone(world: &mut World, user: &str, last: u8, chance: &mut Rng) -> NodeId {
-    let manner = Manner {
+    let mut manner = Manner {
         ring: chance.pick(&[None, Some(ms(0)), Some(ms(300))]),
         early: chance.permille(300),
         answer: chance.pick(&[
@@ -70,6 +70,10 @@ fn phone(world: &mut World, user: &str, last: u8, chance: &mut Rng) -> NodeId {
         dead: false,
         renegotiates: chance.permille(900),
     };
+    if manner.answer.is_none() {
+        // A phone that says nothing at all cannot be cancelled either (RFC 3261 §9.1).
+        manner.ring = manner.ring.or(Some(SECOND));
+    }
     let behaviour = Behaviour {
         mapping: chance.pick(&Dependence::ALL),
         filtering: chance.pick(&Dependence::ALL),
@@ -146,7 +150,8 @@ fn one_call(world: &mut World, a: NodeId, b: NodeId, chance: &mut Rng, lossy: bo
         for ssrc in heard {
             assert!(
                 theirs.contains(ssrc),
-                "a stranger is heard\n{}",
+                "{ssrc:08x} is heard by {phone:?}, not {ssrcs:08x?}: {:x?}\n{}",
+                rtp.received.rtcp,
                 world.sim.story()
             );
         }

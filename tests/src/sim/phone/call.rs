@@ -128,7 +128,7 @@ impl Phone {
         let port = self.next_port;
         self.next_port += 2;
         let local = SocketAddr::new(self.id.at.ip(), port);
-        let ssrc = u32::try_from(self.names.next() >> 32).unwrap_or(1);
+        let ssrc = u32::try_from(self.names.number() >> 32).unwrap_or(1);
         let tag = self.token();
         let mut rtp = Rtp::new(local, ssrc);
         rtp.set(false, now);
@@ -168,6 +168,9 @@ impl Phone {
 
     /// Our SDP for a call as it is now.
     pub(super) fn sdp(&self, index: usize) -> Vec<u8> {
+        if let Some(says) = &self.says {
+            return says.clone();
+        }
         let call = self.call(index);
         let mut at = call.rtp.local;
         if let Some(ip) = self.id.claims {

@@ -376,6 +376,13 @@ impl Phone {
         self.send(&bytes, to, out);
     }
 
+    /// The last ACK for a 2xx that we sent in a call.
+    #[must_use]
+    pub fn last_ack(&self, index: usize) -> Option<Bytes> {
+        let ack = self.call(index).ack.as_ref();
+        ack.map(|(_, bytes, _)| bytes.clone())
+    }
+
     /// A 2xx again: its ACK was lost (RFC 3261 §13.2.2.4).
     fn repeated_success(&mut self, message: &Message, code: u16, out: &mut Out) {
         let (cseq, method) = message.cseq();
