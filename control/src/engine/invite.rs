@@ -405,7 +405,7 @@ impl Engine {
     }
 
     /// A final failure: the next target, or the caller hears of it. Returns the call if it lives.
-    fn failure(
+    pub(super) fn failure(
         &mut self,
         key: CallKey,
         mut call: Call,
@@ -445,35 +445,6 @@ impl Engine {
         }
         self.refuse(key, call, code, message, now, effects);
         None
-    }
-
-    /// No answer at all for an INVITE (timer B), or none after its CANCEL.
-    pub(super) fn invite_unanswered(
-        &mut self,
-        key: CallKey,
-        client: &ClientKey,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        let open = |call: &&mut Call| {
-            let setup = call.setup.as_ref();
-            setup.is_some_and(|setup| setup.client.as_ref() == Some(client))
-        };
-        if self.calls.get_mut(&key).filter(open).is_some() {
-            self.invite_failed(key, now, effects);
-        }
-    }
-
-    /// The open INVITE of a call is taken as failed without an answer.
-    pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
-        let Some(call) = self.calls.remove(&key) else {
-            return;
-        };
-        let cancelled = call.setup.as_ref().is_some_and(|setup| setup.cancelled);
-        let code = if cancelled { 487 } else { 408 };
-        if let Some(call) = self.failure(key, call, code, None, now, effects) {
-            self.calls.insert(key, call);
-        }
     }
 
     /// The call does not come about: the caller gets the final response, everything is let go.
