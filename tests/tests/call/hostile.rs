@@ -63,6 +63,9 @@ fn a_sprayer_gets_nothing_and_injects_nothing() {
                 before
             );
             assert!(world.sim.stranger(stranger).received.is_empty());
+            let count = world.edge().count;
+            let refused = count.dropped + count.unclaimed;
+            assert!(refused > 500, "the spray missed: {count:?}");
             world.hang_up(a, call);
             world.sim.run_for(SECOND);
             world.sim.stranger(stranger).stop();
