@@ -45,6 +45,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_file_limit();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
+    // What another daemon may hold comes first: nothing of its media is touched before.
+    let listener = api::listen(&config.node.socket)?;
+    let sip = Sip::open(&config.sip.listen, &sender).await?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
@@ -67,7 +70,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
     }
-    let sip = Sip::open(&config.sip.listen, &sender).await?;
     let mut datapath = Datapath::new(Media::new(sender.clone()), netlink, kernel);
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
@@ -80,7 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
-    let api = api::listen(&config.node.socket, sender)?;
+    let api = api::serve(listener, sender);
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
     let served = Shell {
         engine,
