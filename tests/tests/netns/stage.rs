@@ -266,6 +266,7 @@ impl Stage {
         };
         let talk = call.talk();
         self.settled(&call, path);
+        talk.hear(5, LIMIT).unwrap();
         talk.finish().unwrap();
         call
     }
@@ -309,6 +310,14 @@ impl Stage {
             .get(name)
             .and_then(Value::as_u64)
             .unwrap_or_default()
+    }
+
+    /// Events of a kind, for every reason: `sip_malformed.`.
+    pub(crate) fn counted(&self, prefix: &str) -> u64 {
+        let status = self.towpath.get("/api/v1/status").unwrap();
+        let counters = status.get("counters").and_then(Value::as_object).unwrap();
+        let of_kind = counters.iter().filter(|(name, _)| name.starts_with(prefix));
+        of_kind.filter_map(|(_, count)| count.as_u64()).sum()
     }
 
     /// Waits until a number of the status is what it should be.
