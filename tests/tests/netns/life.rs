@@ -49,7 +49,13 @@ fn calls_in_a_row(mode: Mode) {
         }
     }
     stage.is_empty();
-    assert_eq!(descriptors(&stage), before);
+    // The last clients of the API may still be on their way out; fifty calls would not be.
+    let mut left = 0;
+    clock::until("descriptors closed", LIMIT, || {
+        left = descriptors(&stage);
+        Ok((left <= before).then_some(()))
+    })
+    .unwrap_or_else(|e| panic!("{e:#}: {left} open, {before} before"));
     let answer = stage.towpath.get("/api/v1/networks").unwrap();
     let networks = answer["networks"].as_array().unwrap();
     assert_eq!(networks.len(), 3);

@@ -302,16 +302,6 @@ impl Stage {
             .unwrap_or_default()
     }
 
-    /// An event counter, named `what.which`; zero if it was never counted.
-    pub(crate) fn counter(&self, name: &str) -> u64 {
-        let status = self.towpath.get("/api/v1/status").unwrap();
-        let counters = status.get("counters").unwrap();
-        counters
-            .get(name)
-            .and_then(Value::as_u64)
-            .unwrap_or_default()
-    }
-
     /// Events of a kind, for every reason: `sip_malformed.`.
     pub(crate) fn counted(&self, prefix: &str) -> u64 {
         let status = self.towpath.get("/api/v1/status").unwrap();
