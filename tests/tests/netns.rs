@@ -12,6 +12,10 @@
 mod attack;
 #[path = "netns/call.rs"]
 mod call;
+#[path = "netns/garbage.rs"]
+mod garbage;
+#[path = "netns/life.rs"]
+mod life;
 #[path = "netns/maps.rs"]
 mod maps;
 #[path = "netns/neighbour.rs"]

@@ -38,11 +38,12 @@ enum What {
     Order(Command),
 }
 
-/// Opens the socket: only its owner and group may use it.
+/// Opens the socket: only its owner and group may use it. Who connects is answered once it is
+/// served.
 ///
 /// # Errors
 /// If another daemon answers on it, or the directory cannot be written.
-pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> anyhow::Result<JoinHandle<()>> {
+pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!(
             "another towpath is running: it answers on {}",
@@ -62,12 +63,16 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> anyhow::Result
         .with_context(|| format!("cannot open the API socket {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .context("cannot restrict the API socket")?;
+    Ok(listener)
+}
+
+pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> JoinHandle<()> {
     let router = route::router(events);
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");
         }
-    }))
+    })
 }
 
 /// The loop's side.

@@ -364,6 +364,7 @@ fn reason(error: &KernelError) -> &'static str {
         KernelError::NotLocal { .. } => "the program does not know the local address",
         KernelError::Permission { .. }
         | KernelError::NotBpffs { .. }
+        | KernelError::InUse { .. }
         | KernelError::PinDir { .. }
         | KernelError::OtherSize { .. }
         | KernelError::Object { .. }

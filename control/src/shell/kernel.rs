@@ -5,7 +5,8 @@
 //! program in place of the old one in a single step (`bpf_link_update`).
 //!
 //! A flow is written completely to a slot nobody refers to, then PORTS is turned to that slot, and
-//! the old one rests. One daemon at a time may hold a `Kernel` over one directory.
+//! the old one rests. One daemon at a time may hold a `Kernel` over one directory: it is
+//! locked.
 
 mod adopt;
 pub mod detach;
@@ -15,6 +16,7 @@ mod report;
 mod slots;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -99,6 +101,8 @@ pub struct Kernel {
     /// the program never reads.
     generation: u32,
     links: BTreeMap<u32, PinnedLink>,
+    /// Held as long as we are.
+    _lock: File,
 }
 
 /// A flow and where it lies.
@@ -115,6 +119,7 @@ impl Kernel {
     /// What stands in the way and what to do about it.
     pub fn start(attach: &Attach<'_>, now: Instant) -> Result<(Self, Vec<Adopted>), KernelError> {
         let dir = adopt::directory(attach.pin_dir)?;
+        let lock = adopt::lock(attach.pin_dir)?;
         adopt::check_sizes(&dir, attach.flows_max)?;
         let mut ebpf = adopt::load(&dir, attach)?;
         let settings_map: Array<_, Settings> = take(&mut ebpf, map::SETTINGS)?;
@@ -138,6 +143,7 @@ impl Kernel {
             installed: BTreeMap::new(),
             generation: 1,
             links: BTreeMap::new(),
+            _lock: lock,
         };
         kernel.adopt_flows()?;
         kernel.set_locals(attach.locals, now)?;

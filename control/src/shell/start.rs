@@ -29,8 +29,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let config = options.read(&netlink.interfaces())?;
     raise_file_limit();
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    // The sockets first: a second daemon is turned away before it touches the first one's maps.
-    let api = api::listen(&config.node.socket, sender.clone())?;
+    // What another daemon may hold comes first: nothing of its media is touched before.
+    let listener = api::listen(&config.node.socket)?;
     let sip = Sip::open(&config.sip.listen, &sender).await?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
@@ -54,7 +54,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
     }
-    let mut datapath = Datapath::new(Media::new(sender), netlink, kernel);
+    let mut datapath = Datapath::new(Media::new(sender.clone()), netlink, kernel);
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
     }
@@ -66,6 +66,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
+    let api = api::serve(listener, sender);
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
     notify::tell(notify::State::Ready);
     let served = Shell {

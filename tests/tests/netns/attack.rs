@@ -4,6 +4,7 @@ use std::thread;
 use std::time::Duration;
 
 use towpath_tests::attacker::{Spray, spray};
+use towpath_tests::http;
 use towpath_tests::lab::{Parts, Role, plan};
 
 use super::stage::{LIMIT, Mode, Stage, assert_whole};
@@ -60,7 +61,18 @@ fn nothing_in_nothing_out(mode: Mode) {
     assert!(loot.sent > 10_000, "{loot:?}");
     assert_eq!(loot.received, 0, "{loot:?}");
     assert!(strangers > 10, "{strangers}");
-    assert!(stage.counter("media_unclaimed.not the signalling address") > 0);
+    let metrics = http::text(stage.towpath.socket(), "/metrics").unwrap();
+    let counted = |series: &str| -> u64 {
+        let line = metrics.lines().find_map(|line| line.strip_prefix(series));
+        line.map_or(0, |value| value.trim().parse().unwrap())
+    };
+    let stranger = "what=\"media_unclaimed\",which=\"not the signalling address\"";
+    let series = format!("towpath_events_total{{{stranger}}}");
+    assert!(counted(&series) > 0, "{metrics}");
+    if mode == Mode::Xdp {
+        let series = "towpath_xdp_packets_total{reason=\"wrong-source\"}";
+        assert!(counted(series) > 10, "{metrics}");
+    }
     stage.is_empty();
 }
 

@@ -66,38 +66,47 @@ fn a_trusted_peer_and_a_phone_behind_nat_call_each_other_in_userspace() {
     peer_and_phone(Mode::Userspace);
 }
 
-#[test]
-fn ipv6_goes_by_the_kernel_and_a_change_of_family_by_userspace() {
+fn ipv6_and_a_change_of_family(mode: Mode) {
     let parts = Parts {
         nat: true,
         c3: true,
         attacker: true, // an ordinary host here
         ..Parts::default()
     };
-    let stage = Stage::with(Mode::Xdp, &parts, |c| c.networks.extend([WAN_V6, LAN_V6]));
-    let lan = stage.ua(Role::C3, "1003", plan::ip(plan::C3_V6), plan::EDGE_LAN_V6);
-    let wan = stage.ua(
-        Role::Attacker,
-        "1006",
-        plan::ip(plan::ATTACKER_V6),
-        plan::EDGE_WAN_V6,
-    );
+    let stage = Stage::with(mode, &parts, |c| c.networks.extend([WAN_V6, LAN_V6]));
+    let ua = |role, user, ip, edge| stage.ua(role, user, plan::ip(ip), edge);
+    let lan = ua(Role::C3, "1003", plan::C3_V6, plan::EDGE_LAN_V6);
+    let wan = ua(Role::Attacker, "1006", plan::ATTACKER_V6, plan::EDGE_WAN_V6);
     let v4 = stage.phone(Role::C1, "1001");
     for ua in [&lan, &wan] {
         ua.register().unwrap();
     }
-    let call = stage.call(&lan, &wan, "xdp");
-    stage.carries(&call, PACKETS, "xdp");
+    let call = stage.call(&lan, &wan, mode.path());
+    stage.carries(&call, PACKETS / 2, mode.path());
     call.hang_up();
+    let why = match mode {
+        Mode::Xdp => "the two parties use different IP versions",
+        Mode::Userspace => "the kernel path is off",
+    };
     for (caller, callee) in [(&lan, &v4), (&v4, &wan)] {
         let call = stage.call(caller, callee, "user");
         stage.carries(&call, 250, "user");
         for flow in stage.flows(&call) {
-            assert_eq!(flow.why, "the two parties use different IP versions");
+            assert_eq!(flow.why, why);
         }
         call.hang_up();
     }
     stage.is_empty();
+}
+
+#[test]
+fn ipv6_goes_by_the_kernel_and_a_change_of_family_by_userspace() {
+    ipv6_and_a_change_of_family(Mode::Xdp);
+}
+
+#[test]
+fn ipv6_and_a_change_of_family_go_by_userspace() {
+    ipv6_and_a_change_of_family(Mode::Userspace);
 }
 
 #[test]
@@ -108,10 +117,11 @@ fn partial_checksums_are_left_to_the_stack_and_media_arrives() {
         ..Parts::default()
     };
     let stage = Stage::raise(Mode::Xdp, &parts);
-    stage
-        .lab
-        .checksums(Role::C3, "eth0", Checksums::Offloaded)
-        .unwrap();
+    // Nobody on the way computes them: not the phone, not the bridge.
+    for (role, link) in [(Role::C3, "eth0"), (Role::Switch, "lan-edge")] {
+        let lab = &stage.lab;
+        lab.checksums(role, link, Checksums::Offloaded).unwrap();
+    }
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let call = stage.call(&c3, &c1, "xdp");
     let talk = call.talk();

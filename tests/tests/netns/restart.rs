@@ -72,8 +72,11 @@ fn media_outlives_sigterm() {
     media_outlives(|towpath| towpath.stop().unwrap());
 }
 
-/// What the daemon is started with while media runs through what it left; what it says.
-fn refuses_and_harms_nothing(cases: &[(&str, fn(&mut Config), &str)]) {
+/// What is changed, how, and what the daemon must say.
+type Case = (&'static str, fn(&mut Config), &'static str);
+
+/// Starts the daemon with each change while media runs through what its predecessor left.
+fn refuses_and_harms_nothing(cases: &[Case]) {
     let parts = Parts {
         nat: true,
         c3: true,

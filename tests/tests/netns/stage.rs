@@ -266,6 +266,7 @@ impl Stage {
         };
         let talk = call.talk();
         self.settled(&call, path);
+        talk.hear(5, LIMIT).unwrap();
         talk.finish().unwrap();
         call
     }
@@ -301,14 +302,12 @@ impl Stage {
             .unwrap_or_default()
     }
 
-    /// An event counter, named `what.which`; zero if it was never counted.
-    pub(crate) fn counter(&self, name: &str) -> u64 {
+    /// Events of a kind, for every reason: `sip_malformed.`.
+    pub(crate) fn counted(&self, prefix: &str) -> u64 {
         let status = self.towpath.get("/api/v1/status").unwrap();
-        let counters = status.get("counters").unwrap();
-        counters
-            .get(name)
-            .and_then(Value::as_u64)
-            .unwrap_or_default()
+        let counters = status.get("counters").and_then(Value::as_object).unwrap();
+        let of_kind = counters.iter().filter(|(name, _)| name.starts_with(prefix));
+        of_kind.filter_map(|(_, count)| count.as_u64()).sum()
     }
 
     /// Waits until a number of the status is what it should be.

@@ -1,6 +1,7 @@
 //! What is pinned: found, checked, taken over.
 
 use std::collections::BTreeSet;
+use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,23 @@ pub(super) const ABI_DIRECTORY: &str = "abi-";
 
 pub(super) fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
+}
+
+/// Takes the directory for this process, whatever its ABI: two daemons would take each other's flows
+/// away. The lock ends with the process, however it ends.
+pub(super) fn lock(pin_dir: &Path) -> Result<File, KernelError> {
+    let error = |source| KernelError::PinDir {
+        path: pin_dir.to_path_buf(),
+        source,
+    };
+    let dir = File::open(pin_dir).map_err(error)?;
+    match dir.try_lock() {
+        Ok(()) => Ok(dir),
+        Err(TryLockError::WouldBlock) => Err(KernelError::InUse {
+            path: pin_dir.to_path_buf(),
+        }),
+        Err(TryLockError::Error(source)) => Err(error(source)),
+    }
 }
 
 /// Refuses pinned maps of other sizes: the program would read beyond them or beside them.

@@ -22,6 +22,11 @@ pub enum KernelError {
          /sys/fs/bpf` and choose a directory below it"
     )]
     NotBpffs { path: PathBuf },
+    #[error(
+        "datapath.pin_dir {path}: another towpath keeps its kernel path there; stop it, or choose \
+         another directory and other interfaces"
+    )]
+    InUse { path: PathBuf },
     #[error("{path}: {source}")]
     PinDir { path: PathBuf, source: io::Error },
     #[error(
