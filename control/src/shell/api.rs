@@ -42,7 +42,7 @@ enum What {
 ///
 /// # Errors
 /// If another daemon answers on it, or the directory cannot be written.
-pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> anyhow::Result<JoinHandle<()>> {
+pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!(
             "another towpath is running: it answers on {}",
@@ -62,12 +62,17 @@ pub(crate) fn listen(path: &Path, events: mpsc::Sender<Event>) -> anyhow::Result
         .with_context(|| format!("cannot open the API socket {}", path.display()))?;
     fs::set_permissions(path, fs::Permissions::from_mode(0o660))
         .context("cannot restrict the API socket")?;
+    Ok(listener)
+}
+
+/// Answers until aborted.
+pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> JoinHandle<()> {
     let router = route::router(events);
-    Ok(tokio::spawn(async move {
+    tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");
         }
-    }))
+    })
 }
 
 /// The loop's side.

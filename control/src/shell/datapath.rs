@@ -352,7 +352,7 @@ impl Counted {
 /// Why the kernel did not take a flow, for those who look at the call.
 fn reason(error: &KernelError) -> &'static str {
     match error {
-        KernelError::Full { .. } => "the flow table is full: raise datapath.flows_max",
+        KernelError::Full { .. } => "the flow table is full: raise datapath.flows",
         KernelError::NotLocal { .. } => "the program does not know the local address",
         KernelError::Permission { .. }
         | KernelError::NotBpffs { .. }

@@ -26,7 +26,7 @@ pub enum KernelError {
     PinDir { path: PathBuf, source: io::Error },
     #[error(
         "{path}: the running kernel path has {what} {found}, this daemon needs {needed}; go \
-         back to the setting it was started with (datapath.flows_max), or end its media by removing the \
+         back to the setting it was started with (datapath.flows), or end its media by removing the \
          directory {dir} and start again",
         dir = .path.parent().unwrap_or(.path).display()
     )]
@@ -66,7 +66,7 @@ pub enum KernelError {
         "{ip}: more than {LOCALS_MAX} local media addresses; the kernel path compares with so many"
     )]
     TooManyLocals { ip: IpAddr },
-    #[error("the flow table is full at {flows_max} flows; raise datapath.flows_max")]
+    #[error("the flow table is full at {flows_max} flows; raise datapath.flows")]
     Full { flows_max: u32 },
     #[error("map {map}: {why}")]
     Map { map: &'static str, why: String },
