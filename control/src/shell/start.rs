@@ -26,6 +26,9 @@ use crate::shell::{EVENTS_MAX, Shell, api, clock, notify};
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
     let (config, source) = options.read(&netlink.interfaces())?;
+    if options.config.is_none() {
+        tracing::warn!("no --config: embedded defaults, and nobody may register");
+    }
     raise_file_limit();
     // Before anything another daemon may be using is touched: if one runs, these are taken.
     let socket = api::claim(&config.node.socket)
@@ -54,6 +57,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 "kernel path is on"
             );
         }
+        Err(_) if config.datapath.mode == DatapathMode::Userspace => {
+            tracing::info!("media is forwarded in userspace, as configured");
+        }
         Err(why) => tracing::warn!(why, "kernel path is off: media is forwarded in userspace"),
     }
     let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
@@ -74,7 +80,6 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let api = api::serve(socket, sender);
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
-    notify::tell(notify::State::Ready);
     let served = Shell {
         options,
         engine,
