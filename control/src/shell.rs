@@ -72,6 +72,8 @@ impl Shell {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
+        // Not before signals are waited for: whoever is told so may send one at once.
+        notify::tell(notify::State::Ready);
         let mut effects = Effects::new();
         loop {
             let timeout = Instant::from_std(self.engine.next_timeout());

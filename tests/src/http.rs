@@ -19,14 +19,19 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// # Errors
 /// Nobody listens, an answer other than 200, or something that is not JSON.
 pub fn get(socket: &Path, path: &str) -> Result<Value> {
-    serde_json::from_str(&text(socket, path)?).with_context(|| format!("GET {path}: not JSON"))
+    let body = ask(socket, path)?;
+    serde_json::from_slice(&body).with_context(|| format!("GET {path}: not JSON"))
 }
 
 /// Asks for `path` and reads the text that comes back.
 ///
 /// # Errors
-/// Nobody listens, an answer other than 200, or something that is not text.
+/// As `get`.
 pub fn text(socket: &Path, path: &str) -> Result<String> {
+    Ok(String::from_utf8(ask(socket, path)?)?)
+}
+
+fn ask(socket: &Path, path: &str) -> Result<Vec<u8>> {
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(READ_LIMIT))?;
@@ -39,8 +44,7 @@ pub fn text(socket: &Path, path: &str) -> Result<String> {
         .take(ANSWER_BYTES_MAX)
         .read_to_end(&mut answer)
         .context("read the answer")?;
-    let body = body(&answer).with_context(|| format!("GET {path}"))?;
-    String::from_utf8(body).with_context(|| format!("GET {path}: not text"))
+    body(&answer).with_context(|| format!("GET {path}"))
 }
 
 /// The body of an answer with status 200.

@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+pub mod later;
 mod network;
 mod sip;
 mod value;
@@ -53,7 +54,9 @@ pub fn check(
     secrets: &mut dyn FnMut(&Path) -> io::Result<String>,
 ) -> Result<Config, Vec<Problem>> {
     let mut problems = Problems::new(name, text);
-    let file = file::File::read(text, &mut problems);
+    let Some(file) = file::File::read(text, &mut problems) else {
+        return Err(problems.into_vec());
+    };
     let node = node(file.node, &mut problems);
     let drafts = network::read(file.networks, host, &mut problems);
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);

@@ -123,12 +123,13 @@ pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
 pub const ENTRIES_MAX: usize = 65_536;
 
 impl File {
-    /// Reads the text; what cannot be read is reported and left out.
-    pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Self {
+    /// Reads the text; values that cannot be read are reported and left out. None if it is not
+    /// TOML: what else would be said about it follows from that alone.
+    pub(super) fn read(text: &str, problems: &mut Problems<'_>) -> Option<Self> {
         if text.len() > TEXT_BYTES_MAX {
             let message = format!("the file is larger than {TEXT_BYTES_MAX} bytes");
             problems.add(&(0..0), "", message, "is this the right file?");
-            return Self::default();
+            return None;
         }
         let (root, errors) = DeTable::parse_recoverable(text);
         for error in errors {
@@ -136,18 +137,21 @@ impl File {
             let help = "see https://toml.io for how TOML is written";
             problems.add(&span, "", error.message(), help);
         }
+        if !problems.none() {
+            return None;
+        }
         let root = Table {
             section: "",
             at: 0..0,
             table: root.get_ref(),
         };
         root.refuse_unknown(&["node", "sip", "network", "datapath"], problems);
-        Self {
+        Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
-        }
+        })
     }
 }
 

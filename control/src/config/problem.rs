@@ -35,7 +35,9 @@ pub struct Problem {
     pub help: String,
     /// The line it stands in; the values of secrets are left out.
     pub excerpt: String,
-    /// How many characters of the excerpt are meant, at least one.
+    /// How many characters of the excerpt stand before those that are meant.
+    pub indent: usize,
+    /// How many are meant, at least one.
     pub width: usize,
 }
 
@@ -46,7 +48,7 @@ impl fmt::Display for Problem {
         writeln!(f, "{}:{line}:{column}: {}", self.file, self.message)?;
         writeln!(f, "{:margin$} |", "")?;
         writeln!(f, "{line} | {}", self.excerpt)?;
-        let (indent, carets) = (column.saturating_sub(1), "^".repeat(self.width));
+        let (indent, carets) = (self.indent, "^".repeat(self.width));
         writeln!(f, "{:margin$} | {:indent$}{carets}", "", "")?;
         write!(f, "{:margin$} = help: {}", "", self.help)
     }
@@ -92,9 +94,20 @@ impl<'a> Problems<'a> {
             self.more += 1;
             return;
         }
+        self.found.push(self.one(span, key, message, help));
+    }
+
+    /// One that is not collected.
+    pub(super) fn one(
+        &self,
+        span: &Span,
+        key: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Problem {
         let place = Place::of(self.text, span);
-        let (excerpt, width) = place.excerpt(key);
-        self.found.push(Problem {
+        let (excerpt, indent, width) = place.excerpt(key);
+        Problem {
             file: self.file.to_owned(),
             line: place.line,
             column: place.column,
@@ -102,8 +115,14 @@ impl<'a> Problems<'a> {
             message: message.into(),
             help: help.into(),
             excerpt,
+            indent,
             width,
-        });
+        }
+    }
+
+    /// Whether something was said about this key: then it is there, whatever it is.
+    pub(super) fn mentions(&self, key: &str) -> bool {
+        self.found.iter().any(|problem| problem.key == key)
     }
 
     /// The line a span begins in.
@@ -149,17 +168,31 @@ impl<'a> Place<'a> {
         }
     }
 
-    fn excerpt(&self, key: &str) -> (String, usize) {
-        let line = self.text.replace(|c: char| c.is_control(), " ");
-        let shown = match (holds_secret(key, &line), line.split_once('=')) {
-            (true, Some((name, _))) => format!("{}= …", name),
-            (true, None) => "…".to_owned(),
+    /// What is shown of the line, and what of that is meant: characters before it, and its own.
+    fn excerpt(&self, key: &str) -> (String, usize, usize) {
+        // A longer line is shown from a little before the place on.
+        let skipped = match self.column.saturating_sub(EXCERPT_CHARS_BEFORE) {
+            skipped if self.text.chars().count() > EXCERPT_CHARS_MAX => skipped,
+            _ => 0,
+        };
+        let printable = |c: char| if c.is_control() { ' ' } else { c };
+        let rest = self.text.chars().skip(skipped);
+        let line: String = rest.take(EXCERPT_CHARS_MAX).map(printable).collect();
+        let whole = holds_secret(key, self.text);
+        let shown = match (whole, line.split_once('=')) {
+            (true, Some((name, _))) if skipped == 0 => format!("{}= …", name),
+            (true, _) => "…".to_owned(),
             (false, _) => line,
         };
-        let room = shown.chars().count().saturating_sub(self.column - 1);
-        (shown, self.width.min(room).max(1))
+        let indent = (self.column - 1 - skipped).min(shown.chars().count());
+        let room = shown.chars().count().saturating_sub(indent);
+        (shown, indent, self.width.min(room).max(1))
     }
 }
+
+/// Characters shown of a line, and of those before the place, if the line is longer.
+const EXCERPT_CHARS_MAX: usize = 160;
+const EXCERPT_CHARS_BEFORE: usize = 40;
 
 /// Whether a line must not be repeated: a mistyped key beside a password is a secret's line too.
 fn holds_secret(key: &str, line: &str) -> bool {
@@ -245,6 +278,19 @@ mod tests {
         let expected =
             "t.toml:2:11: not text\n  |\n2 |  domain = 5\n  |           ^\n  = help: quote it";
         assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn of_a_long_line_a_part_is_shown() {
+        let text = format!("{}X{}", "-".repeat(1000), "+".repeat(1000));
+        let problem = Problems::new("t", &text).one(&(1000..2001), "k", "m", "h");
+        assert_eq!((problem.line, problem.column), (1, 1001));
+        let expected = format!("{}X{}", "-".repeat(39), "+".repeat(120));
+        assert_eq!(problem.excerpt, expected);
+        assert_eq!((problem.indent, problem.width), (39, 121));
+        let secret = format!("password = \"{}\"", "hunter2".repeat(100));
+        let problem = Problems::new("t", &secret).one(&(500..510), "k", "m", "h");
+        assert_eq!((problem.excerpt.as_str(), problem.width), ("…", 1));
     }
 
     #[test]

@@ -43,7 +43,7 @@ enum What {
 ///
 /// # Errors
 /// If another daemon answers on it, or the directory cannot be written.
-pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
+pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
     if std::os::unix::net::UnixStream::connect(path).is_ok() {
         bail!(
             "another towpath is running: it answers on {}",
@@ -66,6 +66,7 @@ pub(crate) fn listen(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Answers until aborted.
 pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> JoinHandle<()> {
     let router = route::router(events);
     tokio::spawn(async move {

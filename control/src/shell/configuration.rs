@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 
 use crate::config::Config;
 use crate::config::change::{Change, Takes, changes};
-use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX};
+use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX, later};
 
 /// A password is one line.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -26,19 +26,23 @@ pub struct Options {
 }
 
 impl Options {
-    /// The configuration as the daemon runs it.
-    pub(super) fn read(&self, host: &[Interface]) -> anyhow::Result<Config> {
-        let mut config = match &self.config {
-            Some(file) => read(file, Some(host))?,
-            None => accept("embedded defaults", &check::defaults(host), Some(host))?,
+    /// The configuration as the daemon runs it, and where it stands.
+    pub(super) fn read(&self, host: &[Interface]) -> anyhow::Result<(Config, Source)> {
+        let source = match &self.config {
+            Some(file) => Source::open(file)?,
+            None => Source {
+                name: "embedded defaults".to_owned(),
+                text: check::defaults(host),
+            },
         };
+        let mut config = source.check(Some(host))?;
         if let Some(socket) = &self.socket {
             config.node.socket.clone_from(socket);
         }
         if self.object.is_some() {
             config.datapath.object.clone_from(&self.object);
         }
-        Ok(config)
+        Ok((config, source))
     }
 }
 
@@ -47,32 +51,49 @@ impl Options {
 /// # Errors
 /// It cannot be read, or what is wrong with it: then the error is a [`Refused`].
 pub fn read(file: &Path, host: Option<&[Interface]>) -> anyhow::Result<Config> {
-    let name = file.display().to_string();
-    let bytes = bytes(file, TEXT_BYTES_MAX).with_context(|| {
-        format!("cannot read {name}: name a file that exists and that this user may read")
-    })?;
-    let text = match String::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
+    Ok(Source::open(file)?.check(host)?)
+}
+
+/// A configuration's text, to point into.
+pub(super) struct Source {
+    name: String,
+    text: String,
+}
+
+impl Source {
+    fn open(file: &Path) -> anyhow::Result<Self> {
+        let name = file.display().to_string();
+        let bytes = bytes(file, TEXT_BYTES_MAX).with_context(|| {
+            format!("cannot read {name}: name a file that exists and that this user may read")
+        })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
             let before = error.as_bytes().get(..valid).unwrap_or_default();
             let line = before.split(|byte| *byte == b'\n').count();
-            bail!("{name}:{line}: not UTF-8: save the file in this encoding, or mend the line");
-        }
-    };
-    accept(&name, &text, host)
-}
+            anyhow::anyhow!("{name}:{line}: not UTF-8: save the file as UTF-8, or mend the line")
+        })?;
+        Ok(Self { name, text })
+    }
 
-fn accept(name: &str, text: &str, host: Option<&[Interface]>) -> anyhow::Result<Config> {
-    let mut secrets = |path: &Path| {
-        let bytes = bytes(path, SECRET_BYTES_MAX)?;
-        String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
-    };
-    let checked = check::check(name, text, host, &mut secrets);
-    checked.map_err(|problems| {
-        let name = name.to_owned();
-        Refused { name, problems }.into()
-    })
+    fn check(&self, host: Option<&[Interface]>) -> Result<Config, Refused> {
+        let mut secrets = |path: &Path| {
+            let bytes = bytes(path, SECRET_BYTES_MAX)?;
+            String::from_utf8(bytes).map_err(|_| io::Error::other("not UTF-8"))
+        };
+        check::check(&self.name, &self.text, host, &mut secrets).map_err(|problems| Refused {
+            name: self.name.clone(),
+            problems,
+        })
+    }
+
+    /// What turned out only when the daemon acted on a key; the first of `keys` that is written is
+    /// pointed at.
+    pub(super) fn refuse(&self, keys: &[&str], message: String, help: &str) -> Refused {
+        Refused {
+            name: self.name.clone(),
+            problems: vec![later::problem(&self.name, &self.text, keys, message, help)],
+        }
+    }
 }
 
 /// At most one byte more than allowed: whoever checks the length will refuse it.
@@ -110,7 +131,7 @@ pub(super) fn reload(options: &Options, running: &Config, host: &[Interface]) {
         return;
     }
     let new = match options.read(host) {
-        Ok(new) => new,
+        Ok((new, _)) => new,
         Err(error) => {
             let refused = error.downcast_ref::<Refused>();
             for problem in refused.iter().flat_map(|refused| &refused.problems) {
@@ -149,6 +170,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_turns_out_later_is_said_at_its_key() {
+        let source = Source {
+            name: "t.toml".to_owned(),
+            text: "[datapath]\nmode = 'xdp'\n".to_owned(),
+        };
+        let refused = source.refuse(&["datapath.pin_dir", "datapath.mode"], "no".into(), "yes");
+        let expected = "t.toml:2:8: no\n  |\n2 | mode = 'xdp'\n  |        ^^^^^\n  = help: yes";
+        assert_eq!(refused.problems[0].to_string(), expected);
+        assert_eq!(refused.to_string(), "t.toml: 1 problem");
+    }
+
+    #[test]
     fn reading_has_a_limit() {
         let endless = Path::new("/dev/zero");
         assert_eq!(bytes(endless, 10).unwrap().len(), 11);
@@ -166,10 +199,10 @@ mod tests {
             object: Some("/tmp/o".into()),
             ..Options::default()
         };
-        let config = options.read(std::slice::from_ref(&lan)).unwrap();
+        let (config, _) = options.read(std::slice::from_ref(&lan)).unwrap();
         assert_eq!(config.node.socket, Path::new("/tmp/s"));
         assert_eq!(config.datapath.object.as_deref(), Some(Path::new("/tmp/o")));
-        let config = Options::default().read(&[lan]).unwrap();
+        let (config, _) = Options::default().read(&[lan]).unwrap();
         assert_eq!(config.node.socket, Path::new("/run/towpath/towpath.sock"));
     }
 

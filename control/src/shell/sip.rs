@@ -28,12 +28,9 @@ impl Sip {
     ) -> anyhow::Result<Self> {
         let mut sockets = BTreeMap::new();
         for on in listeners {
-            let socket = UdpSocket::bind(on.local).await.with_context(|| {
-                format!(
-                    "cannot listen on {on}: is another SIP server running there (`ss -ulpn`), and \
-                     does the address exist (`ip addr`)?"
-                )
-            })?;
+            let socket = UdpSocket::bind(on.local)
+                .await
+                .with_context(|| format!("cannot listen on {on}"))?;
             let socket = Arc::new(socket);
             tokio::spawn(read(*on, socket.clone(), events.clone()));
             sockets.insert(*on, socket);

@@ -14,7 +14,7 @@ use crate::engine::input::Input;
 use crate::shell::configuration::Options;
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
-use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel};
+use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Sip;
@@ -26,16 +26,26 @@ use crate::shell::{EVENTS_MAX, Shell, api, clock, notify};
 /// Whatever keeps it from starting.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
-    let config = options.read(&netlink.interfaces())?;
+    let (config, source) = options.read(&netlink.interfaces())?;
+    if options.config.is_none() {
+        tracing::warn!("no --config: embedded defaults, and nobody may register");
+    }
     raise_file_limit();
+    // Before anything another daemon may be using is touched: if one runs, these are taken.
+    let socket = api::claim(&config.node.socket)
+        .map_err(|error| source.refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    // What another daemon may hold comes first: nothing of its media is touched before.
-    let listener = api::listen(&config.node.socket)?;
-    let sip = Sip::open(&config.sip.listen, &sender).await?;
+    let sip = Sip::open(&config.sip.listen, &sender)
+        .await
+        .map_err(|error| source.refuse(&["sip.listen", "sip"], format!("{error:#}"), LISTEN))?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
-            return Err(error.context("datapath.mode = \"xdp\" and the kernel path cannot be had"));
+            let key = key(&error, &config, options.object.is_none());
+            let message = format!("the kernel path cannot be had: {error:#}");
+            return Err(source
+                .refuse(&[&key, "datapath.mode"], message, USERSPACE)
+                .into());
         }
         Err(error) => (Err(format!("{error:#}")), Vec::new()),
     };
@@ -47,6 +57,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
                 native,
                 "kernel path is on"
             );
+        }
+        Err(_) if config.datapath.mode == DatapathMode::Userspace => {
+            tracing::info!("media is forwarded in userspace, as configured");
         }
         Err(why) => tracing::warn!(why, "kernel path is off: media is forwarded in userspace"),
     }
@@ -66,9 +79,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
-    let api = api::serve(listener, sender);
+    let api = api::serve(socket, sender);
     tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
-    notify::tell(notify::State::Ready);
     let served = Shell {
         options,
         engine,
@@ -86,6 +98,49 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// What to do if the API's socket cannot be had.
+const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
+                      \"/run/towpath/second.sock\"";
+/// What to do if SIP cannot be listened on.
+const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses this host \
+                      has; ports below 1024 take root or CAP_NET_BIND_SERVICE";
+/// What to do if the kernel path was asked for and cannot be had.
+const USERSPACE: &str = "mend this, or forward media in userspace meanwhile: mode = \"auto\"";
+
+/// The key that what went wrong is about.
+fn key(error: &anyhow::Error, config: &Config, object_is_configured: bool) -> String {
+    match error.downcast_ref::<KernelError>() {
+        Some(
+            KernelError::NotBpffs { .. } | KernelError::PinDir { .. } | KernelError::InUse { .. },
+        ) => "datapath.pin_dir".to_owned(),
+        Some(KernelError::OtherSize { .. } | KernelError::Full { .. }) => {
+            "datapath.flows".to_owned()
+        }
+        Some(
+            KernelError::NoInterface { name }
+            | KernelError::NoDriverSupport { name }
+            | KernelError::Occupied { name }
+            | KernelError::Attach { name, .. },
+        ) => {
+            let network = config.networks.iter().position(|n| n.interface == *name);
+            format!("network.{}.interface", network.unwrap_or_default())
+        }
+        // None: the object cannot be read.
+        Some(KernelError::Object { .. }) | None if object_is_configured => {
+            "datapath.object".to_owned()
+        }
+        Some(
+            KernelError::Object { .. }
+            | KernelError::Permission { .. }
+            | KernelError::Refused { .. }
+            | KernelError::NotLocal { .. }
+            | KernelError::TooManyLocals { .. }
+            | KernelError::Map { .. },
+        )
+        | None => "datapath.mode".to_owned(),
+    }
 }
 
 /// The interfaces of this host, for `towpath check`.
@@ -152,13 +207,13 @@ fn leave_kernel(pin_dir: &Path) {
 fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let Some(path) = object else {
         bail!(
-            "no kernel object: build one with `cargo xtask ebpf` and name it in datapath.object or \
+            "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object or \
              with --object"
         );
     };
     fs::read(path).with_context(|| {
         format!(
-            "cannot read the kernel object {}: build it with `cargo xtask ebpf`",
+            "cannot read the kernel program {} (`cargo xtask ebpf` builds one)",
             path.display()
         )
     })

@@ -1,5 +1,7 @@
 //! Tables for people: units are spelt, numbers stand to the right, nothing is `-`.
 
+use std::collections::BTreeMap;
+
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
@@ -124,18 +126,28 @@ fn call(call: &Value) -> String {
         return shown;
     }
     shown.push_str(&indented(&table(flows, &FLOWS)));
-    for flow in flows {
-        if let Some(why) = flow.get("why").and_then(Value::as_str) {
-            let part = |name: &str| cell(flow.get(name), Show::Text);
-            shown.push_str(&format!(
-                "  {} {} {}: not in the kernel: {why}\n",
-                part("leg"),
-                part("kind"),
-                part("component"),
-            ));
-        }
+    for (why, those) in outside(flows) {
+        let which = if those.len() == flows.len() {
+            "all".to_owned()
+        } else {
+            those.join(", ")
+        };
+        shown.push_str(&format!("  not in the kernel ({which}): {why}\n"));
     }
     shown
+}
+
+/// Flows that are not in the kernel, by the reason.
+fn outside(flows: &[Value]) -> BTreeMap<&str, Vec<String>> {
+    let mut outside: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for flow in flows {
+        let part = |name: &str| cell(flow.get(name), Show::Text);
+        if let Some(why) = flow.get("why").and_then(Value::as_str) {
+            let which = format!("{} {} {}", part("leg"), part("kind"), part("component"));
+            outside.entry(why).or_default().push(which);
+        }
+    }
+    outside
 }
 
 pub(super) fn status(value: &Value, verbose: bool) -> String {

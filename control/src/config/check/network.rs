@@ -34,7 +34,7 @@ pub(super) fn read(
     host: Option<&[Interface]>,
     problems: &mut Problems<'_>,
 ) -> Vec<Draft> {
-    if networks.is_empty() {
+    if networks.is_empty() && !problems.mentions("network") {
         let help = "add one: [[network]] with name, interface and peers";
         problems.add(&(0..0), "network", "there is no [[network]]", help);
     }

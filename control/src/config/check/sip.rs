@@ -57,6 +57,9 @@ fn domain(domain: Option<At<String>>, at: &Span, problems: &mut Problems<'_>) ->
     const KEY: &str = "sip.domain";
     let help = "write the part after the @ of your SIP addresses: domain = \"example.com\"";
     let Some(domain) = domain else {
+        if problems.mentions(KEY) {
+            return None;
+        }
         problems.add(at, KEY, "`domain` is missing from [sip]", help);
         return None;
     };

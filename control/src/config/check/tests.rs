@@ -175,10 +175,7 @@ fn shape() {
     );
     refused(
         &format!("network = 5\n{SIP}"),
-        &[
-            (1, 1, "no [[network]]", "add one"),
-            (1, 11, "`network` is an integer", "[[network]]"),
-        ],
+        &[(1, 11, "`network` is an integer", "[[network]]")],
     );
     refused(
         &format!("node = 5\n{SIP}{LAN}"),

@@ -104,7 +104,7 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
     let (path, why) = match now.as_ref().map(|f| f.placement) {
         Some(Placement::Kernel) => ("xdp", None),
         Some(Placement::User(why)) => ("user", Some(why)),
-        None => ("none", Some(view.latch)),
+        None => ("none", Some(no_flow(view.latch))),
     };
     let count = |pick: fn(&FlowNow) -> u64| now.as_ref().map_or(0, pick);
     json!({
@@ -132,6 +132,15 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "punted_xdp": count(|f| f.kernel.punted),
         "packets_unclaimed": count(|f| f.unclaimed),
     })
+}
+
+/// Why there is no flow yet where a stream is agreed, by the latch of the party that sends.
+fn no_flow(latch: &str) -> &'static str {
+    match latch {
+        "held" => "the other party's media address is not known yet",
+        "tentative" => "one packet came from a new address; the next decides",
+        _ => "no packet has come from this party yet",
+    }
 }
 
 fn network_name(shell: &Shell, id: NetworkId) -> String {

@@ -72,7 +72,7 @@ call 7: 1001@example.com → 9000@example.com, answered for 1m 15s, set up in 21
   FROM    MEDIA  PART  PEER          ARRIVES AT       SENT TO       PATH  XDP PKTS  USER PKTS
   caller  audio  rtp   192.0.2.2:24  192.0.2.1:30000  10.9.0.20:78  xdp      51234          2
   callee  audio  rtp   192.0.2.2:24  192.0.2.1:30000  10.9.0.20:78  user     51234          2
-  callee audio rtp: not in the kernel: neighbour not resolved yet
+  not in the kernel (callee audio rtp): neighbour not resolved yet
 
 call 8: a@b → c@d, ringing for 1s
   caller in wan, signalling with 203.0.113.2:1025, behind a NAT

@@ -1,0 +1,110 @@
+//! The shape of a JSON document: which members there are, and of what type. Clients rely on it, so
+//! a member that vanishes, appears or changes its type is a finding.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+/// Compares a document with lines such as `calls[].setup_ms null|number`; `counters.* number`
+/// stands for members of any name. Every line must be met. What differs, in words.
+#[must_use]
+pub fn differences(schema: &str, document: &Value) -> Vec<String> {
+    let expected: BTreeMap<&str, BTreeSet<&str>> = schema
+        .lines()
+        .filter_map(|line| line.split_once(' '))
+        .map(|(path, types)| (path, types.trim().split('|').collect()))
+        .collect();
+    let mut found = BTreeMap::new();
+    walk("", document, &expected, &mut found);
+    let mut differences = Vec::new();
+    for (path, types) in &found {
+        match expected.get(path.as_str()) {
+            None => differences.push(format!("{path} is new")),
+            Some(allowed) => differences.extend(
+                types
+                    .difference(allowed)
+                    .map(|other| format!("{path} is {other}")),
+            ),
+        }
+    }
+    for path in expected.keys().filter(|path| !found.contains_key(**path)) {
+        differences.push(format!("{path} is missing"));
+    }
+    differences
+}
+
+fn walk(
+    path: &str,
+    value: &Value,
+    expected: &BTreeMap<&str, BTreeSet<&str>>,
+    found: &mut BTreeMap<String, BTreeSet<&'static str>>,
+) {
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(items) => {
+            for item in items {
+                walk(&format!("{path}[]"), item, expected, found);
+            }
+            "array"
+        }
+        Value::Object(members) => {
+            let any = join(path, "*");
+            for (name, member) in members {
+                let path = match expected.contains_key(any.as_str()) {
+                    true => any.clone(),
+                    false => join(path, name),
+                };
+                walk(&path, member, expected, found);
+            }
+            "object"
+        }
+    };
+    if !path.is_empty() {
+        found.entry(path.to_owned()).or_default().insert(kind);
+    }
+}
+
+fn join(path: &str, name: &str) -> String {
+    match path {
+        "" => name.to_owned(),
+        path => format!("{path}.{name}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const SCHEMA: &str = "calls array\ncalls[] object\ncalls[].id number\n\
+                          calls[].setup_ms null|number\nn object\nn.* number\n";
+
+    #[track_caller]
+    fn check(document: &Value, expected: &[&str]) {
+        assert_eq!(differences(SCHEMA, document), expected);
+    }
+
+    #[test]
+    fn members_and_types_are_compared() {
+        let call = json!({ "id": 1, "setup_ms": null });
+        check(&json!({ "calls": [call], "n": { "a": 1, "b": 2 } }), &[]);
+        check(
+            &json!({ "calls": [call, { "id": "1" }], "n": { "a": 1 } }),
+            &["calls[].id is string"],
+        );
+        check(
+            &json!({ "calls": [], "n": { "a": null }, "x": true }),
+            &[
+                "n.* is null",
+                "x is new",
+                "calls[] is missing",
+                "calls[].id is missing",
+                "calls[].setup_ms is missing",
+            ],
+        );
+    }
+}

@@ -1,0 +1,516 @@
+//! The running daemon as operators and their programs see it: documents, tables, metrics, signals,
+//! exit codes. Needs no root: media goes through userspace in a private network.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+#![allow(
+    clippy::indexing_slicing,
+    reason = "an index that is wrong fails the test"
+)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::net::UdpSocket;
+use std::os::unix::net::UnixDatagram;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use towpath_tests::private::{in_private_network, ip};
+use towpath_tests::{clock, http, process, schema};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// The daemon's addresses and, on the loopback interface, two phones'.
+const LINKS: &str = "link add eth1 type veth peer name eth2\nlink set eth1 up\nlink set eth2 up\n\
+                     address add 10.0.0.3/24 dev eth1\naddress add 10.0.1.3/24 dev eth1\n\
+                     address add 10.0.0.20/32 dev lo\naddress add 10.0.1.20/32 dev lo";
+
+const CONFIG: &str = r#"
+[sip]
+domain = "example.com"
+auth = "none"
+
+[[network]]
+name = "lan"
+interface = "eth1"
+address = "10.0.0.3"
+peers = ["10.0.0.0/24"]
+
+[[network]]
+name = "wan"
+interface = "eth1"
+address = "10.0.1.3"
+peers = ["10.0.1.0/24"]
+media_ports = "30000-39999"
+
+[datapath]
+mode = "userspace"
+"#;
+
+#[test]
+fn documents_keep_their_shape_and_orders_are_carried_out() {
+    in_private_network(
+        "documents_keep_their_shape_and_orders_are_carried_out",
+        || {
+            ip(LINKS)?;
+            let daemon = Daemon::start("documents");
+            let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+            let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
+            let call = caller.call(&callee);
+            call.speak();
+            for document in ["status", "calls", "registrations", "networks"] {
+                let found = http::get(&daemon.socket(), &format!("/api/v1/{document}")).unwrap();
+                let schema = format!(
+                    "{}/vectors/api/{document}.schema",
+                    env!("CARGO_MANIFEST_DIR")
+                );
+                let schema = fs::read_to_string(schema).unwrap();
+                let differences = schema::differences(&schema, &found);
+                assert!(
+                    differences.is_empty(),
+                    "{document}: {differences:#?}\n{found:#}"
+                );
+            }
+            shown(&daemon);
+            let text = daemon.metrics();
+            parse_metrics(&text);
+            for line in [
+                "towpath_calls{state=\"answered\"} 1",
+                "towpath_registrations 2",
+                "towpath_flows{path=\"user\"} 4",
+                "towpath_port_pairs_in_use{network=\"lan\"} 1",
+                "towpath_network_up{network=\"wan\"} 1",
+                "towpath_xdp_attached{interface=\"eth1\"} 0",
+            ] {
+                assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+            }
+            ordered(&daemon, &call);
+            Ok(())
+        },
+    )
+    .unwrap();
+}
+
+/// What the tables say while the call is up.
+fn shown(daemon: &Daemon) {
+    let (code, status) = daemon.ask(&["status", "-v"]);
+    assert_eq!(code, 0, "{status}");
+    assert!(status.starts_with("state          OK\nnode           towpath, "));
+    assert!(status.contains("\nkernel path    off: datapath.mode = \"userspace\"\n"));
+    assert!(status.contains("\ncalls          1, 1 of them answered\n"));
+    assert!(
+        status.contains("\n  sip_request.INVITE         1\n"),
+        "{status}"
+    );
+    let (code, calls) = daemon.ask(&["call", "list"]);
+    assert_eq!(code, 0);
+    let head = "call 1: 1001 → 1002, established for ";
+    assert!(calls.starts_with(head), "{calls}");
+    let why = "  not in the kernel (all): the kernel path is off\n";
+    assert!(calls.contains(why), "{calls}");
+    let (_, lines) = daemon.ask(&["reg", "list", "-o", "jsonl"]);
+    let users: Vec<String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["aor"].to_string())
+        .collect();
+    assert_eq!(users, ["\"1001@example.com\"", "\"1002@example.com\""]);
+    let (_, networks) = daemon.ask(&["network", "list"]);
+    let columns = |line: &str| {
+        line.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let row = columns(networks.lines().nth(2).unwrap());
+    let expected = [
+        "wan",
+        "eth1",
+        "10.0.1.3",
+        "10.0.1.3",
+        "auto",
+        "30000-39999",
+        "5000",
+        "1",
+    ];
+    assert_eq!(row, expected, "{networks}");
+}
+
+/// Ends the call, then a registration.
+fn ordered(daemon: &Daemon, call: &Call<'_>) {
+    let answer = |code: i32, text: &str| (code, text.to_owned());
+    assert_eq!(
+        daemon.ask(&["call", "kill", "1"]),
+        answer(0, "call 1: ended\n")
+    );
+    for phone in [call.caller, call.callee] {
+        let bye = phone.receive("BYE sip:");
+        phone.answer(&bye, "200 OK", "");
+    }
+    let gone = answer(1, "error: no such call, or it ended\n");
+    assert_eq!(daemon.ask(&["call", "kill", "1"]), gone);
+    assert_eq!(daemon.ask(&["call", "list"]), answer(0, "no calls\n"));
+    let dropped = answer(0, "1001@example.com: no longer registered\n");
+    assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), dropped);
+    let gone = answer(
+        1,
+        "error: nobody is registered under this name (user@domain)\n",
+    );
+    assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), gone);
+    let odd = answer(
+        1,
+        "error: nobody is registered under this name (user@domain)\n",
+    );
+    assert_eq!(daemon.ask(&["reg", "drop", "a/b c@d?e"]), odd);
+}
+
+#[test]
+fn signals_and_health() {
+    in_private_network("signals_and_health", || {
+        ip(LINKS)?;
+        let mut daemon = Daemon::start("signals");
+        daemon.reloads("SIGHUP: the configuration is the one that runs");
+        daemon.configure(&CONFIG.replace("\"none\"", "\"digest\""));
+        daemon.reloads("changed=\"sip.auth (hot)\"");
+        daemon.configure("[sip]\n");
+        daemon.reloads("2 problems; nothing has changed");
+
+        // A second one is refused before it touches anything.
+        let (code, told) = daemon.ask(&["run", "--config", "/dev/null"]);
+        assert_eq!(code, 1);
+        assert!(told.contains("there is no [[network]]"), "{told}");
+        daemon.configure(CONFIG);
+        let config = daemon.directory.join("towpath.toml");
+        let (code, told) = daemon.ask(&["run", "--config", config.to_str().unwrap()]);
+        assert_eq!(code, 1);
+        assert!(told.contains("another towpath is running"), "{told}");
+
+        let warned = |(code, text): (i32, String), expected: i32, warning: &str| {
+            assert_eq!(code, expected, "{text}");
+            assert!(text.contains(warning), "{text}");
+        };
+        ip("address del 10.0.1.3/24 dev eth1")?;
+        let missing = "warning        network wan: 10.0.1.3 is not on eth1 any more\n";
+        daemon.becomes(1);
+        warned(daemon.ask(&["status"]), 1, missing);
+        ip("link del eth1")?;
+        daemon.becomes(2);
+        let gone = "warning        network lan: interface eth1 is gone\n";
+        warned(daemon.ask(&["status"]), 2, gone);
+
+        daemon.signal(Signal::SIGTERM);
+        assert_eq!(daemon.told(), "STOPPING=1");
+        let status = clock::until("the daemon to end", LIMIT, || {
+            Ok(daemon.child.try_wait()?)
+        });
+        assert!(status?.success());
+        assert!(!daemon.socket().exists());
+        assert_eq!(daemon.ask(&["status"]).0, 3);
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Checks the text format: every series belongs to the family announced above it.
+fn parse_metrics(text: &str) {
+    let mut families = BTreeSet::new();
+    let mut family = String::new();
+    let mut typed = false;
+    for line in text.lines() {
+        if let Some(help) = line.strip_prefix("# HELP ") {
+            let (name, words) = help.split_once(' ').unwrap();
+            assert!(
+                name.starts_with("towpath_") && words.ends_with('.'),
+                "{line}"
+            );
+            assert!(families.insert(name.to_owned()), "{name} twice");
+            (family, typed) = (name.to_owned(), false);
+        } else if let Some(kind) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = kind.split_once(' ').unwrap();
+            assert_eq!(name, family);
+            assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
+            assert!(["counter", "gauge"].contains(&kind), "{line}");
+            typed = true;
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap();
+            let name = series.split('{').next().unwrap();
+            assert!(typed && name == family, "{line}");
+            assert!(value.parse::<u64>().is_ok(), "{line}");
+        }
+    }
+    assert!(families.len() >= 10, "{families:?}");
+}
+
+/// A daemon in this private network; killed on drop.
+struct Daemon {
+    directory: PathBuf,
+    notify: UnixDatagram,
+    child: Child,
+}
+
+impl Daemon {
+    /// Starts it and waits until it tells the service manager that it is ready.
+    fn start(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("towpath-{name}-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        fs::write(directory.join("towpath.toml"), CONFIG).unwrap();
+        let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
+        notify.set_read_timeout(Some(LIMIT)).unwrap();
+        let log = fs::File::create(directory.join("log")).unwrap();
+        let child = Command::new(process::binary().unwrap())
+            .args(["run", "--config", "towpath.toml", "--socket", "socket"])
+            .current_dir(&directory)
+            .env("NOTIFY_SOCKET", directory.join("notify"))
+            .env_remove("TOWPATH_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let daemon = Self {
+            directory,
+            notify,
+            child,
+        };
+        assert_eq!(daemon.told(), "READY=1");
+        daemon
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("socket")
+    }
+
+    /// What it tells the service manager next.
+    fn told(&self) -> String {
+        let mut buffer = [0; 64];
+        let length = self.notify.recv(&mut buffer).unwrap_or_else(|e| {
+            panic!("{e}\n{}", self.log());
+        });
+        String::from_utf8(buffer[..length].to_vec()).unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap()
+    }
+
+    fn configure(&self, text: &str) {
+        fs::write(self.directory.join("towpath.toml"), text).unwrap();
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        kill(id, signal).unwrap();
+    }
+
+    /// SIGHUP is survived, and answered in the log.
+    fn reloads(&mut self, expected: &str) {
+        self.signal(Signal::SIGHUP);
+        clock::until(expected, LIMIT, || {
+            assert!(self.child.try_wait()?.is_none(), "{}", self.log());
+            Ok(self.log().contains(expected).then_some(()))
+        })
+        .unwrap();
+    }
+
+    /// Waits until `status` exits with this code.
+    fn becomes(&self, code: i32) {
+        let ask = || Ok((self.ask(&["status"]).0 == code).then_some(()));
+        clock::until(&format!("status {code}"), LIMIT, ask).unwrap();
+    }
+
+    /// Runs another command against it: exit code, and what it prints.
+    fn ask(&self, arguments: &[&str]) -> (i32, String) {
+        let output = Command::new(process::binary().unwrap())
+            .args(arguments)
+            .arg("--socket")
+            .arg(self.socket())
+            .env("TOWPATH_LOG", "off")
+            .output()
+            .unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    }
+
+    fn metrics(&self) -> String {
+        http::text(&self.socket(), "/metrics").unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", self.log());
+        }
+        // It may have ended already; then there is nothing to kill.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(fs::remove_dir_all(&self.directory));
+    }
+}
+
+/// A phone of few words: one UDP socket for SIP, one for audio.
+struct Phone {
+    user: &'static str,
+    host: &'static str,
+    sip: UdpSocket,
+    audio: UdpSocket,
+}
+
+/// An established call.
+struct Call<'p> {
+    caller: &'p Phone,
+    callee: &'p Phone,
+    /// Where the caller was told to send its audio.
+    to: std::net::SocketAddr,
+}
+
+const CRLF: &str = "\r\n";
+
+impl Phone {
+    fn register(_: &Daemon, user: &'static str, host: &'static str, registrar: &str) -> Self {
+        let bind = |port: u16| {
+            let socket = UdpSocket::bind((host, port)).unwrap();
+            socket.set_read_timeout(Some(LIMIT)).unwrap();
+            socket
+        };
+        let (sip, audio) = (bind(5070), bind(6000));
+        sip.connect((registrar, 5060)).unwrap();
+        let phone = Self {
+            user,
+            host,
+            sip,
+            audio,
+        };
+        phone.request(
+            "REGISTER",
+            "sip:example.com",
+            user,
+            1,
+            "Expires: 600\r\n",
+            "",
+        );
+        phone.receive("SIP/2.0 200");
+        phone
+    }
+
+    /// Sends a request; `more` is further header lines.
+    fn request(&self, method: &str, uri: &str, to: &str, cseq: u32, more: &str, body: &str) {
+        let (user, host) = (self.user, self.host);
+        let lines = [
+            format!("{method} {uri} SIP/2.0"),
+            format!("Via: SIP/2.0/UDP {host}:5070;branch=z9hG4bK{method}{cseq}{user}"),
+            "Max-Forwards: 70".to_owned(),
+            format!("From: <sip:{user}@example.com>;tag=f{user}"),
+            format!("To: <sip:{to}@example.com>"),
+            format!("Call-ID: {method}-{user}"),
+            format!("CSeq: {cseq} {method}"),
+            format!("Contact: <sip:{user}@{host}:5070>"),
+        ];
+        self.send(&lines.join(CRLF), more, body);
+    }
+
+    fn send(&self, head: &str, more: &str, body: &str) {
+        let length = body.len();
+        let message = format!("{head}\r\n{more}Content-Length: {length}\r\n\r\n{body}");
+        self.sip.send(message.as_bytes()).unwrap();
+    }
+
+    /// The next message that begins like this; others are skipped.
+    fn receive(&self, begins: &str) -> String {
+        let mut buffer = [0; 4096];
+        loop {
+            let length = self.sip.recv(&mut buffer).unwrap();
+            let message = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            if message.starts_with(begins) {
+                return message;
+            }
+        }
+    }
+
+    fn answer(&self, request: &str, status: &str, body: &str) {
+        let tag = if header(request, "To:").contains("tag=") {
+            ""
+        } else {
+            ";tag=t1"
+        };
+        let vias: String = request
+            .lines()
+            .filter(|line| line.starts_with("Via:"))
+            .map(|line| format!("{line}\r\n"))
+            .collect();
+        let (user, host) = (self.user, self.host);
+        let lines = [
+            format!("SIP/2.0 {status}"),
+            format!("{vias}From:{}", header(request, "From:")),
+            format!("To:{}{tag}", header(request, "To:")),
+            format!("Call-ID:{}", header(request, "Call-ID:")),
+            format!("CSeq:{}", header(request, "CSeq:")),
+            format!("Contact: <sip:{user}@{host}:5070>"),
+        ];
+        let more = if body.is_empty() { "" } else { SDP_TYPE };
+        self.send(&lines.join(CRLF), more, body);
+    }
+
+    fn sdp(&self) -> String {
+        let host = self.host;
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {host}\r\ns=-\r\nc=IN IP4 {host}\r\nt=0 0\r\n\
+             m=audio 6000 RTP/AVP 0\r\n"
+        )
+    }
+
+    fn call<'p>(&'p self, callee: &'p Self) -> Call<'p> {
+        let uri = format!("sip:{}@example.com", callee.user);
+        self.request("INVITE", &uri, callee.user, 1, SDP_TYPE, &self.sdp());
+        let invite = callee.receive("INVITE ");
+        callee.answer(&invite, "200 OK", &callee.sdp());
+        let answer = self.receive("SIP/2.0 200");
+        let contact = header(&answer, "Contact:");
+        let target = contact.trim().trim_matches(['<', '>']);
+        let lines = [
+            format!("ACK {target} SIP/2.0"),
+            format!("Via: SIP/2.0/UDP {}:5070;branch=z9hG4bKack", self.host),
+            "Max-Forwards: 70".to_owned(),
+            format!("From:{}", header(&answer, "From:")),
+            format!("To:{}", header(&answer, "To:")),
+            format!("Call-ID:{}", header(&answer, "Call-ID:")),
+            "CSeq: 1 ACK".to_owned(),
+        ];
+        self.send(&lines.join(CRLF), "", "");
+        callee.receive("ACK ");
+        let word = |line: &str, n: usize| line.split(' ').nth(n).unwrap().trim().to_owned();
+        let at = word(answer.lines().find(|l| l.starts_with("c=")).unwrap(), 2);
+        let port = word(answer.lines().find(|l| l.starts_with("m=")).unwrap(), 1);
+        Call {
+            caller: self,
+            callee,
+            to: format!("{at}:{port}").parse().unwrap(),
+        }
+    }
+}
+
+impl Call<'_> {
+    /// One packet of audio arrives at the other party.
+    fn speak(&self) {
+        let mut packet = [0x55; 172];
+        packet[..2].copy_from_slice(&[0x80, 0]);
+        self.caller.audio.send_to(&packet, self.to).unwrap();
+        let mut buffer = [0; 200];
+        let length = self.callee.audio.recv(&mut buffer).unwrap();
+        assert_eq!(buffer[..length], packet);
+    }
+}
+
+const SDP_TYPE: &str = "Content-Type: application/sdp\r\n";
+
+/// What stands after a header's name.
+fn header<'m>(message: &'m str, name: &str) -> &'m str {
+    let line = message.lines().find(|line| line.starts_with(name));
+    line.unwrap_or_else(|| panic!("no {name} in\n{message}"))
+        .split_at(name.len())
+        .1
+}
