@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::{Call, Setup, Success};
-use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::media::{NO_BODY, Part, TIMER_C, capabilities, refusal_code, sdp_range};
 use crate::engine::register::seen;
 use crate::engine::relay::{Hop, Origin, Purpose, REPEATS};
 use crate::engine::route::Target;
@@ -425,7 +425,10 @@ impl Engine {
             self.roll_back(key, &mut call, now, effects);
             let setup = call.setup.take()?;
             let reply = match message {
-                Some(message) => self.back(&call, setup.from, &setup.origin, message, None),
+                Some(message) => {
+                    let body = capabilities(message);
+                    self.back(&call, setup.from, &setup.origin, message, body)
+                }
                 None => vocabulary::response(&setup.origin.request, code, None, None, &[], None),
             };
             self.respond(&setup.origin.key, code, reply, now, effects);
@@ -470,7 +473,7 @@ impl Engine {
                     let back = Back {
                         request: &origin.request,
                         contact: None,
-                        body: None,
+                        body: capabilities(message),
                     };
                     b2bua::response(message, back)
                 }

@@ -303,6 +303,12 @@ pub(super) fn sdp_range(message: &Message) -> Option<std::ops::Range<usize>> {
 /// addresses into the other network.
 pub(super) const NO_BODY: Vec<u8> = Vec::new();
 
+/// The body of a failure response in place of SDP: capabilities (RFC 3261 §21.4.26) are neither
+/// offer nor answer, and their addresses are the other network's.
+pub(super) fn capabilities(message: &Message) -> Option<Vec<u8>> {
+    sdp_range(message).map(|_| NO_BODY)
+}
+
 /// How long an unanswered INVITE may ring: timer C (RFC 3261 §16.6 step 11: over three minutes).
 pub(super) const TIMER_C: Duration = Duration::from_secs(185).saturating_add(SWEEP);
 
@@ -323,5 +329,28 @@ fn refusal_reason(refusal: Refusal) -> &'static str {
         Refusal::Malformed(why) => why,
         Refusal::NotAnAnswer => "not_an_answer",
         Refusal::Glare => "glare",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn capabilities_stay_on_their_side() {
+        check("application/sdp", Some(NO_BODY));
+        check("text/plain", None);
+    }
+
+    fn check(content_type: &str, expected: Option<Vec<u8>>) {
+        let message = format!(
+            "SIP/2.0 488 Not Acceptable Here\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+             From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\
+             Content-Type: {content_type}\r\nContent-Length: 5\r\n\r\nv=0\r\n"
+        );
+        let message = Message::parse(Bytes::from(message)).unwrap();
+        assert_eq!(capabilities(&message), expected, "{content_type}");
     }
 }

@@ -220,8 +220,8 @@ impl Datapath {
         active
     }
 
-    /// Finds what events did not tell, and keeps the neighbours of kernel flows fresh: their packets
-    /// do not pass the stack that would.
+    /// Finds what events did not tell, and keeps the neighbours of kernel flows fresh: their
+    /// packets do not pass the stack that would.
     pub(crate) async fn refresh_neighbours(&mut self) {
         if self.netlink.resync().await {
             tracing::debug!("links or neighbours had changed unnoticed");

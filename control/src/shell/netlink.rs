@@ -140,7 +140,7 @@ impl Netlink {
         let links = std::mem::take(&mut self.links);
         let neighbours = std::mem::take(&mut self.neighbours);
         if let Err(error) = self.read_tables().await {
-            tracing::warn!(%error, "cannot read links and neighbours again; keeping what was known");
+            tracing::warn!(%error, "cannot read links and neighbours again; the old ones stay");
             (self.links, self.neighbours) = (links, neighbours);
             return false;
         }

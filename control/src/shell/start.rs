@@ -49,20 +49,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         }
         Err(error) => (Err(format!("{error:#}")), Vec::new()),
     };
-    match &kernel {
-        Ok(kernel) => {
-            let native = kernel.is_native();
-            tracing::info!(
-                interfaces = kernel.attached().count(),
-                native,
-                "kernel path is on"
-            );
-        }
-        Err(_) if config.datapath.mode == DatapathMode::Userspace => {
-            tracing::info!("media is forwarded in userspace, as configured");
-        }
-        Err(why) => tracing::warn!(why, "kernel path is off: media is forwarded in userspace"),
-    }
+    announce(&kernel, config.datapath.mode);
     let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
@@ -98,6 +85,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// Says which path media takes.
+fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
+    match kernel {
+        Ok(kernel) => {
+            let native = kernel.is_native();
+            tracing::info!(
+                interfaces = kernel.attached().count(),
+                native,
+                "kernel path is on"
+            );
+        }
+        Err(_) if mode == DatapathMode::Userspace => {
+            tracing::info!("media is forwarded in userspace, as configured");
+        }
+        Err(why) => tracing::warn!(why, "kernel path is off: media is forwarded in userspace"),
+    }
 }
 
 /// What to do if the API's socket cannot be had.
@@ -207,8 +212,8 @@ fn leave_kernel(pin_dir: &Path) {
 fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let Some(path) = object else {
         bail!(
-            "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object or \
-             with --object"
+            "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object \
+             or with --object"
         );
     };
     fs::read(path).with_context(|| {

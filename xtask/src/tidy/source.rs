@@ -67,6 +67,19 @@ impl Source {
         functions
     }
 
+    /// Files that `#[path = "…"]` names, beside this one.
+    fn named(&self) -> impl Iterator<Item = PathBuf> {
+        let beside = self
+            .path
+            .parent()
+            .map(Path::to_path_buf)
+            .unwrap_or_default();
+        self.text.lines().filter_map(move |line| {
+            let name = line.trim().strip_prefix("#[path = \"")?;
+            Some(beside.join(name.strip_suffix("\"]")?))
+        })
+    }
+
     /// `mod name;` of this file.
     fn modules(&self) -> impl Iterator<Item = &str> {
         self.text.lines().filter_map(|line| {
@@ -108,6 +121,8 @@ pub(super) fn lost(sources: &[Source]) -> Vec<String> {
             continue;
         }
         let directory = module_directory(&source.path);
+        let named: Vec<PathBuf> = source.named().collect();
+        open.extend(sources.iter().filter(|s| named.contains(&s.path)));
         for module in source.modules() {
             let candidates = [
                 directory.join(format!("{module}.rs")),

@@ -45,8 +45,8 @@ pub(super) fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Takes the directory for this process, whatever its ABI: two daemons would take each other's flows
-/// away. The lock ends with the process, however it ends.
+/// Takes the directory for this process, whatever its ABI: two daemons would take each other's
+/// flows away. The lock ends with the process, however it ends.
 pub(super) fn lock(pin_dir: &Path) -> Result<File, KernelError> {
     let error = |source| KernelError::PinDir {
         path: pin_dir.to_path_buf(),

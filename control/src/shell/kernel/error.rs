@@ -31,8 +31,8 @@ pub enum KernelError {
     PinDir { path: PathBuf, source: io::Error },
     #[error(
         "{path}: the running kernel path has {what} {found}, this daemon needs {needed}; go \
-         back to the setting it was started with (datapath.flows), or end its media by removing the \
-         directory {dir} and start again",
+         back to the setting it was started with (datapath.flows), or end its media by removing \
+         the directory {dir} and start again",
         dir = .path.parent().unwrap_or(.path).display()
     )]
     OtherSize {
