@@ -5,7 +5,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Args;
 
-use crate::run::{cargo, say, step, target};
+use crate::run::{say, target};
 use crate::test::Built;
 
 #[derive(Args)]
@@ -23,9 +23,7 @@ pub(crate) struct Options {
 
 /// The demonstration's exit code is ours: zero only if every leg got its media.
 pub(crate) fn demo(options: &Options) -> Result<ExitCode> {
-    let built = Built::all()?;
-    let demo = ["build", "-p", "towpath-tests", "--bin", "demo"];
-    step("the demonstration", &mut cargo(&demo)?)?;
+    let built = Built::all(&["-p", "towpath", "-p", "towpath-tests"])?;
     let mut command = Command::new(target()?.join("debug").join("demo"));
     command.args(options.json.then_some("--json"));
     command.args(options.keep.then_some("--keep"));

@@ -2,6 +2,7 @@
 //! belongs to what a command is asked for.
 
 use std::ffi::OsStr;
+use std::fmt;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -61,7 +62,7 @@ pub(crate) fn step(what: &str, command: &mut Command) -> Result<()> {
 /// Runs a command, shows its output, adds up test results; whether it succeeded.
 pub(crate) fn watch(what: &str, command: &mut Command) -> Result<(Tally, bool)> {
     say(&format!("==> {what}: {}", spelt(command)));
-    let since = now();
+    let clock = Clock::start();
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -77,17 +78,31 @@ pub(crate) fn watch(what: &str, command: &mut Command) -> Result<(Tally, bool)> 
     }
     let status = child.wait().context("cannot wait for it")?;
     let verdict = if status.success() { "done" } else { "failed" };
-    let seconds = since.elapsed().as_secs_f32();
-    say(&format!("==> {what}: {verdict} in {seconds:.1} s"));
+    say(&format!("==> {what}: {verdict} in {clock}"));
     Ok((tally, status.success()))
 }
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "shows a person how long a step took"
-)]
-fn now() -> Instant {
-    Instant::now()
+/// How long something took: shown as `4.2 s` or `3 min 5 s`.
+pub(crate) struct Clock(Instant);
+
+impl Clock {
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "shows a person how long a step took"
+    )]
+    pub(crate) fn start() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl fmt::Display for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let passed = self.0.elapsed();
+        match passed.as_secs() {
+            0..60 => write!(f, "{:.1} s", passed.as_secs_f32()),
+            seconds => write!(f, "{} min {} s", seconds / 60, seconds % 60),
+        }
+    }
 }
 
 fn spelt(command: &Command) -> String {
@@ -110,14 +125,6 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(crate) fn plus(self, other: Self) -> Self {
-        Self {
-            passed: self.passed + other.passed,
-            failed: self.failed + other.failed,
-            ignored: self.ignored + other.ignored,
-        }
-    }
-
     /// Reads a line such as `test result: ok. 5 passed; 0 failed; 1 ignored; …`.
     fn add(&mut self, line: &str) {
         let Some(result) = line.trim_start().strip_prefix("test result: ") else {

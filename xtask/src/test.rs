@@ -6,48 +6,23 @@ use std::process::Command;
 use anyhow::{Result, bail};
 
 use crate::ebpf;
-use crate::run::{cargo, ourselves, say, step, target, watch};
+use crate::run::{Clock, cargo, ourselves, say, step, target, watch};
+
+/// What is built and tested: one choice of packages and features for `check`, `test` and CI, so
+/// that nothing is compiled twice.
+pub(crate) const EVERYTHING: [&str; 3] = ["--workspace", "--features", "towpath-tests/root"];
 
 pub(crate) fn test() -> Result<()> {
-    let built = Built::all()?;
-    let suites = [
-        (
-            "tests of the packages",
-            &[
-                "test",
-                "--workspace",
-                "--exclude",
-                "towpath-tests",
-                "--no-fail-fast",
-            ][..],
-        ),
-        (
-            "tests of the whole system, some as root",
-            &[
-                "test",
-                "-p",
-                "towpath-tests",
-                "--features",
-                "root",
-                "--no-fail-fast",
-            ][..],
-        ),
-    ];
-    let mut all = crate::run::Tally::default();
-    let mut red = Vec::new();
-    for (what, arguments) in suites {
-        let (tally, success) = watch(what, built.tell(&mut cargo(arguments)?))?;
-        all = all.plus(tally);
-        if !success {
-            red.push(what);
-        }
-    }
-    let (passed, failed, ignored) = (all.passed, all.failed, all.ignored);
+    let clock = Clock::start();
+    let built = Built::all(&[&["--tests"], &EVERYTHING[..]].concat())?;
+    let test = [&["test", "--no-fail-fast"], &EVERYTHING[..]].concat();
+    let (tally, success) = watch("all tests", built.tell(&mut cargo(&test)?))?;
+    let (passed, failed, ignored) = (tally.passed, tally.failed, tally.ignored);
     say(&format!(
-        "all tests: {passed} passed, {failed} failed, {ignored} ignored"
+        "test: {passed} passed, {failed} failed, {ignored} ignored, in {clock}"
     ));
-    if !red.is_empty() {
-        bail!("failed: {}", red.join("; "));
+    if !success {
+        bail!("tests failed; the lines with FAILED above name them");
     }
     Ok(())
 }
@@ -59,16 +34,14 @@ pub(crate) struct Built {
 }
 
 impl Built {
-    /// Sets up, builds the kernel program and the daemon.
-    pub(crate) fn all() -> Result<Self> {
+    /// Sets up, builds the kernel program, and the programs of the packages that are named.
+    pub(crate) fn all(packages: &[&str]) -> Result<Self> {
         // As commands of their own: whatever they print stays off our standard output.
         step("set-up", &mut ourselves("setup")?)?;
         step("the kernel program", &mut ourselves("ebpf")?)?;
         let object = ebpf::build()?;
-        step(
-            "the daemon",
-            &mut cargo(&["build", "-p", "towpath", "--bins"])?,
-        )?;
+        let build = [&["build", "--bins"], packages].concat();
+        step("the programs", &mut cargo(&build)?)?;
         let daemon = target()?.join("debug").join("towpath");
         Ok(Self { daemon, object })
     }
