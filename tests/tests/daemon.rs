@@ -1,6 +1,7 @@
 //! The running daemon as operators and their programs see it: documents, tables, metrics, signals,
 //! exit codes. Needs no root: media goes through userspace in a private network.
 
+#![allow(clippy::panic, reason = "helpers of tests fail the test")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 #![allow(
     clippy::indexing_slicing,

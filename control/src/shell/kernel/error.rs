@@ -30,10 +30,10 @@ pub enum KernelError {
     #[error("{path}: {source}")]
     PinDir { path: PathBuf, source: io::Error },
     #[error(
-        "{path}: the running kernel path has {what} {found}, this daemon needs {needed}; go \
-         back to the setting it was started with (datapath.flows), or end its media by removing \
-         the directory {dir} and start again",
-        dir = .path.parent().unwrap_or(.path).display()
+        "{path}: the running kernel path has {what} {found}, this daemon needs {needed}; go back \
+         to the setting it was started with (datapath.flows), or end its media with `towpath bpf \
+         detach --pin-dir {dir}` and start again",
+        dir = .path.ancestors().nth(2).unwrap_or(.path).display()
     )]
     OtherSize {
         path: PathBuf,
