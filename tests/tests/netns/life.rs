@@ -60,7 +60,7 @@ fn calls_in_a_row(mode: Mode) {
     let networks = answer["networks"].as_array().unwrap();
     assert_eq!(networks.len(), 3);
     for network in networks {
-        assert_eq!(network["ports_used"], 0, "{network}");
+        assert_eq!(network["pairs_used"], 0, "{network}");
     }
 }
 

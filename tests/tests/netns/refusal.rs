@@ -48,7 +48,12 @@ fn xdp_that_cannot_be_had_is_refused() {
         change(&mut config);
         let refusal = stage.refusal(&config, under, None);
         assert_eq!(refusal.code, Some(1), "{situation}: {}", refusal.said);
-        for text in [expected, "datapath.mode = \"xdp\""] {
+        for text in [
+            expected,
+            "towpath.toml:",
+            "the kernel path cannot be had",
+            "= help: ",
+        ] {
             assert!(refusal.said.contains(text), "{situation}: {}", refusal.said);
         }
     }

@@ -50,10 +50,7 @@ pub enum KernelError {
     Refused { why: String },
     #[error("interface {name}: does not exist (any more)")]
     NoInterface { name: String },
-    #[error(
-        "interface {name}: its driver has no native XDP; set datapath.mode to \"auto\" or \
-         \"userspace\""
-    )]
+    #[error("interface {name}: its driver has no native XDP")]
     NoDriverSupport { name: String },
     #[error(
         "interface {name}: another XDP program is attached; `bpftool net show dev {name}` names \
