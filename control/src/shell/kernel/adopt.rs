@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{File, TryLockError};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::maps::MapInfo;
 use aya::{Ebpf, EbpfLoader};
@@ -46,21 +47,28 @@ pub(super) fn is_bpffs(path: &Path) -> bool {
 }
 
 /// Takes the directory for this process, whatever its ABI: two daemons would take each other's
-/// flows away. The lock ends with the process, however it ends.
+/// flows away. The lock ends with the process, however it ends; one that is just ending is waited
+/// for, `LOCK_TRIES` times.
 pub(super) fn lock(pin_dir: &Path) -> Result<File, KernelError> {
     let error = |source| KernelError::PinDir {
         path: pin_dir.to_path_buf(),
         source,
     };
     let dir = File::open(pin_dir).map_err(error)?;
-    match dir.try_lock() {
-        Ok(()) => Ok(dir),
-        Err(TryLockError::WouldBlock) => Err(KernelError::InUse {
-            path: pin_dir.to_path_buf(),
-        }),
-        Err(TryLockError::Error(source)) => Err(error(source)),
+    for _ in 0..LOCK_TRIES {
+        match dir.try_lock() {
+            Ok(()) => return Ok(dir),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_EVERY),
+            Err(TryLockError::Error(source)) => return Err(error(source)),
+        }
     }
+    Err(KernelError::InUse {
+        path: pin_dir.to_path_buf(),
+    })
 }
+
+const LOCK_TRIES: u32 = 20;
+const LOCK_EVERY: Duration = Duration::from_millis(50);
 
 /// Refuses pinned maps of other sizes: the program would read beyond them or beside them.
 pub(super) fn check_sizes(dir: &Path, flows_max: u32) -> Result<(), KernelError> {
