@@ -54,7 +54,11 @@ fn a_call_shows_why_a_flow_is_not_in_the_kernel() {
                 "at": "192.0.2.1:30000", "target": "10.9.0.20:78", "path": path,
                 "packets_xdp": 51234, "packets_user": 2, "why": why })
     };
-    let leg = |network: &str, nat: bool| json!({ "network": network, "signalling": "203.0.113.2:1025", "nat": nat });
+    let signalling = "203.0.113.2:1025";
+    let leg = |network: &str, nat: bool| {
+        json!({ "network": network, "signalling": signalling,
+                "nat": nat })
+    };
     let shown = calls(&json!({ "calls": [
         { "id": 7, "from": "1001@example.com", "to": "9000@example.com", "state": "answered",
           "age_s": 75, "setup_ms": 212, "caller": leg("wan", true), "callee": leg("core", false),
