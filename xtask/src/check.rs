@@ -47,9 +47,10 @@ pub(crate) fn check() -> Result<()> {
 
 const WITHOUT_ROOT: [&str; 1] = ["--workspace"];
 
-/// As `ebpf` builds it: core comes from source, which stable Rust allows only when told so.
+/// As `ebpf` builds it, so that both share what they compile for the host. Core comes from source,
+/// which stable Rust allows only when told so.
 fn kernel_clippy() -> Result<Command> {
-    let mut clippy = cargo(&["clippy", "-p", "relay-ebpf"])?;
+    let mut clippy = cargo(&["clippy", "--release", "-p", "relay-ebpf"])?;
     clippy
         .args(["--target", "bpfel-unknown-none", "-Zbuild-std=core"])
         .args(["--target-dir", "target/ebpf"])

@@ -34,7 +34,7 @@ enum Command {
     Test,
     /// Place real calls through the kernel in a private lab, and say what became of them
     Demo(demo::Options),
-    /// Break the forwarding code in one line at a time: every break must turn a test red
+    /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
 }
 
