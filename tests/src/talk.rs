@@ -107,10 +107,10 @@ impl Talk {
     ///
     /// # Errors
     /// A party that heard nothing, or whose socket failed.
-    pub fn finish(self) -> Result<[Heard; 2]> {
+    pub fn finish(mut self) -> Result<[Heard; 2]> {
         self.stop.store(true, Ordering::Relaxed);
         let mut reports = Vec::new();
-        for side in self.sides {
+        for side in std::mem::take(&mut self.sides) {
             let report = side
                 .thread
                 .join()
@@ -120,6 +120,12 @@ impl Talk {
         let [(a, by_a), (b, by_b)] =
             <[_; 2]>::try_from(reports).map_err(|_| anyhow!("two talk"))?;
         Ok([heard(a, &by_a, &by_b)?, heard(b, &by_b, &by_a)?])
+    }
+}
+
+impl Drop for Talk {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
     }
 }
 

@@ -173,6 +173,15 @@ fn fire(stage: &Stage, from: &Ua, messages: impl Iterator<Item = Vec<u8>>) -> us
     sent
 }
 
+/// Tells a thread to end when it is dropped.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn malformed_messages_are_counted_and_harm_nothing() {
     let parts = Parts {
@@ -200,6 +209,8 @@ fn malformed_messages_are_counted_and_harm_nothing() {
     let talk = call.talk();
     let stop = AtomicBool::new(false);
     let sent = thread::scope(|scope| {
+        // However this ends: a failure must not leave the scope waiting for its thread.
+        let _stop = Stop(&stop);
         scope.spawn(|| {
             // The callee of every INVITE that is good enough has no time.
             while !stop.load(Ordering::Relaxed) {
@@ -221,9 +232,7 @@ fn malformed_messages_are_counted_and_harm_nothing() {
             mutate(&originals[original], number)
         });
         let all = garbage().into_iter().chain(sdp).chain(mutated);
-        let sent = fire(&stage, &attacker, all);
-        stop.store(true, Ordering::Relaxed);
-        sent
+        fire(&stage, &attacker, all)
     });
     talk.hear(250, LIMIT).unwrap();
     assert!(stage.towpath.is_running().unwrap());
