@@ -17,7 +17,7 @@ use crate::lab::{Lab, Parts, Role, plan};
 use crate::observer::{Observed, Observer};
 use crate::packet::Direction;
 use crate::phone::{Phone, Settings};
-use crate::process::Towpath;
+use crate::process::{self, Towpath};
 use progress::Progress;
 use summary::{Heard, Leg, Packets, Summary};
 
@@ -312,8 +312,10 @@ impl Demo {
             .roles()
             .map(|(_, n)| format!("  ip netns exec {} bash\n", n.name()))
             .collect();
+        // Not installed: named by its path.
+        let towpath = process::binary().map_or("towpath".into(), |b| b.display().to_string());
         format!(
-            "  towpath status --socket {socket}\n  towpath call list --socket {socket}\n\
+            "  {towpath} status --socket {socket}\n  {towpath} call list --socket {socket}\n\
              {namespaces}  tail -f {}\n",
             self.towpath.log().display()
         )
