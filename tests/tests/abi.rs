@@ -8,14 +8,13 @@
     reason = "a test fails by panicking"
 )]
 
-use std::path::PathBuf;
-
 use aya_obj::Object;
 use common::event::Event;
 use common::flow::Flow;
 use common::forward::Reason;
 use common::map::{self, Settings};
 use common::stats::FlowStats;
+use towpath_tests::process;
 
 // Kinds of maps, from the kernel's `enum bpf_map_type`.
 const ARRAY: u32 = 2;
@@ -28,7 +27,7 @@ const DEVICE_BYTES: usize = 8;
 
 #[test]
 fn the_object_has_our_maps() {
-    let object = Object::parse(&std::fs::read(object()).unwrap()).unwrap();
+    let object = Object::parse(&std::fs::read(process::object().unwrap()).unwrap()).unwrap();
     let check = |name, kind, key: usize, value: usize, entries| {
         let map = object
             .maps
@@ -76,18 +75,4 @@ fn the_abi_number_covers_these_sizes() {
         Reason::ALL.len(),
     ];
     assert_eq!((map::ABI, sizes), (1, [280, 116, 64, 24, 16]));
-}
-
-fn object() -> PathBuf {
-    let object = match std::env::var_os("TOWPATH_OBJECT") {
-        Some(object) => object.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/ebpf/bpfel-unknown-none/release/relay"),
-    };
-    assert!(
-        object.exists(),
-        "{}: missing; run `cargo xtask ebpf`",
-        object.display()
-    );
-    object
 }

@@ -24,6 +24,7 @@ use control::shell::kernel::{Attach, Interface, Kernel, KernelError};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use towpath_tests::frame::rtp;
+use towpath_tests::process;
 
 const FLOWS_MAX: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -533,11 +534,5 @@ fn run(command: &mut Command) {
 }
 
 fn object() -> Vec<u8> {
-    let object = match std::env::var_os("TOWPATH_OBJECT") {
-        Some(object) => object.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/ebpf/bpfel-unknown-none/release/relay"),
-    };
-    std::fs::read(&object)
-        .unwrap_or_else(|e| panic!("{}: {e}; run `cargo xtask ebpf`", object.display()))
+    std::fs::read(process::object().unwrap()).unwrap()
 }

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::process::Command;
 
 use aya::maps::{Array, MapData, PerCpuArray, xdp::DevMapHash};
@@ -23,6 +22,7 @@ use common::map::{self, Settings, port_index};
 use common::stats::FlowStats;
 use common::wire::Mac;
 use towpath_tests::frame::{Checksum, Datagram, read, rtcp, rtp, stun};
+use towpath_tests::process;
 use towpath_tests::table::Table;
 
 /// Frames the differential test sends; `TOWPATH_DIFFERENTIAL_FRAMES` changes it.
@@ -141,7 +141,7 @@ struct Both {
 impl Both {
     fn new() -> Self {
         let egress = own_network();
-        let object = std::fs::read(object()).unwrap();
+        let object = std::fs::read(process::object().unwrap()).unwrap();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::FLOWS, FLOWS + 1)
             .map_max_entries(map::STATS, FLOWS + 1)
@@ -303,20 +303,6 @@ fn own_network() -> u32 {
         "cannot add a veth pair"
     );
     nix::net::if_::if_nametoindex("out").unwrap()
-}
-
-fn object() -> PathBuf {
-    let object = match std::env::var_os("TOWPATH_OBJECT") {
-        Some(object) => object.into(),
-        None => PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-            .join("../target/ebpf/bpfel-unknown-none/release/relay"),
-    };
-    assert!(
-        object.exists(),
-        "{}: missing; run `cargo xtask ebpf`",
-        object.display()
-    );
-    object
 }
 
 /// Flows of both families at four addresses, some of every kind.

@@ -8,6 +8,7 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::{CallKey, Engine, SWEEP};
 use crate::id::NetworkId;
+use crate::media::port::Pools;
 use crate::media::session::{Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
 use crate::sip::dialog::Leg;
@@ -79,6 +80,7 @@ impl Engine {
         }
     }
 
+    /// The offer was refused: what was agreed before stays.
     pub(super) fn roll_back(
         &mut self,
         key: CallKey,
@@ -86,11 +88,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let before = effects.len();
-        if let Some(session) = call.session.as_mut() {
-            session.roll_back(&mut self.pools, now, effects);
-        }
-        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+        self.with_session(key, call, effects, |session, pools, effects| {
+            session.roll_back(pools, now, effects);
+        });
     }
 
     /// The request that carried an offer died: no answer will come.
@@ -109,11 +109,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let before = effects.len();
-        if let Some(session) = call.session.as_mut() {
-            session.settle(&mut self.pools, now, effects);
-        }
-        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+        self.with_session(key, call, effects, |session, pools, effects| {
+            session.settle(pools, now, effects);
+        });
     }
 
     pub(super) fn close_media(
@@ -123,9 +121,23 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
+        self.with_session(key, call, effects, |session, pools, effects| {
+            session.close(pools, now, effects);
+        });
+        call.session = None;
+    }
+
+    /// Lets a call's session open and close ports, and keeps the index of them in step.
+    fn with_session(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        effects: &mut Effects,
+        work: impl FnOnce(&mut Session, &mut Pools, &mut Effects),
+    ) {
         let before = effects.len();
-        if let Some(mut session) = call.session.take() {
-            session.close(&mut self.pools, now, effects);
+        if let Some(session) = call.session.as_mut() {
+            work(session, &mut self.pools, effects);
         }
         self.index_sockets(key, effects.get(before..).unwrap_or_default());
     }
