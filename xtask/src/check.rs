@@ -26,9 +26,15 @@ pub(crate) fn check() -> Result<()> {
     )?;
     crate::tidy::tidy()?;
     if exists("cargo-deny") {
-        step("licences and advisories", &mut cargo(&["deny", "check"])?)?;
+        let known = ["deny", "check", "bans", "licenses", "sources"];
+        step("licences, sources and duplicates", &mut cargo(&known)?)?;
+        if quietly(&mut cargo(&["deny", "fetch", "db"])?) {
+            step("advisories", &mut cargo(&["deny", "check", "advisories"])?)?;
+        } else {
+            unseen.push("advisories: their database cannot be fetched from here");
+        }
     } else {
-        unseen.push("licences and advisories: cargo-deny is not installed");
+        unseen.push("licences, sources, duplicates, advisories: cargo-deny is not installed");
     }
     // Whole-system tests start the daemon; cargo does not know that they need it.
     let bins = [&["build", "--bins", "--tests"], &WITHOUT_ROOT[..]].concat();
@@ -58,8 +64,11 @@ fn kernel_clippy() -> Result<Command> {
 }
 
 fn exists(program: &str) -> bool {
-    let mut version = Command::new(program);
-    version.arg("--version").stdin(Stdio::null());
-    let status = version.stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quietly(Command::new(program).arg("--version"))
+}
+
+fn quietly(command: &mut Command) -> bool {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let status = command.stderr(Stdio::null()).status();
     status.is_ok_and(|status| status.success())
 }
