@@ -75,6 +75,29 @@ impl Datagram {
         frame
     }
 
+    /// Changes two bytes of the payload so that its whole checksum is the one a partial checksum
+    /// would be, as happens to one packet in 65,536.
+    ///
+    /// # Panics
+    /// If the payload has fewer than six bytes or does not fit a datagram.
+    pub fn disguise(&mut self) {
+        let udp_bytes = u16::try_from(self.payload.len() + 8).expect("the payload fits a datagram");
+        self.payload[4..6].fill(0);
+        let pseudo = pseudo_header(self.from.ip(), self.to.ip(), udp_bytes);
+        let (from, to) = (self.from.port().to_be_bytes(), self.to.port().to_be_bytes());
+        let rest = [
+            &pseudo,
+            &from[..],
+            &to,
+            &udp_bytes.to_be_bytes(),
+            &self.payload,
+        ]
+        .concat();
+        // What is missing from the rest to the complement of the pseudo-header's sum.
+        let missing = [(!sum(&pseudo)).to_be_bytes(), (!sum(&rest)).to_be_bytes()].concat();
+        self.payload[4..6].copy_from_slice(&sum(&missing).to_be_bytes());
+    }
+
     fn ip4(&self, from: Ipv4Addr, to: Ipv4Addr, udp_bytes: u16) -> Vec<u8> {
         let total = udp_bytes
             .checked_add(20)

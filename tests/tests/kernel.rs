@@ -402,6 +402,7 @@ impl Random {
             4 => datagram.to.set_ip(self.ip(datagram.from.is_ipv6())),
             5 => datagram.checksum = Checksum::Partial,
             6 | 7 => datagram.checksum = Checksum::None,
+            8 if datagram.payload.len() >= 6 => datagram.disguise(),
             _ => {}
         }
         let mut frame = datagram.build();

@@ -69,6 +69,18 @@ const MUTANTS: [Mutant; 17] = [
         becomes: "sum as u16",
     },
     Mutant {
+        name: "checksum: a whole one that looks partial is punted",
+        file: FORWARD,
+        was: "Some(headers) if whole =>",
+        becomes: "Some(headers) if whole && false =>",
+    },
+    Mutant {
+        name: "checksum: a partial one is taken for whole",
+        file: FORWARD,
+        was: "left == 0 && fold(sum) == 0xffff",
+        becomes: "left == 0",
+    },
+    Mutant {
         name: "ports: the source's is not rewritten",
         file: FORWARD,
         was: "udp.src = flow.source.port;",
