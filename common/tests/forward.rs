@@ -482,6 +482,20 @@ fn a_whole_checksum_that_looks_partial_is_whole() {
     }
 }
 
+/// A stream goes through every checksum there is, and no packet of it is left to the stack.
+#[test]
+fn every_packet_of_a_long_stream_is_sent_on() {
+    for way in [v4(), v6()] {
+        let mut table = table(way, None, Flags::NONE, EGRESS);
+        for sequence in 0..=u16::MAX {
+            let payload = rtp(sequence, &[0xa5; 20]);
+            let mut frame = Datagram::new(way.peer, way.local, payload).build();
+            let verdict = run(&mut table, &mut frame);
+            assert_eq!(verdict.reason, Reason::Forwarded, "{sequence}");
+        }
+    }
+}
+
 fn partial_of(datagram: &Datagram) -> Vec<u8> {
     Datagram {
         checksum: Checksum::Partial,

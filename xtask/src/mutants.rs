@@ -37,7 +37,7 @@ fn tests_of(file: &str) -> &'static [&'static str] {
     }
 }
 
-const MUTANTS: [Mutant; 17] = [
+const MUTANTS: [Mutant; 19] = [
     Mutant {
         name: "checksum: the IPv4 header's is not updated",
         file: FORWARD,
