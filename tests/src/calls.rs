@@ -6,7 +6,7 @@ use serde_json::Value;
 /// A call as `GET /api/v1/calls` tells it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Call {
-    pub id: String,
+    pub id: u64,
     pub call_id: String,
     pub from: String,
     pub to: String,
@@ -33,9 +33,6 @@ pub struct Flow {
     pub why: String,
     pub packets_xdp: u64,
     pub packets_user: u64,
-    pub bytes: u64,
-    pub lost: u64,
-    pub jitter_us: u64,
     /// What is known about the peer: `held`, `waiting`, …
     pub latch: String,
     /// Packets that were not the peer's: as the latch counted them, and the kernel.
@@ -59,7 +56,7 @@ pub fn calls(answer: &Value) -> Vec<Call> {
 
 fn call(value: &Value) -> Call {
     Call {
-        id: text(value, "id"),
+        id: number(value, "id"),
         call_id: text(value, "call_id"),
         from: text(value, "from"),
         to: text(value, "to"),
@@ -82,9 +79,6 @@ fn flow(value: &Value) -> Flow {
         why: text(value, "why"),
         packets_xdp: number(value, "packets_xdp"),
         packets_user: number(value, "packets_user"),
-        bytes: number(value, "bytes"),
-        lost: number(value, "lost"),
-        jitter_us: number(value, "jitter_us"),
         latch: text(value, "latch"),
         strangers: number(value, "strangers"),
         strangers_xdp: number(value, "strangers_xdp"),
@@ -119,7 +113,7 @@ mod tests {
     #[test]
     fn what_is_there_is_read_and_what_is_not_is_empty() {
         let answer = json!({ "calls": [
-            { "id": "1", "from": "1003", "to": "1001", "state": "established", "setup_ms": 12,
+            { "id": 1, "from": "1003", "to": "1001", "state": "established", "setup_ms": 12,
               "flows": [{ "component": "rtp", "kind": "audio", "path": "xdp", "packets_xdp": 9,
                           "packets_user": 2, "peer": null }] },
             {},
@@ -134,7 +128,7 @@ mod tests {
             ..Flow::default()
         };
         let first = Call {
-            id: "1".into(),
+            id: 1,
             from: "1003".into(),
             to: "1001".into(),
             state: "established".into(),

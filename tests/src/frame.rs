@@ -82,7 +82,7 @@ impl Datagram {
     /// If the payload has fewer than six bytes or does not fit a datagram.
     pub fn disguise(&mut self) {
         let udp_bytes = u16::try_from(self.payload.len() + 8).expect("the payload fits a datagram");
-        self.payload[4..6].fill(0);
+        self.set_halfword([0, 0]);
         let pseudo = pseudo_header(self.from.ip(), self.to.ip(), udp_bytes);
         let (from, to) = (self.from.port().to_be_bytes(), self.to.port().to_be_bytes());
         let rest = [
@@ -95,7 +95,12 @@ impl Datagram {
         .concat();
         // What is missing from the rest to the complement of the pseudo-header's sum.
         let missing = [(!sum(&pseudo)).to_be_bytes(), (!sum(&rest)).to_be_bytes()].concat();
-        self.payload[4..6].copy_from_slice(&sum(&missing).to_be_bytes());
+        self.set_halfword(sum(&missing).to_be_bytes());
+    }
+
+    fn set_halfword(&mut self, bytes: [u8; 2]) {
+        let place = self.payload.get_mut(4..6).expect("six bytes of payload");
+        place.copy_from_slice(&bytes);
     }
 
     fn ip4(&self, from: Ipv4Addr, to: Ipv4Addr, udp_bytes: u16) -> Vec<u8> {

@@ -94,3 +94,31 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
     // The client may have gone; nothing is owed to it then.
     drop(ask.reply.send(answer));
 }
+
+/// A reason as a name in metrics and documents: `Bad Via` is `bad_via`.
+fn label(reason: &str) -> String {
+    let words = reason.split(|c: char| !c.is_ascii_alphanumeric());
+    let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
+    words.join("_").to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_become_names() {
+        for (reason, name) in [
+            ("held", "held"),
+            ("no_ports", "no_ports"),
+            ("Bad Via", "bad_via"),
+            ("CSeq Method Mismatch", "cseq_method_mismatch"),
+            (
+                "same source, but not its sequence",
+                "same_source_but_not_its_sequence",
+            ),
+        ] {
+            assert_eq!(label(reason), name);
+        }
+    }
+}

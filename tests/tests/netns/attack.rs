@@ -66,7 +66,7 @@ fn nothing_in_nothing_out(mode: Mode) {
         let line = metrics.lines().find_map(|line| line.strip_prefix(series));
         line.map_or(0, |value| value.trim().parse().unwrap())
     };
-    let stranger = "what=\"media_unclaimed\",which=\"not the signalling address\"";
+    let stranger = "what=\"media_unclaimed\",which=\"not_the_signalling_address\"";
     let series = format!("towpath_events_total{{{stranger}}}");
     assert!(counted(&series) > 0, "{metrics}");
     if mode == Mode::Xdp {

@@ -37,7 +37,7 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     let help = "What signalling and media logic did, by kind and reason.";
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
-        text.series(&[("what", what), ("which", which)], count);
+        text.series(&[("what", what), ("which", &super::label(which))], count);
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         .engine
         .counters()
         .iter()
-        .map(|(what, which, count)| (format!("{what}.{which}"), count.into()))
+        .map(|(what, which, count)| (format!("{what}.{}", super::label(which)), count.into()))
         .chain([("sip_send.failed".to_owned(), shell.sip.send_failed.into())])
         .collect();
     json!({
