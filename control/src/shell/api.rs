@@ -95,11 +95,14 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
     drop(ask.reply.send(answer));
 }
 
-/// A reason as a name in metrics and documents: `Bad Via` is `bad_via`.
+/// A reason as a name in metrics and documents: `Bad Via` is `bad_via`, `INVITE` stays.
 fn label(reason: &str) -> String {
     let words = reason.split(|c: char| !c.is_ascii_alphanumeric());
     let words: Vec<_> = words.filter(|word| !word.is_empty()).collect();
-    words.join("_").to_ascii_lowercase()
+    match words[..] {
+        [word] => word.to_owned(),
+        _ => words.join("_").to_ascii_lowercase(),
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +113,7 @@ mod tests {
     fn reasons_become_names() {
         for (reason, name) in [
             ("held", "held"),
+            ("INVITE", "INVITE"),
             ("no_ports", "no_ports"),
             ("Bad Via", "bad_via"),
             ("CSeq Method Mismatch", "cseq_method_mismatch"),
