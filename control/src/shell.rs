@@ -155,10 +155,13 @@ impl Shell {
 
 /// Waits for ever where there is no kernel program.
 async fn next_report(reports: &mut Option<kernel::Events>) -> common::event::Event {
-    if let Some(reports) = reports {
-        match reports.next().await {
+    if let Some(events) = reports {
+        match events.next().await {
             Ok(event) => return event,
-            Err(error) => tracing::error!(%error, "no more events from the kernel program"),
+            Err(error) => {
+                tracing::error!(%error, "no more events from the kernel program");
+                *reports = None;
+            }
         }
     }
     std::future::pending().await

@@ -145,8 +145,11 @@ impl Datapath {
             {
                 Ok(Ok(())) => Placement::Kernel,
                 Ok(Err(error)) => {
-                    tracing::warn!(%at, %error, "the kernel does not take a flow");
-                    Placement::User(reason(&error))
+                    let refused = Placement::User(reason(&error));
+                    if was != refused {
+                        tracing::warn!(%at, %error, "the kernel does not take a flow");
+                    }
+                    refused
                 }
                 Err(_) => Placement::User(NO_KERNEL),
             },

@@ -71,6 +71,8 @@ struct Link {
 pub(crate) struct Netlink {
     handle: Handle,
     events: stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    /// Events have ended, and that was said.
+    closed: bool,
     links: HashMap<u32, Link>,
     neighbours: HashMap<(u32, IpAddr), Mac>,
     /// Answers since the last event: (target, source) → next hop.
@@ -100,6 +102,7 @@ impl Netlink {
         let mut netlink = Self {
             events: events.map(first).boxed(),
             handle,
+            closed: false,
             links: HashMap::new(),
             neighbours: HashMap::new(),
             routes: HashMap::new(),
@@ -178,7 +181,11 @@ impl Netlink {
     pub(crate) async fn changed(&mut self) {
         loop {
             let Some(message) = self.events.next().await else {
-                tracing::error!("netlink closed: changes are found by looking every now and then");
+                if !std::mem::replace(&mut self.closed, true) {
+                    tracing::error!(
+                        "netlink closed: changes are found by looking every now and then"
+                    );
+                }
                 return std::future::pending().await;
             };
             let mut relevant = self.apply(&message);
