@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 
 use crate::id::NetworkId;
 
-/// How long a pair rests unless told otherwise.
+/// How long a pair rests before it is used again.
 pub const QUARANTINE: Duration = Duration::from_secs(30);
 
 /// The ports of all networks.
 #[derive(Clone, Debug)]
 pub struct Pools {
     seed: u64,
-    quarantine: Duration,
     pools: BTreeMap<NetworkId, Ports>,
 }
 
@@ -49,14 +48,8 @@ impl Pools {
     pub fn new(seed: u64) -> Self {
         Self {
             seed,
-            quarantine: QUARANTINE,
             pools: BTreeMap::new(),
         }
-    }
-
-    /// How long pairs rest from now on.
-    pub fn set_quarantine(&mut self, quarantine: Duration) {
-        self.quarantine = quarantine;
     }
 
     /// Sets a network's address and range, both ends included. Pairs in use stay in use; those
@@ -80,7 +73,7 @@ impl Pools {
 
     /// Ends the use of a pair: it rests.
     pub fn give_back(&mut self, network: NetworkId, port: u16, now: Instant) {
-        let until = now + self.quarantine;
+        let until = now + QUARANTINE;
         if let Some(ports) = self.pools.get_mut(&network) {
             ports.give_back(port, until);
         }

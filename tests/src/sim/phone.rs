@@ -346,14 +346,6 @@ impl Phone {
             && !call.inviting
     }
 
-    /// Whether nothing is left to be sent or waited for, a registration aside.
-    #[must_use]
-    pub fn is_idle(&self) -> bool {
-        self.clients.is_empty()
-            && self.servers.is_empty()
-            && self.calls.iter().all(|c| c.state == State::Over)
-    }
-
     fn name(&self) -> &str {
         self.id.speaks_as.as_ref().unwrap_or(&self.id.user)
     }
