@@ -36,11 +36,14 @@ impl Engine {
             .map(|(key, side, _)| (key, side))
     }
 
+    /// The same, and the call with it, to be put back by whoever keeps it alive.
+    fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Call)> {
+        let (key, from) = self.find(message)?;
+        Some((key, from, self.calls.remove(&key)?))
+    }
+
     pub(super) fn in_dialog(&mut self, request: Request, now: Instant, effects: &mut Effects) {
-        let found = self.find(&request.message);
-        let Some((key, from, mut call)) =
-            found.and_then(|(key, from)| Some((key, from, self.calls.remove(&key)?)))
-        else {
+        let Some((key, from, mut call)) = self.take(&request.message) else {
             self.counters.count("sip_refused", "no_dialog");
             return self.answer(&request, 481, now, effects);
         };
@@ -290,10 +293,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let found = self.find(message);
-        let Some((key, from, mut call)) =
-            found.and_then(|(key, from)| Some((key, from, self.calls.remove(&key)?)))
-        else {
+        let Some((key, from, mut call)) = self.take(message) else {
             return self.counters.count("sip_transaction", "stray_ack");
         };
         follow_flow(&mut call, from, path);
