@@ -19,7 +19,7 @@ use crate::id::{Listener, NetworkId};
 pub struct Config {
     pub node: Node,
     pub sip: Sip,
-    /// In file order; `NetworkId` is the index. At least one.
+    /// In file order. At least one.
     pub networks: Vec<Network>,
     pub datapath: Datapath,
 }
@@ -46,6 +46,8 @@ pub struct Sip {
     /// Registration lifetimes we grant (RFC 3261 §10.3 step 7).
     pub expires_min: Duration,
     pub expires_max: Duration,
+    /// How long an address that is no longer advertised is still recognised as ours.
+    pub address_grace: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,18 +89,35 @@ pub struct Peer {
 /// `[[network]]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Network {
+    /// Stays with the name when a running configuration is replaced.
+    pub id: NetworkId,
     pub name: String,
     pub interface: String,
     /// Our own address in it: SIP and media sockets bind here.
     pub address: IpAddr,
-    /// The address its peers are told (RFC 3261 Contact and Via, SDP c=).
+    /// The address its peers are told in signalling (RFC 3261 Contact and Via).
     pub advertise: IpAddr,
+    /// The SIP port they are told; none is the listener's own.
+    pub advertise_port: Option<u16>,
+    /// The address they are told for media (SDP c=).
+    pub advertise_media: IpAddr,
     /// Who belongs here: longest prefix wins, over all networks.
     pub peers: Vec<IpNet>,
     /// Traffic that arrives from one of these is this network's, whatever its prefix says.
     pub source_rewriting_gateways: Vec<IpAddr>,
     pub media_ports: PortRange,
+    /// The same ports as a router in front of us numbers them: a range of the same size.
+    pub advertise_ports: PortRange,
+    /// Whether peers are taken to be behind a NAT.
+    pub nat: NatMode,
     pub media: MediaMode,
+    /// From where media may be learnt.
+    pub media_from: MediaFrom,
+    /// Gateways that send media from addresses they do not name: accepted beside the usual ones.
+    pub media_senders: Vec<IpNet>,
+    pub ice: Ice,
+    /// What happens to running calls when `advertise` changes.
+    pub address_change: AddressChange,
     /// DSCP of media sent into this network, 0..=63; none leaves the sender's.
     pub dscp: Option<u8>,
 }
@@ -119,6 +138,45 @@ pub enum MediaMode {
     Symmetric,
     /// SDP for peers that are where they say they are, symmetric for the others.
     Auto,
+}
+
+/// Whether a peer is behind a NAT.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NatMode {
+    /// If its Via or Contact contradicts the source of its packets.
+    Auto,
+    Always,
+    Never,
+}
+
+/// From which addresses a media source may be learnt, beside the one in SDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MediaFrom {
+    /// The address signalling comes from.
+    Signalling,
+    /// Its neighbourhood too (/24, /64): carriers that map each flow to another address.
+    Subnet,
+    /// Anyone who passes a long probation: carriers with several uplinks.
+    Anywhere,
+}
+
+/// What becomes of ICE attributes in SDP (RFC 8839).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ice {
+    Strip,
+    /// Kept if the other party's network keeps them too: the parties then find each other.
+    Pass,
+}
+
+/// What happens to running calls when a network's advertised address changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AddressChange {
+    /// Each party is told by a re-INVITE, paced.
+    Reinvite,
+    /// They go on as they are.
+    Ignore,
+    /// They end, paced.
+    Drop,
 }
 
 /// `[datapath]`
@@ -153,15 +211,15 @@ pub enum XdpAttach {
 }
 
 impl Config {
-    /// The network with this index.
+    /// The network of that name in the core.
     #[must_use]
     pub fn network(&self, id: NetworkId) -> Option<&Network> {
-        self.networks.get(usize::from(id.0))
+        self.networks.iter().find(|network| network.id == id)
     }
 
-    /// Networks with their indices, in file order.
+    /// Networks with their names in the core, in file order.
     pub fn networks(&self) -> impl Iterator<Item = (NetworkId, &Network)> {
-        (0u16..).map(NetworkId).zip(&self.networks)
+        self.networks.iter().map(|network| (network.id, network))
     }
 
     /// Which network a packet belongs to (the rule is documented in `docs/networks.md`): among the

@@ -146,6 +146,7 @@ impl Shell {
                     Effect::Close { at } => self.datapath.media.close(at),
                     Effect::Install { at, rule } => self.datapath.install(at, rule).await,
                     Effect::Remove { at } => self.datapath.remove(at),
+                    Effect::KeepAlive { at, to } => self.datapath.media.keep_alive(at, to),
                     Effect::Record(record) => log::call(&record),
                 }
             }

@@ -16,10 +16,10 @@ pub use self::network::{ADDRESSES_MAX, NETWORKS_MAX};
 pub use super::file::{ENTRIES_MAX, TEXT_BYTES_MAX};
 pub use super::problem::{PROBLEMS_MAX, Problem};
 
-use self::network::Draft;
 use self::value::Refusal;
 use super::problem::{At, Problems, Span, nearest};
 use super::{Config, Datapath, DatapathMode, Network, Node, XdpAttach, file};
+use crate::id::NetworkId;
 
 /// A network interface the host has.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,7 +61,8 @@ pub fn check(
     let drafts = network::read(file.networks, host, &mut problems);
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
-    let networks: Option<Vec<Network>> = drafts.into_iter().map(Draft::finish).collect();
+    let numbered = (0u16..).map(NetworkId).zip(drafts);
+    let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
         (Some(sip), Some(networks)) if problems.none() => Ok(Config {
             node,

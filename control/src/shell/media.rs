@@ -106,6 +106,15 @@ impl Media {
         }
     }
 
+    /// Sends an empty datagram; a full socket buffer loses it like the network would.
+    pub(crate) fn keep_alive(&self, at: SocketAddr, to: SocketAddr) {
+        if let Some(port) = self.ports.get(&at)
+            && let Err(error) = port.socket.try_send_to(&[], to)
+        {
+            tracing::debug!(%at, %to, %error, "cannot keep a pinhole open");
+        }
+    }
+
     pub(crate) fn port(&self, at: SocketAddr) -> Option<&Arc<Port>> {
         self.ports.get(&at)
     }

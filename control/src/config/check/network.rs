@@ -9,7 +9,8 @@ use super::value::{self, Refusal};
 use super::{Interface, choose};
 use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
-use crate::config::{MediaMode, Network, PortRange};
+use crate::config::{AddressChange, Ice, MediaFrom, MediaMode, NatMode, Network, PortRange};
+use crate::id::NetworkId;
 
 pub const NETWORKS_MAX: usize = 64;
 /// Different addresses of all networks: the kernel program compares with each of them.
@@ -63,16 +64,27 @@ impl Draft {
     }
 
     /// The checked form; nothing if a part is missing, which was reported.
-    pub(super) fn finish(self) -> Option<Network> {
+    pub(super) fn finish(self, id: NetworkId) -> Option<Network> {
+        let advertise = self.advertise.or(self.address)?;
+        let media_ports = self.ports?.value;
         Some(Network {
+            id,
             name: self.name?.value,
             interface: self.interface?,
             address: self.address?,
-            advertise: self.advertise.or(self.address)?,
+            advertise,
+            advertise_port: None,
+            advertise_media: advertise,
             peers: self.peers.into_iter().map(|p| p.value).collect(),
             source_rewriting_gateways: self.gateways.into_iter().map(|g| g.value).collect(),
-            media_ports: self.ports?.value,
+            media_ports,
+            advertise_ports: media_ports,
+            nat: NatMode::Auto,
             media: self.media,
+            media_from: MediaFrom::Signalling,
+            media_senders: Vec::new(),
+            ice: Ice::Strip,
+            address_change: AddressChange::Reinvite,
             dscp: self.dscp,
         })
     }

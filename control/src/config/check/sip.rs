@@ -43,9 +43,13 @@ pub(super) fn read(
         peers: peers(sip.peers, networks, &listen, problems),
         expires_min,
         expires_max,
+        address_grace: ADDRESS_GRACE,
         domain: domain?,
     })
 }
+
+/// How long a former address is recognised.
+const ADDRESS_GRACE: Duration = Duration::from_secs(3600);
 
 /// Bounds of `expires_min` and `expires_max`.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
