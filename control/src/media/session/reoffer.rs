@@ -11,8 +11,8 @@ use crate::sdp::edit::{Anchor, rewrite};
 use crate::sdp::lines::Sdp;
 
 impl Session {
-    /// An offer of our own to `to`, on behalf of the other party, who will not notice: what `to` was
-    /// told last, with our present address and ports, and the next version. Its answer goes to
+    /// An offer of our own to `to`, on behalf of the other party, who will not notice: what `to`
+    /// was told last, with our present address and ports, and the next version. Its answer goes to
     /// `answer`, whose result is for nobody; a refusal is `roll_back`. None while another exchange
     /// is open, before anything was agreed, or without a free port.
     pub fn reoffer(
