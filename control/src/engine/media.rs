@@ -259,6 +259,9 @@ impl Engine {
 
     /// Ends calls whose media fell silent, and set-ups that took too long.
     pub(super) fn sweep_calls(&mut self, now: Instant, effects: &mut Effects) {
+        for session in self.calls.values_mut().filter_map(|c| c.session.as_mut()) {
+            session.keep_alive(now, effects);
+        }
         let timeout = self.config.datapath.media_timeout;
         let silent = |call: &Call| {
             call.answered.is_some()

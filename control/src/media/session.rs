@@ -17,7 +17,7 @@ use ipnet::IpNet;
 
 use super::plan::Installed;
 use super::port::Pools;
-use super::stream::{Component, Pair, Stream, StreamView};
+use super::stream::{Component, Pair, Seen, Stream, StreamView};
 use super::told::Told;
 use crate::effect::{Effect, Effects, Rule};
 use crate::id::{NetworkId, SessionId};
@@ -140,7 +140,10 @@ impl Session {
             let Some(mut terms) = stream.map(|stream| stream.terms().clone()) else {
                 continue;
             };
-            *terms.policy.of_mut(side) = self.policy(side, terms.remote.of(side));
+            let (policy, why) = self.policy(side, terms.remote.of(side));
+            *terms.policy.of_mut(side) = policy;
+            *terms.why.of_mut(side) = why;
+            *terms.reach.of_mut(side) = self.legs.of(side).reach();
             if let Some(stream) = self.agreed.get_mut(index).and_then(Option::as_mut)
                 && *stream.terms() != terms
             {
@@ -198,6 +201,13 @@ impl Session {
         }
     }
 
+    /// Keeps pinholes open, and opens those it can; to be called about once a second.
+    pub fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
+        for stream in self.agreed.iter_mut().flatten() {
+            stream.keep_alive(now, effects);
+        }
+    }
+
     /// Since when no stream of the call was heard. None while nothing is agreed that must be
     /// heard: a call on hold, one-way media, BFCP alone. Then silence is no failure.
     #[must_use]
@@ -233,7 +243,12 @@ impl Session {
         indexed
             .filter_map(|(index, stream)| {
                 let has_flow = |at| self.installed.has(at);
-                Some(stream.as_ref()?.view(index, self.modes, has_flow))
+                let seen = self.legs.map(|side, leg| Seen {
+                    signalling: leg.signalled_from,
+                    mode: *self.modes.of(side),
+                    network: self.prefixes.of(side),
+                });
+                Some(stream.as_ref()?.view(index, seen, has_flow))
             })
             .collect()
     }

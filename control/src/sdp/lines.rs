@@ -357,6 +357,14 @@ impl Protocol {
 
 impl Direction {
     #[must_use]
+    pub fn receives(self) -> bool {
+        match self {
+            Self::SendRecv | Self::RecvOnly => true,
+            Self::SendOnly | Self::Inactive => false,
+        }
+    }
+
+    #[must_use]
     pub fn sends(self) -> bool {
         match self {
             Self::SendRecv | Self::SendOnly => true,

@@ -298,6 +298,8 @@ impl Session {
         let answered = self.inherit(index, from, offered.pairs, answered);
         let remote = Both::new(from, answered, offered.remote.clone());
         let policy = remote.map(|side, remote| self.policy(side, remote));
+        let why = policy.map(|_, (_, why)| *why);
+        let policy = policy.map(|_, (policy, _)| *policy);
         Ok(Terms {
             kind: offered.kind.clone(),
             protocol: offered.protocol,
@@ -308,11 +310,13 @@ impl Session {
             tos: self.legs.map(|_, leg| leg.tos),
             remote,
             policy,
+            why,
+            reach: self.legs.map(|_, leg| leg.reach()),
         })
     }
 
-    /// From whom a party's media is accepted now.
-    pub(super) fn policy(&self, side: Side, remote: &Remote) -> Policy {
+    /// From whom a party's media is accepted now, and why.
+    pub(super) fn policy(&self, side: Side, remote: &Remote) -> (Policy, &'static str) {
         let signalled = remote.rtp.filter(|at| !self.is_own(*at));
         self.legs.of(side).policy(signalled, self.prefixes.of(side))
     }

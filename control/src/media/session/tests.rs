@@ -2,6 +2,7 @@
 //! (ports from 20000), network 1 the inside (ports from 30000).
 
 mod own;
+mod rules;
 
 use std::time::Duration;
 
@@ -728,6 +729,7 @@ enum Step {
     },
     Activity(usize),
     Wait(u64),
+    Sweep,
     Close,
 }
 
@@ -750,6 +752,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         2 => (0usize..20).prop_map(Step::Activity),
         2 => (0u64..40_000).prop_map(Step::Wait),
+        1 => Just(Step::Sweep),
         1 => Just(Step::Close),
     ]
 }
@@ -874,6 +877,16 @@ impl World {
         self.perform(effects);
     }
 
+    /// A second passes; what was sent in it.
+    fn sweep(&mut self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.now += Duration::from_secs(1);
+        self.sent.clear();
+        let mut effects = Vec::new();
+        self.session.keep_alive(self.now, &mut effects);
+        self.perform(effects);
+        self.sent.iter().map(|(at, to, _)| (*at, *to)).collect()
+    }
+
     fn reoffer(&mut self, to: Side) -> Option<String> {
         let mut effects = Vec::new();
         let pools = &mut self.pools;
@@ -947,6 +960,7 @@ impl World {
                     self.session.note_activity(*local, self.now);
                 }
             }
+            Step::Sweep => drop(self.sweep()),
             Step::Wait(ms) => self.now += Duration::from_millis(ms),
             Step::Close => self.close(),
         }
@@ -981,8 +995,9 @@ impl World {
                     assert!(self.flows.remove(&at).is_some(), "no flow at {at}");
                     self.effects += 1;
                 }
-                Effect::KeepAlive { at, .. } => {
+                Effect::KeepAlive { at, to } => {
                     assert!(self.sockets.contains(&at), "{at} is not open");
+                    self.sent.push((at, to, Vec::new()));
                 }
                 Effect::Forward { at, to, bytes } => {
                     assert!(self.sockets.contains(&at), "{at} is not open");
