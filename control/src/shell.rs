@@ -11,6 +11,7 @@ mod netlink;
 mod notify;
 mod sip;
 mod start;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +58,7 @@ struct Shell {
     engine: Engine,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    streams: stream::Streams,
     events: mpsc::Receiver<Event>,
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
@@ -151,6 +153,14 @@ impl Shell {
                     Effect::Remove { at } => self.datapath.remove(at),
                     Effect::KeepAlive { at, to } => self.datapath.media.send(at, to, &[]),
                     Effect::Forward { at, to, bytes } => self.datapath.media.send(at, to, &bytes),
+                    Effect::Listen { at, rule } => {
+                        if let Err(error) = self.streams.listen(at, rule) {
+                            tracing::error!(%at, %error, "cannot listen at a media port");
+                            let failed = Input::OpenFailed { at };
+                            self.engine.handle(failed, clock::now(), effects);
+                        }
+                    }
+                    Effect::Unlisten { at } => self.streams.unlisten(at),
                     Effect::Record(record) => log::call(&record),
                 }
             }

@@ -151,10 +151,10 @@ impl Engine {
     fn index_sockets(&mut self, key: CallKey, done: &[Effect]) {
         for effect in done {
             match effect {
-                Effect::Open { at, .. } => {
+                Effect::Open { at, .. } | Effect::Listen { at, .. } => {
                     self.sockets.insert(*at, key);
                 }
-                Effect::Close { at } => {
+                Effect::Close { at } | Effect::Unlisten { at } => {
                     self.sockets.remove(at);
                 }
                 Effect::Send { .. }

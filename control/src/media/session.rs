@@ -2,20 +2,20 @@
 //! Knows nothing of SIP.
 //!
 //! An offer reserves ports and opens sockets, an answer agrees streams; flows exist for agreed
-//! streams only, as soon as the source of a direction and its target are known. Connection-
-//! oriented media (RFC 4145) and multicast are not relayed: their lines pass untouched.
+//! streams only, as soon as the source of a direction and its target are known. Media over TCP is
+//! joined byte by byte. Multicast is not relayed: its lines pass untouched.
 
 mod exchange;
 mod reoffer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::plan::Installed;
+use super::plan::{Installed, Listening};
 use super::port::Pools;
 use super::stream::{Component, Pair, Seen, Stream, StreamView};
 use super::told::Told;
@@ -24,7 +24,7 @@ use crate::id::{NetworkId, SessionId};
 use crate::nat::latch::Verdict;
 use crate::sdp::lines::Fault;
 
-use self::exchange::Exchange;
+use self::exchange::{Exchange, Transport};
 
 pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
 
@@ -74,9 +74,10 @@ pub struct Session {
     modes: Both<Option<Mode>>,
     /// The network's.
     configured: Both<Mode>,
-    /// Every pair we hold open.
-    open: BTreeSet<Pair>,
+    /// Every pair we hold.
+    open: BTreeMap<Pair, Transport>,
     installed: Installed,
+    listening: Listening,
 }
 
 impl Session {
@@ -94,8 +95,9 @@ impl Session {
             prefixes: Both::default(),
             agreed: Vec::new(),
             exchange: None,
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             installed: Installed::default(),
+            listening: Listening::default(),
         }
     }
 
@@ -226,14 +228,15 @@ impl Session {
         wanted
     }
 
-    /// Every local socket of this call.
+    /// Every local media socket of this call.
     #[must_use]
     pub fn locals(&self) -> Vec<(NetworkId, SocketAddr)> {
-        let both = |pair: &Pair| {
+        let both = |(pair, _): (&Pair, &Transport)| {
             let network = pair.network;
-            [Component::Rtp, Component::Rtcp].map(|c| (network, pair.at(c)))
+            Component::BOTH.map(|c| (network, pair.at(c)))
         };
-        self.open.iter().flat_map(both).collect()
+        let udp = self.open.iter().filter(|(_, t)| **t == Transport::Udp);
+        udp.flat_map(both).collect()
     }
 
     /// The agreed streams, for status and explanation.
@@ -274,6 +277,11 @@ impl Session {
     fn replan(&mut self, effects: &mut Effects) {
         let wanted = self.wanted();
         self.installed.reconcile(wanted, effects);
+        let mut listening = BTreeMap::new();
+        for stream in self.streams_agreed() {
+            stream.add_listening(&mut listening);
+        }
+        self.listening.reconcile(listening, effects);
     }
 }
 

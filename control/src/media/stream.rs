@@ -1,5 +1,6 @@
 //! One agreed `m=` line: where both parties are, their latches, and the flows that follow.
 
+mod tcp;
 mod view;
 
 use std::collections::BTreeMap;
@@ -11,8 +12,9 @@ use crate::effect::{Effect, Effects, Rule};
 use crate::id::NetworkId;
 use crate::nat::latch::{Latch, Pace, Policy, Reach, Verdict};
 use crate::nat::packet::Packet;
-use crate::sdp::lines::{Direction, Media, Protocol, Sdp, slice};
+use crate::sdp::lines::{Direction, Media, Protocol, Sdp, Setup, slice};
 
+pub use tcp::ACTIVE_PORT;
 pub use view::{Seen, SideView, StreamView};
 
 /// Two adjacent local ports: RTP on the even one, RTCP on the odd one (RFC 3550 §11).
@@ -39,6 +41,7 @@ pub struct Remote {
     /// `c=0.0.0.0`: hold in the manner of RFC 2543.
     pub nowhere: bool,
     pub direction: Direction,
+    pub setup: Option<Setup>,
     pub mux: bool,
     pub payload_types: u128,
     pub ssrcs: Vec<u32>,
@@ -140,6 +143,7 @@ impl Remote {
             rtcp,
             nowhere: connection.is_nowhere(),
             direction: sdp.direction_of(media),
+            setup: sdp.setup_of(media),
             mux: media.mux,
             payload_types: media.payload_types,
             ssrcs: media.known_ssrcs().to_vec(),
@@ -308,6 +312,9 @@ impl Stream {
     /// Keeps open the NATs that would close by now, and opens those that let nobody in whom their
     /// party has not sent to.
     pub fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
+        if self.is_tcp() {
+            return;
+        }
         for side in Side::BOTH {
             for component in Component::BOTH {
                 let latches = self.latches.of(side);
@@ -347,6 +354,9 @@ impl Stream {
 
     /// Both ends of a flow are known, or there is none.
     pub fn add_wanted(&self, wanted: &mut BTreeMap<SocketAddr, Rule>) {
+        if self.is_tcp() {
+            return;
+        }
         for side in Side::BOTH {
             for component in Component::BOTH {
                 if let Some(rule) = self.rule(side, component) {

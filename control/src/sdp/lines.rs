@@ -34,6 +34,7 @@ pub struct Sdp {
     /// Session-level `c=`.
     pub connection: Option<Connection>,
     pub direction: Option<Direction>,
+    pub setup: Option<Setup>,
     pub media: Vec<Media>,
     /// Whole lines, line end included, that belong to ICE (RFC 8839), at any level.
     pub ice: Vec<Range<usize>>,
@@ -67,6 +68,7 @@ pub struct Media {
     /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858).
     pub mux: bool,
     pub direction: Option<Direction>,
+    pub setup: Option<Setup>,
     /// From `a=ssrc` (RFC 5576); empty if there are none, or too many.
     pub ssrcs: Vec<u32>,
     /// Where a media-level `c=` would have to stand.
@@ -92,8 +94,21 @@ pub enum Protocol {
     Bfcp,
     /// Other datagrams: `udptl` (RFC 3362), `UDP/DTLS/SCTP`, `udp`.
     Datagram,
-    /// Connection-oriented (RFC 4145, RFC 4571): not relayed, passes untouched.
+    /// Connection-oriented (RFC 4145, RFC 4571): relayed byte by byte.
     Stream,
+}
+
+/// Which party opens a connection (RFC 4145 §4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Setup {
+    /// This one does.
+    Active,
+    /// The other does.
+    Passive,
+    /// Either may.
+    Either,
+    /// Nobody for now.
+    None,
 }
 
 /// Media direction (RFC 8866 §6.7).
@@ -161,6 +176,12 @@ impl Sdp {
             .unwrap_or(Direction::SendRecv)
     }
 
+    /// Who connects, as a media section has it.
+    #[must_use]
+    pub fn setup_of(&self, media: &Media) -> Option<Setup> {
+        media.setup.or(self.setup)
+    }
+
     fn take(&mut self, body: &[u8], line: &Line) -> Result<(), Fault> {
         match line.kind {
             Some(b'm') => {
@@ -215,6 +236,8 @@ impl Sdp {
         match (meaning, self.media.last_mut()) {
             (Meaning::Direction(direction), Some(media)) => media.direction = Some(direction),
             (Meaning::Direction(direction), None) => self.direction = Some(direction),
+            (Meaning::Setup(setup), Some(media)) => media.setup = Some(setup),
+            (Meaning::Setup(setup), None) => self.setup = Some(setup),
             (Meaning::Mux, Some(media)) => media.mux = true,
             (Meaning::Ssrc(ssrc), Some(media)) => media.take_ssrc(ssrc),
             (Meaning::Rtcp, Some(media)) => media.rtcp = Rtcp::parse(body, &line.value),
@@ -249,6 +272,7 @@ impl Media {
             rtcp: None,
             mux: false,
             direction: None,
+            setup: None,
             ssrcs: Vec::new(),
             connection_goes_at: line.whole.end,
         })

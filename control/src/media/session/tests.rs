@@ -3,13 +3,17 @@
 
 mod own;
 mod rules;
+mod tcp;
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use std::collections::BTreeSet;
+
 use super::exchange::NO_CONNECTION;
 use super::*;
+use crate::effect::JoinRule;
 use crate::media::stream::SideView;
 
 const ROOM_OFFER: &str = include_str!("../../../../tests/vectors/room-offer.sdp");
@@ -83,12 +87,12 @@ fn only_addresses_and_ports_change() {
         ],
     );
     check(
-        "BFCP over TCP is not relayed",
+        "BFCP over TCP",
         TCP_BFCP_OFFER.as_bytes(),
         &[
             ("IN IP4 10.9.0.20", "IN IP4 10.1.0.1"),
             ("audio 50000 ", "audio 30000 "),
-            ("TCP/BFCP *\r\n", "TCP/BFCP *\r\nc=IN IP4 10.9.0.20\r\n"),
+            ("application 50010 ", "application 30002 "),
         ],
     );
     check(
@@ -789,6 +793,7 @@ struct World {
     now: Instant,
     flows: BTreeMap<SocketAddr, Rule>,
     sockets: BTreeSet<SocketAddr>,
+    listening: BTreeMap<SocketAddr, JoinRule>,
     /// What was sent from our sockets without a flow.
     sent: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Flow effects since it was last set to zero.
@@ -806,6 +811,7 @@ impl World {
             now: start(),
             flows: BTreeMap::new(),
             sockets: BTreeSet::new(),
+            listening: BTreeMap::new(),
             sent: Vec::new(),
             effects: 0,
         }
@@ -922,6 +928,7 @@ impl World {
         self.session.close(&mut self.pools, self.now, &mut effects);
         self.perform(effects);
         assert!(self.flows.is_empty() && self.sockets.is_empty());
+        assert!(self.listening.is_empty());
         assert!(
             self.pools
                 .usage(self.now)
@@ -1003,6 +1010,11 @@ impl World {
                     assert!(self.sockets.contains(&at), "{at} is not open");
                     self.sent.push((at, to, bytes.to_vec()));
                 }
+                Effect::Listen { at, rule } => {
+                    assert!(!self.sockets.contains(&at), "{at} is for UDP");
+                    assert_ne!(self.listening.insert(at, rule.clone()), Some(rule));
+                }
+                Effect::Unlisten { at } => assert!(self.listening.remove(&at).is_some()),
                 Effect::Send { .. } | Effect::Record(_) => panic!("not a media effect"),
             }
         }

@@ -108,7 +108,11 @@ impl Stream {
         let pair = terms.pairs.of(side);
         let signalled = terms.remote.of(side).rtp;
         let guessed = rtp.target().is_none() && self.guess(side).is_some();
-        let (code, rule) = if guessed { GUESS } else { rtp.rule() };
+        let (code, rule) = match (self.is_tcp(), guessed) {
+            (true, _) => TCP,
+            (false, true) => GUESS,
+            (false, false) => rtp.rule(),
+        };
         SideView {
             advertised: *terms.advertise.of(side),
             local: pair.at(Component::Rtp),
@@ -120,9 +124,13 @@ impl Stream {
             why: terms.why.of(side),
             code,
             rule,
-            held: rtp.peer(),
-            target: self.target(side, Component::Rtp),
-            latch: rtp.state(),
+            held: rtp.peer().filter(|_| !self.is_tcp()),
+            target: if self.is_tcp() {
+                self.listens_at(side)
+            } else {
+                self.target(side, Component::Rtp)
+            },
+            latch: if self.is_tcp() { "tcp" } else { rtp.state() },
             since: rtp.since(),
             heard: rtp.last_heard(),
             silent: self.silent(side),
@@ -146,6 +154,11 @@ impl Stream {
         one_way.then_some(since)
     }
 }
+
+const TCP: (&str, &str) = (
+    "tcp-relay",
+    "connects to us, or we connect to it, as its a=setup says",
+);
 
 const GUESS: (&str, &str) = (
     "rtcp-guess",

@@ -235,13 +235,23 @@ const TABLE: &[Row] = &[
         "203.0.113.9:40000",
         "rtcp-guess",
     ),
+    (
+        13,
+        "TCP: the connection is the latch",
+        natted,
+        "c=IN IP4 192.168.1.10|m=audio 4000 TCP/RTP/AVP 0|a=setup:actpass",
+        "203.0.113.9:4000",
+        &[Second(&[])],
+        "203.0.113.9:4000",
+        "tcp-relay",
+    ),
 ];
 
 #[test]
 fn the_decision_table() {
     let mut rows: Vec<u8> = TABLE.iter().map(|row| row.0).collect();
     rows.dedup();
-    assert!(rows.iter().copied().eq(1..=12), "every row has a line");
+    assert!(rows.iter().copied().eq(1..=13), "every row has a line");
     for (row, name, leg, sdp, first, then, end, code) in TABLE {
         let name = format!("row {row}: {name}");
         let mut world = World::new(
@@ -256,8 +266,9 @@ fn the_decision_table() {
             .set_prefixes(Side::A, vec!["0.0.0.0/0".parse().unwrap()]);
         let body = format!("v=0\r\n{}\r\n", sdp.replace('|', "\r\n"));
         let answer = "v=0\r\nc=IN IP4 10.1.0.30\r\nm=audio 7078 RTP/AVP 0\r\n";
+        let answer = answer.replace(" RTP", if *row == 13 { " TCP/RTP" } else { " RTP" });
         world.offer(Side::A, &body).unwrap();
-        world.answer(Side::B, answer).unwrap();
+        world.answer(Side::B, &answer).unwrap();
         let target = |world: &World| {
             let streams = world.session.streams();
             let target = streams.first().and_then(|stream| stream.a.target);
@@ -270,9 +281,12 @@ fn the_decision_table() {
         assert_eq!(target(&world), *end, "{name}: in the end");
         let streams = world.session.streams();
         assert_eq!(streams.first().map_or("", |s| s.a.code), *code, "{name}");
-        if *row == 10 {
-            assert!(world.sockets.is_empty(), "{name}");
-        }
+        assert_eq!(world.sockets.is_empty(), [10, 13].contains(row), "{name}");
+        assert_eq!(
+            world.listening.len(),
+            if *row == 13 { 2 } else { 0 },
+            "{name}"
+        );
         if [10, 11, 12].contains(row) {
             assert_eq!(world.session.idle_since(), None, "{name}: no media timeout");
         }
