@@ -38,6 +38,8 @@ pub struct Sdp {
     pub media: Vec<Media>,
     /// Whole lines, line end included, that belong to ICE (RFC 8839), at any level.
     pub ice: Vec<Range<usize>>,
+    /// The same of `a=rtcp` lines nobody can act on: they may name an address all the same.
+    pub stray_rtcp: Vec<Range<usize>>,
 }
 
 /// The `IP4 192.0.2.1` of an `o=`, `c=` or `a=rtcp` line.
@@ -57,7 +59,7 @@ pub struct Media {
     /// `audio`, `video`, `application`…
     pub kind: Range<usize>,
     pub port: u16,
-    /// The port number's place, without a `/count`.
+    /// The port number's place, and with it that of a `/count` of more than one pair.
     pub port_at: Range<usize>,
     pub protocol: Protocol,
     /// RTP payload types of the `m=` line, one bit each.
@@ -240,8 +242,14 @@ impl Sdp {
             (Meaning::Setup(setup), None) => self.setup = Some(setup),
             (Meaning::Mux, Some(media)) => media.mux = true,
             (Meaning::Ssrc(ssrc), Some(media)) => media.take_ssrc(ssrc),
-            (Meaning::Rtcp, Some(media)) => media.rtcp = Rtcp::parse(body, &line.value),
-            (Meaning::Mux | Meaning::Ssrc(_) | Meaning::Rtcp, None) => {}
+            (Meaning::Rtcp, Some(media)) if media.rtcp.is_none() => {
+                media.rtcp = Rtcp::parse(body, &line.value);
+                if media.rtcp.is_none() {
+                    self.stray_rtcp.push(line.whole.clone());
+                }
+            }
+            (Meaning::Rtcp, _) => self.stray_rtcp.push(line.whole.clone()),
+            (Meaning::Mux | Meaning::Ssrc(_), None) => {}
         }
     }
 }
@@ -254,10 +262,13 @@ impl Media {
         else {
             return Err(Fault::Malformed("m= line without port or protocol"));
         };
-        let port_at = until(body, &port, b'/');
-        let port = number(slice(body, &port_at))
+        let (word, number_at) = (port.clone(), until(body, &port, b'/'));
+        let port = number(slice(body, &number_at))
             .and_then(|n| u16::try_from(n).ok())
             .ok_or(Fault::Malformed("m= line whose port is not a port"))?;
+        // Layers on further ports (RFC 8866 §5.14) are not relayed, so that none may be announced.
+        let one = matches!(slice(body, &(number_at.end..word.end)), b"" | b"/1");
+        let port_at = if one { number_at } else { word };
         let payload_types = words
             .filter_map(|w| number(slice(body, &w)))
             .filter(|n| *n < 128)

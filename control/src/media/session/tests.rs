@@ -1,6 +1,7 @@
 //! Whole exchanges against a simulated flow table and socket set. Network 0 is the outside
 //! (ports from 20000), network 1 the inside (ports from 30000).
 
+mod bodies;
 mod own;
 mod rules;
 mod tcp;

@@ -66,9 +66,8 @@ fn line(setup_and_port: (&str, u16)) -> String {
         "" => String::new(),
         setup => format!("a=setup:{setup}\r\n"),
     };
-    format!(
-        "{HEAD}m=application {port} TCP/TLS/BFCP *\r\n{setup}a=connection:new\r\na=floorctrl:c-s\r\n"
-    )
+    let rest = "a=connection:new\r\na=floorctrl:c-s\r\n";
+    format!("{HEAD}m=application {port} TCP/TLS/BFCP *\r\n{setup}{rest}")
 }
 
 /// The same as we tell it.
