@@ -4,6 +4,7 @@ mod api;
 mod clock;
 pub mod configuration;
 mod datapath;
+mod device;
 pub mod kernel;
 pub mod log;
 mod media;
@@ -140,7 +141,10 @@ impl Shell {
         while !effects.is_empty() {
             for effect in std::mem::take(effects) {
                 match effect {
-                    Effect::Send { on, to, bytes } => self.sip.send(on, to, &bytes).await,
+                    Effect::Send { on, to, bytes } => {
+                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
+                        self.sip.send(on, to, &bytes, link).await;
+                    }
                     Effect::Open { at, .. } => {
                         if let Err(error) = self.datapath.media.open(at) {
                             tracing::error!(%at, %error, "cannot open a media port");
@@ -151,10 +155,16 @@ impl Shell {
                     Effect::Close { at } => self.datapath.media.close(at),
                     Effect::Install { at, rule } => self.datapath.install(at, rule).await,
                     Effect::Remove { at } => self.datapath.remove(at),
-                    Effect::KeepAlive { at, to } => self.datapath.media.send(at, to, &[]),
-                    Effect::Forward { at, to, bytes } => self.datapath.media.send(at, to, &bytes),
+                    Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
+                    Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
                     Effect::Listen { at, rule } => {
-                        if let Err(error) = self.streams.listen(at, rule) {
+                        let netlink = &self.datapath.netlink;
+                        let from = rule.accept.first();
+                        let links = stream::Links {
+                            inward: from.and_then(|net| netlink.link_for(at.ip(), net.addr())),
+                            outward: netlink.link_for(rule.from, rule.to.ip()),
+                        };
+                        if let Err(error) = self.streams.listen(at, rule, links) {
                             tracing::error!(%at, %error, "cannot listen at a media port");
                             let failed = Input::OpenFailed { at };
                             self.engine.handle(failed, clock::now(), effects);

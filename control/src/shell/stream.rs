@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 
 use crate::effect::JoinRule;
 use crate::shell::clock;
+use crate::shell::device::Link;
 
 /// What a line may use.
 #[derive(Clone, Copy, Debug)]
@@ -52,8 +54,15 @@ pub(crate) struct Streams {
     lines: HashMap<SocketAddr, Line>,
 }
 
+/// The links to either party, where the routing table could not tell.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Links {
+    pub(crate) inward: Option<Link>,
+    pub(crate) outward: Option<Link>,
+}
+
 struct Line {
-    rule: watch::Sender<JoinRule>,
+    rule: watch::Sender<(JoinRule, Links)>,
     task: AbortHandle,
 }
 
@@ -66,13 +75,18 @@ impl Streams {
     }
 
     /// Listens, or replaces the rule where it does already.
-    pub(crate) fn listen(&mut self, at: SocketAddr, rule: JoinRule) -> io::Result<()> {
+    pub(crate) fn listen(
+        &mut self,
+        at: SocketAddr,
+        rule: JoinRule,
+        links: Links,
+    ) -> io::Result<()> {
         if let Some(line) = self.lines.get(&at) {
-            line.rule.send_replace(rule);
+            line.rule.send_replace((rule, links));
             return Ok(());
         }
-        let listener = bind(at)?.listen(BACKLOG)?;
-        let (rule, watched) = watch::channel(rule);
+        let listener = bind(at, links.inward)?.listen(BACKLOG)?;
+        let (rule, watched) = watch::channel((rule, links));
         let task = tokio::spawn(serve(listener, watched, self.limits)).abort_handle();
         self.lines.insert(at, Line { rule, task });
         Ok(())
@@ -92,16 +106,16 @@ impl Drop for Line {
     }
 }
 
-async fn serve(listener: TcpListener, rule: watch::Receiver<JoinRule>, limits: Limits) {
+async fn serve(listener: TcpListener, rule: watch::Receiver<(JoinRule, Links)>, limits: Limits) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => {
-                    let rule = rule.borrow().clone();
+                    let (rule, links) = rule.borrow().clone();
                     let allowed = admits(&rule, from.ip());
                     if allowed && connections.len() < limits.connections {
-                        connections.spawn(join(stream, from, rule, limits));
+                        connections.spawn(join(stream, from, rule, links, limits));
                     } else {
                         let full = allowed;
                         tracing::debug!(%from, full, "a connection to a media port is refused");
@@ -117,8 +131,8 @@ async fn serve(listener: TcpListener, rule: watch::Receiver<JoinRule>, limits: L
     }
 }
 
-async fn join(stream: TcpStream, from: SocketAddr, rule: JoinRule, limits: Limits) {
-    let other = match timeout(limits.connect, connect(&rule)).await {
+async fn join(stream: TcpStream, from: SocketAddr, rule: JoinRule, links: Links, limits: Limits) {
+    let other = match timeout(limits.connect, connect(&rule, links.outward)).await {
         Ok(Ok(other)) => other,
         Ok(Err(error)) => {
             tracing::warn!(to = %rule.to, %error, "cannot reach a party that waits for TCP");
@@ -204,17 +218,25 @@ fn admits(rule: &JoinRule, ip: IpAddr) -> bool {
     rule.accept.iter().any(|prefix| prefix.contains(&ip))
 }
 
-async fn connect(rule: &JoinRule) -> io::Result<TcpStream> {
-    bind(SocketAddr::new(rule.from, 0))?.connect(rule.to).await
+async fn connect(rule: &JoinRule, link: Option<Link>) -> io::Result<TcpStream> {
+    let from = SocketAddr::new(rule.from, 0);
+    bind(from, link)?.connect(rule.to).await
 }
 
-fn bind(at: SocketAddr) -> io::Result<TcpSocket> {
+fn bind(at: SocketAddr, link: Option<Link>) -> io::Result<TcpSocket> {
     let socket = match at {
         SocketAddr::V4(_) => TcpSocket::new_v4()?,
         SocketAddr::V6(_) => TcpSocket::new_v6()?,
     };
     // A port that rests after another call may still know its connections.
     socket.set_reuseaddr(true)?;
+    if let Some(link) = link.and_then(NonZeroU32::new) {
+        let socket = SockRef::from(&socket);
+        match at {
+            SocketAddr::V4(_) => socket.bind_device_by_index_v4(Some(link))?,
+            SocketAddr::V6(_) => socket.bind_device_by_index_v6(Some(link))?,
+        }
+    }
     socket.bind(at)?;
     Ok(socket)
 }
@@ -244,7 +266,7 @@ mod tests {
                 to: waiting.local_addr().unwrap(),
             };
             let mut streams = Streams::new(limits);
-            streams.listen(at, rule.clone()).unwrap();
+            streams.listen(at, rule.clone(), Links::default()).unwrap();
             Self {
                 streams,
                 waiting,
@@ -311,7 +333,10 @@ mod tests {
         assert!(is_over(&mut stranger).await);
         // The rule changes under the listener.
         stage.rule.accept = vec![ANYBODY.parse().unwrap()];
-        stage.streams.listen(stage.at, stage.rule.clone()).unwrap();
+        stage
+            .streams
+            .listen(stage.at, stage.rule.clone(), Links::default())
+            .unwrap();
         stage.call().await;
     }
 
@@ -359,11 +384,19 @@ mod tests {
     async fn nobody_waits() {
         let mut stage = Stage::new(ANYBODY, Limits::DEFAULT).await;
         stage.rule.to = TcpListener::bind(HERE).await.unwrap().local_addr().unwrap();
-        stage.streams.listen(stage.at, stage.rule.clone()).unwrap();
+        stage
+            .streams
+            .listen(stage.at, stage.rule.clone(), Links::default())
+            .unwrap();
         let mut active = TcpStream::connect(stage.at).await.unwrap();
         assert!(is_over(&mut active).await);
         // A port that is taken is said.
         let taken = stage.waiting.local_addr().unwrap();
-        assert!(stage.streams.listen(taken, stage.rule.clone()).is_err());
+        assert!(
+            stage
+                .streams
+                .listen(taken, stage.rule.clone(), Links::default())
+                .is_err()
+        );
     }
 }
