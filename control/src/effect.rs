@@ -59,6 +59,15 @@ pub struct Rule {
     pub target: SocketAddr,
     /// Differentiated services field to write, if the network asks for one (RFC 2474).
     pub tos: Option<u8>,
+    /// Another way for RTCP: the peer multiplexes it, the other party does not (RFC 5761).
+    pub rtcp: Option<RtcpWay>,
+}
+
+/// Where the RTCP of a multiplexed stream goes.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct RtcpWay {
+    pub source: SocketAddr,
+    pub target: SocketAddr,
 }
 
 /// What becomes of a TCP connection that arrives at a local address (RFC 4145): it is joined to

@@ -102,6 +102,7 @@ mod tests {
             source: at(8),
             target: at(target),
             tos: None,
+            rtcp: None,
         };
         flows
             .iter()

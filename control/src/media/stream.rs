@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::leg::{Both, Side, rtcp_policy};
-use crate::effect::{Effect, Effects, Rule};
+use crate::effect::{Effect, Effects, RtcpWay, Rule};
 use crate::id::NetworkId;
 use crate::nat::latch::{Latch, Pace, Policy, Reach, Verdict};
 use crate::nat::packet::Packet;
@@ -43,6 +43,8 @@ pub struct Remote {
     pub direction: Direction,
     pub setup: Option<Setup>,
     pub mux: bool,
+    /// It cannot do without: RFC 8858, and browsers, which say so only by failing.
+    pub mux_needed: bool,
     pub payload_types: u128,
     pub ssrcs: Vec<u32>,
 }
@@ -62,6 +64,8 @@ pub struct Terms {
     /// Why that policy, for the operator.
     pub why: Both<&'static str>,
     pub reach: Both<Reach>,
+    /// RTCP comes and goes by the RTP port (RFC 5761).
+    pub mux: Both<bool>,
 }
 
 /// A stream that is agreed.
@@ -144,7 +148,9 @@ impl Remote {
             nowhere: connection.is_nowhere(),
             direction: sdp.direction_of(media),
             setup: sdp.setup_of(media),
-            mux: media.mux,
+            mux: !media.mux.is_empty(),
+            mux_needed: media.mux_only
+                || !media.mux.is_empty() && media.protocol == Protocol::DtlsRtp,
             payload_types: media.payload_types,
             ssrcs: media.known_ssrcs().to_vec(),
         })
@@ -162,6 +168,16 @@ impl Terms {
         String::from_utf8_lossy(slice(body, &media.kind)).into_owned()
     }
 
+    /// What holds for one party stays as it was.
+    pub fn keep(&mut self, side: Side, before: &Self) {
+        *self.advertise.of_mut(side) = *before.advertise.of(side);
+        *self.tos.of_mut(side) = *before.tos.of(side);
+        *self.policy.of_mut(side) = *before.policy.of(side);
+        *self.why.of_mut(side) = *before.why.of(side);
+        self.reach.of_mut(side).clone_from(before.reach.of(side));
+        *self.mux.of_mut(side) = *before.mux.of(side);
+    }
+
     /// The same, but one party takes part no more: it rejected the line.
     #[must_use]
     pub fn without(&self, side: Side) -> Self {
@@ -176,11 +192,11 @@ impl Terms {
     }
 
     fn is_mux(&self) -> bool {
-        self.remote.a.mux && self.remote.b.mux
+        self.mux.a && self.mux.b
     }
 
     fn rtcp_policy(&self, side: Side) -> Policy {
-        if self.protocol.is_rtp() && !self.is_mux() {
+        if self.protocol.is_rtp() && !self.mux.of(side) {
             rtcp_policy(*self.policy.of(side), self.remote.of(side).rtcp)
         } else {
             Policy::Nobody
@@ -244,7 +260,7 @@ impl Stream {
         now: Instant,
     ) -> Option<Verdict> {
         let packet = Packet::read(head);
-        if !self.expects(component, packet, head) {
+        if !self.expects((side, component), packet, head) {
             return None;
         }
         let named = self.is_named(side, packet);
@@ -261,10 +277,7 @@ impl Stream {
             self.active = now;
             latches.follow(now);
             if self.rule(side, component).is_some() {
-                self.latches
-                    .of_mut(side.other())
-                    .outward_mut(component)
-                    .sent = now;
+                self.sent_on(side, component, now);
             }
         }
         Some(verdict)
@@ -279,20 +292,17 @@ impl Stream {
         from: SocketAddr,
         packet: &[u8],
     ) -> Option<(SocketAddr, SocketAddr)> {
-        let other = side.other();
-        let to = self.target(other, component)?;
+        let (other, there) = (side.other(), self.across(side, component));
+        let to = self.target(other, there)?;
         let latch = self.latches.of(side).of(component);
         let crosses = Packet::read(packet) == Packet::Stun && latch.admits(from);
-        crosses.then(|| (self.terms.pairs.of(other).at(component), to))
+        crosses.then(|| (self.terms.pairs.of(other).at(there), to))
     }
 
     /// A flow at this socket carried packets.
     pub fn heard(&mut self, (side, component): (Side, Component), now: Instant) {
         self.active = self.active.max(now);
-        self.latches
-            .of_mut(side.other())
-            .outward_mut(component)
-            .sent = now;
+        self.sent_on(side, component, now);
         let latches = self.latches.of_mut(side);
         match component {
             Component::Rtp => latches.rtp.heard(now),
@@ -394,25 +404,51 @@ impl Stream {
         learns && self.terms.protocol.is_rtp() && own.direction.receives() && !sends
     }
 
+    /// By which port of ours what came by `component` from `side` leaves.
+    fn across(&self, side: Side, component: Component) -> Component {
+        if *self.terms.mux.of(side.other()) {
+            Component::Rtp
+        } else {
+            component
+        }
+    }
+
+    /// What came from a party went on to the other.
+    fn sent_on(&mut self, side: Side, component: Component, now: Instant) {
+        let there = self.across(side, component);
+        let latches = self.latches.of_mut(side.other());
+        latches.outward_mut(there).sent = now;
+    }
+
     fn rule(&self, side: Side, component: Component) -> Option<Rule> {
-        let other = side.other();
+        let (other, there) = (side.other(), self.across(side, component));
+        let pair = self.terms.pairs.of(other);
+        let target = self.target(other, there)?;
+        let apart = *self.terms.mux.of(side) && !self.terms.mux.of(other);
+        // Until it is known: one port above (RFC 3550 §11).
+        let above = SocketAddr::new(target.ip(), target.port().saturating_add(1));
+        let rtcp = apart.then(|| RtcpWay {
+            source: pair.at(Component::Rtcp),
+            target: self.target(other, Component::Rtcp).unwrap_or(above),
+        });
         Some(Rule {
             peer: self.latches.of(side).of(component).peer()?,
-            source: self.terms.pairs.of(other).at(component),
-            target: self.target(other, component)?,
+            source: pair.at(there),
+            target,
+            rtcp,
             tos: *self.terms.tos.of(other),
         })
     }
 
     /// Whether a packet is of a kind that may teach a source. RTCP that strays onto the RTP port
     /// teaches nothing unless multiplexing was agreed; STUN never does.
-    fn expects(&self, component: Component, packet: Packet, head: &[u8]) -> bool {
+    fn expects(&self, (side, component): (Side, Component), packet: Packet, head: &[u8]) -> bool {
         match (self.terms.protocol, packet) {
             (Protocol::Rtp | Protocol::DtlsRtp, Packet::Rtp { payload_type, .. }) => {
                 component == Component::Rtp && self.is_agreed(payload_type)
             }
             (Protocol::Rtp | Protocol::DtlsRtp, Packet::Rtcp { .. }) => {
-                component == Component::Rtcp || self.terms.is_mux()
+                component == Component::Rtcp || *self.terms.mux.of(side)
             }
             (Protocol::Rtp | Protocol::DtlsRtp | Protocol::Bfcp, Packet::Dtls) => true,
             (Protocol::Rtp | Protocol::DtlsRtp, Packet::Other) => false,

@@ -22,13 +22,21 @@ pub struct Rewrite {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Anchor {
     /// Its media goes through these ports of ours.
-    Here { rtp: u16, rtcp: u16 },
+    Here { rtp: u16, rtcp: u16, mux: Mux },
     /// Port 0 stays port 0 (RFC 3264 §6).
     Rejected,
     /// Port 0 instead of the one it has.
     Refused,
     /// Not relayed: it keeps its own address, also if that stood at session level.
     Untouched,
+}
+
+/// What becomes of `a=rtcp-mux` where the other party has another mind (RFC 5761 §5.1.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mux {
+    Kept,
+    Added,
+    Removed,
 }
 
 /// The body with the changes made. `0.0.0.0`, `::` and multicast addresses stay as they are.
@@ -46,7 +54,10 @@ pub fn rewrite(body: &[u8], sdp: &Sdp, to: &Rewrite) -> Vec<u8> {
     }
     for (index, media) in sdp.media.iter().enumerate() {
         match to.media.get(index).copied().unwrap_or(Anchor::Untouched) {
-            Anchor::Here { rtp, rtcp } => edits.anchor(media, to.address, rtp, rtcp),
+            Anchor::Here { rtp, rtcp, mux } => {
+                edits.anchor(media, to.address, rtp, rtcp);
+                edits.mux(body, media, mux);
+            }
             refused @ (Anchor::Rejected | Anchor::Refused) => {
                 if refused == Anchor::Refused {
                     edits.replace(&media.port_at, "0".to_owned());
@@ -98,6 +109,27 @@ impl Edits {
             }
             if let Some(connection) = &line.connection {
                 self.address(connection, ip);
+            }
+        }
+    }
+
+    fn mux(&mut self, body: &[u8], media: &Media, mux: Mux) {
+        match mux {
+            Mux::Kept => {}
+            Mux::Removed => {
+                for line in &media.mux {
+                    self.replace(line, String::new());
+                }
+            }
+            Mux::Added => {
+                let at = media.ends_at;
+                let ended = slice(body, &(at.saturating_sub(1)..at)) == b"\n";
+                let line = if ended {
+                    "a=rtcp-mux\r\n"
+                } else {
+                    "\r\na=rtcp-mux"
+                };
+                self.replace(&(at..at), line.to_owned());
             }
         }
     }
@@ -253,6 +285,7 @@ mod tests {
     const HERE: Anchor = Anchor::Here {
         rtp: 30000,
         rtcp: 30001,
+        mux: Mux::Kept,
     };
 
     fn rewriting(media: &[Anchor], version: Option<u64>) -> Rewrite {

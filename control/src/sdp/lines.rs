@@ -67,14 +67,18 @@ pub struct Media {
     /// Media-level `c=` lines; more than one only for layered multicast.
     pub connections: Vec<Connection>,
     pub rtcp: Option<Rtcp>,
-    /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858).
-    pub mux: bool,
+    /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858): whole lines.
+    pub mux: Vec<Range<usize>>,
+    /// One of them was the latter.
+    pub mux_only: bool,
     pub direction: Option<Direction>,
     pub setup: Option<Setup>,
     /// From `a=ssrc` (RFC 5576); empty if there are none, or too many.
     pub ssrcs: Vec<u32>,
     /// Where a media-level `c=` would have to stand.
     pub connection_goes_at: usize,
+    /// Where the section's lines end.
+    pub ends_at: usize,
 }
 
 /// `a=rtcp:53020 IN IP4 192.0.2.1` (RFC 3605).
@@ -143,6 +147,9 @@ impl Sdp {
                 }
             }
             sdp.take(body, &line)?;
+            if let Some(media) = sdp.media.last_mut() {
+                media.ends_at = line.whole.end;
+            }
         }
         if begun {
             Ok(sdp)
@@ -240,7 +247,10 @@ impl Sdp {
             (Meaning::Direction(direction), None) => self.direction = Some(direction),
             (Meaning::Setup(setup), Some(media)) => media.setup = Some(setup),
             (Meaning::Setup(setup), None) => self.setup = Some(setup),
-            (Meaning::Mux, Some(media)) => media.mux = true,
+            (Meaning::Mux | Meaning::MuxOnly, Some(media)) => {
+                media.mux.push(line.whole.clone());
+                media.mux_only |= meaning == Meaning::MuxOnly;
+            }
             (Meaning::Ssrc(ssrc), Some(media)) => media.take_ssrc(ssrc),
             (Meaning::Rtcp, Some(media)) if media.rtcp.is_none() => {
                 media.rtcp = Rtcp::parse(body, &line.value);
@@ -249,7 +259,7 @@ impl Sdp {
                 }
             }
             (Meaning::Rtcp, _) => self.stray_rtcp.push(line.whole.clone()),
-            (Meaning::Mux | Meaning::Ssrc(_), None) => {}
+            (Meaning::Mux | Meaning::MuxOnly | Meaning::Ssrc(_), None) => {}
         }
     }
 }
@@ -281,11 +291,13 @@ impl Media {
             payload_types,
             connections: Vec::new(),
             rtcp: None,
-            mux: false,
+            mux: Vec::new(),
+            mux_only: false,
             direction: None,
             setup: None,
             ssrcs: Vec::new(),
             connection_goes_at: line.whole.end,
+            ends_at: line.whole.end,
         })
     }
 
@@ -545,7 +557,10 @@ mod tests {
         assert_eq!(slice(body, sdp.version_at.as_ref().unwrap()), b"2");
         assert_eq!(sdp.origin.unwrap().ip, Some("10.0.0.9".parse().unwrap()));
         let video = &sdp.media[1];
-        assert_eq!((video.mux, video.known_ssrcs()), (true, [77].as_slice()));
+        assert_eq!(
+            (!video.mux.is_empty(), video.known_ssrcs()),
+            (true, [77].as_slice())
+        );
         let rtcp = video.rtcp.as_ref().unwrap();
         assert_eq!(
             (rtcp.port, rtcp.connection.as_ref().unwrap().ip.is_some()),

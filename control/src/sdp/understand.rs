@@ -14,8 +14,10 @@ pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Meaning {
     Direction(Direction),
-    /// `a=rtcp-mux`, `a=rtcp-mux-only`.
+    /// `a=rtcp-mux`.
     Mux,
+    /// `a=rtcp-mux-only` (RFC 8858).
+    MuxOnly,
     /// `a=rtcp`: the caller finds the port and the address in place.
     Rtcp,
     /// `a=setup`: who connects.
@@ -49,7 +51,8 @@ pub fn attribute(value: &[u8]) -> Option<Meaning> {
         SdpAttribute::Sendonly => Some(Meaning::Direction(Direction::SendOnly)),
         SdpAttribute::Recvonly => Some(Meaning::Direction(Direction::RecvOnly)),
         SdpAttribute::Inactive => Some(Meaning::Direction(Direction::Inactive)),
-        SdpAttribute::RtcpMux | SdpAttribute::RtcpMuxOnly => Some(Meaning::Mux),
+        SdpAttribute::RtcpMux => Some(Meaning::Mux),
+        SdpAttribute::RtcpMuxOnly => Some(Meaning::MuxOnly),
         SdpAttribute::Setup(setup) => Some(Meaning::Setup(match setup {
             SdpAttributeSetup::Active => Setup::Active,
             SdpAttributeSetup::Passive => Setup::Passive,
@@ -111,7 +114,7 @@ mod tests {
         check("setup:holdconn", Some(Meaning::Setup(Setup::None)));
         check("setup:never", None);
         check("rtcp-mux", Some(Meaning::Mux));
-        check("rtcp-mux-only", Some(Meaning::Mux));
+        check("rtcp-mux-only", Some(Meaning::MuxOnly));
         check("rtcp:5 IN IP4 media.example.com", Some(Meaning::Rtcp));
         check("ssrc:4294967295 cname:a", Some(Meaning::Ssrc(u32::MAX)));
         check("ssrc:4294967296 cname:a", None);

@@ -62,6 +62,7 @@ impl Datapath {
     /// A flow found in the kernel at start.
     pub(crate) fn adopt(&mut self, at: SocketAddr, flow: &Flow) {
         let rule = Rule {
+            rtcp: None,
             peer: flow.peer.into(),
             source: flow.source.into(),
             target: flow.target.into(),
@@ -185,6 +186,9 @@ impl Datapath {
     async fn compile(&mut self, at: SocketAddr, rule: Rule) -> Result<Flow, &'static str> {
         if self.kernel.is_err() {
             return Err(NO_KERNEL);
+        }
+        if rule.rtcp.is_some() {
+            return Err("RTCP is taken apart for a party that does not multiplex");
         }
         if at.is_ipv4() != rule.target.is_ipv4() {
             return Err("the two parties use different IP versions");

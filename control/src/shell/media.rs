@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use common::rtp::Kind;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -53,6 +54,8 @@ struct Out {
     /// The link to the target, where the routing table could not tell.
     link: Option<Link>,
     port: Arc<Port>,
+    /// By which RTCP leaves, where it has a way of its own.
+    rtcp: Option<Arc<Port>>,
 }
 
 impl Media {
@@ -100,6 +103,10 @@ impl Media {
             rule,
             link,
             port: source.clone(),
+            rtcp: rule
+                .rtcp
+                .and_then(|way| self.ports.get(&way.source))
+                .cloned(),
         }));
         true
     }
@@ -144,8 +151,11 @@ impl Port {
             return false;
         };
         // UDP sends at once or not at all: a full socket buffer is loss, and counted.
-        let Rule { target, source, .. } = out.rule;
-        match device::try_send(&out.port.socket, packet, target, source.ip(), out.link) {
+        let (port, target) = match (&out.rtcp, out.rule.rtcp) {
+            (Some(port), Some(way)) if is_rtcp(packet) => (port, way.target),
+            _ => (&out.port, out.rule.target),
+        };
+        match device::try_send(&port.socket, packet, target, port.at.ip(), out.link) {
             Ok(bytes) => {
                 self.count.packets.fetch_add(1, Ordering::Relaxed);
                 self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -168,6 +178,12 @@ impl Port {
             tracing::warn!(at = %self.at, %error, "cannot set the DSCP of a media socket");
         }
     }
+}
+
+fn is_rtcp(packet: &[u8]) -> bool {
+    let bytes = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+    let head = packet.first_chunk().copied();
+    head.is_some_and(|head| Kind::of(head, bytes) == Kind::Rtcp)
 }
 
 async fn read(port: Arc<Port>, events: mpsc::Sender<Event>) {
@@ -204,4 +220,71 @@ fn bind(at: SocketAddr) -> io::Result<UdpSocket> {
     socket.set_nonblocking(true)?;
     socket.bind(&at.into())?;
     UdpSocket::from_std(socket.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::effect::RtcpWay;
+
+    const RTP: [u8; 12] = [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
+    const RTCP: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 7];
+    const STUN: [u8; 8] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
+    const DTLS: [u8; 8] = [22, 0xfe, 0xff, 0, 0, 0, 0, 0];
+
+    /// What a rule claims crosses, whatever it is; RTCP by its own way, where there is one.
+    #[tokio::test]
+    async fn what_a_rule_claims_crosses() {
+        let [party, other, other_rtcp] = [socket().await, socket().await, socket().await];
+        let [inward, outward, apart] = [free().await, free().await, free().await];
+        let (events, mut unclaimed) = mpsc::channel(8);
+        let mut media = Media::new(events);
+        for at in [inward, outward, apart] {
+            media.open(at).unwrap();
+        }
+        let mut rule = Rule {
+            peer: party.local_addr().unwrap(),
+            source: outward,
+            target: other.local_addr().unwrap(),
+            tos: None,
+            rtcp: None,
+        };
+        assert!(media.install(inward, rule, None));
+        for packet in [&RTP[..], &RTCP, &STUN, &DTLS] {
+            party.send_to(packet, inward).await.unwrap();
+            arrives(&other, packet, outward).await;
+        }
+        rule.rtcp = Some(RtcpWay {
+            source: apart,
+            target: other_rtcp.local_addr().unwrap(),
+        });
+        assert!(media.install(inward, rule, None));
+        party.send_to(&RTCP, inward).await.unwrap();
+        arrives(&other_rtcp, &RTCP, apart).await;
+        for packet in [&RTP[..], &STUN] {
+            party.send_to(packet, inward).await.unwrap();
+            arrives(&other, packet, outward).await;
+        }
+        assert!(unclaimed.try_recv().is_err());
+    }
+
+    async fn arrives(at: &UdpSocket, packet: &[u8], from: SocketAddr) {
+        let mut buffer = [0; 64];
+        let received = timeout(Duration::from_secs(10), at.recv_from(&mut buffer)).await;
+        let (length, source) = received.expect("it arrives").unwrap();
+        assert_eq!((&buffer[..length], source), (packet, from));
+    }
+
+    async fn socket() -> UdpSocket {
+        UdpSocket::bind("127.0.0.1:0").await.unwrap()
+    }
+
+    /// An address that was free a moment ago.
+    async fn free() -> SocketAddr {
+        socket().await.local_addr().unwrap()
+    }
 }

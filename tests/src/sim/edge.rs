@@ -249,8 +249,11 @@ impl Edge {
             "a flow leaves by {}: not open",
             rule.source
         );
-        if let Some(kernel) = &mut self.kernel {
-            kernel.install(at, rule);
+        match &mut self.kernel {
+            // Taking RTCP apart is done in userspace.
+            Some(kernel) if rule.rtcp.is_some() => kernel.remove(at),
+            Some(kernel) => kernel.install(at, rule),
+            None => {}
         }
         self.rules.insert(at, rule);
     }
@@ -298,9 +301,11 @@ impl Edge {
         };
         self.count.userspace += 1;
         self.carried.insert(packet.to);
+        let is_rtcp = matches!(*packet.bytes, [128..=191, 192..=223, ..]);
+        let way = rule.rtcp.filter(|_| is_rtcp);
         out.push(Packet {
-            from: rule.source,
-            to: rule.target,
+            from: way.map_or(rule.source, |way| way.source),
+            to: way.map_or(rule.target, |way| way.target),
             bytes: packet.bytes.clone(),
         });
         true
@@ -400,10 +405,12 @@ impl Kernel {
                 .and_then(|slot| self.table.flows.get(slot));
             flow.is_some_and(|flow| SocketAddr::from(flow.peer) == rule.peer)
         };
-        self.slots.len() == rules.len()
-            && self.table.flows.len() == rules.len()
-            && self.table.ports.len() == rules.len()
-            && rules.iter().all(same)
+        let placed = || rules.iter().filter(|(_, rule)| rule.rtcp.is_none());
+        let count = placed().count();
+        self.slots.len() == count
+            && self.table.flows.len() == count
+            && self.table.ports.len() == count
+            && placed().all(same)
     }
 
     fn run(&mut self, packet: &Packet, now_ns: u64) -> Fate {

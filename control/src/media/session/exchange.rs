@@ -9,7 +9,7 @@ use crate::effect::{Effect, Effects};
 use crate::media::port::Pools;
 use crate::media::stream::{ACTIVE_PORT, Component, Pair, Remote, Stream, Terms};
 use crate::nat::latch::Policy;
-use crate::sdp::edit::{Anchor, Rewrite, rewrite};
+use crate::sdp::edit::{Anchor, Mux, Rewrite, rewrite};
 use crate::sdp::lines::{Media, Protocol, Sdp};
 
 /// The offer that was made last.
@@ -51,6 +51,8 @@ pub(super) struct Offered {
     pub(super) protocol: Protocol,
     pub(super) pairs: Both<Pair>,
     pub(super) remote: Remote,
+    /// The other party is offered to multiplex RTCP.
+    pub(super) mux: bool,
 }
 
 impl Transport {
@@ -95,7 +97,10 @@ impl Session {
             .iter()
             .zip(&lines)
             .map(|(media, line)| match &line.offered {
-                Some(offered) => self.anchor(to, *offered.pairs.of(to), media),
+                Some(offered) => {
+                    let mux = mux(offered.mux, offered.remote.mux);
+                    self.anchor(to, *offered.pairs.of(to), media, mux)
+                }
                 None => unrelayed(media),
             });
         let mut rewriting = self.rewriting(to, anchors.collect());
@@ -142,7 +147,11 @@ impl Session {
             };
             if let Some(media) = media {
                 anchors.push(match &terms {
-                    Some(terms) => self.anchor(from.other(), *terms.pairs.of(from.other()), media),
+                    Some(terms) => {
+                        let to = from.other();
+                        let mux = mux(*terms.mux.of(to), terms.remote.of(from).mux);
+                        self.anchor(to, *terms.pairs.of(to), media, mux)
+                    }
                     None => unrelayed(media),
                 });
             }
@@ -235,6 +244,9 @@ impl Session {
                 b: pair(Side::B)?,
             };
             let remote = self.inherit(index, from, pairs, remote);
+            // Who multiplexes towards a party that does not goes on with it.
+            let agreed = self.agreed.get(index).and_then(Option::as_ref);
+            let mux = remote.mux || agreed.is_some_and(|s| *s.terms().mux.of(from.other()));
             let kind = Terms::kind(body, media);
             let protocol = media.protocol;
             lines.push(Line {
@@ -243,6 +255,7 @@ impl Session {
                     protocol,
                     pairs,
                     remote,
+                    mux,
                 }),
             });
         }
@@ -315,11 +328,17 @@ impl Session {
     ) -> Result<Terms, Refusal> {
         let answered = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
         let answered = self.inherit(index, from, offered.pairs, answered);
+        let to = from.other();
+        let mux = Both::new(
+            from,
+            answered.mux && offered.mux,
+            offered.remote.mux && (answered.mux || offered.remote.mux_needed),
+        );
         let remote = Both::new(from, answered, offered.remote.clone());
         let policy = remote.map(|side, remote| self.policy(side, remote));
         let why = policy.map(|_, (_, why)| *why);
         let policy = policy.map(|_, (policy, _)| *policy);
-        Ok(Terms {
+        let mut terms = Terms {
             kind: offered.kind.clone(),
             protocol: offered.protocol,
             pairs: offered.pairs,
@@ -331,7 +350,14 @@ impl Session {
             policy,
             why,
             reach: self.legs.map(|_, leg| leg.reach()),
-        })
+            mux,
+        };
+        let agreed = self.agreed.get(index).and_then(Option::as_ref);
+        if let Some(before) = agreed.filter(|_| self.exchange.as_ref().is_some_and(|e| e.own)) {
+            // It is told nothing, and keeps what it has.
+            terms.keep(to, before.terms());
+        }
+        Ok(terms)
     }
 
     /// From whom a party's media is accepted now, and why.
@@ -429,18 +455,20 @@ impl Session {
     }
 
     /// The ports a party is told for a pair.
-    pub(super) fn anchor(&self, to: Side, pair: Pair, media: &Media) -> Anchor {
+    pub(super) fn anchor(&self, to: Side, pair: Pair, media: &Media, mux: Mux) -> Anchor {
         let leg = self.legs.of(to);
         if media.protocol == Protocol::Stream && media.port == ACTIVE_PORT {
             // It will connect, and so shall we.
             return Anchor::Here {
                 rtp: ACTIVE_PORT,
                 rtcp: ACTIVE_PORT,
+                mux,
             };
         }
         Anchor::Here {
             rtp: leg.told(pair.port).port(),
             rtcp: leg.told(pair.rtcp()).port(),
+            mux,
         }
     }
 
@@ -467,5 +495,14 @@ pub(super) fn unrelayed(media: &Media) -> Anchor {
         Anchor::Rejected
     } else {
         Anchor::Untouched
+    }
+}
+
+/// What becomes of the line if it should be there, and is or is not.
+fn mux(wanted: bool, written: bool) -> Mux {
+    match (wanted, written) {
+        (true, false) => Mux::Added,
+        (false, true) => Mux::Removed,
+        (true, true) | (false, false) => Mux::Kept,
     }
 }

@@ -7,7 +7,7 @@ use super::{Both, Refusal, Session, Side};
 use crate::effect::Effects;
 use crate::media::port::Pools;
 use crate::media::stream::{Pair, Stream, Terms};
-use crate::sdp::edit::{Anchor, rewrite};
+use crate::sdp::edit::{Anchor, Mux, rewrite};
 use crate::sdp::lines::Sdp;
 
 impl Session {
@@ -30,8 +30,9 @@ impl Session {
         let sdp = Sdp::parse(&plain).ok()?;
         let mut fresh = Vec::new();
         let mut lines = Vec::with_capacity(sdp.media.len());
-        for index in 0..sdp.media.len() {
-            match self.own_line(index, to, pools, now, &mut fresh) {
+        for (index, media) in sdp.media.iter().enumerate() {
+            let mux = !media.mux.is_empty();
+            match self.own_line(index, to, mux, pools, now, &mut fresh) {
                 Ok(offered) => lines.push(Line { offered }),
                 Err(_) => {
                     for pair in fresh.into_iter().rev() {
@@ -44,7 +45,7 @@ impl Session {
         self.open(fresh, &lines, effects);
         let anchors = sdp.media.iter().zip(&lines);
         let anchors = anchors.map(|(media, line)| match &line.offered {
-            Some(offered) => self.anchor(to, *offered.pairs.of(to), media),
+            Some(offered) => self.anchor(to, *offered.pairs.of(to), media, Mux::Kept),
             None if is_relayed(&sdp, media) => Anchor::Refused,
             None => unrelayed(media),
         });
@@ -71,6 +72,7 @@ impl Session {
         &self,
         index: usize,
         to: Side,
+        mux: bool,
         pools: &mut Pools,
         now: Instant,
         fresh: &mut Vec<Pair>,
@@ -87,6 +89,7 @@ impl Session {
             protocol: terms.protocol,
             pairs: Both::new(to, pair, *terms.pairs.of(from)),
             remote: terms.remote.of(from).clone(),
+            mux,
         }))
     }
 

@@ -2,6 +2,7 @@
 //! (ports from 20000), network 1 the inside (ports from 30000).
 
 mod bodies;
+mod mux;
 mod own;
 mod rules;
 mod tcp;
@@ -144,6 +145,7 @@ fn a_video_room() {
             source: at("192.0.2.1:20006"),
             target: at("203.0.113.77:6004"),
             tos: Some(0x88),
+            rtcp: None,
         }
     );
     let kinds: Vec<_> = world
