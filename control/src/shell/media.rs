@@ -231,6 +231,7 @@ mod tests {
     use super::*;
     use crate::effect::RtcpWay;
 
+    const OURS: &str = "127.7.7.8:0";
     const RTP: [u8; 12] = [0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
     const RTCP: [u8; 8] = [0x80, 201, 0, 1, 0, 0, 0, 7];
     const STUN: [u8; 8] = [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42];
@@ -240,7 +241,9 @@ mod tests {
     #[tokio::test]
     async fn what_a_rule_claims_crosses() {
         let [party, other, other_rtcp] = [socket().await, socket().await, socket().await];
-        let [inward, outward, apart] = [free().await, free().await, free().await];
+        // Free a moment ago, and on an address that nothing else here uses.
+        let held = [OURS, OURS, OURS].map(|at| std::net::UdpSocket::bind(at).unwrap());
+        let [inward, outward, apart] = held.map(|socket| socket.local_addr().unwrap());
         let (events, mut unclaimed) = mpsc::channel(8);
         let mut media = Media::new(events);
         for at in [inward, outward, apart] {
@@ -281,10 +284,5 @@ mod tests {
 
     async fn socket() -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").await.unwrap()
-    }
-
-    /// An address that was free a moment ago.
-    async fn free() -> SocketAddr {
-        socket().await.local_addr().unwrap()
     }
 }

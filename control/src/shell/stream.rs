@@ -258,8 +258,10 @@ mod tests {
     impl Stage {
         async fn new(accept: &str, limits: Limits) -> Self {
             let waiting = TcpListener::bind(HERE).await.unwrap();
-            // A free port: bound once, and let go.
-            let at = TcpListener::bind(HERE).await.unwrap().local_addr().unwrap();
+            // Free a moment ago, and on an address that nothing else here uses.
+            let free = TcpListener::bind(OURS).await.unwrap();
+            let at = free.local_addr().unwrap();
+            drop(free);
             let rule = JoinRule {
                 accept: vec![accept.parse().unwrap()],
                 from: HERE.ip(),
@@ -288,6 +290,7 @@ mod tests {
         }
     }
 
+    const OURS: &str = "127.7.7.7:0";
     const PATIENCE: Duration = Duration::from_secs(10);
     const ANYBODY: &str = "127.0.0.0/8";
 

@@ -8,14 +8,16 @@ fn bodies_cross() {
     check(
         "a fax (RFC 3362)",
         &body(
-            "m=image 4000 udptl t38|a=T38FaxVersion:0|a=T38FaxUdpEC:t38UDPRedundancy|a=T38MaxBitRate:14400",
+            "m=image 4000 udptl t38|a=T38FaxVersion:0|a=T38FaxUdpEC:t38UDPRedundancy|\
+             a=T38MaxBitRate:14400",
         ),
         &[("image 4000 ", "image 30000 ")],
     );
     check(
         "rejected lines keep their place and their address is ours",
         &body(
-            "m=audio 0 RTP/AVP 0|c=IN IP4 192.168.1.9|a=x|m=video 4002 RTP/AVP 96|m=audio 0 RTP/AVP 8",
+            "m=audio 0 RTP/AVP 0|c=IN IP4 192.168.1.9|a=x|m=video 4002 RTP/AVP 96|\
+             m=audio 0 RTP/AVP 8",
         ),
         &[("192.168.1.9", "10.1.0.1"), ("video 4002", "video 30000")],
     );
@@ -67,7 +69,8 @@ fn bodies_cross() {
     check(
         "feedback, bandwidth, groups, simulcast, what nobody knows",
         &body(
-            "b=CT:2048|a=group:BUNDLE a v|a=msid-semantic: WMS *|m=video 4000 RTP/AVPF 96 97|b=AS:1|\
+            "b=CT:2048|a=group:BUNDLE a v|a=msid-semantic: WMS *|\
+             m=video 4000 RTP/AVPF 96 97|b=AS:1|\
              b=TIAS:1000|k=clear:x|a=rtcp-fb:* ccm fir|a=rtcp-fb:96 nack pli|a=rtcp-rsize|\
              a=extmap:1 urn:x|a=imageattr:96 send [x=1]|a=rid:1 send|a=simulcast:send 1|\
              a=fmtp:96 profile-level-id=42E01F;packetization-mode=0; sprop=A==,B==|a= |a=|q=?|=",
@@ -76,7 +79,8 @@ fn bodies_cross() {
     );
     check(
         "a name in Latin-1, blanks at the ends, a blank line, no end at the end",
-        b"v=0\r\no=J\xfcrgen \xe9 1 2 IN IP4 192.168.1.10 \r\ns=Caf\xe9\xff\r\nc=IN IP4 192.168.1.10\t\r\n\
+        b"v=0\r\no=J\xfcrgen \xe9 1 2 IN IP4 192.168.1.10 \r\n\
+          s=Caf\xe9\xff\r\nc=IN IP4 192.168.1.10\t\r\n\
           \r\nm=audio 4000 RTP/AVP 0 \r\na=x\xfe",
         &[("audio 4000", "audio 30000")],
     );
@@ -88,7 +92,8 @@ fn bodies_cross() {
     check(
         "a recorder's stream (GB/T 28181)",
         &body(
-            "u=34020000001320000001:0|m=video 4000 TCP/RTP/AVP 96|a=setup:passive|y=0100000001|f=v/2/4///a///",
+            "u=34020000001320000001:0|m=video 4000 TCP/RTP/AVP 96|a=setup:passive|\
+             y=0100000001|f=v/2/4///a///",
         ),
         &[("video 4000", "video 30000")],
     );
