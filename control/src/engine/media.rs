@@ -161,6 +161,7 @@ impl Engine {
                 | Effect::Install { .. }
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
+                | Effect::Forward { .. }
                 | Effect::Record(_) => {}
             }
         }
@@ -171,7 +172,7 @@ impl Engine {
         &mut self,
         at: SocketAddr,
         from: SocketAddr,
-        head: &[u8],
+        packet: &[u8],
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -182,10 +183,11 @@ impl Engine {
         let Some(session) = call.and_then(|call| call.session.as_mut()) else {
             return self.counters.count("media_unclaimed", "no_call");
         };
-        let label = match session.media(at, from, head, now, effects) {
+        let label = match session.media(at, from, packet, now, effects) {
             Learned::Held => "held",
             Learned::Tentative => "tentative",
             Learned::Stranger(reason) => reason,
+            Learned::Passed => "passed",
             Learned::NotMedia => "not_media",
         };
         self.counters.count("media_unclaimed", label);
