@@ -10,6 +10,7 @@ mod gate;
 mod invite;
 mod media;
 mod names;
+mod own;
 mod register;
 mod relay;
 mod route;

@@ -16,7 +16,7 @@ use crate::sip::b2bua::{self, Onward};
 use crate::sip::dialog::Leg;
 use crate::sip::index::Message;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{self, Method, NewRequest};
+use crate::sip::vocabulary::{self, Method};
 
 impl Engine {
     /// The call a message belongs to and who sent it: Call-ID and tags, and where those are not
@@ -223,7 +223,8 @@ impl Engine {
         effects: &mut Effects,
     ) -> Option<crate::sip::transaction::ClientKey> {
         let leg = call.leg_mut(from.other())?;
-        leg.cseq = leg.cseq.max(message.cseq().0);
+        let (theirs, method) = message.cseq();
+        let cseq = leg.numbers.pass(theirs, method);
         let leg = leg.clone();
         let contact = self.contact(leg.network, leg.path, call, message);
         let hop = Hop {
@@ -232,6 +233,8 @@ impl Engine {
             network: leg.network,
             contact: contact.as_deref(),
             routes: &leg.routes,
+            cseq,
+            invite_cseq: b2bua::rack_cseq(message).map(|theirs| leg.numbers.of_invite(theirs)),
             body,
         };
         self.send_on(message, hop, purpose, now, effects)
@@ -339,6 +342,8 @@ impl Engine {
             routes: &leg.routes,
             max_forwards: forwards_left(message),
             realm: &self.config.sip.domain,
+            cseq: leg.numbers.of_invite(message.cseq().0),
+            invite_cseq: None,
             body,
         };
         Some(b2bua::request(message, onward))
@@ -387,38 +392,6 @@ impl Engine {
             self.respond(&setup.origin.key, 487, bytes, now, effects);
         }
         self.cancel_if_proceeding(setup.client, now, effects);
-    }
-
-    fn send_bye(&mut self, call: &mut Call, to: Side, now: Instant, effects: &mut Effects) {
-        let call_id = call.call_id.clone();
-        let Some(from) = call.leg(to.other()).map(|leg| leg.party.clone()) else {
-            return;
-        };
-        let Some(leg) = call.leg_mut(to) else { return };
-        leg.cseq = leg.cseq.saturating_add(1);
-        let leg = leg.clone();
-        let hop = leg.next_hop();
-        let branch = self.names.branch();
-        let Some(via) = self.via(leg.network, hop, &branch) else {
-            return;
-        };
-        let routes: Vec<&[u8]> = leg.routes.iter().map(|route| &route[..]).collect();
-        let bytes = NewRequest {
-            method: Method::Bye,
-            uri: &leg.target,
-            via: via.as_bytes(),
-            from: &from,
-            to: &leg.party,
-            call_id: &call_id,
-            cseq: leg.cseq,
-            max_forwards: super::MAX_FORWARDS,
-            contact: None,
-            routes: &routes,
-            extra: &[],
-            body: None,
-        }
-        .build();
-        self.launch(branch, bytes, hop, Purpose::Own, now, effects);
     }
 }
 

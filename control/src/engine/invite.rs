@@ -16,11 +16,11 @@ use crate::id::{NetworkId, Path, SessionId};
 use crate::media::session::{Session, Side};
 use crate::nat::policy::natted;
 use crate::sip::b2bua::{self, Back};
-use crate::sip::dialog::{Leg, contact_uri, record_routes};
+use crate::sip::dialog::{Leg, Numbers, contact_uri, record_routes};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{self, Method, NewRequest};
+use crate::sip::vocabulary;
 
 impl Engine {
     pub(super) fn invite(&mut self, request: Request, now: Instant, effects: &mut Effects) {
@@ -75,7 +75,7 @@ impl Engine {
             party: value(Name::From),
             target: contact_uri(message).unwrap_or_default(),
             routes: record_routes(message),
-            cseq: message.cseq().0,
+            numbers: Numbers::after(message.cseq().0),
         };
         Call {
             call_id: Bytes::copy_from_slice(message.call_id()),
@@ -141,6 +141,8 @@ impl Engine {
             network: target.network,
             contact: contact.as_deref(),
             routes: &[],
+            cseq: origin.request.cseq().0,
+            invite_cseq: None,
             body,
         };
         let purpose = Purpose::Invite {
@@ -170,7 +172,7 @@ impl Engine {
             party: Bytes::new(),
             target: target.uri.clone(),
             routes: Vec::new(),
-            cseq,
+            numbers: Numbers::with_invite(cseq),
         };
         let settings = (self.leg_settings(&call.caller), self.leg_settings(&callee));
         let (Some(a), Some(b)) = settings else {
@@ -505,59 +507,6 @@ impl Engine {
             }
         }
         effects.push(Effect::Record(call.record(now)));
-    }
-
-    /// A 2xx nobody wants any more: ACK it, then BYE (RFC 3261 §13.2.2.4, §15).
-    fn turn_away(
-        &mut self,
-        client: &ClientKey,
-        message: &Message,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        self.counters.count("call_setup", "late_success");
-        let Some(relay) = self.relays.get(client) else {
-            return;
-        };
-        let path = relay.path;
-        let Some(network) = self.config.network_of(path.on.local.ip(), path.to.ip()) else {
-            return;
-        };
-        let value = |name| message.get(name).unwrap_or_default().to_vec();
-        let (cseq, _) = message.cseq();
-        let uri = contact_uri(message).unwrap_or_default();
-        let recorded = record_routes(message);
-        let routes: Vec<&[u8]> = recorded.iter().rev().map(|route| &route[..]).collect();
-        for (method, cseq) in [(Method::Ack, cseq), (Method::Bye, cseq.saturating_add(1))] {
-            let branch = self.names.branch();
-            let Some(via) = self.via(network, path, &branch) else {
-                return;
-            };
-            let bytes = NewRequest {
-                method,
-                uri: &uri,
-                via: via.as_bytes(),
-                from: &value(Name::From),
-                to: &value(Name::To),
-                call_id: message.call_id(),
-                cseq,
-                max_forwards: super::MAX_FORWARDS,
-                contact: None,
-                routes: &routes,
-                extra: &[],
-                body: None,
-            }
-            .build();
-            if method == Method::Ack {
-                effects.push(Effect::Send {
-                    on: path.on,
-                    to: path.to,
-                    bytes,
-                });
-            } else {
-                self.launch(branch, bytes, path, Purpose::Own, now, effects);
-            }
-        }
     }
 }
 

@@ -100,6 +100,8 @@ impl Engine {
             network: target.network,
             contact: None,
             routes: &[],
+            cseq: request.message.cseq().0,
+            invite_cseq: None,
             body: None,
         };
         let purpose = Purpose::Outside(origin);
@@ -131,6 +133,8 @@ impl Engine {
                 routes: hop.routes,
                 max_forwards: forwards_left(message),
                 realm: &self.config.sip.domain,
+                cseq: hop.cseq,
+                invite_cseq: hop.invite_cseq,
                 body: hop.body,
             },
         );
@@ -426,6 +430,9 @@ pub(super) struct Hop<'a> {
     pub(super) network: NetworkId,
     pub(super) contact: Option<&'a str>,
     pub(super) routes: &'a [Bytes],
+    pub(super) cseq: u32,
+    /// Of the INVITE a PRACK speaks of.
+    pub(super) invite_cseq: Option<u32>,
     pub(super) body: Option<Vec<u8>>,
 }
 
