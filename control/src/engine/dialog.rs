@@ -8,12 +8,13 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
 use crate::engine::invite::TOKEN;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Hop, Origin, Purpose};
 use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::Path;
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Onward};
-use crate::sip::dialog::Leg;
+use crate::sip::dialog::{Leg, contact_uri};
 use crate::sip::index::Message;
 use crate::sip::uri::Uri;
 use crate::sip::vocabulary::{self, Method};
@@ -77,7 +78,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        if call.setup.is_some() || call.answered.is_none() {
+        if call.setup.is_some() || call.answered.is_none() || call.is_refreshing() {
             self.counters.count("sip_refused", "glare");
             return self.answer(request, 491, now, effects);
         }
@@ -152,6 +153,7 @@ impl Engine {
             self.answer(request, 200, now, effects);
         }
         self.abandon_setup(&mut call, now, effects);
+        self.cancel_if_proceeding(call.refreshing(), now, effects);
         call.ended_by = Some(match from {
             Side::A => "caller",
             Side::B => "callee",
@@ -184,6 +186,12 @@ impl Engine {
             Some(Method::Prack) => Some(Part::Offer),
             _ => None,
         };
+        let offers = part == Some(Part::Offer) && sdp_range(message).is_some();
+        if offers && call.is_refreshing() {
+            // RFC 3311 §5.2: our offer is open.
+            self.counters.count("sip_refused", "glare");
+            return self.answer(request, 491, now, effects);
+        }
         let body = match part {
             Some(part) => self.exchange(key, call, from, part, message, now, effects),
             None => Ok(None),
@@ -207,8 +215,9 @@ impl Engine {
             .pass_on(call, from, message, body, purpose, now, effects)
             .is_none()
         {
-            self.answer(request, 503, now, effects);
+            return self.answer(request, 503, now, effects);
         }
+        call.offers += usize::from(offered);
     }
 
     /// Sends an in-dialog request to the other leg.
@@ -226,7 +235,8 @@ impl Engine {
         let (theirs, method) = message.cseq();
         let cseq = leg.numbers.pass(theirs, method);
         let leg = leg.clone();
-        let contact = self.contact(leg.network, leg.path, call, message);
+        let uri = contact_uri(message);
+        let contact = self.contact(leg.network, leg.path, call, uri.as_deref());
         let hop = Hop {
             uri: &leg.target,
             path: leg.next_hop(),
@@ -259,11 +269,13 @@ impl Engine {
         let mut body = None;
         let mut reply = None;
         if let Some(mut call) = self.calls.remove(&key) {
+            call.offers = call.offers.saturating_sub(usize::from(offered));
             if (200..300).contains(&code) {
                 if origin.request.method() == Some(Method::Update)
                     && let Some(leg) = call.leg_mut(from.other())
                 {
                     leg.refresh_target(message);
+                    call.timer = SessionTimer::read(message, from);
                 }
                 if offered {
                     let (side, part) = (from.other(), Part::Answer);
@@ -301,6 +313,11 @@ impl Engine {
         };
         follow_flow(&mut call, from, path);
         let (cseq, _) = message.cseq();
+        if let Some(success) = call.success.as_mut()
+            && success.origin.request.cseq().0 == cseq
+        {
+            success.acked = true;
+        }
         let repeat = call.acked.as_ref();
         let repeat = repeat.filter(|(side, number, _)| (*side, *number) == (from, cseq));
         let repeat = repeat.map(|(_, _, bytes)| bytes.clone());
@@ -334,7 +351,8 @@ impl Engine {
     ) -> Option<Bytes> {
         let branch = self.names.branch();
         let via = self.via(leg.network, leg.next_hop(), &branch)?;
-        let contact = self.contact(leg.network, leg.path, call, message);
+        let uri = contact_uri(message);
+        let contact = self.contact(leg.network, leg.path, call, uri.as_deref());
         let onward = Onward {
             uri: &leg.target,
             via: &via,
@@ -371,6 +389,7 @@ impl Engine {
             self.send_bye(&mut call, side, now, effects);
         }
         self.abandon_setup(&mut call, now, effects);
+        self.cancel_if_proceeding(call.refreshing(), now, effects);
         call.ended_by = Some(why);
         self.finish(key, call, now, effects);
         true

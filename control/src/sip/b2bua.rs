@@ -217,6 +217,10 @@ mod tests {
             6,
             &["\r\nCSeq:   7  PRACK\r\n", "\r\nRAck: 1  6\tINVITE\r\n"],
         );
-        check(9, 8, &["\r\nCSeq: 9 PRACK\r\n", "\r\nRAck: 1 8 INVITE\r\n"]);
+        check(
+            9,
+            8,
+            &["\r\nCSeq:   9 PRACK\r\n", "\r\nRAck: 1 8 INVITE\r\n"],
+        );
     }
 }
