@@ -159,7 +159,7 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {
             Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
-            Input::Media { at, from, head } => self.media(at, from, &head, now, effects),
+            Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
             Input::Active(flows) => self.active(&flows, now),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),

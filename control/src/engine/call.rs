@@ -74,7 +74,7 @@ impl Sources {
                 Some(_) => None,
             };
         }
-        let stranger = !matches!(verdict, "held" | "tentative" | "not_media");
+        let stranger = !matches!(verdict, "held" | "tentative" | "passed" | "not_media");
         let first = stranger && !self.strangers;
         self.strangers |= stranger;
         first.then(|| (Kind::Stranger, vec![("verdict", verdict.to_owned())]))

@@ -327,6 +327,7 @@ impl Engine {
             let answer = self.exchange(key, &mut call, from, Part::Answer, message, now, effects);
             // An answer we cannot serve leaves the call without media; the parties notice.
             body = answer.unwrap_or(Some(NO_BODY));
+            self.settle(key, &mut call, now, effects);
         }
         if let Some(leg) = call.leg(from.other()).cloned()
             && let Some(bytes) = repeat.or_else(|| self.ack_onward(&call, &leg, message, body))

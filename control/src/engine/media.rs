@@ -171,6 +171,7 @@ impl Engine {
                 | Effect::Install { .. }
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
+                | Effect::Forward { .. }
                 | Effect::Record(_) => {}
             }
         }
@@ -181,7 +182,7 @@ impl Engine {
         &mut self,
         at: SocketAddr,
         from: SocketAddr,
-        head: &[u8],
+        packet: &[u8],
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -193,10 +194,11 @@ impl Engine {
             return self.counters.count("media_unclaimed", "no_call");
         };
         let before = effects.len();
-        let label = match session.media(at, from, head, now, effects) {
+        let label = match session.media(at, from, packet, now, effects) {
             Learned::Held => "held",
             Learned::Tentative => "tentative",
             Learned::Stranger(reason) => reason,
+            Learned::Passed => "passed",
             Learned::NotMedia => "not_media",
         };
         let learned = sources.learn(at, from, label, effects.get(before..).unwrap_or_default());

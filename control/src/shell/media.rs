@@ -106,12 +106,12 @@ impl Media {
         }
     }
 
-    /// Sends an empty datagram; a full socket buffer loses it like the network would.
-    pub(crate) fn keep_alive(&self, at: SocketAddr, to: SocketAddr) {
+    /// Sends a datagram that no rule sends; a full socket buffer loses it like the network would.
+    pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         if let Some(port) = self.ports.get(&at)
-            && let Err(error) = port.socket.try_send_to(&[], to)
+            && let Err(error) = port.socket.try_send_to(bytes, to)
         {
-            tracing::debug!(%at, %to, %error, "cannot keep a pinhole open");
+            tracing::debug!(%at, %to, %error, "cannot send from a media socket");
         }
     }
 
