@@ -41,7 +41,8 @@ pub struct RetiredView {
     /// Parties of calls in it.
     pub legs: usize,
     pub registrations: usize,
-    pub adopted_flows: usize,
+    /// Sockets that calls or adopted flows have open in it.
+    pub media_sockets: usize,
 }
 
 impl Engine {
@@ -60,9 +61,15 @@ impl Engine {
             .set_algorithm(gate::algorithm(&self.config.sip));
         self.drop_former_accounts(&old, now);
         let changed = self.told_otherwise(&old);
-        let calls = self.touched_by(&changed);
-        self.tell_calls(&changed, now);
-        let names = changed.iter().filter_map(|id| self.network(*id));
+        let retired: Vec<NetworkId> = old
+            .networks()
+            .map(|(id, _)| id)
+            .filter(|id| self.config.network(*id).is_none())
+            .collect();
+        let touched = [&changed[..], &retired].concat();
+        let calls = self.touched_by(&touched);
+        self.tell_calls(&changed, &retired, now);
+        let names = touched.iter().filter_map(|id| self.network(*id));
         let names: Vec<&str> = names.map(|network| network.name.as_str()).collect();
         let fields = vec![
             ("generation", (self.former.generation + 1).to_string()),
@@ -175,14 +182,15 @@ impl Engine {
             let id = network.id;
             let legs = self.calls.values().flat_map(|call| call.legs());
             let bindings = self.registrar.iter();
-            let mut adopted = 0;
-            for at in self.adopted.keys() {
-                adopted += usize::from(self.network_at(*at) == Some(id));
-            }
+            let adopted = self.adopted.keys();
+            let adopted = adopted.filter(|at| self.network_at(**at) == Some(id));
+            let sessions = self.calls.values().filter_map(|call| call.session.as_ref());
+            let open = sessions.flat_map(Session::locals);
+            let open = open.filter(|(network, _)| *network == id);
             RetiredView {
                 legs: legs.filter(|leg| leg.network == id).count(),
                 registrations: bindings.filter(|(_, b)| b.network == id).count(),
-                adopted_flows: adopted,
+                media_sockets: adopted.count() + open.count(),
                 network,
             }
         };
@@ -200,7 +208,7 @@ impl Engine {
             return;
         }
         let views = self.networks_retired();
-        let unused = |v: &&RetiredView| v.legs + v.registrations + v.adopted_flows == 0;
+        let unused = |v: &&RetiredView| v.legs + v.registrations + v.media_sockets == 0;
         let unused: BTreeSet<NetworkId> =
             views.iter().filter(unused).map(|v| v.network.id).collect();
         let is_over = |r: &mut Retired| r.until <= now && unused.contains(&r.network.id);

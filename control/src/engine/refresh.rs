@@ -108,9 +108,14 @@ impl Call {
 }
 
 impl Engine {
-    /// Brings what sessions tell their parties up to date, and lets those know that `changed`
-    /// networks want to.
-    pub(super) fn tell_calls(&mut self, changed: &[NetworkId], now: Instant) {
+    /// Brings what calls tell their parties up to date, and lets those parties know whose network
+    /// wants it: `changed` ones are told otherwise, `retired` ones have moved if they have an heir.
+    pub(super) fn tell_calls(
+        &mut self,
+        changed: &[NetworkId],
+        retired: &[NetworkId],
+        now: Instant,
+    ) {
         let keys: Vec<CallKey> = self.calls.keys().copied().collect();
         for key in keys {
             let Some(mut call) = self.calls.remove(&key) else {
@@ -119,28 +124,56 @@ impl Engine {
             let mut sides = Vec::new();
             let mut cut = false;
             for side in Side::BOTH {
-                let Some(leg) = call.leg(side).filter(|leg| changed.contains(&leg.network)) else {
+                let Some(leg) = call.leg(side) else { continue };
+                let home = self.home(leg.network);
+                let Some(home) = home.and_then(|home| self.config.network(home)) else {
                     continue;
                 };
-                let told = self.leg_settings(leg);
-                if let (Some(session), Some(told)) = (call.session.as_mut(), told) {
-                    let (advertise, port_offset) = (told.advertise, told.port_offset);
-                    let leg = LegSettings {
-                        advertise,
-                        port_offset,
-                        ..session.leg(side).clone()
-                    };
-                    session.set_leg(side, leg);
+                let moved = retired.contains(&leg.network);
+                if !moved && !changed.contains(&leg.network) {
+                    continue;
                 }
-                let network = call.leg(side).and_then(|leg| self.network(leg.network));
-                match network.map(|network| network.address_change) {
-                    Some(AddressChange::Reinvite) => sides.push(side),
-                    Some(AddressChange::Drop) => cut = true,
-                    Some(AddressChange::Ignore) | None => {}
+                match home.address_change {
+                    // A NAT lets nobody in whom the party has not written to: it stays.
+                    AddressChange::Reinvite if moved && leg.natted => continue,
+                    AddressChange::Reinvite => sides.push(side),
+                    AddressChange::Drop => cut = true,
+                    AddressChange::Ignore if moved => continue,
+                    AddressChange::Ignore => {}
                 }
+                let home = home.id;
+                self.bring_up_to_date(&mut call, side, home);
             }
             self.schedule(key, &mut call, &sides, cut, now);
             self.calls.insert(key, call);
+        }
+    }
+
+    /// From now on this side is told of its network, or of the one it has moved to.
+    fn bring_up_to_date(&self, call: &mut Call, side: Side, home: NetworkId) {
+        let listener = self.listener(home);
+        let Some(leg) = call.leg_mut(side) else {
+            return;
+        };
+        let moved = leg.network != home;
+        if moved {
+            leg.network = home;
+            leg.path.on = listener.unwrap_or(leg.path.on);
+        }
+        let told = self.leg_settings(leg);
+        if let (Some(session), Some(told)) = (call.session.as_mut(), told) {
+            let old = session.leg(side).clone();
+            let (advertise, port_offset) = (told.advertise, told.port_offset);
+            let leg = if moved {
+                told
+            } else {
+                LegSettings {
+                    advertise,
+                    port_offset,
+                    ..old
+                }
+            };
+            session.set_leg(side, leg);
         }
     }
 

@@ -9,19 +9,24 @@ use control::engine::admin::{Command, Refused};
 use control::engine::event::Kind;
 use control::id::NetworkId;
 use control::media::session::{Mode, Side};
+use control::sip::build;
 use control::sip::index::{Message, Name};
-use towpath_tests::sim::NodeId;
 use towpath_tests::sim::edge::Datapath;
 use towpath_tests::sim::nat::Behaviour;
 use towpath_tests::sim::phone::{Dial, Manner, Phone, State};
-use towpath_tests::sim::sdp::Direction;
-use towpath_tests::sim::world::{NETWORKS, World, config};
+use towpath_tests::sim::sdp::{Description, Direction};
+use towpath_tests::sim::world::{MCU, NETWORKS, World, config};
+use towpath_tests::sim::{NodeId, Packet};
 
 use super::{BOTH, SECOND, connect, far_pair, ms, pair};
 
 const OLD: &str = "203.0.113.9";
 const NEW: &str = "203.0.113.77";
 const WAN: usize = 1;
+
+/// An address that another network may move to.
+const SPARE: &str = "\n[[network]]\nname = \"spare\"\ninterface = \"eth0\"\n\
+    address = \"203.0.113.10\"\npeers = [\"192.0.2.0/24\"]\nmedia_ports = \"30000-30039\"\n";
 
 /// An edge behind a router that maps two addresses to it: it advertises the first.
 fn mapped(seed: u64, datapath: Datapath) -> World {
@@ -65,6 +70,23 @@ fn advertise(world: &mut World, policy: AddressChange) {
         network.advertise = NEW.parse().unwrap();
         network.advertise_media = network.advertise;
         network.address_change = policy;
+    });
+}
+
+/// The network in the internet takes the spare address.
+fn move_wan(world: &mut World, policy: AddressChange) {
+    reconfigure(world, |config| {
+        let spare = config.networks.pop().unwrap();
+        let network = &mut config.networks[WAN];
+        network.address = spare.address;
+        network.advertise = spare.address;
+        network.advertise_media = spare.address;
+        network.address_change = policy;
+        config
+            .sip
+            .listen
+            .retain(|on| on.local.ip().to_string() != OLD);
+        config.sip.address_grace = 100 * SECOND;
     });
 }
 
@@ -548,24 +570,11 @@ fn a_network_retires() {
 /// are called, with media at the new one.
 #[test]
 fn a_network_moves() {
-    const SPARE: &str = "\n[[network]]\nname = \"spare\"\ninterface = \"eth0\"\n\
-        address = \"203.0.113.10\"\npeers = []\nmedia_ports = \"30000-30039\"\n";
     let networks = format!("{NETWORKS}{SPARE}");
     let mut world = World::with(226, Datapath::Frames, &networks);
     let (a, b) = phones(&mut world);
     let (call, other) = connect(&mut world, a, b, "1002");
-    reconfigure(&mut world, |config| {
-        let spare = config.networks.pop().unwrap();
-        let network = &mut config.networks[WAN];
-        network.address = spare.address;
-        network.advertise = spare.address;
-        network.advertise_media = spare.address;
-        config
-            .sip
-            .listen
-            .retain(|on| on.local.ip().to_string() != OLD);
-        config.sip.address_grace = 100 * SECOND;
-    });
+    move_wan(&mut world, AddressChange::Ignore);
     let number = world.edge().engine.config().networks[WAN].id;
     assert_ne!(number, NetworkId(1), "another network");
     world.talk((a, call), (b, other), SECOND);
@@ -595,6 +604,42 @@ fn a_network_moves() {
     );
     world.talk((a, call), (b, other), SECOND);
     world.finish(&[a, b]);
+}
+
+/// The parties of a network that moved are told, and their media moves with them; the old ports
+/// are closed once the new ones are agreed. A party behind a NAT stays where it can be reached.
+#[test]
+fn calls_move_with_their_network() {
+    for natted in [false, true] {
+        for datapath in BOTH {
+            let mut world = World::with(236, datapath, &format!("{NETWORKS}{SPARE}"));
+            let (a, b) = if natted {
+                far_pair(&mut world, Manner::EAGER)
+            } else {
+                phones(&mut world)
+            };
+            let (call, other) = connect(&mut world, a, b, "1002");
+            world.talk((a, call), (b, other), SECOND);
+            move_wan(&mut world, AddressChange::Reinvite);
+            world.sim.run_for(SECOND);
+            let at = told(&world, b, other).to_string();
+            let expected = if natted { OLD } else { "203.0.113.10" };
+            assert_eq!(at, expected, "{}", world.sim.story());
+            hears(&mut world, [(a, call), (b, other)]);
+            let retired = world.edge().engine.networks_retired();
+            let sockets = if natted { 2 } else { 0 };
+            assert_eq!(retired[0].media_sockets, sockets);
+            hold(&mut world, b, other, Direction::SendRecv);
+            world.sim.run_for(SECOND);
+            hold(&mut world, a, call, Direction::SendRecv);
+            world.sim.run_for(SECOND);
+            hears(&mut world, [(a, call), (b, other)]);
+            world.hang_up(b, other);
+            world.sim.run_for(SECOND);
+            assert_eq!(world.sim.phone(a).call(call).state, State::Over);
+            world.finished(&[a, b]);
+        }
+    }
 }
 
 /// Two networks at one address exchange their port ranges while calls hold ports of both.
@@ -788,42 +833,63 @@ fn orders_and_what_refuses_them() {
     world.finish(&[a, b]);
 }
 
-/// A session timer the parties have agreed on goes on (RFC 4028).
+/// A session timer the parties have agreed on goes on (RFC 4028 §7.4).
 #[test]
 fn a_session_timer_survives() {
-    let mut world = mapped(233, Datapath::Sockets);
-    let (a, b) = phones(&mut world);
-    let dial = Dial {
-        user: "1002".to_owned(),
-        lines: b"Supported: timer\r\nSession-Expires: 1800;refresher=uac\r\n".to_vec(),
-        ..Dial::default()
-    };
-    let call = world.dial_as(a, &dial);
-    assert_eq!(world.settle(a, call), 200);
-    world.sim.run_for(SECOND);
-    let other = world.sim.phone(b).last().unwrap();
-    // An UPDATE without SDP that agrees on the timer: phones answer with what was asked.
-    let lines = b"X-None: 1\r\nSession-Expires: 90;refresher=uas\r\n";
-    world.sim.act(a, |p, now, out| {
-        p.request(call, "UPDATE", lines, None, now, out)
-    });
-    world.sim.run_for(SECOND);
-    assert_eq!(order(&mut world, Command::Refresh { call: 1 }), Ok(()));
-    world.sim.run_for(5 * SECOND);
-    let said = [a, b].map(|phone| {
-        let invite = world
-            .sim
-            .phone(phone)
-            .requests("INVITE")
-            .pop()
-            .unwrap()
-            .clone();
-        header(&invite, Name::SessionExpires)
-    });
-    // The phones of this simulation agree on none.
-    assert_eq!(said, ["", ""]);
-    let _ = other;
-    world.finish(&[a, b]);
+    for (agreed, to_caller, to_callee) in [
+        ("90;refresher=uas", "90;refresher=uac", "90;refresher=uas"),
+        (
+            "1800 ; Refresher=UAC;x",
+            "1800;refresher=uas",
+            "1800;refresher=uac",
+        ),
+        ("soon", "", ""),
+    ] {
+        let mut world = World::new(233, Datapath::Sockets);
+        let (lan, at) = (world.lan, MCU.parse().unwrap());
+        let a = world.registered("1001", lan, "10.0.0.31", Manner::EAGER);
+        let mcu = world.sim.add_stranger(lan, at);
+        let answer = |world: &mut World, extra: &[(&str, String)]| {
+            let received = &world.sim.stranger(mcu).received;
+            let invite = received
+                .iter()
+                .rfind(|p| p.start_line().starts_with("INVITE"));
+            let (invite, to) = invite.map(|p| (p.bytes.clone(), p.from)).unwrap();
+            let invite = Message::parse(invite).unwrap();
+            let sdp = Description {
+                at: "10.0.0.20:4000".parse().unwrap(),
+                direction: Direction::SendRecv,
+                version: 1,
+            };
+            let sdp = sdp.write();
+            let body = Some(("application/sdp", &sdp[..]));
+            let bytes = build::response(&invite, 200, None, Some("mcu"), extra, body);
+            let from = at;
+            world.sim.inject(mcu, Packet { from, to, bytes });
+            world.sim.run_for(SECOND);
+            header(&invite, Name::SessionExpires)
+        };
+        let call = world.dial(a, "8123");
+        world.sim.run_for(SECOND);
+        let extra = [
+            ("Contact", format!("<sip:mcu@{at}>")),
+            ("Session-Expires", agreed.to_owned()),
+        ];
+        answer(&mut world, &extra);
+        assert_eq!(world.sim.phone(a).call(call).status, 200);
+        assert_eq!(order(&mut world, Command::Refresh { call: 1 }), Ok(()));
+        world.sim.run_for(2 * SECOND);
+        assert_eq!(
+            answer(&mut world, &extra),
+            to_callee,
+            "{}",
+            world.sim.story()
+        );
+        let invite = world.sim.phone(a).requests("INVITE").pop().unwrap().clone();
+        assert_eq!(header(&invite, Name::SessionExpires), to_caller);
+        world.hang_up(a, call);
+        world.finished(&[a]);
+    }
 }
 
 /// What happened can be read, in order, from any number on.
