@@ -2,6 +2,8 @@
 //! shard; no locks, no clock, no randomness beyond the seed it was given.
 
 pub mod admin;
+pub mod explain;
+pub mod gateway;
 pub mod input;
 
 mod call;
@@ -91,6 +93,7 @@ pub struct Engine {
     next_call: u64,
     next_sweep: Instant,
     sweeps: u64,
+    gateways: gateway::Watch,
     counters: Counters,
 }
 
@@ -124,6 +127,7 @@ impl Engine {
             next_call: 1,
             next_sweep: now + SWEEP,
             sweeps: 0,
+            gateways: gateway::Watch::default(),
             counters: Counters::default(),
             config,
         };
@@ -177,6 +181,7 @@ impl Engine {
             self.sweep_calls(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);
+            self.watch_gateways(now);
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;

@@ -63,6 +63,7 @@ impl Engine {
             cseq,
             path: request.path,
             network: request.network,
+            via: seen.via.map(SocketAddr::from),
             natted: natted(&seen),
             route: message
                 .values(Name::Path)

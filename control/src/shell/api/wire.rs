@@ -1,5 +1,7 @@
 //! JSON: what clients see of the core's values.
 
+mod network;
+
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -9,8 +11,10 @@ use serde_json::{Map, Value, json};
 use crate::engine::admin::{CallView, FlowView, LegView};
 use crate::id::NetworkId;
 use crate::shell::Shell;
-use crate::shell::api::health::{health, port_pairs};
+use crate::shell::api::health::health;
 use crate::shell::datapath::{FlowNow, Placement};
+
+pub(super) use network::networks;
 
 pub(super) fn status(shell: &Shell, now: Instant) -> Value {
     let totals = shell.engine.totals();
@@ -173,27 +177,4 @@ pub(super) fn registrations(shell: &Shell, now: Instant) -> Value {
         })
         .collect();
     json!({ "registrations": registrations })
-}
-
-pub(super) fn networks(shell: &Shell, now: Instant) -> Value {
-    let networks: Vec<Value> = shell
-        .engine
-        .config()
-        .networks()
-        .map(|(id, network)| {
-            json!({
-                "name": network.name,
-                "interface": network.interface,
-                "address": network.address.to_string(),
-                "advertise": network.advertise.to_string(),
-                "peers": network.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "media_ports":
-                    format!("{}-{}", network.media_ports.first, network.media_ports.last),
-                "media": format!("{:?}", network.media).to_lowercase(),
-                "pairs": port_pairs(network),
-                "pairs_used": shell.engine.ports_used(id, now),
-            })
-        })
-        .collect();
-    json!({ "networks": networks })
 }
