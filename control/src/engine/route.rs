@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::config::Network;
 use crate::engine::Engine;
 use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::sip::registrar::Binding;
 use crate::sip::uri::{Host, Scheme, Uri};
 
 /// One place to try.
@@ -81,13 +82,7 @@ impl Engine {
             .into_iter()
             .map(|binding| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
-                path: match binding.claimed {
-                    Some(to) if !binding.natted => Path {
-                        on: binding.path.on,
-                        to,
-                    },
-                    _ => binding.path,
-                },
+                path: way_to(binding),
                 network: binding.network,
                 natted: binding.natted,
             })
@@ -146,6 +141,17 @@ impl Engine {
     /// Our SIP address as a peer of `network` is told it.
     pub(super) fn advertised(&self, network: &Network, on: Listener) -> SocketAddr {
         SocketAddr::new(network.advertise, on.local.port())
+    }
+}
+
+/// Where requests to a binding go.
+pub(super) fn way_to(binding: &Binding) -> Path {
+    match binding.claimed {
+        Some(to) if !binding.natted => Path {
+            on: binding.path.on,
+            to,
+        },
+        _ => binding.path,
     }
 }
 

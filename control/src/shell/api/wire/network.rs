@@ -60,7 +60,7 @@ fn one(
     })
 }
 
-fn suspected(shell: &Shell, suspect: &Suspect, now: Instant) -> Value {
+pub(super) fn suspected(shell: &Shell, suspect: &Suspect, now: Instant) -> Value {
     let remedy = remedy(shell.engine.config(), suspect);
     let place = remedy.network.as_ref();
     let example = |example: &Example| {
