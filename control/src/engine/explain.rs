@@ -70,9 +70,13 @@ impl Reason {
     }
 }
 
-/// Where a key stands: `towpath.toml:31`; none if it was not written.
-fn place(_config: &Config, _key: &str) -> Option<String> {
-    None
+/// Where a key stands, `towpath.toml:31`; none if it was not written. An entry of a list that was
+/// put together from elsewhere stands where the list does.
+fn place(config: &Config, key: &str) -> Option<String> {
+    let list = key.strip_suffix(']').and_then(|key| key.rsplit_once('['));
+    config
+        .origin(key)
+        .or_else(|| config.origin(list.map(|(list, _)| list)?))
 }
 
 impl Engine {
