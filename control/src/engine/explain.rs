@@ -88,6 +88,9 @@ impl Engine {
 }
 
 #[cfg(test)]
+mod tests;
+
+#[cfg(test)]
 pub(super) mod testing {
     use crate::config::Config;
     use crate::config::check::check;
