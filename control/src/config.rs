@@ -3,6 +3,7 @@
 
 pub mod change;
 pub mod check;
+pub mod entry;
 mod file;
 mod origin;
 mod problem;
