@@ -7,6 +7,7 @@ pub mod entry;
 mod file;
 mod origin;
 mod problem;
+pub mod redact;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;

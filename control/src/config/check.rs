@@ -17,6 +17,8 @@ pub use self::network::{ADDRESSES_MAX, NETWORKS_MAX};
 pub use super::file::{ENTRIES_MAX, TEXT_BYTES_MAX};
 pub use super::problem::{PROBLEMS_MAX, Problem};
 
+use toml::de::DeTable;
+
 use self::choice::{MODE, XDP, choose};
 use self::value::Refusal;
 pub(super) use self::value::spell;
@@ -114,6 +116,21 @@ pub fn defaults(host: &[Interface]) -> String {
     text
 }
 
+/// The state directory of a text that may have problems, to find out whether another text is to be
+/// used in its place.
+#[must_use]
+pub fn state_dir(text: &str) -> PathBuf {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let node = root
+        .get_ref()
+        .iter()
+        .find(|(key, _)| key.get_ref() == "node");
+    let node = node.and_then(|(_, value)| value.get_ref().as_table());
+    let path = node.and_then(|node| node.iter().find(|(key, _)| key.get_ref() == "state_dir"));
+    let path = path.and_then(|(_, value)| value.get_ref().as_str());
+    PathBuf::from(path.unwrap_or(STATE_DIR))
+}
+
 /// A domain that is nobody's, for a host that was told none.
 const DOMAIN: &str = "towpath.internal";
 
@@ -141,12 +158,7 @@ fn node(node: file::Node, problems: &mut Problems<'_>) -> Node {
         let help = format!("the system allows {SOCKET_PATH_BYTES_MAX}: choose a shorter one");
         problems.add(&socket.span, "node.socket", message, help);
     }
-    let state_dir = absolute(
-        node.state_dir,
-        "node.state_dir",
-        "/var/lib/towpath",
-        problems,
-    );
+    let state_dir = absolute(node.state_dir, "node.state_dir", STATE_DIR, problems);
     Node {
         id,
         state_dir: state_dir.value,
@@ -154,6 +166,9 @@ fn node(node: file::Node, problems: &mut Problems<'_>) -> Node {
         watch: node.watch.is_some_and(|watch| watch.value),
     }
 }
+
+/// The default of `node.state_dir`.
+const STATE_DIR: &str = "/var/lib/towpath";
 
 /// `sun_path` of unix(7) without its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
