@@ -215,7 +215,12 @@ impl Stage {
             Role::Mcu => (plan::MCU_V4, plan::EDGE_CORE),
             Role::Outside => (plan::OUTSIDE, plan::ip(plan::PORT_MAP_OUT)),
             Role::Attacker => (plan::ATTACKER_V4, plan::EDGE_WAN),
-            Role::Edge | Role::Nat1 | Role::PortMap | Role::Delay | Role::Switch => {
+            Role::Edge
+            | Role::Nat1
+            | Role::Carrier
+            | Role::PortMap
+            | Role::Delay
+            | Role::Switch => {
                 panic!("{role:?} has no phone")
             }
         };
