@@ -21,6 +21,15 @@ pub const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 /// Where a user agent's SIP socket is bound.
 const SIP_PORT: u16 = 5060;
 
+/// The socket at the port above that of RTP (RFC 3550 §11).
+fn bind_rtcp(namespace: &Namespace, rtp: SocketAddr) -> Result<UdpSocket> {
+    let at = SocketAddr::new(rtp.ip(), rtp.port() + 1);
+    let what = format!("bind {at} in {}", namespace.name());
+    namespace
+        .enter(|| UdpSocket::bind(at))?
+        .with_context(|| what)
+}
+
 /// Names are unique within a run.
 static NAMES: AtomicU64 = AtomicU64::new(1);
 
@@ -36,6 +45,8 @@ pub struct Ua {
     pub domain: String,
     /// Where its media is sent from and expected.
     pub rtp: RtpSocket,
+    /// The same for RTCP, at the port above.
+    pub rtcp: UdpSocket,
     /// Where it says its media is; its RTP socket, unless a scenario lies.
     pub media: SocketAddr,
     socket: UdpSocket,
@@ -84,11 +95,23 @@ impl Ua {
             user: user.to_owned(),
             domain: domain.to_owned(),
             rtp: RtpSocket::bind(namespace, media)?,
+            rtcp: bind_rtcp(namespace, media)?,
             media,
             socket,
             at,
             edge,
         })
+    }
+
+    /// Sends and expects media at another address from now on, and says so in SDP.
+    ///
+    /// # Errors
+    /// A port is taken.
+    pub fn move_media(&mut self, namespace: &Namespace, to: SocketAddr) -> Result<()> {
+        self.rtp = RtpSocket::bind(namespace, to)?;
+        self.rtcp = bind_rtcp(namespace, to)?;
+        self.media = to;
+        Ok(())
     }
 
     /// Registers without credentials.
@@ -292,8 +315,11 @@ impl Ua {
                 return Ok(None);
             }
             self.socket.set_read_timeout(Some(left))?;
-            match self.socket.recv(&mut buffer) {
-                Ok(length) => {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((_, from)) if from != self.edge => {
+                    bail!("SIP from {from}, spoken to was {}", self.edge)
+                }
+                Ok((length, _)) => {
                     if let Some(message) = Message::parse(buffer.get(..length).unwrap_or_default())
                     {
                         return Ok(Some(message));

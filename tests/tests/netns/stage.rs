@@ -9,7 +9,7 @@ use towpath_tests::clock;
 use towpath_tests::demo::config::DOMAIN;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::process::{self, Refusal, Towpath};
-use towpath_tests::talk::{End, Heard, Talk};
+use towpath_tests::talk::{self, End, Heard, ReportsHeard, Talk};
 use towpath_tests::ua::{Dialog, Ua};
 
 /// How long anything may take that should be a matter of milliseconds.
@@ -272,29 +272,38 @@ impl Stage {
         let talk = call.talk();
         self.settled(&call, path);
         talk.hear(5, LIMIT).unwrap();
+        talk.hear_reports(2, LIMIT).unwrap();
         talk.finish().unwrap();
         call
     }
 
-    /// Waits until both media flows of a call go by `path`.
+    /// Waits until all flows of a call, RTP and RTCP both ways, go by `path`; those of RTP.
     pub(crate) fn settled(&self, call: &Between<'_>, path: &str) -> Vec<Flow> {
         let mut last = Vec::new();
         let settled = clock::until("media flows settled", LIMIT, || {
-            last = self.flows(call);
-            let all = last.len() == 2 && last.iter().all(|f| f.path == path);
+            last = self.all_flows(call);
+            let all = last.len() == 4 && last.iter().all(|f| f.path == path);
             Ok(all.then_some(()))
         });
         if let Err(e) = settled {
             panic!("{e:#}: {last:#?}\n{}", self.towpath.tail());
         }
+        last.retain(Flow::is_media);
         last
     }
 
     /// The RTP flows of a call.
     pub(crate) fn flows(&self, call: &Between<'_>) -> Vec<Flow> {
+        let mut flows = self.all_flows(call);
+        flows.retain(Flow::is_media);
+        flows
+    }
+
+    /// The RTP and RTCP flows of a call.
+    pub(crate) fn all_flows(&self, call: &Between<'_>) -> Vec<Flow> {
         let calls = self.towpath.calls().unwrap().into_iter();
         let ours = calls.filter(|c: &Call| c.call_id == call.dialog.id);
-        ours.flat_map(|c| c.flows).filter(Flow::is_media).collect()
+        ours.flat_map(|c| c.flows).collect()
     }
 
     /// A number from the status: `flows.adopted`.
@@ -360,21 +369,26 @@ impl Stage {
     }
 }
 
-impl Between<'_> {
+impl<'a> Between<'a> {
     /// Both send and listen, until told to stop.
     pub(crate) fn talk(&self) -> Talk {
         self.talk_every(EVERY)
     }
 
     pub(crate) fn talk_every(&self, every: Duration) -> Talk {
-        let caller = End {
-            socket: &self.caller.rtp,
-            sends_to: self.dialog.caller_sends_to,
+        self.talk_as([talk::ssrc(), talk::ssrc()], every)
+    }
+
+    /// With these SSRCs of caller and callee.
+    pub(crate) fn talk_as(&self, ssrcs: [u32; 2], every: Duration) -> Talk {
+        let end = |ua: &'a Ua, sends_to, ssrc| End {
+            rtp: &ua.rtp,
+            rtcp: &ua.rtcp,
+            sends_to,
+            ssrc,
         };
-        let callee = End {
-            socket: &self.callee.rtp,
-            sends_to: self.dialog.callee_sends_to,
-        };
+        let caller = end(self.caller, self.dialog.caller_sends_to, ssrcs[0]);
+        let callee = end(self.callee, self.dialog.callee_sends_to, ssrcs[1]);
         Talk::start([caller, callee], every).unwrap()
     }
 
@@ -383,13 +397,19 @@ impl Between<'_> {
     }
 }
 
-/// Nothing lost, nothing twice, nothing of anybody else.
+/// Nothing lost, nothing twice, nothing of anybody else: neither of RTP nor of RTCP.
 pub(crate) fn assert_whole(heard: &[Heard; 2]) {
     for h in heard {
         // A sender that moves to another CPU overtakes itself; that is not the edge's doing.
         let (j, missing) = (h.judgement, h.missing());
         assert_eq!((j.lost, j.duplicates, missing), (0, 0, 0), "{h:?}");
-        assert_eq!(h.foreign, 0, "{h:?}");
+        assert_eq!((h.arrived(), h.foreign), (h.sent.into(), 0), "{h:?}");
+        let whole = ReportsHeard {
+            sent: h.reports.sent,
+            heard: h.reports.sent,
+            ..ReportsHeard::default()
+        };
+        assert_eq!(h.reports, whole, "{h:?}");
     }
 }
 
