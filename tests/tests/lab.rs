@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use towpath_tests::attacker::{Spray, spray};
+use towpath_tests::attacker::{Spray, Watch, What, spray};
 use towpath_tests::clock;
 use towpath_tests::delay::Impairment;
 use towpath_tests::lab::{Lab, Parts, PortMap, Role, plan};
@@ -456,12 +456,14 @@ fn the_attacker_sprays_and_gets_nothing_from_a_silent_edge() {
         rounds_per_second: 50,
         time: Duration::from_millis(400),
         ssrc: 5,
+        what: What::Rtp,
     };
+    let watch = Watch::default();
     let attacker = lab.namespace(Role::Attacker).unwrap();
     let (loot, heard) = std::thread::scope(|scope| {
         let hearing = scope.spawn(|| victim.receive(Duration::from_millis(700)));
         (
-            spray(attacker, how).unwrap(),
+            spray(attacker, how, &watch).unwrap(),
             hearing.join().unwrap().unwrap(),
         )
     });
@@ -474,7 +476,8 @@ fn the_attacker_sprays_and_gets_nothing_from_a_silent_edge() {
             Spray {
                 rounds_per_second: 100_000,
                 ..how
-            }
+            },
+            &watch
         )
         .is_err()
     );
