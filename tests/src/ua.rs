@@ -4,16 +4,16 @@
 pub mod message;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 pub use message::{Message, sdp};
 
-use crate::clock;
 use crate::netns::Namespace;
 use crate::rtp::{RtpSocket, is_quiet};
+use crate::{clock, talk};
 
 /// How long an expected message may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(8);
@@ -47,8 +47,12 @@ pub struct Ua {
     pub rtp: RtpSocket,
     /// The same for RTCP, at the port above.
     pub rtcp: UdpSocket,
+    /// Of its stream, in every call.
+    pub ssrc: u32,
     /// Where it says its media is; its RTP socket, unless a scenario lies.
     pub media: SocketAddr,
+    /// How often; a refresh goes on in the same sequence (RFC 3261 §10.2).
+    registered: AtomicU32,
     socket: UdpSocket,
     at: SocketAddr,
     edge: SocketAddr,
@@ -96,7 +100,9 @@ impl Ua {
             domain: domain.to_owned(),
             rtp: RtpSocket::bind(namespace, media)?,
             rtcp: bind_rtcp(namespace, media)?,
+            ssrc: talk::ssrc(),
             media,
+            registered: AtomicU32::new(0),
             socket,
             at,
             edge,
@@ -114,25 +120,26 @@ impl Ua {
         Ok(())
     }
 
-    /// Registers without credentials.
+    /// Registers without credentials, or refreshes that.
     ///
     /// # Errors
     /// Any answer but 200.
     pub fn register(&self) -> Result<()> {
-        let (own, call) = (self.own(), name());
+        let (own, call) = (self.own(), self.ssrc);
+        let cseq = self.registered.fetch_add(1, Ordering::Relaxed) + 1;
         let headers = [
             ("Via", self.via()),
             ("Max-Forwards", "70".to_owned()),
             ("From", format!("<{own}>;tag=r{call}")),
             ("To", format!("<{own}>")),
             ("Call-ID", format!("register-{call}@{}", self.at.ip())),
-            ("CSeq", "1 REGISTER".to_owned()),
+            ("CSeq", format!("{cseq} REGISTER")),
             ("Contact", self.contact()),
             ("Expires", "300".to_owned()),
         ];
         let start = format!("REGISTER sip:{} SIP/2.0", self.domain);
         self.send(&Message::new(start, &headers, None))?;
-        let answer = self.response("REGISTER", 1)?;
+        let answer = self.response("REGISTER", cseq)?;
         if answer.status() != Some(200) {
             bail!("{}: REGISTER: {}", self.user, answer.start);
         }

@@ -18,6 +18,8 @@ mod garbage;
 mod life;
 #[path = "netns/maps.rs"]
 mod maps;
+#[path = "netns/nat.rs"]
+mod nat;
 #[path = "netns/neighbour.rs"]
 mod neighbour;
 #[path = "netns/refusal.rs"]

@@ -8,10 +8,9 @@ use towpath_tests::attacker::{ATTACK_MAX, Spray, Watch, What, spray};
 use towpath_tests::clock;
 use towpath_tests::http;
 use towpath_tests::lab::{Parts, Role, plan};
-use towpath_tests::talk;
 use towpath_tests::ua::Ua;
 
-use super::stage::{Between, EVERY, LIMIT, Mode, Stage, WAN, assert_whole};
+use super::stage::{Between, LIMIT, Mode, Stage, WAN, assert_whole};
 
 /// Packets a second to each of the 200 ports.
 const ROUNDS_PER_SECOND: u32 = 40;
@@ -71,15 +70,14 @@ fn nothing_in_nothing_out(mode: Mode) {
 /// Ports open while the attack is on, and the phone behind the NAT has not spoken yet; the attack
 /// ends after the call: c1 is the callee. Strangers counted.
 fn from_before_the_call(stage: &Stage, guise: Guise, [caller, callee]: [&Ua; 2]) -> u64 {
-    let ssrcs = [talk::ssrc(), talk::ssrc()];
-    under_attack(stage, guise.ssrc(ssrcs[1]), || {
+    under_attack(stage, guise.ssrc(callee.ssrc), || {
         let dialog = caller.call(callee).unwrap();
         let call = Between {
             caller,
             callee,
             dialog,
         };
-        let talk = call.talk_as(ssrcs, EVERY);
+        let talk = call.talk();
         stage.settled(&call, stage.mode.path());
         talk.hear(PHASE, LIMIT).unwrap();
         // Before the phone behind the NAT was found nothing could reach it.
@@ -89,7 +87,7 @@ fn from_before_the_call(stage: &Stage, guise: Guise, [caller, callee]: [&Ua; 2])
             assert_eq!(extra, (0, 0), "{heard:?}");
             assert_eq!((reports.duplicates, reports.foreign), (0, 0), "{heard:?}");
         }
-        is_whole(stage, &call, ssrcs);
+        is_whole(stage, &call);
         let strangers = strangers(stage, &call);
         call.hang_up();
         strangers
@@ -98,18 +96,17 @@ fn from_before_the_call(stage: &Stage, guise: Guise, [caller, callee]: [&Ua; 2])
 
 /// The attack begins when the call stands: c1 is the caller. Strangers counted.
 fn from_within_the_call(stage: &Stage, guise: Guise, [caller, callee]: [&Ua; 2]) -> u64 {
-    let ssrcs = [talk::ssrc(), talk::ssrc()];
     let call = stage.call(caller, callee, stage.mode.path());
-    let strangers = under_attack(stage, guise.ssrc(ssrcs[0]), || {
-        is_whole(stage, &call, ssrcs);
+    let strangers = under_attack(stage, guise.ssrc(caller.ssrc), || {
+        is_whole(stage, &call);
         strangers(stage, &call)
     });
     call.hang_up();
     strangers
 }
 
-fn is_whole(stage: &Stage, call: &Between<'_>, ssrcs: [u32; 2]) {
-    let talk = call.talk_as(ssrcs, EVERY);
+fn is_whole(stage: &Stage, call: &Between<'_>) {
+    let talk = call.talk();
     talk.hear(PHASE, LIMIT).unwrap();
     assert_whole(&talk.finish().unwrap());
     stage.settled(call, stage.mode.path());
