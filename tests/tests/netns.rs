@@ -28,3 +28,5 @@ mod refusal;
 mod restart;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/twins.rs"]
+mod twins;
