@@ -58,10 +58,12 @@ pub struct Parts {
 pub struct PortMap {
     /// Where mapped packets go.
     pub to: std::net::Ipv4Addr,
-    /// Mapped as it is, UDP and TCP.
+    /// Inside, UDP and TCP.
     pub sip_port: u16,
-    /// First and last mapped UDP port of media.
+    /// First and last mapped UDP port of media, inside.
     pub media_ports: (u16, u16),
+    /// How much higher the same ports are outside.
+    pub offset: u16,
     /// Whether mapped packets also get the router's own LAN address as source.
     pub rewrite_source: bool,
 }
@@ -292,6 +294,8 @@ impl Lab {
         router.sysctls(&[("net/ipv4/ip_forward", "1")])?;
         router.nft(&router::port_map(map))?;
         outside.addresses("eth0", &[plan::OUTSIDE])?;
+        let provider = plan::ip(plan::PORT_MAP_OUT);
+        outside.ip(&format!("route add default via {provider}"))?;
         let gateway = plan::ip(plan::PORT_MAP_LAN);
         self.namespace(Role::Edge)?
             .ip(&format!("route add {} via {gateway}", plan::OUTSIDE_NET))

@@ -52,6 +52,7 @@ fn port_map(rewrite_source: bool) -> PortMap {
         to,
         sip_port: 5060,
         media_ports: (20_000, 20_099),
+        offset: 0,
         rewrite_source,
     }
 }
@@ -391,6 +392,30 @@ fn the_port_map_rewrites_sources_only_if_told_to() {
         let back = host.receive(Duration::from_millis(100)).unwrap();
         assert_eq!(back.from(mapped, 2).map(|j| j.packets), Some(1), "{back:?}");
         assert_eq!(back.unexpected(mapped), 0);
+    }
+}
+
+#[test]
+fn the_port_map_shifts_ports_there_and_back() {
+    let map = PortMap {
+        offset: 10_000,
+        ..port_map(false)
+    };
+    let lab = Lab::raise(&Parts {
+        port_map: Some(map),
+        ..Parts::default()
+    })
+    .unwrap();
+    for port in [5060, 20_000, 20_099] {
+        let inside = address(plan::EDGE_LAN_SECOND, port);
+        let outside = address(plan::PORT_MAP_OUT, port + 10_000);
+        let edge = socket(&lab, Role::Edge, inside);
+        let host = socket(&lab, Role::Outside, address(plan::OUTSIDE, 4000));
+        let seen = host.local_addr().unwrap();
+        // From inside first: the host sees the port that is mapped to where it came from.
+        assert_eq!(pass(&edge, seen, &host), Some(outside));
+        assert_eq!(pass(&host, outside, &edge), Some(seen));
+        assert_eq!(pass(&host, address(plan::PORT_MAP_OUT, port), &edge), None);
     }
 }
 
