@@ -202,11 +202,11 @@ impl Ua {
         Ok(dialog)
     }
 
-    /// The caller ends the call, and the callee is told.
+    /// The caller ends the call; what the callee is told.
     ///
     /// # Errors
     /// A message does not come, or BYE is refused.
-    pub fn hang_up(&self, callee: &Self, dialog: &mut Dialog) -> Result<()> {
+    pub fn hang_up(&self, callee: &Self, dialog: &mut Dialog) -> Result<Message> {
         dialog.cseq += 1;
         self.send(&self.within(dialog, "BYE"))?;
         let bye = callee.request_of("BYE", &dialog.id)?;
@@ -215,7 +215,7 @@ impl Ua {
         if answer.status() != Some(200) {
             bail!("{}: BYE: {}", self.user, answer.start);
         }
-        Ok(())
+        Ok(bye)
     }
 
     /// A request of the caller's within a call.

@@ -28,5 +28,7 @@ mod refusal;
 mod restart;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/trouble.rs"]
+mod trouble;
 #[path = "netns/twins.rs"]
 mod twins;

@@ -267,18 +267,25 @@ impl Stage {
     /// One calls the other; returns when every media flow has found its peer and goes the way it
     /// should, `path`.
     pub(crate) fn call<'a>(&self, caller: &'a Ua, callee: &'a Ua, path: &str) -> Between<'a> {
-        let dialog = caller.call(callee).unwrap();
-        let call = Between {
-            caller,
-            callee,
-            dialog,
-        };
+        let call = self.set_up(caller, callee);
         let talk = call.talk();
         self.settled(&call, path);
         talk.hear(5, LIMIT).unwrap();
         talk.hear_reports(2, LIMIT).unwrap();
         talk.finish().unwrap();
         call
+    }
+
+    /// One calls the other; whatever becomes of media.
+    pub(crate) fn set_up<'a>(&self, caller: &'a Ua, callee: &'a Ua) -> Between<'a> {
+        match caller.call(callee) {
+            Ok(dialog) => Between {
+                caller,
+                callee,
+                dialog,
+            },
+            Err(e) => panic!("{e:#}\n{}", self.towpath.tail()),
+        }
     }
 
     /// Waits until all flows of a call, RTP and RTCP both ways, go by `path`; those of RTP.
