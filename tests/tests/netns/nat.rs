@@ -16,6 +16,10 @@ const PACKETS: u64 = 100;
 /// How soon media is back after a NAT has given a phone another port, without any signalling.
 const REBOUND_MAX: Duration = Duration::from_secs(3);
 
+/// The same for reports, which come seldom: the old port must have been silent for two intervals
+/// (RFC 3550 §6.2), and two must come from the new one.
+const REPORTS_REBOUND_MAX: Duration = Duration::from_secs(20);
+
 /// Packets that cannot still have been on their way from before.
 const NOT_IN_FLIGHT: u64 = 25;
 
@@ -81,7 +85,10 @@ fn rebinding(mode: Mode) {
         moves_and_comes_back(&stage, &call);
         let talk = call.talk();
         talk.hear(PACKETS, LIMIT).unwrap();
-        // RTCP is searched for longer: its old port must have been silent for two intervals.
+        if mapping == Dependence::Endpoint {
+            talk.hear_reports(2, REPORTS_REBOUND_MAX).unwrap();
+        }
+        // Before that RTCP is missing.
         assert_media_whole(&talk.finish().unwrap());
         call.hang_up();
     }
