@@ -81,7 +81,7 @@ impl NatBox {
             other: AtomicU64::new(0),
         });
         let theirs = Arc::clone(&shared);
-        let mac = |face: &Face<'_>| link::mac(namespace, face.interface);
+        let mac = |face: &Face<'_>| namespace.mac(face.interface);
         let macs = (mac(inside)?, mac(outside)?);
         let open = || Ok((Link::open(inside, macs.0)?, Link::open(outside, macs.1)?));
         let body = move |(inside, outside)| {

@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context, Result};
 
 use crate::frame::Datagram;
-use crate::netns::Namespace;
 use crate::packet::{Direction, PacketSocket};
 
 const BROADCAST: [u8; 6] = [0xff; 6];
@@ -50,19 +49,6 @@ impl Face<'_> {
         };
         parse().with_context(|| format!("{}: not an IPv4 address with its length", self.prefix))
     }
-}
-
-/// The hardware address of an interface.
-pub(super) fn mac(namespace: &Namespace, interface: &str) -> Result<[u8; 6]> {
-    let printed = namespace.run("ip", &["-json", "link", "show", "dev", interface])?;
-    let links: serde_json::Value = serde_json::from_str(&printed)?;
-    let text = links.pointer("/0/address").and_then(|a| a.as_str());
-    let parse = |text: &str| {
-        let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
-        bytes.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()
-    };
-    text.and_then(parse)
-        .with_context(|| format!("{interface}: no Ethernet address"))
 }
 
 /// What a frame was.
