@@ -218,6 +218,17 @@ impl Ua {
         Ok(bye)
     }
 
+    /// Waits for an offer within a call and takes it, with its own media as it is; the offer.
+    ///
+    /// # Errors
+    /// It, or the ACK, does not come within 8 s.
+    pub fn reoffered(&self, call: &str) -> Result<Message> {
+        let offer = self.request_of("INVITE", call)?;
+        self.respond(&offer, "200 OK", Some(sdp(self.media, "sendrecv")))?;
+        self.request_of("ACK", call)?;
+        Ok(offer)
+    }
+
     /// A request of the caller's within a call.
     fn within(&self, dialog: &Dialog, method: &str) -> Message {
         let headers = [

@@ -358,6 +358,20 @@ impl Stage {
         }
     }
 
+    /// Waits until peers of a network are told this address.
+    pub(crate) fn advertises(&self, network: &str, address: &str) {
+        let what = format!("{network} to advertise {address}");
+        let told = clock::until(&what, LIMIT, || {
+            let answer = self.towpath.get("/api/v1/networks")?;
+            let networks = answer["networks"].as_array().unwrap().iter();
+            let mut ours = networks.filter(|n| n["name"] == network);
+            Ok(ours.any(|n| n["advertise"] == address).then_some(()))
+        });
+        if let Err(e) = told {
+            panic!("{e:#}\n{}", self.towpath.tail());
+        }
+    }
+
     /// Nothing of any call is left: calls, flows, media sockets, map entries.
     pub(crate) fn is_empty(&self) {
         for number in ["calls.now", "flows.kernel", "flows.user", "media_sockets"] {

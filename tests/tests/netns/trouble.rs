@@ -1,13 +1,15 @@
 //! The trouble book: what once went wrong at a site, row by row. Each scenario runs twice, with
 //! what solves it and without; without it the trouble must appear.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
+use towpath_tests::demo::config::DOMAIN;
 use towpath_tests::lab::{Parts, PortMap, Role, plan};
 use towpath_tests::sim::nat::Behaviour;
 use towpath_tests::ua::{Message, Ua};
 
-use super::stage::{Between, CORE, LAN, Mode, Net, Stage, WAN};
+use super::stage::{Between, CORE, LAN, LIMIT, Mode, Net, Stage, WAN, assert_whole};
 
 /// Packets each way that have to arrive, each once.
 const PACKETS: u64 = 100;
@@ -21,6 +23,12 @@ const MAPPED: (u16, u16) = (21_000, 21_199);
 /// The LAN's own address, and the one outside.
 const PRIVATE: &str = plan::EDGE_LAN;
 const PUBLIC: &str = "198.51.100.1";
+
+/// The address outside after the provider changed it.
+const MOVED: &str = "198.51.100.2";
+
+/// How much higher a router numbers the ports outside.
+const OFFSET: u16 = 10_000;
 
 /// Whoever comes through the port-mapping router, at the same card and address as the LAN.
 const OUTSIDE: Net = Net {
@@ -199,6 +207,152 @@ fn row_3_every_port_is_of_the_mapped_range_in_the_kernel() {
 #[test]
 fn row_3_every_port_is_of_the_mapped_range_in_userspace() {
     row_3(Mode::Userspace);
+}
+
+/// Row 3 again: the router numbers the ports otherwise outside.
+fn row_3_shifted(mode: Mode) {
+    let map = PortMap {
+        offset: OFFSET,
+        ..port_map(false)
+    };
+    let raise = |outside| behind_a_router(mode, map, &[LAN, outside]);
+    // The address that SIP is mapped from has another port as well.
+    let cast = |stage: &Stage| {
+        let namespace = stage.lab.namespace(Role::Outside).unwrap();
+        let edge = SocketAddr::new(PUBLIC.parse().unwrap(), 5060 + OFFSET);
+        let ip = plan::ip(plan::OUTSIDE).parse().unwrap();
+        let outside = Ua::new(namespace, "1007", DOMAIN, ip, 10_000, edge).unwrap();
+        outside.register().unwrap();
+        [stage.phone(Role::C3, "1003"), outside]
+    };
+    let stage = raise(Net {
+        more: "advertise = \"198.51.100.1:15060\"\nadvertise_ports = \"31000-31199\"\n",
+        ..OUTSIDE
+    });
+    let [inside, outside] = cast(&stage);
+    for (caller, callee) in [(&inside, &outside), (&outside, &inside)] {
+        let call = stage.call(caller, callee, mode.path());
+        let dialog = &call.dialog;
+        let (told, said) = match caller.user.as_str() {
+            "1003" => (dialog.callee_sends_to, &dialog.offered),
+            _ => (dialog.caller_sends_to, &dialog.answered),
+        };
+        assert_eq!(told.ip().to_string(), PUBLIC);
+        assert!((MAPPED.0 + OFFSET..=MAPPED.1 + OFFSET).contains(&told.port()));
+        let contact = said.uri("Contact");
+        assert!(contact.contains("198.51.100.1:15060"), "{contact}");
+        stage.carries(&call, PACKETS, mode.path());
+        call.hang_up();
+    }
+    stage.is_empty();
+    drop(stage);
+
+    let stage = raise(Net {
+        more: "advertise = \"198.51.100.1:15060\"\n",
+        ..OUTSIDE
+    });
+    let [inside, outside] = cast(&stage);
+    let call = stage.set_up(&outside, &inside);
+    assert_eq!(heard(&call)[0], 0, "without `advertise_ports`");
+}
+
+#[test]
+fn row_3_ports_may_be_numbered_otherwise_outside_in_the_kernel() {
+    row_3_shifted(Mode::Xdp);
+}
+
+#[test]
+fn row_3_ports_may_be_numbered_otherwise_outside_in_userspace() {
+    row_3_shifted(Mode::Userspace);
+}
+
+/// Row 4: the address outside changes. The next SDP carries the new one, the running call loses
+/// nothing, and nothing is restarted.
+fn row_4(mode: Mode) {
+    let stage = behind_a_router(mode, port_map(false), &[LAN, OUTSIDE]);
+    let router = stage.lab.namespace(Role::PortMap).unwrap();
+    router.addresses("out", &[&format!("{MOVED}/24")]).unwrap();
+    let (inside, second) = (
+        stage.phone(Role::C3, "1003"),
+        stage.second_lan_phone("1004"),
+    );
+    let outside = stage.phone(Role::Outside, "1007");
+    let host = stage.lab.namespace(Role::Outside).unwrap();
+    host.addresses("eth0", &["198.51.100.8/24"]).unwrap();
+    let late = stage.ua(Role::Outside, "1008", "198.51.100.8", MOVED);
+    late.register().unwrap();
+
+    let running = stage.call(&outside, &inside, mode.path());
+    let talk = running.talk();
+    talk.hear(PACKETS, LIMIT).unwrap();
+    // Read at start only, as it once was: the new address is told to nobody.
+    let before = stage.set_up(&second, &late);
+    assert_eq!(told(&before), [PRIVATE, PUBLIC], "before the change");
+    assert_eq!(heard(&before)[1], 0);
+    before.hang_up();
+
+    let mut config = stage.config.clone();
+    config.networks[1].more = "advertise = \"198.51.100.2\"\naddress_change = \"ignore\"\n";
+    stage.towpath.configure(&config.toml()).unwrap();
+    stage.towpath.reload().unwrap();
+    stage.advertises("outside", MOVED);
+    let call = stage.call(&second, &late, mode.path());
+    assert_eq!(told(&call), [PRIVATE, MOVED], "after the change");
+    assert!(
+        !names(&call.dialog.offered, PUBLIC),
+        "{:#?}",
+        call.dialog.offered
+    );
+    stage.carries(&call, PACKETS, mode.path());
+    call.hang_up();
+    assert_whole(&talk.finish().unwrap());
+    running.hang_up();
+    stage.is_empty();
+}
+
+#[test]
+fn row_4_the_next_sdp_carries_the_new_address_and_running_calls_go_on_in_the_kernel() {
+    row_4(Mode::Xdp);
+}
+
+#[test]
+fn row_4_the_next_sdp_carries_the_new_address_and_running_calls_go_on_in_userspace() {
+    row_4(Mode::Userspace);
+}
+
+/// Row 4 again: those in a call are told too, and go on at the new address.
+fn row_4_told(mode: Mode) {
+    let stage = behind_a_router(mode, port_map(false), &[LAN, OUTSIDE]);
+    let router = stage.lab.namespace(Role::PortMap).unwrap();
+    router.addresses("out", &[&format!("{MOVED}/24")]).unwrap();
+    let inside = stage.phone(Role::C3, "1003");
+    let outside = stage.phone(Role::Outside, "1007");
+    let mut call = stage.call(&outside, &inside, mode.path());
+    let mut config = stage.config.clone();
+    config.networks[1].more = "advertise = \"198.51.100.2\"\naddress_change = \"reinvite\"\n";
+    stage.towpath.configure(&config.toml()).unwrap();
+    stage.towpath.reload().unwrap();
+    let offer = outside.reoffered(&call.dialog.id).unwrap();
+    let port = call.dialog.caller_sends_to.port();
+    call.dialog.caller_sends_to = SocketAddr::new(MOVED.parse().unwrap(), port);
+    assert_eq!(offer.media(), Some(call.dialog.caller_sends_to));
+    // The old address is gone.
+    let closed = format!("add rule ip nat prerouting ip daddr {PUBLIC} drop");
+    router.nft(&closed).unwrap();
+    let talk = call.talk();
+    talk.hear(PACKETS, LIMIT).unwrap();
+    talk.finish().unwrap();
+    stage.carries(&call, PACKETS, mode.path());
+}
+
+#[test]
+fn row_4_those_in_a_call_are_told_the_new_address_in_the_kernel() {
+    row_4_told(Mode::Xdp);
+}
+
+#[test]
+fn row_4_those_in_a_call_are_told_the_new_address_in_userspace() {
+    row_4_told(Mode::Userspace);
 }
 
 /// Row 5: who registered through the mapped address is told that address, wherever one is told.
