@@ -457,6 +457,27 @@ fn a_ringing_call_is_told_later() {
     world.finish(&[a, b]);
 }
 
+/// A call whose offer came in the 200 and whose answer in the ACK.
+#[test]
+fn a_call_with_a_delayed_offer_is_told() {
+    let mut world = mapped(237, Datapath::Sockets);
+    let (a, b) = phones(&mut world);
+    let dial = Dial {
+        user: "1002".to_owned(),
+        delayed: true,
+        ..Dial::default()
+    };
+    let call = world.dial_as(a, &dial);
+    assert_eq!(world.settle(a, call), 200);
+    advertise(&mut world, AddressChange::Reinvite);
+    world.sim.run_for(3 * SECOND);
+    let other = world.sim.phone(b).last().unwrap();
+    assert_eq!(told(&world, b, other).to_string(), NEW);
+    assert_eq!(world.counted("call_refresh", "accepted"), 1);
+    hears(&mut world, [(a, call), (b, other)]);
+    world.finish(&[a, b]);
+}
+
 /// Many calls are told, or ended, one after the other, evenly.
 #[test]
 fn the_pace() {
