@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::effect::{CallRecord, Effect};
+use crate::effect::{CallRecord, Effect, Rule};
 use crate::engine::admin::{CallView, LegView, flows, text};
 use crate::engine::event::Kind;
 use crate::engine::refresh::{Refresh, SessionTimer};
@@ -64,8 +64,11 @@ impl Sources {
         verdict: &'static str,
         done: &[Effect],
     ) -> Option<(Kind, Vec<(&'static str, String)>)> {
-        let installed = |effect: &Effect| matches!(effect, Effect::Install { at: there, rule } if *there == at && rule.peer == from);
-        if done.iter().any(installed) {
+        let mine = |there: &SocketAddr, rule: &Rule| *there == at && rule.peer == from;
+        let installed = done
+            .iter()
+            .any(|effect| matches!(effect, Effect::Install { at, rule } if mine(at, rule)));
+        if installed {
             return match self.locked.insert(at, from) {
                 None => Some((Kind::SourceLocked, Vec::new())),
                 Some(old) if old != from => {

@@ -153,6 +153,8 @@ impl Engine {
         if let Some(session) = call.session.as_mut() {
             work(session, &mut self.pools, effects);
         }
+        call.sources
+            .expect(effects.get(before..).unwrap_or_default());
         self.index_sockets(key, effects.get(before..).unwrap_or_default(), now);
     }
 

@@ -125,7 +125,7 @@ impl Engine {
             let mut cut = false;
             for side in Side::BOTH {
                 let Some(leg) = call.leg(side) else { continue };
-                let home = self.home(leg.network);
+                let home = self.home(leg.network, leg.path);
                 let Some(home) = home.and_then(|home| self.config.network(home)) else {
                     continue;
                 };
@@ -421,8 +421,8 @@ impl Engine {
         call.refresh = Some(refresh);
     }
 
-    /// RFC 3261 §14.1, in units of 10 ms: towards the callee we stand where the owner of the Call-ID
-    /// does.
+    /// RFC 3261 §14.1, in units of 10 ms: towards the callee we stand where the owner of the
+    /// Call-ID does.
     fn glare_wait(&mut self, to: Side) -> Duration {
         let chance = self.names.number();
         Duration::from_millis(

@@ -79,7 +79,7 @@ impl Engine {
         }
         Ok(bindings
             .into_iter()
-            .filter_map(|binding| Some((self.home(binding.network)?, binding)))
+            .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)))
             .map(|(network, binding)| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
                 path: match binding.claimed {
