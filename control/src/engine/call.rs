@@ -146,6 +146,11 @@ impl Call {
             .flatten()
     }
 
+    /// One of the parties bears this tag.
+    pub(super) fn has_tag(&self, tag: Option<&[u8]>) -> bool {
+        tag.is_some() && self.legs().any(|leg| leg.tag.as_deref() == tag)
+    }
+
     /// Which party sent an in-dialog request, by its tags (RFC 3261 §12.2.2).
     pub(super) fn sender(&self, message: &Message) -> Option<Side> {
         let caller = self.caller.tag.as_deref();

@@ -313,11 +313,14 @@ impl Engine {
         };
         follow_flow(&mut call, from, path);
         let (cseq, _) = message.cseq();
-        if let Some(success) = call.success.as_mut()
-            && success.origin.request.cseq().0 == cseq
-        {
+        let invite = call.success.as_mut().filter(|success| {
+            let request = &success.origin.request;
+            request.cseq().0 == cseq && request.from_tag() == message.from_tag()
+        });
+        let invite = invite.map(|success| {
             success.acked = true;
-        }
+            success.client.clone()
+        });
         let repeat = call.acked.as_ref();
         let repeat = repeat.filter(|(side, number, _)| (*side, *number) == (from, cseq));
         let repeat = repeat.map(|(_, _, bytes)| bytes.clone());
@@ -334,6 +337,9 @@ impl Engine {
         {
             let hop = leg.next_hop();
             call.acked = Some((from, cseq, bytes.clone()));
+            if let Some(relay) = invite.and_then(|client| self.relays.get_mut(&client)) {
+                relay.ack = Some((hop, bytes.clone()));
+            }
             effects.push(Effect::Send {
                 on: hop.on,
                 to: hop.to,

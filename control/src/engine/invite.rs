@@ -368,6 +368,13 @@ impl Engine {
                 let (origin, reply) = (s.origin.key.clone(), s.reply.clone());
                 self.respond(&origin, s.code, reply, now, effects);
             }
+            // An earlier one of this dialog, whose ACK was lost.
+            _ if call.has_tag(message.to_tag()) => {
+                let ack = self.relays.get(client).and_then(|relay| relay.ack.clone());
+                if let Some((Path { on, to }, bytes)) = ack {
+                    effects.push(Effect::Send { on, to, bytes });
+                }
+            }
             _ => self.turn_away(client, message, now, effects),
         }
     }

@@ -291,15 +291,10 @@ impl Engine {
             return;
         };
         relay.until = Some(now + REPEATS);
-        let Purpose::Refresh {
-            call: key,
-            side,
-            ack,
-        } = &relay.purpose
-        else {
+        let Purpose::Refresh { call: key, side } = relay.purpose else {
             return;
         };
-        let (key, side, ack) = (*key, *side, ack.clone());
+        let ack = relay.ack.clone();
         if (200..300).contains(&code) {
             if let Some((path, bytes)) = ack {
                 let (on, to) = (path.on, path.to);

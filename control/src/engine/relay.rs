@@ -24,6 +24,8 @@ pub(super) struct Relay {
     /// What we sent, for CANCEL and ACK.
     pub(super) sent: Message,
     pub(super) path: Path,
+    /// The ACK for its 2xx and where it went, of an INVITE.
+    pub(super) ack: Option<(Path, Bytes)>,
     /// Set once the final response is in: kept to recognise repeats.
     pub(super) until: Option<Instant>,
 }
@@ -42,12 +44,7 @@ pub(super) enum Purpose {
     /// A request outside any dialog.
     Outside(Origin),
     /// An INVITE of our own inside a call.
-    Refresh {
-        call: CallKey,
-        side: Side,
-        /// Our ACK for its 2xx, and where it went.
-        ack: Option<(Path, Bytes)>,
-    },
+    Refresh { call: CallKey, side: Side },
     /// Sent by ourselves: nobody waits for the answer.
     Own,
 }
@@ -190,6 +187,7 @@ impl Engine {
                 purpose,
                 sent,
                 path,
+                ack: None,
                 until: None,
             },
         );
@@ -313,7 +311,7 @@ impl Engine {
             Purpose::Outside(origin) => {
                 self.relayed.remove(&origin.key);
             }
-            Purpose::Refresh { call, side, .. } => {
+            Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, 408, None, now, effects);
             }
             Purpose::Own => {}

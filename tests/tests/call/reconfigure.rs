@@ -19,7 +19,7 @@ use towpath_tests::sim::nat::Behaviour;
 use towpath_tests::sim::phone::{Dial, Manner, Phone, State};
 use towpath_tests::sim::sdp::{Description, Direction};
 use towpath_tests::sim::world::{MCU, NETWORKS, World, config};
-use towpath_tests::sim::{NodeId, Packet};
+use towpath_tests::sim::{Link, NodeId, Packet};
 
 use super::{BOTH, SECOND, connect, far_pair, ms, pair};
 
@@ -518,6 +518,95 @@ fn a_network_is_renamed() {
     assert_eq!(reinvites(&world, b), 0);
     assert_eq!(world.call(a, "1002"), 200);
     world.finish(&[a, b]);
+}
+
+/// A 2xx comes again after another INVITE has succeeded: its ACK is repeated, the call goes on.
+#[test]
+fn an_earlier_success_comes_again() {
+    let mut world = mapped(240, Datapath::Sockets);
+    let (a, b) = phones(&mut world);
+    let (call, other) = connect(&mut world, a, b, "1002");
+    let mut left = 1;
+    world.sim.steal(move |packet| {
+        let hit = left > 0
+            && packet
+                .start_line()
+                .starts_with("ACK sip:1002@198.51.100.200");
+        left -= i32::from(hit);
+        hit
+    });
+    hold(&mut world, a, call, Direction::SendRecv);
+    world.sim.run_for(ms(200));
+    hold(&mut world, b, other, Direction::SendRecv);
+    world.sim.run_for(5 * SECOND);
+    let states = [(a, call), (b, other)].map(|(p, c)| world.sim.phone(p).call(c).state);
+    assert_eq!(states, [State::Up; 2], "{}", world.sim.story());
+    assert!(world.sim.phone(b).is_settled(other));
+    world.finish(&[a, b]);
+}
+
+/// Our INVITEs, theirs, changes of address and loss, in any order: nothing hangs, nothing is left.
+#[test]
+fn any_seed() {
+    for seed in 1000..1016 {
+        let mut world = mapped(seed, Datapath::Sockets);
+        let (a, b) = phones(&mut world);
+        let (call, other) = connect(&mut world, a, b, "1002");
+        let (lan, wan) = (world.lan, world.wan);
+        for net in [lan, wan] {
+            let link = Link {
+                delay: ms(5),
+                jitter: ms(60),
+                sip_loss: 150,
+                duplicate: 50,
+                ..Link::default()
+            };
+            world.sim.set_link(net, link);
+        }
+        for _ in 0..12 {
+            let (who, its) = [(a, call), (b, other)][usize::from(world.sim.rng.permille(500))];
+            match world.sim.rng.below(5) {
+                0 => advertise(&mut world, AddressChange::Reinvite),
+                1 => reconfigure(&mut world, |config| {
+                    config.networks[WAN].advertise = OLD.parse().unwrap();
+                }),
+                2 => drop(order(&mut world, Command::Refresh { call: 1 })),
+                _ if !world.sim.phone(who).is_settled(its) => {}
+                3 => hold(&mut world, who, its, Direction::SendRecv),
+                _ => world.sim.act(who, |p, now, out| {
+                    p.request(its, "INFO", b"", None, now, out);
+                }),
+            }
+            let wait = ms(world.sim.rng.below(700));
+            world.sim.run_for(wait);
+        }
+        world.sim.run_for(30 * SECOND);
+        let refreshed = [
+            "accepted",
+            "refused",
+            "not_sent",
+            "no_answer",
+            "dialog_gone",
+        ]
+        .map(|outcome| world.counted("call_refresh", outcome));
+        let up = [(a, call), (b, other)].map(|(p, c)| world.sim.phone(p).call(c).state);
+        assert_eq!(up, [State::Up; 2], "{refreshed:?}\n{}", world.sim.story());
+        for net in [lan, wan] {
+            world.sim.set_link(
+                net,
+                Link {
+                    delay: ms(5),
+                    ..Link::default()
+                },
+            );
+        }
+        assert_eq!(order(&mut world, Command::Refresh { call: 1 }), Ok(()));
+        world.sim.run_for(20 * SECOND);
+        let network = world.edge().engine.config().networks[WAN].advertise_media;
+        assert_eq!(told(&world, b, other), network, "{}", world.sim.story());
+        hears(&mut world, [(a, call), (b, other)]);
+        world.finish(&[a, b]);
+    }
 }
 
 /// Flows of an earlier daemon keep their ports, also those of a network that is gone.
