@@ -101,6 +101,8 @@ pub(super) struct Setup {
     pub(super) client: Option<ClientKey>,
     /// Places not yet tried; the first INVITE only.
     pub(super) targets: Vec<Target>,
+    /// Redirections that were followed.
+    pub(super) redirects: u8,
     /// It carried an offer.
     pub(super) offered: bool,
     pub(super) cancelled: bool,

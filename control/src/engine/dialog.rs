@@ -45,6 +45,9 @@ impl Engine {
 
     pub(super) fn in_dialog(&mut self, request: Request, now: Instant, effects: &mut Effects) {
         let Some((key, from, mut call)) = self.take(&request.message) else {
+            if self.in_subscription(&request, now, effects) {
+                return;
+            }
             self.counters.count("sip_refused", "no_dialog");
             return self.answer(&request, 481, now, effects);
         };
@@ -112,6 +115,7 @@ impl Engine {
             from,
             client: Some(client),
             targets: Vec::new(),
+            redirects: 0,
             offered: sdp_range(&request.message).is_some(),
             cancelled: false,
             give_up_at: now + TIMER_C,

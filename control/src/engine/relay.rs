@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::effect::Effects;
 use crate::engine::call::Call;
+use crate::engine::subscription::{self, Place};
 use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
@@ -41,8 +42,12 @@ pub(super) enum Purpose {
         /// Its body was an offer: the 2xx carries the answer.
         offered: bool,
     },
-    /// A request outside any dialog.
-    Outside(Origin),
+    /// A request outside any call.
+    Outside {
+        origin: Origin,
+        /// Asker and asked, of a dialog that is no call.
+        between: Option<(Place, Place)>,
+    },
     /// An INVITE of our own inside a call.
     Refresh { call: CallKey, side: Side },
     /// Sent by ourselves: nobody waits for the answer.
@@ -74,7 +79,8 @@ impl Engine {
                 ];
                 return self.answer_with(&request, 200, &extra, now, effects);
             }
-            b"OPTIONS" | b"MESSAGE" => {}
+            b"OPTIONS" | b"MESSAGE" | b"PUBLISH" => {}
+            _ if subscription::begins(request.message.method()) => {}
             _ => {
                 self.counters.count("sip_refused", "method");
                 let extra = [("Allow", ALLOW.to_owned())];
@@ -94,6 +100,15 @@ impl Engine {
         let Some(target) = target else {
             return self.answer(&request, 480, now, effects);
         };
+        if subscription::begins(request.message.method()) {
+            let to = Place {
+                network: target.network,
+                path: target.path,
+                natted: target.natted,
+            };
+            let hop = (&target.uri[..], &[][..]);
+            return self.forward_subscription(&request, to, hop, now, effects);
+        }
         let origin = Origin {
             key: request.key.clone(),
             request: request.message.clone(),
@@ -108,7 +123,10 @@ impl Engine {
             invite_cseq: None,
             body: None,
         };
-        let purpose = Purpose::Outside(origin);
+        let purpose = Purpose::Outside {
+            origin,
+            between: None,
+        };
         if self
             .send_on(&request.message, onward, purpose, now, effects)
             .is_none()
@@ -175,7 +193,7 @@ impl Engine {
         let origin = match &purpose {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
-            | Purpose::Outside(origin) => Some(origin.key.clone()),
+            | Purpose::Outside { origin, .. } => Some(origin.key.clone()),
             Purpose::Refresh { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
@@ -264,11 +282,14 @@ impl Engine {
                 self.relayed.remove(&origin.key);
                 self.in_dialog_response(&origin, call, from, offered, code, message, now, effects);
             }
-            Purpose::Outside(origin) => {
+            Purpose::Outside { origin, between } => {
                 self.relayed.remove(&origin.key);
+                let between = between.filter(|_| (200..300).contains(&code));
+                let contact =
+                    between.and_then(|between| self.answering_contact(message, between, now));
                 let back = Back {
                     request: &origin.request,
-                    contact: None,
+                    contact: contact.as_deref(),
                     body: None,
                 };
                 self.respond(
@@ -308,7 +329,7 @@ impl Engine {
                 }
                 // RFC 4320 §4.2: no 408 for anything but INVITE.
             }
-            Purpose::Outside(origin) => {
+            Purpose::Outside { origin, .. } => {
                 self.relayed.remove(&origin.key);
             }
             Purpose::Refresh { call, side } => {
@@ -357,7 +378,7 @@ impl Engine {
         let call = call.and_then(|relay| match relay.purpose {
             Purpose::Invite { call, .. } => Some(call),
             Purpose::InDialog { .. }
-            | Purpose::Outside(_)
+            | Purpose::Outside { .. }
             | Purpose::Refresh { .. }
             | Purpose::Own => None,
         });
@@ -451,8 +472,8 @@ pub(super) struct Hop<'a> {
 }
 
 /// What we understand, for Allow (RFC 3261 §20.5).
-pub(super) const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE, \
+     SUBSCRIBE, PUBLISH";
 
 /// RFC 3261 §17.2.3; without the magic cookie, the fields RFC 2543 compares stand in.
 pub(super) fn server_key(message: &Message) -> ServerKey {
