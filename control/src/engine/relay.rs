@@ -101,11 +101,7 @@ impl Engine {
             return self.answer(&request, 480, now, effects);
         };
         if subscription::begins(request.message.method()) {
-            let to = Place {
-                network: target.network,
-                path: target.path,
-                natted: target.natted,
-            };
+            let to = Place::of(&target);
             let hop = (&target.uri[..], &[][..]);
             return self.forward_subscription(&request, to, hop, now, effects);
         }
@@ -472,8 +468,8 @@ pub(super) struct Hop<'a> {
 }
 
 /// What we understand, for Allow (RFC 3261 §20.5).
-pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE, \
-     SUBSCRIBE, PUBLISH";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, \
+     REFER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH";
 
 /// RFC 3261 §17.2.3; without the magic cookie, the fields RFC 2543 compares stand in.
 pub(super) fn server_key(message: &Message) -> ServerKey {

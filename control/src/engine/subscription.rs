@@ -10,6 +10,7 @@ use bytes::Bytes;
 use crate::effect::Effects;
 use crate::engine::invite::TOKEN;
 use crate::engine::relay::{Hop, Origin, Purpose};
+use crate::engine::route::Target;
 use crate::engine::{Engine, Request};
 use crate::id::{NetworkId, Path};
 use crate::sip::dialog::{Leg, Numbers, contact_uri, record_routes};
@@ -185,6 +186,16 @@ pub(super) struct Place {
     pub(super) network: NetworkId,
     pub(super) path: Path,
     pub(super) natted: bool,
+}
+
+impl Place {
+    pub(super) fn of(target: &Target) -> Self {
+        Self {
+            network: target.network,
+            path: target.path,
+            natted: target.natted,
+        }
+    }
 }
 
 fn lifetime(message: &Message) -> Duration {

@@ -74,11 +74,11 @@ impl Edge {
         let mut effects = Effects::new();
         let input = Input::Sip { on, from, bytes };
         self.engine.handle(input, self.now, &mut effects);
-        let sent = effects.into_iter().filter_map(|effect| match effect {
-            Effect::Send { to, bytes, .. } => {
-                Some((to.to_string(), Message::parse(bytes).unwrap()))
-            }
-            _ => None,
+        let sent = effects.into_iter().filter_map(|effect| {
+            let Effect::Send { to, bytes, .. } = effect else {
+                return None;
+            };
+            Some((to.to_string(), Message::parse(bytes).unwrap()))
         });
         sent.collect()
     }
