@@ -3,6 +3,8 @@
 
 pub mod admin;
 pub mod event;
+pub mod explain;
+pub mod gateway;
 pub mod input;
 
 mod call;
@@ -105,6 +107,7 @@ pub struct Engine {
     next_call: u64,
     next_sweep: Instant,
     sweeps: u64,
+    gateways: gateway::Watch,
     counters: Counters,
     events: Events,
     former: Former,
@@ -144,6 +147,7 @@ impl Engine {
             next_call: 1,
             next_sweep: now + SWEEP,
             sweeps: 0,
+            gateways: gateway::Watch::default(),
             counters: Counters::default(),
             events: Events::default(),
             former: Former::default(),
@@ -202,6 +206,7 @@ impl Engine {
             self.sweep_registrations(now, effects);
             self.sweep_former(now);
             self.parties.expire(now);
+            self.watch_gateways(now);
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;

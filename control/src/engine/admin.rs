@@ -7,10 +7,14 @@ use std::time::{Duration, Instant};
 
 use crate::effect::{Effects, Rule};
 use crate::engine::event::Kind;
+use crate::engine::explain::registration::nat_words;
+use crate::engine::explain::words::told_sip;
+use crate::engine::route::way_to;
 use crate::engine::{CallKey, Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
 use crate::media::session::{Mode, Session, Side};
-use crate::media::stream::{SideView, StreamView};
+use crate::media::stream::StreamView;
+use crate::sip::registrar::Binding;
 
 /// An order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -70,6 +74,8 @@ pub struct FlowView {
     pub rule: &'static str,
     pub advertised: SocketAddr,
     pub signalled: Option<SocketAddr>,
+    /// Where its packets are taken from and sent to.
+    pub held: Option<SocketAddr>,
     /// Packets refused, RTP and RTCP.
     pub strangers: u64,
 }
@@ -87,9 +93,17 @@ pub(super) fn flows(
     ];
     for (leg, network, side) in sides {
         let Some(network) = network else { continue };
-        let components: &[(&str, SocketAddr)] = &[("rtp", side.local), ("rtcp", rtcp(side))];
+        let components = &[
+            ("rtp", side.local, side.advertised, side.held),
+            (
+                "rtcp",
+                odd(side.local),
+                odd(side.advertised),
+                side.rtcp_held,
+            ),
+        ];
         let shown = if stream.mux { 1 } else { components.len() };
-        for (component, at) in components.iter().take(shown) {
+        for (component, at, advertised, held) in components.iter().take(shown) {
             flows.push(FlowView {
                 at: *at,
                 network,
@@ -99,8 +113,9 @@ pub(super) fn flows(
                 component,
                 latch: side.latch,
                 rule: side.rule,
-                advertised: side.advertised,
+                advertised: *advertised,
                 signalled: side.signalled,
+                held: *held,
                 strangers: side.strangers,
             });
         }
@@ -109,8 +124,8 @@ pub(super) fn flows(
 }
 
 /// The odd port of a pair.
-fn rtcp(side: &SideView) -> SocketAddr {
-    SocketAddr::new(side.local.ip(), side.local.port() | 1)
+fn odd(even: SocketAddr) -> SocketAddr {
+    SocketAddr::new(even.ip(), even.port() | 1)
 }
 
 /// One party of a call.
@@ -130,10 +145,18 @@ pub struct RegistrationView {
     pub instance: Option<String>,
     /// Where the REGISTER really came from.
     pub seen: Path,
-    /// The address its Contact names.
+    /// The address its Contact names, and the one its Via does.
     pub claimed: Option<SocketAddr>,
+    pub via: Option<SocketAddr>,
     pub network: NetworkId,
     pub natted: bool,
+    /// Why it is taken to be behind a NAT, or not to be.
+    pub nat_why: String,
+    /// Where requests to it go.
+    pub reached_at: SocketAddr,
+    /// The SIP address of ours that it is told.
+    pub told: Option<SocketAddr>,
+    pub age: Duration,
     pub expires_in: Duration,
     pub user_agent: Option<String>,
 }
@@ -251,18 +274,46 @@ impl Engine {
     pub fn registrations(&self, now: Instant) -> Vec<RegistrationView> {
         self.registrar
             .iter()
-            .map(|(aor, binding)| RegistrationView {
-                aor: aor.clone(),
-                contact: text(&binding.contact),
-                instance: binding.instance.as_deref().map(text),
-                seen: binding.path,
-                claimed: binding.claimed,
-                network: binding.network,
-                natted: binding.natted,
-                expires_in: binding.expires_at.saturating_duration_since(now),
-                user_agent: binding.user_agent.clone(),
-            })
+            .map(|(aor, binding)| self.registration_view(aor, binding, now))
             .collect()
+    }
+
+    /// The bindings of one address-of-record, the newest first.
+    #[must_use]
+    pub fn registrations_of(&self, aor: &str, now: Instant) -> Vec<RegistrationView> {
+        let Some((user, domain)) = aor.split_once('@') else {
+            return Vec::new();
+        };
+        let aor = Aor::new(user, domain);
+        let bindings = self.registrar.fetch(&aor, now).into_iter();
+        bindings
+            .map(|binding| self.registration_view(&aor, binding, now))
+            .collect()
+    }
+
+    pub(super) fn registration_view(
+        &self,
+        aor: &Aor,
+        binding: &Binding,
+        now: Instant,
+    ) -> RegistrationView {
+        let network = self.config.network(binding.network);
+        RegistrationView {
+            aor: aor.clone(),
+            contact: text(&binding.contact),
+            instance: binding.instance.as_deref().map(text),
+            seen: binding.path,
+            claimed: binding.claimed,
+            via: binding.via,
+            network: binding.network,
+            natted: binding.natted,
+            nat_why: network.map_or_else(String::new, |n| nat_words(n, binding)),
+            reached_at: way_to(binding).to,
+            told: network.map(|n| told_sip(n, binding.path.on)),
+            age: now.saturating_duration_since(binding.registered_at),
+            expires_in: binding.expires_at.saturating_duration_since(now),
+            user_agent: binding.user_agent.clone(),
+        }
     }
 }
 

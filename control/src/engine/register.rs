@@ -20,10 +20,10 @@ use crate::sip::uri::Uri;
 use crate::sip::value::{Contact, NameAddr, delta_seconds};
 
 /// Lifetime granted behind NAT: short enough that a changed mapping is soon noticed.
-const EXPIRES_NATTED: Duration = Duration::from_secs(60);
+pub(super) const EXPIRES_NATTED: Duration = Duration::from_secs(60);
 /// How often the pinhole of a binding behind NAT is refreshed, in sweeps of a second: RFC 5626
 /// §4.4.1 asks for 25–30 s.
-const KEEP_ALIVE_S: u64 = 25;
+pub(super) const KEEP_ALIVE_S: u64 = 25;
 
 /// Who registered. After a reboot it is another client.
 #[derive(Eq, PartialEq)]
@@ -64,6 +64,7 @@ impl Engine {
             path: request.path,
             network: request.network,
             natted: self.natted(request.network, message, request.path.to),
+            via: seen(message, request.path.to).via.map(SocketAddr::from),
             route: message
                 .values(Name::Path)
                 .iter()

@@ -10,6 +10,7 @@ use crate::engine::Engine;
 use crate::id::{Aor, Listener, NetworkId, Path};
 use crate::sip::dialog::Leg;
 use crate::sip::index::{Message, Name};
+use crate::sip::registrar::Binding;
 use crate::sip::uri::{Host, Scheme, Uri};
 use crate::sip::value::NameAddr;
 
@@ -85,13 +86,7 @@ impl Engine {
             .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)))
             .map(|(network, binding)| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
-                path: match binding.claimed {
-                    Some(to) if !binding.natted => Path {
-                        on: binding.path.on,
-                        to,
-                    },
-                    _ => binding.path,
-                },
+                path: way_to(binding),
                 network,
                 natted: binding.natted,
             })
@@ -185,6 +180,17 @@ impl Engine {
     pub(super) fn advertised(&self, network: &Network, on: Listener) -> SocketAddr {
         let port = network.advertise_port.unwrap_or(on.local.port());
         SocketAddr::new(network.advertise, port)
+    }
+}
+
+/// Where requests to a binding go.
+pub(super) fn way_to(binding: &Binding) -> Path {
+    match binding.claimed {
+        Some(to) if !binding.natted => Path {
+            on: binding.path.on,
+            to,
+        },
+        _ => binding.path,
     }
 }
 
