@@ -62,7 +62,7 @@ impl Engine {
         effects: &mut Effects,
     ) -> Option<ClientKey> {
         let mut offer = None;
-        self.with_session(key, call, now, effects, |session, pools, effects| {
+        self.with_session(key, call, effects, |session, pools, effects| {
             offer = session.reoffer(to, pools, now, effects);
         });
         let offer = offer?;

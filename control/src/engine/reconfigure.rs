@@ -23,6 +23,8 @@ pub(super) struct Former {
     addresses: BTreeMap<IpAddr, Instant>,
     /// Sockets that were listened on, and until when at least they are.
     listeners: BTreeMap<Listener, Instant>,
+    /// Pairs that calls of one network hold, and pools of others that keep off them.
+    shared: BTreeSet<(SocketAddr, NetworkId)>,
     /// Configurations applied, the first included.
     generation: u64,
 }
@@ -144,7 +146,7 @@ impl Engine {
         until.is_some_and(|until| now < *until)
     }
 
-    /// A port is closed: every pool that was told to keep off it may have it again.
+    /// An adopted port is closed: whichever pools keep off it may have it again.
     pub(super) fn release(&mut self, at: SocketAddr, now: Instant) {
         let here = self.networks_known().filter(|n| n.address == at.ip());
         let here: Vec<NetworkId> = here.map(|network| network.id).collect();
@@ -208,6 +210,7 @@ impl Engine {
             let used = self.listeners_in_use(now);
             self.former.listeners.retain(|on, _| used.contains(on));
         }
+        self.sweep_shared(now);
         if self.former.networks.is_empty() {
             return;
         }
@@ -229,6 +232,22 @@ impl Engine {
             self.pools.configure(id, address, 1, 0);
             self.counters.count("network", "gone");
             self.note(now, Kind::NetworkGone, name, Vec::new());
+        }
+    }
+
+    /// Pairs whose calls have closed them are free for everybody.
+    fn sweep_shared(&mut self, now: Instant) {
+        if self.former.shared.is_empty() {
+            return;
+        }
+        let sessions = self.calls.values().filter_map(|call| call.session.as_ref());
+        let held: BTreeSet<SocketAddr> = sessions
+            .flat_map(Session::locals)
+            .map(|(_, at)| at)
+            .collect();
+        let closed = |(at, _): &(SocketAddr, NetworkId)| !held.contains(at);
+        for (at, network) in self.former.shared.extract_if(.., closed) {
+            self.pools.give_back(network, at.port(), now);
         }
     }
 
@@ -318,9 +337,12 @@ impl Engine {
         for (owner, at) in open {
             let here = self.config.networks.iter().filter(|n| holds(n, at));
             let others: Vec<_> = here.filter(|n| Some(n.id) != owner).map(|n| n.id).collect();
+            let even = SocketAddr::new(at.ip(), at.port() & !1);
             for network in others {
                 // False where it is kept off already.
-                self.pools.reserve(network, at.port() & !1);
+                if self.pools.reserve(network, even.port()) && owner.is_some() {
+                    self.former.shared.insert((even, network));
+                }
             }
         }
     }

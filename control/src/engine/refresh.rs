@@ -375,7 +375,7 @@ impl Engine {
     ) -> bool {
         let sdp = sdp_range(message).and_then(|range| message.body().get(range));
         let mut agreed = false;
-        self.with_session(key, call, now, effects, |session, pools, effects| {
+        self.with_session(key, call, effects, |session, pools, effects| {
             let answer = sdp.map(|sdp| session.answer(side, sdp, pools, now, effects));
             agreed = answer.is_some_and(|answer| answer.is_ok());
             if agreed {

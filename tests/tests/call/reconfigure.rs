@@ -860,7 +860,7 @@ fn port_ranges_change_hands() {
     );
     world.talk((a, last), (c, its), SECOND);
     world.hang_up(a, call);
-    world.sim.run_for(31 * SECOND);
+    world.sim.run_for(32 * SECOND);
     assert_eq!(world.call(a, "1003"), 200, "it came back");
     world.finish(&[a, b, c]);
 }
