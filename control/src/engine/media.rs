@@ -75,7 +75,7 @@ impl Engine {
             Part::Offer => session.offer(from, sdp, pools, now, effects),
             Part::Answer => session.answer(from, sdp, pools, now, effects),
         };
-        self.index_sockets(key, effects.get(before..).unwrap_or_default(), now);
+        self.index_sockets(key, effects.get(before..).unwrap_or_default());
         call.sources
             .expect(effects.get(before..).unwrap_or_default());
         match outcome {
@@ -100,7 +100,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.with_session(key, call, now, effects, |session, pools, effects| {
+        self.with_session(key, call, effects, |session, pools, effects| {
             session.roll_back(pools, now, effects);
         });
     }
@@ -122,7 +122,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.with_session(key, call, now, effects, |session, pools, effects| {
+        self.with_session(key, call, effects, |session, pools, effects| {
             session.settle(pools, now, effects);
         });
     }
@@ -134,7 +134,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.with_session(key, call, now, effects, |session, pools, effects| {
+        self.with_session(key, call, effects, |session, pools, effects| {
             session.close(pools, now, effects);
         });
         call.session = None;
@@ -145,7 +145,6 @@ impl Engine {
         &mut self,
         key: CallKey,
         call: &mut Call,
-        now: Instant,
         effects: &mut Effects,
         work: impl FnOnce(&mut Session, &mut Pools, &mut Effects),
     ) {
@@ -153,11 +152,13 @@ impl Engine {
         if let Some(session) = call.session.as_mut() {
             work(session, &mut self.pools, effects);
         }
-        self.index_sockets(key, effects.get(before..).unwrap_or_default(), now);
+        call.sources
+            .expect(effects.get(before..).unwrap_or_default());
+        self.index_sockets(key, effects.get(before..).unwrap_or_default());
     }
 
     /// Keeps the index of media addresses in step with what was just opened and closed.
-    fn index_sockets(&mut self, key: CallKey, done: &[Effect], now: Instant) {
+    fn index_sockets(&mut self, key: CallKey, done: &[Effect]) {
         for effect in done {
             match effect {
                 Effect::Open { at, .. } | Effect::Listen { at, .. } => {
@@ -165,7 +166,6 @@ impl Engine {
                 }
                 Effect::Close { at } | Effect::Unlisten { at } => {
                     self.sockets.remove(at);
-                    self.release(*at, now);
                 }
                 Effect::Send { .. }
                 | Effect::Install { .. }

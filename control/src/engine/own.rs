@@ -62,7 +62,7 @@ impl Engine {
         effects: &mut Effects,
     ) -> Option<ClientKey> {
         let mut offer = None;
-        self.with_session(key, call, now, effects, |session, pools, effects| {
+        self.with_session(key, call, effects, |session, pools, effects| {
             offer = session.reoffer(to, pools, now, effects);
         });
         let offer = offer?;
@@ -117,7 +117,6 @@ impl Engine {
         let purpose = Purpose::Refresh {
             call: key,
             side: to,
-            ack: None,
         };
         self.launch(branch, bytes, hop, purpose, now, effects)
     }
@@ -173,10 +172,8 @@ impl Engine {
             to,
             bytes: bytes.clone(),
         });
-        if let Some(relay) = self.relays.get_mut(client)
-            && let Purpose::Refresh { ack, .. } = &mut relay.purpose
-        {
-            *ack = Some((path, bytes));
+        if let Some(relay) = self.relays.get_mut(client) {
+            relay.ack = Some((path, bytes));
         }
     }
 

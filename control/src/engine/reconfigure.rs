@@ -23,6 +23,8 @@ pub(super) struct Former {
     addresses: BTreeMap<IpAddr, Instant>,
     /// Sockets that were listened on, and until when at least they are.
     listeners: BTreeMap<Listener, Instant>,
+    /// Pairs that calls of one network hold, and pools of others that keep off them.
+    shared: BTreeSet<(SocketAddr, NetworkId)>,
     /// Configurations applied, the first included.
     generation: u64,
 }
@@ -47,7 +49,8 @@ pub struct RetiredView {
 
 impl Engine {
     /// Another configuration, already checked against this one: the next message uses it. A network
-    /// is the same as long as name and address are, and keeps its number in the core then; any
+    /// is the same as long as its address is, and its name or its ports are; then it keeps its
+    /// number in the core. Any
     /// other is new. Running calls go on; those to be told are told in turn, none at once.
     pub fn reconfigure(&mut self, mut config: Config, now: Instant, _effects: &mut Effects) {
         self.number(&mut config.networks);
@@ -120,12 +123,15 @@ impl Engine {
         configured.or_else(|| self.former_at(local).map(|r| r.network.id))
     }
 
-    /// The network in which a party is called that was last seen in `id`; none if that is no more.
-    pub(super) fn home(&self, id: NetworkId) -> Option<NetworkId> {
-        match self.config.network(id) {
-            Some(network) => Some(network.id),
-            None => self.heir(self.network(id)?),
+    /// The network in which a party is called that was last seen in `id`, along `path`; none if
+    /// that is no more.
+    pub(super) fn home(&self, id: NetworkId, path: Path) -> Option<NetworkId> {
+        if self.config.network(id).is_some() {
+            return Some(id);
         }
+        let heir = self.heir(self.network(id)?);
+        let same_address = || self.config.network_of(path.on.local.ip(), path.to.ip());
+        heir.or_else(same_address)
     }
 
     /// The network whose ports an address is one of.
@@ -140,7 +146,7 @@ impl Engine {
         until.is_some_and(|until| now < *until)
     }
 
-    /// A port is closed: every pool that was told to keep off it may have it again.
+    /// An adopted port is closed: whichever pools keep off it may have it again.
     pub(super) fn release(&mut self, at: SocketAddr, now: Instant) {
         let here = self.networks_known().filter(|n| n.address == at.ip());
         let here: Vec<NetworkId> = here.map(|network| network.id).collect();
@@ -204,6 +210,7 @@ impl Engine {
             let used = self.listeners_in_use(now);
             self.former.listeners.retain(|on, _| used.contains(on));
         }
+        self.sweep_shared(now);
         if self.former.networks.is_empty() {
             return;
         }
@@ -228,15 +235,35 @@ impl Engine {
         }
     }
 
+    /// Pairs whose calls have closed them are free for everybody.
+    fn sweep_shared(&mut self, now: Instant) {
+        if self.former.shared.is_empty() {
+            return;
+        }
+        let sessions = self.calls.values().filter_map(|call| call.session.as_ref());
+        let held: BTreeSet<SocketAddr> = sessions
+            .flat_map(Session::locals)
+            .map(|(_, at)| at)
+            .collect();
+        let closed = |(at, _): &(SocketAddr, NetworkId)| !held.contains(at);
+        for (at, network) in self.former.shared.extract_if(.., closed) {
+            self.pools.give_back(network, at.port(), now);
+        }
+    }
+
     /// Gives every network the number it had, or one that nothing in use has.
     fn number(&self, networks: &mut [Network]) {
         let known: Vec<&Network> = self.networks_known().collect();
         let mut taken: BTreeSet<NetworkId> = known.iter().map(|network| network.id).collect();
+        let names: BTreeSet<String> = networks.iter().map(|n| n.name.clone()).collect();
         for network in networks {
-            let same = known
-                .iter()
-                .find(|old| old.name == network.name && old.address == network.address);
-            network.id = match same {
+            let here = || known.iter().filter(|old| old.address == network.address);
+            // With another name and all else that tells networks apart, it was renamed.
+            let renamed = |old: &&&Network| {
+                !names.contains(&old.name) && old.media_ports == network.media_ports
+            };
+            let same = here().find(|old| old.name == network.name);
+            network.id = match same.or_else(|| here().find(renamed)) {
                 Some(old) => old.id,
                 None if taken.contains(&network.id) => {
                     let free = (0..=u16::MAX).map(NetworkId).find(|id| !taken.contains(id));
@@ -310,9 +337,12 @@ impl Engine {
         for (owner, at) in open {
             let here = self.config.networks.iter().filter(|n| holds(n, at));
             let others: Vec<_> = here.filter(|n| Some(n.id) != owner).map(|n| n.id).collect();
+            let even = SocketAddr::new(at.ip(), at.port() & !1);
             for network in others {
                 // False where it is kept off already.
-                self.pools.reserve(network, at.port() & !1);
+                if self.pools.reserve(network, even.port()) && owner.is_some() {
+                    self.former.shared.insert((even, network));
+                }
             }
         }
     }
