@@ -12,6 +12,8 @@
 mod attack;
 #[path = "netns/call.rs"]
 mod call;
+#[path = "netns/explain.rs"]
+mod explain;
 #[path = "netns/garbage.rs"]
 mod garbage;
 #[path = "netns/life.rs"]

@@ -12,7 +12,7 @@ use crate::engine::route::way_to;
 use crate::engine::{Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
 use crate::media::session::Session;
-use crate::media::stream::StreamView;
+use crate::media::stream::{SideView, StreamView};
 use crate::sip::registrar::Binding;
 
 /// An order.
@@ -98,7 +98,7 @@ pub(super) fn flows(
                 media: stream.index,
                 kind: stream.kind.clone(),
                 component,
-                latch: side.latch,
+                latch: latch(component, side, *held),
                 rule: side.rule,
                 advertised: *advertised,
                 signalled: side.signalled,
@@ -108,6 +108,15 @@ pub(super) fn flows(
         }
     }
     flows
+}
+
+/// The view names RTP's latch only; RTCP's is waiting as long as it holds nothing.
+fn latch(component: &str, side: &SideView, held: Option<SocketAddr>) -> &'static str {
+    match (component, held) {
+        ("rtcp", None) => "waiting",
+        ("rtcp", Some(_)) => "held",
+        _ => side.latch,
+    }
 }
 
 /// The odd port of a pair.

@@ -256,7 +256,7 @@ fn step(step: &Value) -> String {
     let text = |name: &str| step.get(name).and_then(Value::as_str);
     match (text("place"), text("key")) {
         (Some(place), Some(key)) => {
-            shown.push_str(&field("written", &format!("{place}  {key}"), STEP_INDENT));
+            shown.push_str(&field("written", &format!("{place}, {key}"), STEP_INDENT));
         }
         (None, Some(key)) => {
             shown.push_str(&field(

@@ -95,7 +95,7 @@ Which network?  wan
            x�[2J
   because  192.168.1.1 rewrites sources: what comes from there is of this
            network
-  written  towpath.toml:31  network.wan.source_rewriting_gateways[0]
+  written  towpath.toml:31, network.wan.source_rewriting_gateways[0]
   not      lan: 192.168.0.0/16 holds 192.168.1.1, but a gateway comes before any
            prefix
   so       it is told 203.0.113.9 in Contact, Via and SDP
