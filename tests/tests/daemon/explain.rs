@@ -146,8 +146,8 @@ fn what_is_not_there_is_a_problem_document() {
             "no network has this address of ours; `towpath network list` shows them",
         );
         let (_, never) = daemon.ask(&["explain", "peer", "198.51.100.7"]);
-        let expected = "A packet from 198.51.100.7 that arrives at 10.0.0.3 belongs to network wan; its\n\
-                        sender is told 203.0.113.9 in Contact, Via and SDP.\n";
+        let expected = "A packet from 198.51.100.7 that arrives at 10.0.0.3 belongs to network \
+                        wan; its\nsender is told 203.0.113.9 in Contact, Via and SDP.\n";
         assert!(never.starts_with(expected), "{never}");
         Ok(())
     })

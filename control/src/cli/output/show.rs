@@ -152,11 +152,14 @@ fn network(network: &Value) -> String {
         many("/registrations", "registration"),
         many("/calls", "call")
     );
-    let seen = format!(
-        "{} from {}",
-        many("/peers_seen/count", "peer"),
-        at(network, "/peers_seen/examples")
-    );
+    let seen = match network.pointer("/peers_seen/count").and_then(Value::as_u64) {
+        None | Some(0) => "nobody".to_owned(),
+        Some(_) => format!(
+            "{} from {}",
+            many("/peers_seen/count", "peer"),
+            at(network, "/peers_seen/examples")
+        ),
+    };
     let gateways = match list(network, "source_rewriting_gateways") {
         [] => None,
         _ => Some(at(network, "/source_rewriting_gateways")),

@@ -105,3 +105,30 @@ Where?  there
 ",
     );
 }
+
+#[test]
+fn a_network_is_a_block_with_its_warnings() {
+    let shown = networks(&json!({ "networks": [
+        { "name": "lan", "interface": "eth1", "address": "10.0.0.3", "place": "t.toml:7",
+          "advertise": "10.0.0.3", "advertise_media": "10.0.0.3",
+          "media_ports": "20000-20099", "advertise_ports": "20000-20099", "media": "auto",
+          "peers": ["10.0.0.0/8", "192.168.1.0/24"], "source_rewriting_gateways": [],
+          "pairs_used": 1, "pairs_resting": 0, "pairs_free": 49, "registrations": 1, "calls": 2,
+          "peers_seen": { "count": 0, "examples": [] },
+          "warnings": ["network lan: write\na = [\"1\"]\u{1b}"] },
+    ]}));
+    check(
+        &shown,
+        "
+lan on eth1: 10.0.0.3 (t.toml:7)
+  is told      10.0.0.3
+  media        10.0.0.3, ports 20000-20099 (ours 20000-20099), mode auto
+  peers        10.0.0.0/8, 192.168.1.0/24
+  port pairs   1 in use, 0 resting, 49 free
+  used by      1 registration, 2 calls
+  seen         nobody
+  warning      network lan: write
+               a = [\"1\"]�
+",
+    );
+}
