@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::effect::{Effects, Rule};
+use crate::engine::event::Kind;
 use crate::engine::explain::registration::nat_words;
 use crate::engine::explain::words::told_sip;
 use crate::engine::route::way_to;
-use crate::engine::{Counters, Engine};
+use crate::engine::{CallKey, Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
-use crate::media::session::Session;
+use crate::media::session::{Mode, Session, Side};
 use crate::media::stream::{SideView, StreamView};
 use crate::sip::registrar::Binding;
 
@@ -22,6 +23,14 @@ pub enum Command {
     HangUp { call: u64 },
     /// Forget every binding of an address-of-record.
     DropRegistration { aor: String },
+    /// Where a party's media is sent, whatever its network says; none goes back to that.
+    SetMedia {
+        call: u64,
+        leg: Side,
+        mode: Option<Mode>,
+    },
+    /// Tell both parties once more where we are, by a re-INVITE.
+    Refresh { call: u64 },
 }
 
 /// Why an order was not carried out.
@@ -29,6 +38,10 @@ pub enum Command {
 pub enum Refused {
     NoSuchCall,
     NoSuchRegistration,
+    /// The call has no callee yet.
+    NoMedia,
+    /// The call is not up yet.
+    NotAnswered,
 }
 
 /// One call as it is now.
@@ -178,16 +191,42 @@ impl Engine {
     ) -> Result<(), Refused> {
         match command {
             Command::HangUp { call } => self
-                .hang_up_call(super::CallKey(call), "administrator", now, effects)
+                .hang_up_call(CallKey(call), "administrator", now, effects)
                 .then_some(())
                 .ok_or(Refused::NoSuchCall),
             Command::DropRegistration { aor } => match aor.split_once('@') {
                 Some((user, domain)) if self.registrar.remove(&Aor::new(user, domain)) > 0 => {
+                    let why = vec![("why", "administrator".to_owned())];
+                    self.note(now, Kind::RegistrationEnded, aor, why);
                     Ok(())
                 }
                 _ => Err(Refused::NoSuchRegistration),
             },
+            Command::SetMedia { call, leg, mode } => {
+                let call = self.calls.get_mut(&CallKey(call));
+                let call = call.ok_or(Refused::NoSuchCall)?;
+                let session = call.session.as_mut().ok_or(Refused::NoMedia)?;
+                session.set_mode(leg, mode, now, effects);
+                Ok(())
+            }
+            Command::Refresh { call } => self.refresh_now(CallKey(call), now, effects),
         }
+    }
+
+    fn refresh_now(
+        &mut self,
+        key: CallKey,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let mut call = self.calls.remove(&key).ok_or(Refused::NoSuchCall)?;
+        let answered = call.answered.is_some();
+        if answered {
+            self.schedule(key, &mut call, &Side::BOTH, false, now);
+        }
+        self.calls.insert(key, call);
+        self.run_refreshes(now, effects);
+        answered.then_some(()).ok_or(Refused::NotAnswered)
     }
 
     #[must_use]

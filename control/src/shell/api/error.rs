@@ -59,6 +59,16 @@ impl From<Refused> for Problem {
                 detail: "nobody is registered under this name (user@domain)",
                 ..Self::NOT_FOUND
             },
+            Refused::NoMedia => Self {
+                status: StatusCode::CONFLICT,
+                code: "no_media",
+                detail: "the call has no media yet; order it once the callee is asked",
+            },
+            Refused::NotAnswered => Self {
+                status: StatusCode::CONFLICT,
+                code: "not_answered",
+                detail: "the call is not answered yet; order it once it is up",
+            },
         }
     }
 }
