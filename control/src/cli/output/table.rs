@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 /// A column: its title, where its value stands, and how it is shown.
-struct Column {
+pub(super) struct Column {
     title: &'static str,
     /// A JSON pointer into the row.
     at: &'static str,
@@ -14,13 +14,13 @@ struct Column {
 }
 
 #[derive(Clone, Copy)]
-enum Show {
+pub(super) enum Show {
     Text,
     Count,
     Seconds,
 }
 
-const fn text(title: &'static str, at: &'static str) -> Column {
+pub(super) const fn text(title: &'static str, at: &'static str) -> Column {
     Column {
         title,
         at,
@@ -168,6 +168,10 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
             ),
         ),
         ("up for", cell(value.get("uptime_s"), Show::Seconds)),
+        (
+            "configuration",
+            super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
+        ),
         ("kernel path", kernel_path),
         (
             "flows",
@@ -201,6 +205,16 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
             cell(Some(warning), Show::Text)
         ));
     }
+    let refused = value.pointer("/config/refused");
+    for problem in refused.map_or(&[][..], |refused| list(refused, "problems")) {
+        let get = |name: &str| cell(problem.get(name), Show::Text);
+        let (file, line, column) = (get("file"), get("line"), get("column"));
+        shown.push_str(&format!(
+            "{:<15}{file}:{line}:{column}: {}\n",
+            "",
+            get("message")
+        ));
+    }
     if verbose {
         shown.push_str(&counters("packets by verdict", value.get("verdicts")));
         shown.push_str(&counters("counters", value.get("counters")));
@@ -229,7 +243,7 @@ fn counters(title: &str, counters: Option<&Value>) -> String {
     )
 }
 
-fn table(rows: &[Value], columns: &[Column]) -> String {
+pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.title));
@@ -251,12 +265,12 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+pub(super) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
     let list = value.get(key).and_then(Value::as_array);
     list.map(Vec::as_slice).unwrap_or_default()
 }
 
-fn cell(value: Option<&Value>, show: Show) -> String {
+pub(super) fn cell(value: Option<&Value>, show: Show) -> String {
     match (value, show) {
         (None | Some(Value::Null), _) => "-".to_owned(),
         (Some(Value::Number(number)), Show::Seconds) => {
