@@ -277,7 +277,9 @@ impl Daemon {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.told(), "STOPPING=1");
         assert!(self.child.wait().unwrap().success());
-        let log = fs::File::options().append(true).open(self.directory.join("log"));
+        let log = fs::File::options()
+            .append(true)
+            .open(self.directory.join("log"));
         self.child = spawn(&self.directory, log.unwrap());
         assert_eq!(self.told(), "READY=1");
     }

@@ -156,6 +156,7 @@ impl Shell {
             }
             (Err(error), _) => {
                 self.reloads.file_hash = None;
+                self.reloads.count(REFUSED);
                 let detail = format!("{error:#}");
                 let refusal = self.refused(by, Why::Unreadable, detail, Vec::new(), Vec::new());
                 refusal.log();
