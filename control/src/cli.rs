@@ -1,6 +1,7 @@
 //! The command line: the daemon itself, and a client of its API.
 
 mod client;
+mod config;
 mod output;
 
 use std::io::Write;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use crate::shell;
 use crate::shell::configuration::{self, Refused};
 
-use client::Client;
+use client::{Client, Refusal};
 use output::Format;
 
 /// A media relay for SIP video conferencing at the network edge
@@ -37,6 +38,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0 done, 1 not done, 64 the command line makes no sense
   of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
+  of `config diff`: 0 no difference, 2 a difference, 1 refused
 
 Environment:
   TOWPATH_LOG  what `run` logs: error, warn, info, debug, trace; or by part:
@@ -48,7 +50,7 @@ enum Command {
     /// Run the daemon in the foreground
     ///
     /// SIGTERM ends it; media in the kernel goes on, and the next start takes it over.
-    /// SIGHUP says what a restart would change.
+    /// SIGHUP reads the configuration again and applies it, as a whole or not at all.
     Run {
         /// Configuration file; without it: this host's interfaces, and nobody may register
         #[arg(long, value_name = "FILE")]
@@ -84,6 +86,9 @@ enum Command {
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
+    /// The configuration in force: show, compare, replace, go back
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// The kernel program
     #[command(subcommand)]
     Bpf(BpfCommand),
@@ -186,9 +191,14 @@ impl Cli {
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
-                let refused = error.downcast_ref::<Refused>();
-                let problems = refused.map_or(&[][..], |refused| &refused.problems);
-                output::error(&error, problems);
+                let problems = match error.downcast_ref::<Refused>() {
+                    Some(refused) => refused.problems.clone(),
+                    None => match error.downcast_ref::<Refusal>() {
+                        Some(Refusal(document)) => output::problems(document, None),
+                        None => Vec::new(),
+                    },
+                };
+                output::error(&error, &problems);
                 ExitCode::from(if cannot_ask { CANNOT_ASK } else { 1 })
             }
         }
@@ -236,6 +246,7 @@ impl Cli {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
+            Command::Config(command) => config::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }

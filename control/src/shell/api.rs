@@ -1,5 +1,6 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
+pub(super) mod config;
 mod error;
 mod health;
 mod metrics;
@@ -78,7 +79,7 @@ pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
 
 /// Answers until aborted.
 pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> JoinHandle<()> {
-    let router = route::router(events);
+    let router = route::router(events).into_make_service_with_connect_info::<config::Client>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");

@@ -3,7 +3,9 @@
 use super::*;
 
 /// One address of ours for neighbours and for everybody else.
-const CONFIG: &str = r#"
+const CONFIG: &str = r#"[node]
+state_dir = "DIRECTORY"
+
 [sip]
 domain = "example.com"
 auth = "none"

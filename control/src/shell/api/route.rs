@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::admin::Command;
 use crate::shell::Event;
 use crate::shell::api::error::Problem;
-use crate::shell::api::{Ask, What};
+use crate::shell::api::{Ask, What, config};
 
 type Loop = State<mpsc::Sender<Event>>;
 type Answer = Result<Json<Value>, Problem>;
@@ -39,6 +39,7 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/api/v1/calls", get(calls))
         .route("/api/v1/calls/{id}", get(call).delete(hang_up))
         .route("/api/v1/calls/{id}/explain", get(explain_call))
+        .merge(config::router())
         .fallback(|| async { Problem::NOT_FOUND })
         .with_state(events)
 }

@@ -42,6 +42,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "state": health.state,
         "warnings": health.warnings,
+        "config": super::config::summary(shell),
         "uptime_s": now.saturating_duration_since(shell.started).as_secs(),
         "pid": std::process::id(),
         "calls": { "now": totals.calls, "answered": totals.calls_answered },
