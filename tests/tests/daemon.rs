@@ -81,6 +81,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                     "registration-explain",
                     "registrations/1001@example.com/explain",
                 ),
+                ("events", "events?since=1"),
                 ("networks", "networks"),
                 ("network-explain", "networks/explain?ip=10.0.0.20"),
             ] {
@@ -154,9 +155,15 @@ fn columns(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Ends the call, then a registration.
+/// Changes the call and ends it, then a registration.
 fn ordered(daemon: &Daemon, call: &Call<'_>) {
     let answer = |code: i32, text: &str| (code, text.to_owned());
+    explain::overridden(daemon);
+    assert_eq!(
+        daemon.ask(&["call", "refresh", "1"]),
+        answer(0, "call 1: both parties are told\n")
+    );
+    call.caller.receive("INVITE sip:1001@");
     assert_eq!(
         daemon.ask(&["call", "kill", "1"]),
         answer(0, "call 1: ended\n")

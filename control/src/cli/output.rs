@@ -36,6 +36,7 @@ pub(super) enum Kind {
     Registration,
     Networks,
     Explained,
+    Events,
     Config {
         origin: bool,
     },
@@ -58,6 +59,7 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             Kind::Registration => show::registration(value),
             Kind::Networks => show::networks(value),
             Kind::Explained => show::explained(value),
+            Kind::Events => show::events(value),
             Kind::Config { origin } => config::values(value, origin),
             Kind::Changes => config::changes(value),
             Kind::InForce => config::applied(value),
@@ -145,6 +147,7 @@ fn write(text: &str) -> anyhow::Result<ExitCode> {
 fn lines(value: &Value, kind: Kind) -> String {
     let list = match kind {
         Kind::Status { .. } | Kind::Call | Kind::Explained | Kind::InForce | Kind::Text => None,
+        Kind::Events => value.get("events"),
         Kind::Registration => value.get("bindings"),
         Kind::Calls => value.get("calls"),
         Kind::Registrations => value.get("registrations"),

@@ -12,9 +12,11 @@ use crate::engine::explain::words::told_sip;
 use crate::engine::route::way_to;
 use crate::engine::{CallKey, Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
-use crate::media::session::{Mode, Session, Side};
+use crate::media::session::Session;
 use crate::media::stream::{SideView, StreamView};
 use crate::sip::registrar::Binding;
+
+pub use crate::media::session::{Mode, Side};
 
 /// An order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -144,6 +146,10 @@ pub struct LegView {
     pub signalling: Path,
     pub natted: bool,
     pub target: String,
+    /// Where its media is sent; none before there is any.
+    pub media: Option<Mode>,
+    /// An operator said so, for this call.
+    pub ordered: bool,
 }
 
 /// One binding.
@@ -306,7 +312,7 @@ impl Engine {
         binding: &Binding,
         now: Instant,
     ) -> RegistrationView {
-        let network = self.config.network(binding.network);
+        let network = self.network(binding.network);
         RegistrationView {
             aor: aor.clone(),
             contact: text(&binding.contact),

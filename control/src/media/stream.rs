@@ -113,6 +113,16 @@ pub struct SideView {
     pub rtcp_flow: bool,
 }
 
+impl StreamView {
+    #[must_use]
+    pub fn side(&self, side: Side) -> &SideView {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
+        }
+    }
+}
+
 impl Component {
     pub const BOTH: [Self; 2] = [Self::Rtp, Self::Rtcp];
 }

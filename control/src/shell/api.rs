@@ -36,6 +36,8 @@ enum What {
     Calls,
     Call(u64),
     CallExplained(u64),
+    /// After this number.
+    Events(u64),
     Registrations,
     Registration(String),
     RegistrationExplained(String),
@@ -95,6 +97,7 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::Calls => Ok(wire::calls(shell, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
+        What::Events(since) => Ok(wire::events(shell, since, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),

@@ -158,3 +158,44 @@ fn what_is_not_there_is_a_problem_document() {
     })
     .unwrap();
 }
+
+/// Where a party's media is sent, for one call: said, shown, explained and taken back.
+pub(super) fn overridden(daemon: &Daemon) {
+    let media = |party: &str, mode: &str| daemon.ask(&["call", "media", "1", party, mode]);
+    let done = |party: &str, mode: &str| (0, format!("call 1: media of the {party}: {mode}\n"));
+    let believed = |leg: &str| {
+        let call = http::get(&daemon.socket(), "/api/v1/calls/1/explain").unwrap();
+        let flows = call["flows"].as_array().unwrap().iter();
+        let mut rtp = flows.filter(|f| f["leg"] == leg && f["component"] == "rtp");
+        let steps = rtp.next().unwrap()["steps"].as_array().unwrap().clone();
+        let step = steps.into_iter().find(|s| s["topic"] == "claimed").unwrap();
+        let key = step["key"].as_str().unwrap_or_default().to_owned();
+        let text = |name: &str| step[name].as_str().unwrap().to_owned();
+        (text("decision"), text("rule"), key)
+    };
+    let auto = "media = \"auto\": it is the address its signalling comes from".to_owned();
+    let yes = ("yes".to_owned(), auto, "network.lan.media".to_owned());
+    assert_eq!(believed("caller"), yes);
+    assert_eq!(media("caller", "symmetric"), done("caller", "symmetric"));
+    let word = "an operator said so for this call, media = \"symmetric\": only where its packets \
+                come from counts";
+    let no = ("no".to_owned(), word.to_owned(), String::new());
+    assert_eq!(believed("caller"), no);
+    let (_, shown) = daemon.ask(&["call", "show", "1"]);
+    let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        shown.contains("media symmetric, as an operator said"),
+        "{shown}"
+    );
+    assert!(shown.contains("; media auto audio"), "{shown}");
+    assert_eq!(media("caller", "default"), done("caller", "default"));
+    assert_eq!(believed("caller"), yes);
+    let (code, told) = daemon.ask(&["call", "media", "9", "callee", "sdp"]);
+    assert_eq!((code, &*told), (1, "error: no such call, or it ended\n"));
+    let bad = http::send(&daemon.socket(), "PATCH", "/api/v1/calls/1", "", "{}").unwrap();
+    assert_eq!(bad.status, 400);
+    let (_, events) = daemon.ask(&["events", "--since", "1"]);
+    let first = events.lines().next().unwrap();
+    assert!(first.starts_with("2 2"), "{events}");
+    assert!(events.contains(" call.answered 1"), "{events}");
+}

@@ -61,13 +61,18 @@ pub(super) fn call(value: &Value) -> String {
             continue;
         };
         let natted = leg.get("nat") == Some(&Value::Bool(true));
+        let by = match leg.get("media_by").and_then(Value::as_str) {
+            Some("operator") => ", as an operator said",
+            _ => "",
+        };
         let text = format!(
-            "in {}, signalling with {} by {}{}; {}",
+            "in {}, signalling with {} by {}{}; {}; media {}{by}",
             at(leg, "/network"),
             at(leg, "/signalling"),
             at(leg, "/via"),
             if natted { ", behind a NAT" } else { "" },
             at(leg, "/target"),
+            at(leg, "/media"),
         );
         shown.push_str(&field(party, &text, INDENT));
     }
@@ -196,6 +201,30 @@ pub(super) fn lined(warning: &Value) -> String {
         .map(|line| line.replace(char::is_control, "�"))
         .collect();
     lines.join("\n")
+}
+
+/// A line for each event; fields are named, in the order of their names.
+pub(super) fn events(value: &Value) -> String {
+    let mut shown = String::new();
+    if value.get("forgotten") == Some(&Value::Bool(true)) {
+        shown.push_str("(older ones are forgotten)\n");
+    }
+    for event in list(value, "events") {
+        let fields = event.get("fields").and_then(Value::as_object);
+        let fields = fields.into_iter().flatten();
+        let fields: String = fields
+            .map(|(name, value)| format!(" {name}={}", cell(Some(value), Show::Text)))
+            .collect();
+        let line = format!(
+            "{} {} {} {}{fields}",
+            at(event, "/seq"),
+            at(event, "/at"),
+            at(event, "/kind"),
+            at(event, "/subject")
+        );
+        shown.push_str(&format!("{}\n", wrapped(&line, 4)));
+    }
+    shown
 }
 
 /// A chain of decisions, or several.

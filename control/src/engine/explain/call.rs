@@ -9,7 +9,7 @@ use crate::config::{Config, Network};
 use crate::engine::admin::{CallView, FlowView};
 use crate::engine::call::Call;
 use crate::engine::{CallKey, Engine};
-use crate::media::session::{LegSettings, Mode, Side};
+use crate::media::session::{LegSettings, Side};
 use crate::sip::dialog::Leg;
 use crate::sip::uri::Uri;
 
@@ -58,9 +58,7 @@ impl Engine {
     fn call_answer(&self, call: &Call, view: &CallView) -> Vec<String> {
         let mut answer = Vec::new();
         for (party, side) in PARTIES {
-            let network = call
-                .leg(side)
-                .and_then(|leg| self.config.network(leg.network));
+            let network = call.leg(side).and_then(|leg| self.network(leg.network));
             let Some((leg, network)) = call.leg(side).zip(network) else {
                 continue;
             };
@@ -84,7 +82,7 @@ impl Engine {
 
     fn leg_steps(&self, leg: &Leg) -> Option<Vec<Step>> {
         let config = &self.config;
-        let network = config.network(leg.network)?;
+        let network = self.network(leg.network)?;
         let path = leg.path;
         let (local, from) = (path.on.local.ip(), path.to.ip());
         let contact = Uri::parse(&leg.target)
@@ -120,9 +118,12 @@ impl Engine {
 
     fn flow_steps(&self, call: &Call, flow: &FlowView) -> Option<Vec<Step>> {
         let (_, side) = PARTIES.into_iter().find(|(party, _)| *party == flow.leg)?;
-        let leg = call.session.as_ref()?.leg(side);
-        let network = self.config.network(leg.network)?;
-        let claimed = || claimed(&self.config, network, leg, flow);
+        let session = call.session.as_ref()?;
+        let leg = session.leg(side);
+        let mut streams = session.streams().into_iter();
+        let ordered = streams.any(|stream| stream.side(side).mode.is_some());
+        let network = self.network(leg.network)?;
+        let claimed = || claimed(&self.config, network, leg, flow, ordered);
         let steps = [
             Some(advertised(&self.config, network, flow)),
             // RTCP goes beside RTP.
@@ -150,16 +151,24 @@ fn advertised(config: &Config, network: &Network, flow: &FlowView) -> Step {
 }
 
 /// What its SDP claims, and whether that is believed.
-fn claimed(config: &Config, network: &Network, leg: &LegSettings, flow: &FlowView) -> Step {
+fn claimed(
+    config: &Config,
+    network: &Network,
+    leg: &LegSettings,
+    flow: &FlowView,
+    ordered: bool,
+) -> Step {
     let policy = leg.policy(flow.signalled, &network.peers);
     let (believed, why) = words::belief(leg.mode, leg, policy, flow.signalled);
     let says = flow
         .signalled
         .map_or("nothing".to_owned(), |at| at.to_string());
-    let mode = match leg.mode {
-        Mode::Sdp => "sdp",
-        Mode::Symmetric => "symmetric",
-        Mode::Auto => "auto",
+    let mode = words::mode(leg.mode);
+    let words = format!("media = \"{mode}\": {why}");
+    let reason = if ordered {
+        Reason::fixed(format!("an operator said so for this call, {words}"))
+    } else {
+        Reason::of(config, words, format!("network.{}.media", network.name))
     };
     Step {
         topic: "claimed",
@@ -169,11 +178,7 @@ fn claimed(config: &Config, network: &Network, leg: &LegSettings, flow: &FlowVie
             format!("SDP says {says}"),
             format!("its signalling comes from {}", leg.signalled_from),
         ],
-        reason: Reason::of(
-            config,
-            format!("media = \"{mode}\": {why}"),
-            format!("network.{}.media", network.name),
-        ),
+        reason,
         ..Step::default()
     }
 }

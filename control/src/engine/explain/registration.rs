@@ -30,7 +30,7 @@ impl Engine {
         let bindings = self.registrar.fetch(&aor, now).into_iter();
         let bindings: Vec<_> = bindings
             .filter_map(|binding| {
-                let network = self.config.network(binding.network)?;
+                let network = self.network(binding.network)?;
                 let mut explanation = explain(&self.config, network, &aor, binding, now);
                 let (local, from) = (binding.path.on.local.ip(), binding.path.to.ip());
                 let mut suspects = self.gateways.suspects();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, MediaMode, NatMode, Network, PortRange};
 use crate::id::{Listener, NetworkId};
-use crate::media::session::LegSettings;
+use crate::media::session::{LegSettings, Mode};
 use crate::nat::latch::Policy;
 
 /// What is known of a party's own words about its address.
@@ -108,6 +108,16 @@ pub(super) fn media_mode(mode: MediaMode) -> &'static str {
     }
 }
 
+/// The word of the configuration for it.
+#[must_use]
+pub fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "auto",
+        Mode::Sdp => "sdp",
+        Mode::Symmetric => "symmetric",
+    }
+}
+
 pub(super) fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
@@ -118,12 +128,11 @@ pub(super) fn seconds(duration: Duration) -> String {
 
 /// Whether the address in a party's SDP is believed, and why.
 pub(super) fn belief(
-    mode: crate::media::session::Mode,
+    mode: Mode,
     leg: &LegSettings,
     policy: Policy,
     signalled: Option<SocketAddr>,
 ) -> (&'static str, String) {
-    use crate::media::session::Mode;
     let source = leg.signalled_from;
     let Some(signalled) = signalled else {
         return ("no", "its SDP names no address".to_owned());

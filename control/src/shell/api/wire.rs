@@ -1,5 +1,6 @@
 //! JSON: what clients see of the core's values.
 
+mod event;
 mod explain;
 mod network;
 mod registration;
@@ -11,12 +12,14 @@ use common::forward::Reason;
 use serde_json::{Map, Value, json};
 
 use crate::engine::admin::{CallView, FlowView, LegView, Refused};
+use crate::engine::explain::words;
 use crate::id::NetworkId;
 use crate::shell::Shell;
 use crate::shell::api::error::Problem;
 use crate::shell::api::health::health;
 use crate::shell::datapath::{FlowNow, Placement};
 
+pub(super) use event::events;
 pub(super) use explain::{call_explained, peer_explained, registration_explained};
 pub(super) use network::networks;
 pub(super) use registration::{registrations, registrations_of};
@@ -110,6 +113,8 @@ fn leg(shell: &Shell, view: &LegView) -> Value {
         "via": view.signalling.on.to_string(),
         "nat": view.natted,
         "target": view.target,
+        "media": view.media.map(words::mode),
+        "media_by": if view.ordered { "operator" } else { "network" },
     })
 }
 
