@@ -22,6 +22,8 @@ mod maps;
 mod neighbour;
 #[path = "netns/refusal.rs"]
 mod refusal;
+#[path = "netns/reload.rs"]
+mod reload;
 #[path = "netns/restart.rs"]
 mod restart;
 #[path = "netns/stage.rs"]
