@@ -1,7 +1,9 @@
 //! How answers look: tables for people, JSON for programs.
 
 mod config;
+mod show;
 mod table;
+mod wrap;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -29,7 +31,9 @@ pub(super) enum Kind {
         verbose: bool,
     },
     Calls,
+    Call,
     Registrations,
+    Registration,
     Networks,
     Config {
         origin: bool,
@@ -39,6 +43,7 @@ pub(super) enum Kind {
     Generations,
     /// A document whose `text` is what people want.
     Text,
+    Explained,
 }
 
 pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result<ExitCode> {
@@ -49,7 +54,6 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             Kind::Status { verbose } => table::status(value, verbose),
             Kind::Calls => table::calls(value),
             Kind::Registrations => table::registrations(value),
-            Kind::Networks => table::networks(value),
             Kind::Config { origin } => config::values(value, origin),
             Kind::Changes => config::changes(value),
             Kind::InForce => config::applied(value),
@@ -59,6 +63,10 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            Kind::Call => show::call(value),
+            Kind::Registration => show::registration(value),
+            Kind::Networks => show::networks(value),
+            Kind::Explained => show::explained(value),
         },
     };
     write(&text)
@@ -136,7 +144,8 @@ fn write(text: &str) -> anyhow::Result<ExitCode> {
 
 fn lines(value: &Value, kind: Kind) -> String {
     let list = match kind {
-        Kind::Status { .. } | Kind::InForce | Kind::Text => None,
+        Kind::Status { .. } | Kind::Call | Kind::Explained | Kind::InForce | Kind::Text => None,
+        Kind::Registration => value.get("bindings"),
         Kind::Calls => value.get("calls"),
         Kind::Registrations => value.get("registrations"),
         Kind::Networks => value.get("networks"),
