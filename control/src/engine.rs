@@ -199,8 +199,8 @@ impl Engine {
             self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);
-            self.watch_gateways(now);
             self.sweep_former(now);
+            self.watch_gateways(now);
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;

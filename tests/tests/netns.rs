@@ -20,13 +20,19 @@ mod garbage;
 mod life;
 #[path = "netns/maps.rs"]
 mod maps;
+#[path = "netns/nat.rs"]
+mod nat;
 #[path = "netns/neighbour.rs"]
 mod neighbour;
 #[path = "netns/refusal.rs"]
 mod refusal;
+#[path = "netns/reload.rs"]
+mod reload;
 #[path = "netns/restart.rs"]
 mod restart;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/trouble.rs"]
+mod trouble;
 #[path = "netns/twins.rs"]
 mod twins;

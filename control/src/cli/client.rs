@@ -26,21 +26,21 @@ impl<'a> Client<'a> {
 
     /// Asks for a resource, named by the parts of its path below `/api/v1`.
     pub(super) fn get(&self, parts: &[&str]) -> anyhow::Result<Value> {
-        self.send(Method::GET, parts, String::new(), None)
+        self.ask(Method::GET, &path(parts), String::new(), None)
     }
 
     /// The same, with a query: pairs of a name and a value that needs no encoding.
     pub(super) fn query(&self, parts: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
         let query: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        let uri = format!("{}?{}", path(parts), query.join("&"));
-        self.ask(Method::GET, uri, String::new(), None)
+        let path = format!("{}?{}", path(parts), query.join("&"));
+        self.ask(Method::GET, &path, String::new(), None)
     }
 
     pub(super) fn delete(&self, parts: &[&str]) -> anyhow::Result<Value> {
-        self.send(Method::DELETE, parts, String::new(), None)
+        self.ask(Method::DELETE, &path(parts), String::new(), None)
     }
 
-    /// Any request; `if_match` is the entity tag of what it replaces.
+    /// Sends something; `if_match` is the entity tag of what it replaces.
     pub(super) fn send(
         &self,
         method: Method,
@@ -48,19 +48,19 @@ impl<'a> Client<'a> {
         body: String,
         if_match: Option<&str>,
     ) -> anyhow::Result<Value> {
-        self.ask(method, path(parts), body, if_match)
+        self.ask(method, &path(parts), body, if_match)
     }
 
     fn ask(
         &self,
         method: Method,
-        uri: String,
+        path: &str,
         body: String,
         if_match: Option<&str>,
     ) -> anyhow::Result<Value> {
         let mut request = Request::builder()
             .method(method)
-            .uri(uri)
+            .uri(path)
             .header("host", "towpath");
         if let Some(tag) = if_match {
             request = request.header("if-match", tag);

@@ -13,7 +13,7 @@ use crate::engine::route::way_to;
 use crate::engine::{CallKey, Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
 use crate::media::session::Session;
-use crate::media::stream::{SideView, StreamView};
+use crate::media::{SideView, StreamView};
 use crate::sip::registrar::Binding;
 
 pub use crate::media::session::{Mode, Side};

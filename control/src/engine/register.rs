@@ -63,8 +63,8 @@ impl Engine {
             cseq,
             path: request.path,
             network: request.network,
-            via: seen(message, request.path.to).via.map(SocketAddr::from),
             natted: self.natted(request.network, message, request.path.to),
+            via: seen(message, request.path.to).via.map(SocketAddr::from),
             route: message
                 .values(Name::Path)
                 .iter()

@@ -119,6 +119,7 @@ impl Datapath {
         self.netlink.link_for(rule.source.ip(), rule.target.ip())
     }
 
+    /// Sends a datagram that no rule sends.
     pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let link = self.netlink.link_for(at.ip(), to.ip());
         self.media.send(at, to, bytes, link);

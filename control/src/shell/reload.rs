@@ -353,7 +353,7 @@ impl Shell {
             .filter(|on| !listed.contains(on))
             .collect();
         if !surplus.is_empty() {
-            let used = self.listeners_in_use();
+            let used = self.engine.listeners_in_use(clock::now());
             let unused: Vec<Listener> = surplus
                 .into_iter()
                 .filter(|on| !used.contains(on))
@@ -372,20 +372,11 @@ impl Shell {
         let Ok(kernel) = &self.datapath.kernel else {
             return Reach::default();
         };
-        let former = self.former_networks();
-        let config = self.engine.config();
-        let networks = || {
-            config
-                .networks
-                .iter()
-                .map(|n| (n.interface.as_str(), n.address))
-        };
-        let kept: BTreeSet<(&str, IpAddr)> = networks()
-            .chain(
-                former
-                    .iter()
-                    .map(|(interface, address)| (interface.as_str(), *address)),
-            )
+        let former = self.engine.networks_retired();
+        let networks = self.engine.config().networks.iter();
+        let kept: BTreeSet<(&str, IpAddr)> = networks
+            .chain(former.iter().map(|retired| &retired.network))
+            .map(|network| (network.interface.as_str(), network.address))
             .collect();
         let index = |name: &str| self.datapath.netlink.index_of(name);
         let interfaces: BTreeSet<u32> = kept.iter().filter_map(|(name, _)| index(name)).collect();
@@ -422,29 +413,9 @@ impl Shell {
             Concerns::Network(name) => {
                 let networks = self.engine.config().networks.iter();
                 let ids: Vec<_> = networks.filter(|n| n.name == name).map(|n| n.id).collect();
-                let calls = self.engine.calls(clock::now());
-                let parties = |call: &crate::engine::admin::CallView| {
-                    let callee = call.callee.as_ref().map(|callee| callee.network);
-                    ids.contains(&call.caller.network) || callee.is_some_and(|id| ids.contains(&id))
-                };
-                calls.iter().filter(|call| parties(call)).count()
+                self.engine.touched_by(&ids)
             }
         }
-    }
-
-    fn listeners_in_use(&self) -> BTreeSet<Listener> {
-        let now = clock::now();
-        let mut used: BTreeSet<Listener> = BTreeSet::new();
-        for call in self.engine.calls(now) {
-            used.insert(call.caller.signalling.on);
-            used.extend(call.callee.map(|callee| callee.signalling.on));
-        }
-        used.extend(self.engine.registrations(now).iter().map(|r| r.seen.on));
-        used
-    }
-
-    fn former_networks(&self) -> Vec<(String, IpAddr)> {
-        Vec::new()
     }
 
     fn refused(
