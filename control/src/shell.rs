@@ -4,6 +4,7 @@ mod api;
 mod clock;
 pub mod configuration;
 mod datapath;
+mod device;
 pub mod kernel;
 pub mod log;
 mod media;
@@ -11,6 +12,7 @@ mod netlink;
 mod notify;
 mod sip;
 mod start;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -57,6 +59,7 @@ struct Shell {
     engine: Engine,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    streams: stream::Streams,
     events: mpsc::Receiver<Event>,
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
@@ -138,7 +141,10 @@ impl Shell {
         while !effects.is_empty() {
             for effect in std::mem::take(effects) {
                 match effect {
-                    Effect::Send { on, to, bytes } => self.sip.send(on, to, &bytes).await,
+                    Effect::Send { on, to, bytes } => {
+                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
+                        self.sip.send(on, to, &bytes, link).await;
+                    }
                     Effect::Open { at, .. } => {
                         if let Err(error) = self.datapath.media.open(at) {
                             tracing::error!(%at, %error, "cannot open a media port");
@@ -149,8 +155,22 @@ impl Shell {
                     Effect::Close { at } => self.datapath.media.close(at),
                     Effect::Install { at, rule } => self.datapath.install(at, rule).await,
                     Effect::Remove { at } => self.datapath.remove(at),
-                    Effect::KeepAlive { at, to } => self.datapath.media.send(at, to, &[]),
-                    Effect::Forward { at, to, bytes } => self.datapath.media.send(at, to, &bytes),
+                    Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
+                    Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
+                    Effect::Listen { at, rule } => {
+                        let netlink = &self.datapath.netlink;
+                        let from = rule.accept.first();
+                        let links = stream::Links {
+                            inward: from.and_then(|net| netlink.link_for(at.ip(), net.addr())),
+                            outward: netlink.link_for(rule.from, rule.to.ip()),
+                        };
+                        if let Err(error) = self.streams.listen(at, rule, links) {
+                            tracing::error!(%at, %error, "cannot listen at a media port");
+                            let failed = Input::OpenFailed { at };
+                            self.engine.handle(failed, clock::now(), effects);
+                        }
+                    }
+                    Effect::Unlisten { at } => self.streams.unlisten(at),
                     Effect::Record(record) => log::call(&record),
                 }
             }

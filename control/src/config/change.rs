@@ -30,6 +30,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         sip,
         networks,
         datapath,
+        origins: _,
     } = old;
     let mut changes = Changes::default();
     changes.node(node, &new.node);
@@ -53,10 +54,12 @@ impl Changes {
             id,
             state_dir,
             socket,
+            watch,
         } = old;
         self.compare("node.id", id, &new.id, Takes::Restart);
         self.compare("node.state_dir", state_dir, &new.state_dir, Takes::Restart);
         self.compare("node.socket", socket, &new.socket, Takes::Restart);
+        self.compare("node.watch", watch, &new.watch, Takes::Hot);
     }
 
     fn sip(&mut self, old: &Sip, new: &Sip) {

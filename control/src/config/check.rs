@@ -57,6 +57,7 @@ pub fn check(
     let Some(file) = file::File::read(text, &mut problems) else {
         return Err(problems.into_vec());
     };
+    let origins = file.origins;
     let node = node(file.node, &mut problems);
     let drafts = network::read(file.networks, host, &mut problems);
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
@@ -69,6 +70,7 @@ pub fn check(
             sip,
             networks,
             datapath,
+            origins,
         }),
         _ => Err(problems.into_vec()),
     }
@@ -146,6 +148,7 @@ fn node(node: file::Node, problems: &mut Problems<'_>) -> Node {
         id,
         state_dir: state_dir.value,
         socket: socket.value,
+        watch: node.watch.is_some_and(|watch| watch.value),
     }
 }
 

@@ -18,7 +18,7 @@ use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelErro
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Sip;
-use crate::shell::{EVENTS_MAX, Shell, api, clock, notify};
+use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -73,6 +73,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         engine,
         datapath,
         sip,
+        streams: stream::Streams::new(stream::Limits::DEFAULT),
         events,
         reports,
         started,
