@@ -1,9 +1,10 @@
 //! Everything the core may ask of the world. Performed by the shell, in order.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use crate::id::{Listener, NetworkId};
 
@@ -34,6 +35,11 @@ pub enum Effect {
         to: SocketAddr,
         bytes: Bytes,
     },
+    /// Listen for TCP at a local address and join what comes by this rule. Replaces the rule that
+    /// was there; connections stay.
+    Listen { at: SocketAddr, rule: JoinRule },
+    /// Stop listening there, and end its connections.
+    Unlisten { at: SocketAddr },
     /// A call ended: its last line in the books.
     Record(CallRecord),
 }
@@ -53,6 +59,18 @@ pub struct Rule {
     pub target: SocketAddr,
     /// Differentiated services field to write, if the network asks for one (RFC 2474).
     pub tos: Option<u8>,
+}
+
+/// What becomes of a TCP connection that arrives at a local address (RFC 4145): it is joined to
+/// one that we make to the other party.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct JoinRule {
+    /// Who may connect.
+    pub accept: Vec<IpNet>,
+    /// Our address on the other side.
+    pub from: IpAddr,
+    /// Where the other party listens.
+    pub to: SocketAddr,
 }
 
 /// One ended call.

@@ -19,6 +19,7 @@ mod refresh;
 mod register;
 mod relay;
 mod route;
+mod subscription;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -48,6 +49,7 @@ use reconfigure::Former;
 pub use reconfigure::RetiredView;
 use refresh::Schedule;
 use relay::Relay;
+use subscription::Parties;
 
 /// Calls at a time; the next INVITE is answered 503.
 pub const CALLS_MAX: usize = 100_000;
@@ -111,6 +113,8 @@ pub struct Engine {
     former: Former,
     /// When which call's parties are told a new address.
     refreshes: Schedule,
+    /// Of dialogs that are no calls.
+    parties: Parties,
 }
 
 /// A request that opened a transaction.
@@ -148,6 +152,7 @@ impl Engine {
             events: Events::default(),
             former: Former::default(),
             refreshes: Schedule::default(),
+            parties: Parties::default(),
             config,
         };
         engine.configure_pools();
@@ -201,6 +206,7 @@ impl Engine {
             self.sweep_registrations(now, effects);
             self.sweep_former(now);
             self.watch_gateways(now);
+            self.parties.expire(now);
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;

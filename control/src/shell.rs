@@ -13,6 +13,7 @@ mod notify;
 mod reload;
 mod sip;
 mod start;
+mod stream;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -63,6 +64,7 @@ struct Shell {
     datapath: datapath::Datapath,
     sip: sip::Sip,
     reloads: reload::Reloads,
+    streams: stream::Streams,
     events: mpsc::Receiver<Event>,
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
@@ -160,6 +162,20 @@ impl Shell {
                     Effect::Remove { at } => self.datapath.remove(at),
                     Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
                     Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
+                    Effect::Listen { at, rule } => {
+                        let netlink = &self.datapath.netlink;
+                        let from = rule.accept.first();
+                        let links = stream::Links {
+                            inward: from.and_then(|net| netlink.link_for(at.ip(), net.addr())),
+                            outward: netlink.link_for(rule.from, rule.to.ip()),
+                        };
+                        if let Err(error) = self.streams.listen(at, rule, links) {
+                            tracing::error!(%at, %error, "cannot listen at a media port");
+                            let failed = Input::OpenFailed { at };
+                            self.engine.handle(failed, clock::now(), effects);
+                        }
+                    }
+                    Effect::Unlisten { at } => self.streams.unlisten(at),
                     Effect::Record(record) => log::call(&record),
                 }
             }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::effect::{CallRecord, Effect};
+use crate::effect::{CallRecord, Effect, Rule};
 use crate::engine::admin::{CallView, LegView, flows, text};
 use crate::engine::event::Kind;
 use crate::engine::refresh::{Refresh, SessionTimer};
@@ -64,8 +64,11 @@ impl Sources {
         verdict: &'static str,
         done: &[Effect],
     ) -> Option<(Kind, Vec<(&'static str, String)>)> {
-        let installed = |effect: &Effect| matches!(effect, Effect::Install { at: there, rule } if *there == at && rule.peer == from);
-        if done.iter().any(installed) {
+        let mine = |there: &SocketAddr, rule: &Rule| *there == at && rule.peer == from;
+        let installed = done
+            .iter()
+            .any(|effect| matches!(effect, Effect::Install { at, rule } if mine(at, rule)));
+        if installed {
             return match self.locked.insert(at, from) {
                 None => Some((Kind::SourceLocked, Vec::new())),
                 Some(old) if old != from => {
@@ -98,6 +101,8 @@ pub(super) struct Setup {
     pub(super) client: Option<ClientKey>,
     /// Places not yet tried; the first INVITE only.
     pub(super) targets: Vec<Target>,
+    /// Redirections that were followed.
+    pub(super) redirects: u8,
     /// It carried an offer.
     pub(super) offered: bool,
     pub(super) cancelled: bool,
@@ -141,6 +146,11 @@ impl Call {
         [Some(&self.caller), self.callee.as_ref()]
             .into_iter()
             .flatten()
+    }
+
+    /// One of the parties bears this tag.
+    pub(super) fn has_tag(&self, tag: Option<&[u8]>) -> bool {
+        tag.is_some() && self.legs().any(|leg| leg.tag.as_deref() == tag)
     }
 
     /// Which party sent an in-dialog request, by its tags (RFC 3261 §12.2.2).
@@ -199,6 +209,7 @@ impl Call {
                         s,
                         self.caller.network,
                         self.callee.as_ref().map(|c| c.network),
+                        now,
                     )
                 })
                 .collect(),

@@ -45,6 +45,9 @@ impl Engine {
 
     pub(super) fn in_dialog(&mut self, request: Request, now: Instant, effects: &mut Effects) {
         let Some((key, from, mut call)) = self.take(&request.message) else {
+            if self.in_subscription(&request, now, effects) {
+                return;
+            }
             self.counters.count("sip_refused", "no_dialog");
             return self.answer(&request, 481, now, effects);
         };
@@ -112,6 +115,7 @@ impl Engine {
             from,
             client: Some(client),
             targets: Vec::new(),
+            redirects: 0,
             offered: sdp_range(&request.message).is_some(),
             cancelled: false,
             give_up_at: now + TIMER_C,
@@ -313,11 +317,14 @@ impl Engine {
         };
         follow_flow(&mut call, from, path);
         let (cseq, _) = message.cseq();
-        if let Some(success) = call.success.as_mut()
-            && success.origin.request.cseq().0 == cseq
-        {
+        let invite = call.success.as_mut().filter(|success| {
+            let request = &success.origin.request;
+            request.cseq().0 == cseq && request.from_tag() == message.from_tag()
+        });
+        let invite = invite.map(|success| {
             success.acked = true;
-        }
+            success.client.clone()
+        });
         let repeat = call.acked.as_ref();
         let repeat = repeat.filter(|(side, number, _)| (*side, *number) == (from, cseq));
         let repeat = repeat.map(|(_, _, bytes)| bytes.clone());
@@ -334,6 +341,9 @@ impl Engine {
         {
             let hop = leg.next_hop();
             call.acked = Some((from, cseq, bytes.clone()));
+            if let Some(relay) = invite.and_then(|client| self.relays.get_mut(&client)) {
+                relay.ack = Some((hop, bytes.clone()));
+            }
             effects.push(Effect::Send {
                 on: hop.on,
                 to: hop.to,

@@ -95,6 +95,7 @@ impl Engine {
                 from: Side::A,
                 client: None,
                 targets,
+                redirects: 0,
                 offered: sdp_range(message).is_some(),
                 cancelled: false,
                 give_up_at: now + TIMER_C,
@@ -368,6 +369,13 @@ impl Engine {
                 let (origin, reply) = (s.origin.key.clone(), s.reply.clone());
                 self.respond(&origin, s.code, reply, now, effects);
             }
+            // An earlier one of this dialog, whose ACK was lost.
+            _ if call.has_tag(message.to_tag()) => {
+                let ack = self.relays.get(client).and_then(|relay| relay.ack.clone());
+                if let Some((Path { on, to }, bytes)) = ack {
+                    effects.push(Effect::Send { on, to, bytes });
+                }
+            }
             _ => self.turn_away(client, message, now, effects),
         }
     }
@@ -445,7 +453,12 @@ impl Engine {
             self.respond(&setup.origin.key, code, reply, now, effects);
             return Some(call);
         }
-        let elsewhere = matches!(code, 404 | 408 | 410 | 480 | 500..=599);
+        let redirected = (300..400).contains(&code)
+            && message.is_some_and(|message| self.redirect(&mut call, message, now));
+        let Some(setup) = call.setup.as_ref() else {
+            return Some(call);
+        };
+        let elsewhere = redirected || matches!(code, 404 | 408 | 410 | 480 | 500..=599);
         if elsewhere && !setup.targets.is_empty() {
             self.counters.count("call_setup", "next_target");
             self.roll_back(key, &mut call, now, effects);
@@ -459,6 +472,22 @@ impl Engine {
         }
         self.refuse(key, call, code, message, now, effects);
         None
+    }
+
+    /// Puts the places a peer names before those that are left.
+    fn redirect(&mut self, call: &mut Call, message: &Message, now: Instant) -> bool {
+        let callee = call.callee.as_ref();
+        let targets = callee.map(|callee| self.redirected(callee, message, now));
+        let targets = targets.filter(|targets| !targets.is_empty());
+        let setup = call.setup.as_mut();
+        let setup = setup.filter(|setup| setup.redirects < REDIRECTS_MAX);
+        let (Some(targets), Some(setup)) = (targets, setup) else {
+            return false;
+        };
+        setup.redirects += 1;
+        setup.targets.splice(..0, targets);
+        self.counters.count("call_setup", "redirected");
+        true
     }
 
     /// The call does not come about: the caller gets the final response, everything is let go.
@@ -528,6 +557,9 @@ impl Engine {
         effects.push(Effect::Record(record));
     }
 }
+
+/// Redirections followed in one call: two peers may name each other.
+const REDIRECTS_MAX: u8 = 5;
 
 /// Our URI parameter in Contacts.
 pub(super) const TOKEN: &str = "tp";

@@ -153,6 +153,8 @@ impl Engine {
         if let Some(session) = call.session.as_mut() {
             work(session, &mut self.pools, effects);
         }
+        call.sources
+            .expect(effects.get(before..).unwrap_or_default());
         self.index_sockets(key, effects.get(before..).unwrap_or_default(), now);
     }
 
@@ -160,10 +162,10 @@ impl Engine {
     fn index_sockets(&mut self, key: CallKey, done: &[Effect], now: Instant) {
         for effect in done {
             match effect {
-                Effect::Open { at, .. } => {
+                Effect::Open { at, .. } | Effect::Listen { at, .. } => {
                     self.sockets.insert(*at, key);
                 }
-                Effect::Close { at } => {
+                Effect::Close { at } | Effect::Unlisten { at } => {
                     self.sockets.remove(at);
                     self.release(*at, now);
                 }
@@ -261,6 +263,9 @@ impl Engine {
 
     /// Ends calls whose media fell silent, and set-ups that took too long.
     pub(super) fn sweep_calls(&mut self, now: Instant, effects: &mut Effects) {
+        for session in self.calls.values_mut().filter_map(|c| c.session.as_mut()) {
+            session.keep_alive(now, effects);
+        }
         let timeout = self.config.datapath.media_timeout;
         let silent = |call: &Call| {
             call.answered.is_some()

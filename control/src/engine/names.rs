@@ -32,6 +32,18 @@ impl Names {
             .collect()
     }
 
+    /// The same for the same parts, and unguessable.
+    pub(super) fn name_of(&self, parts: &[&[u8]]) -> String {
+        let mut hash = Sha256::new().chain_update(self.seed).chain_update("name");
+        for part in parts {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+        let hash = hash.finalize();
+        let octets = hash.iter().take(8);
+        octets.map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// An unguessable number.
     pub(super) fn number(&mut self) -> u64 {
         u64::from_str_radix(&self.token(), 16).unwrap_or_default()

@@ -117,7 +117,6 @@ impl Engine {
         let purpose = Purpose::Refresh {
             call: key,
             side: to,
-            ack: None,
         };
         self.launch(branch, bytes, hop, purpose, now, effects)
     }
@@ -173,10 +172,8 @@ impl Engine {
             to,
             bytes: bytes.clone(),
         });
-        if let Some(relay) = self.relays.get_mut(client)
-            && let Purpose::Refresh { ack, .. } = &mut relay.purpose
-        {
-            *ack = Some((path, bytes));
+        if let Some(relay) = self.relays.get_mut(client) {
+            relay.ack = Some((path, bytes));
         }
     }
 

@@ -47,7 +47,8 @@ pub struct RetiredView {
 
 impl Engine {
     /// Another configuration, already checked against this one: the next message uses it. A network
-    /// is the same as long as name and address are, and keeps its number in the core then; any
+    /// is the same as long as its address is, and its name or its ports are; then it keeps its
+    /// number in the core. Any
     /// other is new. Running calls go on; those to be told are told in turn, none at once.
     pub fn reconfigure(&mut self, mut config: Config, now: Instant, _effects: &mut Effects) {
         self.number(&mut config.networks);
@@ -120,12 +121,15 @@ impl Engine {
         configured.or_else(|| self.former_at(local).map(|r| r.network.id))
     }
 
-    /// The network in which a party is called that was last seen in `id`; none if that is no more.
-    pub(super) fn home(&self, id: NetworkId) -> Option<NetworkId> {
-        match self.config.network(id) {
-            Some(network) => Some(network.id),
-            None => self.heir(self.network(id)?),
+    /// The network in which a party is called that was last seen in `id`, along `path`; none if
+    /// that is no more.
+    pub(super) fn home(&self, id: NetworkId, path: Path) -> Option<NetworkId> {
+        if self.config.network(id).is_some() {
+            return Some(id);
         }
+        let heir = self.heir(self.network(id)?);
+        let same_address = || self.config.network_of(path.on.local.ip(), path.to.ip());
+        heir.or_else(same_address)
     }
 
     /// The network whose ports an address is one of.
@@ -232,11 +236,15 @@ impl Engine {
     fn number(&self, networks: &mut [Network]) {
         let known: Vec<&Network> = self.networks_known().collect();
         let mut taken: BTreeSet<NetworkId> = known.iter().map(|network| network.id).collect();
+        let names: BTreeSet<String> = networks.iter().map(|n| n.name.clone()).collect();
         for network in networks {
-            let same = known
-                .iter()
-                .find(|old| old.name == network.name && old.address == network.address);
-            network.id = match same {
+            let here = || known.iter().filter(|old| old.address == network.address);
+            // With another name and all else that tells networks apart, it was renamed.
+            let renamed = |old: &&&Network| {
+                !names.contains(&old.name) && old.media_ports == network.media_ports
+            };
+            let same = here().find(|old| old.name == network.name);
+            network.id = match same.or_else(|| here().find(renamed)) {
                 Some(old) => old.id,
                 None if taken.contains(&network.id) => {
                     let free = (0..=u16::MAX).map(NetworkId).find(|id| !taken.contains(id));

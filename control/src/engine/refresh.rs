@@ -125,7 +125,7 @@ impl Engine {
             let mut cut = false;
             for side in Side::BOTH {
                 let Some(leg) = call.leg(side) else { continue };
-                let home = self.home(leg.network);
+                let home = self.home(leg.network, leg.path);
                 let Some(home) = home.and_then(|home| self.config.network(home)) else {
                     continue;
                 };
@@ -291,15 +291,10 @@ impl Engine {
             return;
         };
         relay.until = Some(now + REPEATS);
-        let Purpose::Refresh {
-            call: key,
-            side,
-            ack,
-        } = &relay.purpose
-        else {
+        let Purpose::Refresh { call: key, side } = relay.purpose else {
             return;
         };
-        let (key, side, ack) = (*key, *side, ack.clone());
+        let ack = relay.ack.clone();
         if (200..300).contains(&code) {
             if let Some((path, bytes)) = ack {
                 let (on, to) = (path.on, path.to);
@@ -421,8 +416,8 @@ impl Engine {
         call.refresh = Some(refresh);
     }
 
-    /// RFC 3261 §14.1, in units of 10 ms: towards the callee we stand where the owner of the Call-ID
-    /// does.
+    /// RFC 3261 §14.1, in units of 10 ms: towards the callee we stand where the owner of the
+    /// Call-ID does.
     fn glare_wait(&mut self, to: Side) -> Duration {
         let chance = self.names.number();
         Duration::from_millis(

@@ -78,19 +78,8 @@ impl Engine {
         };
         let before = self.flows_of(&aor, now);
         let known = self.clients_of(&aor, now);
-        let outcome = self
-            .registrar
-            .register(&aor, &registration, now)
-            .map(|bindings| {
-                bindings
-                    .iter()
-                    .map(|b| {
-                        let left = b.expires_at.saturating_duration_since(now).as_secs();
-                        ("Contact", format!("<{}>;expires={left}", text(&b.contact)))
-                    })
-                    .collect::<Vec<_>>()
-            });
-        match outcome {
+        let outcome = self.registrar.register(&aor, &registration, now);
+        match outcome.map(|bindings| listed(&bindings, now)) {
             Ok(contacts) => {
                 self.counters.count("sip_registration", "accepted");
                 self.follow_registration(&before, &self.flows_of(&aor, now));
@@ -214,6 +203,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// The Contacts of a 200 (RFC 3261 §10.3 step 8).
+fn listed(bindings: &[&Binding], now: Instant) -> Vec<(&'static str, String)> {
+    let one = |b: &&Binding| {
+        let left = b.expires_at.saturating_duration_since(now).as_secs();
+        ("Contact", format!("<{}>;expires={left}", text(&b.contact)))
+    };
+    bindings.iter().map(one).collect()
 }
 
 /// What a message claims about its sender, and what the packet says.

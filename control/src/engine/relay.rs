@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::effect::Effects;
 use crate::engine::call::Call;
+use crate::engine::subscription::{self, Place};
 use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
@@ -24,6 +25,8 @@ pub(super) struct Relay {
     /// What we sent, for CANCEL and ACK.
     pub(super) sent: Message,
     pub(super) path: Path,
+    /// The ACK for its 2xx and where it went, of an INVITE.
+    pub(super) ack: Option<(Path, Bytes)>,
     /// Set once the final response is in: kept to recognise repeats.
     pub(super) until: Option<Instant>,
 }
@@ -39,15 +42,14 @@ pub(super) enum Purpose {
         /// Its body was an offer: the 2xx carries the answer.
         offered: bool,
     },
-    /// A request outside any dialog.
-    Outside(Origin),
-    /// An INVITE of our own inside a call.
-    Refresh {
-        call: CallKey,
-        side: Side,
-        /// Our ACK for its 2xx, and where it went.
-        ack: Option<(Path, Bytes)>,
+    /// A request outside any call.
+    Outside {
+        origin: Origin,
+        /// Asker and asked, of a dialog that is no call.
+        between: Option<(Place, Place)>,
     },
+    /// An INVITE of our own inside a call.
+    Refresh { call: CallKey, side: Side },
     /// Sent by ourselves: nobody waits for the answer.
     Own,
 }
@@ -77,7 +79,8 @@ impl Engine {
                 ];
                 return self.answer_with(&request, 200, &extra, now, effects);
             }
-            b"OPTIONS" | b"MESSAGE" => {}
+            b"OPTIONS" | b"MESSAGE" | b"PUBLISH" => {}
+            _ if subscription::begins(request.message.method()) => {}
             _ => {
                 self.counters.count("sip_refused", "method");
                 let extra = [("Allow", ALLOW.to_owned())];
@@ -97,6 +100,11 @@ impl Engine {
         let Some(target) = target else {
             return self.answer(&request, 480, now, effects);
         };
+        if subscription::begins(request.message.method()) {
+            let to = Place::of(&target);
+            let hop = (&target.uri[..], &[][..]);
+            return self.forward_subscription(&request, to, hop, now, effects);
+        }
         let origin = Origin {
             key: request.key.clone(),
             request: request.message.clone(),
@@ -111,7 +119,10 @@ impl Engine {
             invite_cseq: None,
             body: None,
         };
-        let purpose = Purpose::Outside(origin);
+        let purpose = Purpose::Outside {
+            origin,
+            between: None,
+        };
         if self
             .send_on(&request.message, onward, purpose, now, effects)
             .is_none()
@@ -178,7 +189,7 @@ impl Engine {
         let origin = match &purpose {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
-            | Purpose::Outside(origin) => Some(origin.key.clone()),
+            | Purpose::Outside { origin, .. } => Some(origin.key.clone()),
             Purpose::Refresh { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
@@ -190,6 +201,7 @@ impl Engine {
                 purpose,
                 sent,
                 path,
+                ack: None,
                 until: None,
             },
         );
@@ -266,11 +278,14 @@ impl Engine {
                 self.relayed.remove(&origin.key);
                 self.in_dialog_response(&origin, call, from, offered, code, message, now, effects);
             }
-            Purpose::Outside(origin) => {
+            Purpose::Outside { origin, between } => {
                 self.relayed.remove(&origin.key);
+                let between = between.filter(|_| (200..300).contains(&code));
+                let contact =
+                    between.and_then(|between| self.answering_contact(message, between, now));
                 let back = Back {
                     request: &origin.request,
-                    contact: None,
+                    contact: contact.as_deref(),
                     body: None,
                 };
                 self.respond(
@@ -310,10 +325,10 @@ impl Engine {
                 }
                 // RFC 4320 §4.2: no 408 for anything but INVITE.
             }
-            Purpose::Outside(origin) => {
+            Purpose::Outside { origin, .. } => {
                 self.relayed.remove(&origin.key);
             }
-            Purpose::Refresh { call, side, .. } => {
+            Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, 408, None, now, effects);
             }
             Purpose::Own => {}
@@ -359,7 +374,7 @@ impl Engine {
         let call = call.and_then(|relay| match relay.purpose {
             Purpose::Invite { call, .. } => Some(call),
             Purpose::InDialog { .. }
-            | Purpose::Outside(_)
+            | Purpose::Outside { .. }
             | Purpose::Refresh { .. }
             | Purpose::Own => None,
         });
@@ -453,8 +468,8 @@ pub(super) struct Hop<'a> {
 }
 
 /// What we understand, for Allow (RFC 3261 §20.5).
-pub(super) const ALLOW: &str =
-    "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, REFER, NOTIFY, MESSAGE";
+pub(super) const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, UPDATE, PRACK, INFO, \
+     REFER, SUBSCRIBE, NOTIFY, MESSAGE, PUBLISH";
 
 /// RFC 3261 §17.2.3; without the magic cookie, the fields RFC 2543 compares stand in.
 pub(super) fn server_key(message: &Message) -> ServerKey {

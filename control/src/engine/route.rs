@@ -8,8 +8,11 @@ use bytes::Bytes;
 use crate::config::Network;
 use crate::engine::Engine;
 use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::sip::dialog::Leg;
+use crate::sip::index::{Message, Name};
 use crate::sip::registrar::Binding;
 use crate::sip::uri::{Host, Scheme, Uri};
+use crate::sip::value::NameAddr;
 
 /// One place to try.
 #[derive(Clone, Debug)]
@@ -80,7 +83,7 @@ impl Engine {
         }
         Ok(bindings
             .into_iter()
-            .filter_map(|binding| Some((self.home(binding.network)?, binding)))
+            .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)))
             .map(|(network, binding)| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
                 path: way_to(binding),
@@ -88,6 +91,39 @@ impl Engine {
                 natted: binding.natted,
             })
             .collect())
+    }
+
+    /// Where a peer we trust sends a call instead (RFC 3261 §8.1.3.4): to somebody of ours, or to a
+    /// neighbour of the peer's.
+    pub(super) fn redirected(&self, callee: &Leg, message: &Message, now: Instant) -> Vec<Target> {
+        if self.peer_at(callee.path, callee.network).is_none() {
+            return Vec::new();
+        }
+        let mut targets = Vec::new();
+        for range in message.values(Name::Contact) {
+            let Some(contact) = NameAddr::parse(message.slice(&range)) else {
+                continue;
+            };
+            let Some(uri) = Uri::parse(contact.uri) else {
+                continue;
+            };
+            if self.is_ours(&uri, now) {
+                targets.extend(self.targets(contact.uri, now).unwrap_or_default());
+            } else if let Some(ip) = uri.host.ip()
+                && self.config.network_to(ip) == Some(callee.network)
+            {
+                targets.push(Target {
+                    uri: Bytes::copy_from_slice(contact.uri),
+                    path: Path {
+                        on: callee.path.on,
+                        to: SocketAddr::new(ip, uri.port.unwrap_or(5060)),
+                    },
+                    network: callee.network,
+                    natted: false,
+                });
+            }
+        }
+        targets
     }
 
     fn peer_target(&self, user: &str) -> Option<Target> {

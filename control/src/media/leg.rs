@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use ipnet::IpNet;
 
 use crate::id::NetworkId;
-use crate::nat::latch::Policy;
-use crate::nat::policy::believable;
+use crate::nat::latch::{Policy, Reach};
+use crate::nat::policy::{believable, is_routable};
+
+pub use crate::nat::latch::Accept;
 
 /// One of the two parties.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -88,17 +90,6 @@ pub enum Mode {
     Auto,
 }
 
-/// From where a media source may be learnt, beside the address in SDP.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Accept {
-    /// The address signalling comes from.
-    Signalling,
-    /// Its neighbourhood too: /24 in IPv4, /64 in IPv6.
-    Subnet,
-    /// Anyone who passes a long probation.
-    Anywhere,
-}
-
 /// One party, as signalling sees it now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LegSettings {
@@ -134,13 +125,19 @@ impl LegSettings {
         SocketAddr::new(self.advertise, told)
     }
 
-    /// From whom media is accepted, given the address in SDP and the prefixes of the network.
+    /// From whom media is accepted, given the address in SDP and the prefixes of the network; and
+    /// why, for the operator.
     #[must_use]
-    pub fn policy(&self, signalled: Option<SocketAddr>, network: &[IpNet]) -> Policy {
+    pub fn policy(
+        &self,
+        signalled: Option<SocketAddr>,
+        network: &[IpNet],
+    ) -> (Policy, &'static str) {
         let source = self.signalled_from.to_canonical();
         let learn = Policy::Learn {
             from: source,
             signalled,
+            first: None,
         };
         // Another family than our socket's, or our own host, is no place to send to.
         let usable = signalled.filter(|at| {
@@ -148,17 +145,51 @@ impl LegSettings {
                 && (self.local.is_loopback() || !at.ip().is_loopback())
                 && at.ip() != IpAddr::V4(Ipv4Addr::BROADCAST)
         });
-        match (self.mode, usable) {
-            (Mode::Sdp, Some(at)) => Policy::Strict { at },
-            (Mode::Sdp, None) => Policy::Nobody,
-            (Mode::Auto, Some(at)) if !self.natted && believable(source, at.ip(), network) => {
-                let also = (at.ip() != source).then_some(source);
-                Policy::Believe { at, also }
-            }
-            (Mode::Symmetric, _) | (Mode::Auto, _) => learn,
+        let at = match (self.mode, usable) {
+            (Mode::Sdp, Some(at)) => return (Policy::Strict { at }, "media = \"sdp\""),
+            (Mode::Sdp, None) => return (Policy::Nobody, UNUSABLE),
+            (Mode::Symmetric, _) => return (learn, "media = \"symmetric\""),
+            (Mode::Auto, None) => return (learn, UNUSABLE),
+            (Mode::Auto, Some(at)) => at,
+        };
+        if self.natted && at.ip() == source {
+            // STUN or a router wrote the public address: as good a first guess as any.
+            let first = Policy::Learn {
+                from: source,
+                signalled,
+                first: Some(at),
+            };
+            (
+                first,
+                "signalling shows a NAT, SDP names its public address",
+            )
+        } else if self.natted {
+            (learn, "signalling shows a NAT")
+        } else if at.ip() == source {
+            let believed = Policy::Believe { at, also: None };
+            (believed, "SDP names the address signalling comes from")
+        } else if believable(source, at.ip(), network) {
+            let also = Some(source);
+            let why = "SDP names another address of its network";
+            (Policy::Believe { at, also }, why)
+        } else if is_routable(at.ip()) {
+            (learn, "SDP names an address outside its network")
+        } else {
+            (learn, "SDP names a private address, signalling another one")
+        }
+    }
+
+    /// Whom the operator allows beyond SDP and signalling.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        Reach {
+            accept: self.accept,
+            senders: self.senders.clone(),
         }
     }
 }
+
+const UNUSABLE: &str = "SDP names no address we can send to";
 
 /// The policy for RTCP beside one for RTP, given where SDP puts RTCP (RFC 3605). Unless SDP is
 /// taken by the letter, RTCP comes from the IP that RTP comes from.
@@ -172,8 +203,13 @@ pub fn rtcp_policy(rtp: Policy, signalled: Option<SocketAddr>) -> Policy {
         (Policy::Believe { at, .. }, _) => Policy::Learn {
             from: at.ip(),
             signalled,
+            first: None,
         },
-        (Policy::Learn { from, .. }, _) => Policy::Learn { from, signalled },
+        (Policy::Learn { from, first, .. }, _) => Policy::Learn {
+            from,
+            signalled,
+            first: signalled.filter(|at| first.is_some_and(|first| first.ip() == at.ip())),
+        },
         (Policy::Nobody, _) | (Policy::Strict { .. }, None) => Policy::Nobody,
     }
 }
@@ -194,7 +230,12 @@ mod tests {
         check(Mode::Sdp, false, Some("255.255.255.255:4000"), "Nobody");
         check(Mode::Symmetric, false, Some(own), "Learn 203.0.113.9");
         check(Mode::Auto, false, Some(own), "Believe 203.0.113.9:4000");
-        check(Mode::Auto, true, Some(own), "Learn 203.0.113.9");
+        check(
+            Mode::Auto,
+            true,
+            Some(own),
+            "Learn 203.0.113.9, first 203.0.113.9:4000",
+        );
         check(Mode::Auto, false, Some(private), "Learn 203.0.113.9");
         check(
             Mode::Auto,
@@ -226,12 +267,19 @@ mod tests {
             };
             let everybody = ["0.0.0.0/0".parse().unwrap()];
             let signalled = signalled.map(|at| at.parse().unwrap());
-            let got = match leg.policy(signalled, &everybody) {
+            let got = match leg.policy(signalled, &everybody).0 {
                 Policy::Nobody => "Nobody".to_owned(),
                 Policy::Strict { at } => format!("Strict {at}"),
                 Policy::Believe { at, also: None } => format!("Believe {at}"),
                 Policy::Believe { at, also: Some(ip) } => format!("Believe {at}, {ip}"),
-                Policy::Learn { from, .. } => format!("Learn {from}"),
+                Policy::Learn {
+                    from, first: None, ..
+                } => format!("Learn {from}"),
+                Policy::Learn {
+                    from,
+                    first: Some(at),
+                    ..
+                } => format!("Learn {from}, first {at}"),
             };
             assert_eq!(got, expected, "{mode:?} {natted} {signalled:?}");
         }
@@ -246,6 +294,7 @@ mod tests {
         let learn = |signalled| Policy::Learn {
             from: rtp.ip(),
             signalled,
+            first: None,
         };
         check(strict(rtp), Some(rtcp), strict(rtcp));
         check(strict(rtp), Some(elsewhere), strict(elsewhere));

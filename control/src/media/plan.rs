@@ -1,9 +1,9 @@
-//! Wanted flows − installed flows → effects. The only producer of flow effects.
+//! Wanted flows − installed flows → effects, and the same for TCP. The only producer of them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use crate::effect::{Effect, Effects, Rule};
+use crate::effect::{Effect, Effects, JoinRule, Rule};
 
 /// What the shell was told to forward, by local address.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -29,6 +29,26 @@ impl Installed {
     #[must_use]
     pub fn has(&self, at: SocketAddr) -> bool {
         self.0.contains_key(&at)
+    }
+}
+
+/// Where the shell was told to listen for TCP.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Listening(BTreeMap<SocketAddr, JoinRule>);
+
+impl Listening {
+    /// Pushes what turns the present state into the wanted one.
+    pub fn reconcile(&mut self, wanted: BTreeMap<SocketAddr, JoinRule>, effects: &mut Effects) {
+        let gone = self.0.keys().filter(|at| !wanted.contains_key(at));
+        effects.extend(gone.map(|at| Effect::Unlisten { at: *at }));
+        let new = wanted
+            .iter()
+            .filter(|(at, rule)| self.0.get(at) != Some(rule));
+        effects.extend(new.map(|(at, rule)| Effect::Listen {
+            at: *at,
+            rule: rule.clone(),
+        }));
+        self.0 = wanted;
     }
 }
 
@@ -67,6 +87,8 @@ mod tests {
             | Effect::Close { .. }
             | Effect::KeepAlive { .. }
             | Effect::Forward { .. }
+            | Effect::Listen { .. }
+            | Effect::Unlisten { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

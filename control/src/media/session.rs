@@ -2,29 +2,29 @@
 //! Knows nothing of SIP.
 //!
 //! An offer reserves ports and opens sockets, an answer agrees streams; flows exist for agreed
-//! streams only, as soon as the source of a direction and its target are known. Connection-
-//! oriented media (RFC 4145) and multicast are not relayed: their lines pass untouched.
+//! streams only, as soon as the source of a direction and its target are known. Media over TCP is
+//! joined byte by byte. Multicast is not relayed: its lines pass untouched.
 
 mod exchange;
 mod reoffer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::plan::Installed;
+use super::plan::{Installed, Listening};
 use super::port::Pools;
-use super::stream::{Component, Pair, Stream, StreamView};
+use super::stream::{Component, Pair, Seen, Stream, StreamView};
 use super::told::Told;
 use crate::effect::{Effect, Effects, Rule};
 use crate::id::{NetworkId, SessionId};
 use crate::nat::latch::Verdict;
 use crate::sdp::lines::Fault;
 
-use self::exchange::Exchange;
+use self::exchange::{Exchange, Transport};
 
 pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
 
@@ -74,9 +74,10 @@ pub struct Session {
     modes: Both<Option<Mode>>,
     /// The network's.
     configured: Both<Mode>,
-    /// Every pair we hold open.
-    open: BTreeSet<Pair>,
+    /// Every pair we hold.
+    open: BTreeMap<Pair, Transport>,
     installed: Installed,
+    listening: Listening,
 }
 
 impl Session {
@@ -94,8 +95,9 @@ impl Session {
             prefixes: Both::default(),
             agreed: Vec::new(),
             exchange: None,
-            open: BTreeSet::new(),
+            open: BTreeMap::new(),
             installed: Installed::default(),
+            listening: Listening::default(),
         }
     }
 
@@ -140,7 +142,10 @@ impl Session {
             let Some(mut terms) = stream.map(|stream| stream.terms().clone()) else {
                 continue;
             };
-            *terms.policy.of_mut(side) = self.policy(side, terms.remote.of(side));
+            let (policy, why) = self.policy(side, terms.remote.of(side));
+            *terms.policy.of_mut(side) = policy;
+            *terms.why.of_mut(side) = why;
+            *terms.reach.of_mut(side) = self.legs.of(side).reach();
             if let Some(stream) = self.agreed.get_mut(index).and_then(Option::as_mut)
                 && *stream.terms() != terms
             {
@@ -198,6 +203,13 @@ impl Session {
         }
     }
 
+    /// Keeps pinholes open, and opens those it can; to be called about once a second.
+    pub fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
+        for stream in self.agreed.iter_mut().flatten() {
+            stream.keep_alive(now, effects);
+        }
+    }
+
     /// Since when no stream of the call was heard. None while nothing is agreed that must be
     /// heard: a call on hold, one-way media, BFCP alone. Then silence is no failure.
     #[must_use]
@@ -216,14 +228,15 @@ impl Session {
         wanted
     }
 
-    /// Every local socket of this call.
+    /// Every local media socket of this call.
     #[must_use]
     pub fn locals(&self) -> Vec<(NetworkId, SocketAddr)> {
-        let both = |pair: &Pair| {
+        let both = |(pair, _): (&Pair, &Transport)| {
             let network = pair.network;
-            [Component::Rtp, Component::Rtcp].map(|c| (network, pair.at(c)))
+            Component::BOTH.map(|c| (network, pair.at(c)))
         };
-        self.open.iter().flat_map(both).collect()
+        let udp = self.open.iter().filter(|(_, t)| **t == Transport::Udp);
+        udp.flat_map(both).collect()
     }
 
     /// The agreed streams, for status and explanation.
@@ -233,7 +246,12 @@ impl Session {
         indexed
             .filter_map(|(index, stream)| {
                 let has_flow = |at| self.installed.has(at);
-                Some(stream.as_ref()?.view(index, self.modes, has_flow))
+                let seen = self.legs.map(|side, leg| Seen {
+                    signalling: leg.signalled_from,
+                    mode: *self.modes.of(side),
+                    network: self.prefixes.of(side),
+                });
+                Some(stream.as_ref()?.view(index, seen, has_flow))
             })
             .collect()
     }
@@ -259,6 +277,11 @@ impl Session {
     fn replan(&mut self, effects: &mut Effects) {
         let wanted = self.wanted();
         self.installed.reconcile(wanted, effects);
+        let mut listening = BTreeMap::new();
+        for stream in self.streams_agreed() {
+            stream.add_listening(&mut listening);
+        }
+        self.listening.reconcile(listening, effects);
     }
 }
 

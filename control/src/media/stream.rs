@@ -1,15 +1,21 @@
 //! One agreed `m=` line: where both parties are, their latches, and the flows that follow.
 
+mod tcp;
+mod view;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::leg::{Both, Mode, Side, rtcp_policy};
-use crate::effect::Rule;
+use super::leg::{Both, Side, rtcp_policy};
+use crate::effect::{Effect, Effects, Rule};
 use crate::id::NetworkId;
-use crate::nat::latch::{Latch, Pace, Policy, Verdict};
+use crate::nat::latch::{Latch, Pace, Policy, Reach, Verdict};
 use crate::nat::packet::Packet;
-use crate::sdp::lines::{Direction, Media, Protocol, Sdp, slice};
+use crate::sdp::lines::{Direction, Media, Protocol, Sdp, Setup, slice};
+
+pub use tcp::ACTIVE_PORT;
+pub use view::{Seen, SideView, StreamView};
 
 /// Two adjacent local ports: RTP on the even one, RTCP on the odd one (RFC 3550 §11).
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -35,6 +41,7 @@ pub struct Remote {
     /// `c=0.0.0.0`: hold in the manner of RFC 2543.
     pub nowhere: bool,
     pub direction: Direction,
+    pub setup: Option<Setup>,
     pub mux: bool,
     pub payload_types: u128,
     pub ssrcs: Vec<u32>,
@@ -52,6 +59,9 @@ pub struct Terms {
     pub tos: Both<Option<u8>>,
     pub remote: Both<Remote>,
     pub policy: Both<Policy>,
+    /// Why that policy, for the operator.
+    pub why: Both<&'static str>,
+    pub reach: Both<Reach>,
 }
 
 /// A stream that is agreed.
@@ -71,57 +81,29 @@ struct Latches {
     rtcp_terms: Policy,
     /// Packets refused for their synchronisation source.
     misnamed: u8,
+    outward: Outward,
+    outward_rtcp: Outward,
 }
+
+/// What we do to keep a party's NAT open to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Outward {
+    /// When something last went to the party.
+    sent: Instant,
+    /// Datagrams sent before the party was heard.
+    pierced: u8,
+}
+
+/// A pinhole that carries nothing outward this long is refreshed (RFC 6263 §4.1, §5).
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// So many datagrams are sent towards a party behind a NAT that is not heard, one each second.
+pub const PIERCE_MAX: u8 = 5;
+/// A party that is silent this long while the other may hear is shown as such.
+pub const SILENT: Duration = Duration::from_secs(10);
 
 /// So many packets from sources that SDP does not name are refused; then the names are taken to be
 /// wrong or incomplete, which RFC 5576 §4 allows, and addresses alone decide.
 pub const MISNAMED_MAX: u8 = 25;
-
-/// A stream, for status and explanation.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StreamView {
-    /// Index of the `m=` line.
-    pub index: usize,
-    /// `audio`, `video`, `application`…
-    pub kind: String,
-    pub mux: bool,
-    pub a: SideView,
-    pub b: SideView,
-}
-
-/// One side of it.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct SideView {
-    /// The address this party was told.
-    pub advertised: SocketAddr,
-    /// Our socket.
-    pub local: SocketAddr,
-    /// What its SDP said.
-    pub signalled: Option<SocketAddr>,
-    /// Where its media is taken from and sent to.
-    pub held: Option<SocketAddr>,
-    pub latch: &'static str,
-    /// Which rule chose the address.
-    pub rule: &'static str,
-    /// An operator's word, if the rule follows from one.
-    pub mode: Option<Mode>,
-    /// Packets refused, RTP and RTCP.
-    pub strangers: u64,
-    /// Whether a flow was asked for at `local`.
-    pub flow: bool,
-    pub rtcp_held: Option<SocketAddr>,
-    pub rtcp_flow: bool,
-}
-
-impl StreamView {
-    #[must_use]
-    pub fn side(&self, side: Side) -> &SideView {
-        match side {
-            Side::A => &self.a,
-            Side::B => &self.b,
-        }
-    }
-}
 
 impl Component {
     pub const BOTH: [Self; 2] = [Self::Rtp, Self::Rtcp];
@@ -161,6 +143,7 @@ impl Remote {
             rtcp,
             nowhere: connection.is_nowhere(),
             direction: sdp.direction_of(media),
+            setup: sdp.setup_of(media),
             mux: media.mux,
             payload_types: media.payload_types,
             ssrcs: media.known_ssrcs().to_vec(),
@@ -184,6 +167,7 @@ impl Terms {
     pub fn without(&self, side: Side) -> Self {
         let mut terms = self.clone();
         *terms.policy.of_mut(side) = Policy::Nobody;
+        *terms.why.of_mut(side) = "the party rejected the line";
         let remote = terms.remote.of_mut(side);
         remote.rtp = None;
         remote.rtcp = None;
@@ -276,6 +260,12 @@ impl Stream {
         if verdict == Verdict::Held {
             self.active = now;
             latches.follow(now);
+            if self.rule(side, component).is_some() {
+                self.latches
+                    .of_mut(side.other())
+                    .outward_mut(component)
+                    .sent = now;
+            }
         }
         Some(verdict)
     }
@@ -289,13 +279,9 @@ impl Stream {
         from: SocketAddr,
         packet: &[u8],
     ) -> Option<(SocketAddr, SocketAddr)> {
-        let latches = self.latches.of(side);
-        let latch = match component {
-            Component::Rtp => &latches.rtp,
-            Component::Rtcp => &latches.rtcp,
-        };
         let other = side.other();
-        let to = self.latches.of(other).peer(component)?;
+        let to = self.target(other, component)?;
+        let latch = self.latches.of(side).of(component);
         let crosses = Packet::read(packet) == Packet::Stun && latch.admits(from);
         crosses.then(|| (self.terms.pairs.of(other).at(component), to))
     }
@@ -303,6 +289,10 @@ impl Stream {
     /// A flow at this socket carried packets.
     pub fn heard(&mut self, (side, component): (Side, Component), now: Instant) {
         self.active = self.active.max(now);
+        self.latches
+            .of_mut(side.other())
+            .outward_mut(component)
+            .sent = now;
         let latches = self.latches.of_mut(side);
         match component {
             Component::Rtp => latches.rtp.heard(now),
@@ -319,6 +309,43 @@ impl Stream {
         (steady && self.terms.protocol.is_rtp() && !held).then_some(self.active)
     }
 
+    /// Keeps open the NATs that would close by now, and opens those that let nobody in whom their
+    /// party has not sent to.
+    pub fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
+        if self.is_tcp() {
+            return;
+        }
+        for side in Side::BOTH {
+            for component in Component::BOTH {
+                let latches = self.latches.of(side);
+                let Policy::Learn {
+                    from, signalled, ..
+                } = latches.of(component).policy()
+                else {
+                    continue;
+                };
+                let mut outward = *latches.outward(component);
+                let to = match self.target(side, component) {
+                    Some(to) => {
+                        let quiet = now.saturating_duration_since(outward.sent);
+                        (quiet >= KEEP_ALIVE).then_some(to)
+                    }
+                    None if outward.pierced < PIERCE_MAX => {
+                        outward.pierced += 1;
+                        signalled.map(|at| SocketAddr::new(from, at.port()))
+                    }
+                    None => None,
+                };
+                if let Some(to) = to {
+                    outward.sent = now;
+                    let at = self.terms.pairs.of(side).at(component);
+                    effects.push(Effect::KeepAlive { at, to });
+                }
+                *self.latches.of_mut(side).outward_mut(component) = outward;
+            }
+        }
+    }
+
     /// When the last sign of life was.
     #[must_use]
     pub fn active(&self) -> Instant {
@@ -327,6 +354,9 @@ impl Stream {
 
     /// Both ends of a flow are known, or there is none.
     pub fn add_wanted(&self, wanted: &mut BTreeMap<SocketAddr, Rule>) {
+        if self.is_tcp() {
+            return;
+        }
         for side in Side::BOTH {
             for component in Component::BOTH {
                 if let Some(rule) = self.rule(side, component) {
@@ -336,49 +366,40 @@ impl Stream {
         }
     }
 
-    #[must_use]
-    pub fn view(
-        &self,
-        index: usize,
-        modes: Both<Option<Mode>>,
-        has_flow: impl Fn(SocketAddr) -> bool,
-    ) -> StreamView {
-        let sides = self.latches.map(|side, latches| {
-            let terms = &self.terms;
-            let pair = terms.pairs.of(side);
-            SideView {
-                advertised: *terms.advertise.of(side),
-                local: pair.at(Component::Rtp),
-                signalled: terms.remote.of(side).rtp,
-                held: latches.rtp.peer(),
-                latch: latches.rtp.state(),
-                rule: latches.rtp.rule(),
-                mode: *modes.of(side),
-                strangers: latches
-                    .rtp
-                    .strangers()
-                    .saturating_add(latches.rtcp.strangers()),
-                flow: has_flow(pair.at(Component::Rtp)),
-                rtcp_held: latches.rtcp.peer(),
-                rtcp_flow: has_flow(pair.at(Component::Rtcp)),
-            }
-        });
-        let (kind, mux) = (self.terms.kind.clone(), self.terms.is_mux());
-        StreamView {
-            index,
-            kind,
-            mux,
-            a: sides.a,
-            b: sides.b,
+    /// Where a party's media is sent.
+    fn target(&self, side: Side, component: Component) -> Option<SocketAddr> {
+        let known = self.latches.of(side).of(component).target();
+        match component {
+            Component::Rtp => known.or_else(|| self.guess(side)),
+            Component::Rtcp => known,
         }
+    }
+
+    /// A party that only receives never shows where from; its RTCP does, one port above (RFC 3550
+    /// §11), if its NAT keeps neighbours together.
+    fn guess(&self, side: Side) -> Option<SocketAddr> {
+        let rtcp = self.latches.of(side).rtcp.settled()?;
+        let port = rtcp.port().checked_sub(1).filter(|port| *port > 0)?;
+        self.is_mute(side).then(|| SocketAddr::new(rtcp.ip(), port))
+    }
+
+    /// A party that sends nothing to learn from.
+    fn is_mute(&self, side: Side) -> bool {
+        let learns = matches!(self.terms.policy.of(side), Policy::Learn { .. });
+        let (own, other) = (
+            self.terms.remote.of(side),
+            self.terms.remote.of(side.other()),
+        );
+        let sends = own.direction.sends() && other.direction.receives();
+        learns && self.terms.protocol.is_rtp() && own.direction.receives() && !sends
     }
 
     fn rule(&self, side: Side, component: Component) -> Option<Rule> {
         let other = side.other();
         Some(Rule {
-            peer: self.latches.of(side).peer(component)?,
+            peer: self.latches.of(side).of(component).peer()?,
             source: self.terms.pairs.of(other).at(component),
-            target: self.latches.of(other).peer(component)?,
+            target: self.target(other, component)?,
             tos: *self.terms.tos.of(other),
         })
     }
@@ -430,27 +451,53 @@ impl Latches {
             Pace::DATAGRAM
         };
         let rtcp_terms = terms.rtcp_policy(side);
+        let reach = terms.reach.of(side);
+        let outward = Outward {
+            sent: now,
+            pierced: 0,
+        };
         Self {
-            rtp: Latch::new(*terms.policy.of(side), pace, now),
-            rtcp: Latch::new(rtcp_terms, Pace::RTCP, now),
+            rtp: Latch::new(*terms.policy.of(side), reach.clone(), pace, now),
+            rtcp: Latch::new(rtcp_terms, reach.of_rtcp(), Pace::RTCP, now),
             rtcp_terms,
             misnamed: 0,
+            outward,
+            outward_rtcp: outward,
         }
     }
 
     fn renew(&mut self, terms: &Terms, side: Side, now: Instant) {
-        self.rtp.expect(*terms.policy.of(side), now);
+        let (policy, reach) = (*terms.policy.of(side), terms.reach.of(side));
+        if policy != self.rtp.policy() {
+            self.outward.pierced = 0;
+            self.outward_rtcp.pierced = 0;
+        }
+        self.rtp.expect(policy, reach, now);
         let rtcp_terms = terms.rtcp_policy(side);
         if rtcp_terms != self.rtcp_terms {
             self.rtcp_terms = rtcp_terms;
-            self.rtcp.expect(rtcp_terms, now);
+            self.rtcp.expect(rtcp_terms, &reach.of_rtcp(), now);
         }
     }
 
-    fn peer(&self, component: Component) -> Option<SocketAddr> {
+    fn of(&self, component: Component) -> &Latch {
         match component {
-            Component::Rtp => self.rtp.peer(),
-            Component::Rtcp => self.rtcp.peer(),
+            Component::Rtp => &self.rtp,
+            Component::Rtcp => &self.rtcp,
+        }
+    }
+
+    fn outward(&self, component: Component) -> &Outward {
+        match component {
+            Component::Rtp => &self.outward,
+            Component::Rtcp => &self.outward_rtcp,
+        }
+    }
+
+    fn outward_mut(&mut self, component: Component) -> &mut Outward {
+        match component {
+            Component::Rtp => &mut self.outward,
+            Component::Rtcp => &mut self.outward_rtcp,
         }
     }
 
@@ -464,14 +511,13 @@ impl Latches {
         if let Some(rtp) = self.rtp.settled()
             && rtp.ip() != expected
         {
-            let signalled = None;
-            self.rtcp.expect(
-                Policy::Learn {
-                    from: rtp.ip(),
-                    signalled,
-                },
-                now,
-            );
+            let policy = Policy::Learn {
+                from: rtp.ip(),
+                signalled: None,
+                first: None,
+            };
+            let reach = self.rtcp.reach().clone();
+            self.rtcp.expect(policy, &reach, now);
         }
     }
 }

@@ -1,86 +1,46 @@
 //! Learns and holds a peer's media source (RFC 4961, with the precautions of RFC 7362 §5).
 //!
-//! A latch never goes to an address that signalling did not name: a party is only ever accepted
-//! from the address in its SDP, if that is believed, or from the address its signalling comes
-//! from. A synchronisation source alone proves nothing: whoever sees one packet can copy it.
+//! A latch never goes to an address that nobody vouched for: a party is only ever accepted from
+//! the address in its SDP, if that is believed, from the address its signalling comes from, or
+//! from where the operator allowed (`Reach`). A synchronisation source alone proves nothing:
+//! whoever sees one packet can copy it.
 //!
 //! ```text
 //! Waiting    first-rank source                                  → Held
+//! Waiting    lower-rank source                                  → Tentative
 //! Waiting    after new terms: the old peer                      → Waiting, old peer kept
 //! Held       its peer                                           → Held
 //! Held       believed address never heard, same IP, in window   → Held at the new port
-//! Held       second-rank source, likewise                       → Tentative, old peer kept
+//! Held       lower-rank source, likewise                        → Tentative, old peer kept
+//! Held       on a low ground, first-rank source, in window      → Held at that source
 //! Held       same IP, same SSRC, sequence goes on, old silent   → Tentative, old peer kept
+//! Held       declared sender, old silent or never heard         → Held at the sender
 //! Tentative  enough in sequence from the candidate              → Held at the candidate
+//! Tentative  a better candidate, or a first-rank source         → as if there were none
 //! Tentative  the old peer                                       → Held at the old peer
 //! any        anybody else                                       → unchanged, counted
 //! any        new terms                                          → Held if believed, else Waiting
 //! ```
+
+mod peer;
+mod terms;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::packet::Packet;
 
+pub use peer::{Candidate, Ground};
+pub use terms::{ANYWHERE_PACKETS, Accept, Pace, Policy, Reach};
+
+use peer::{Peer, Sign, follows};
+use terms::are_neighbours;
+
 /// How long after new terms a believed address may still turn out to be another port, and an old
 /// peer is kept beside the search for a new one.
 pub const WINDOW: Duration = Duration::from_secs(30);
 /// A sequence number older than this says nothing about where the sequence is now.
 pub const SEQUENCE_FRESH: Duration = Duration::from_secs(10);
-
-/// From whom media is expected.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Policy {
-    /// No address is known and none may be learnt.
-    Nobody,
-    /// Exactly the signalled address, for good.
-    Strict { at: SocketAddr },
-    /// The signalled address; another port of it counts at once, `also` (where signalling comes
-    /// from) after probation, both only while the signalled one was never heard.
-    Believe {
-        at: SocketAddr,
-        also: Option<IpAddr>,
-    },
-    /// Any port of the address signalling comes from. What SDP said is not used as an address; a
-    /// change of it reopens the search.
-    Learn {
-        from: IpAddr,
-        signalled: Option<SocketAddr>,
-    },
-}
-
-/// How patient a latch is with a kind of traffic.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Pace {
-    /// An old peer quiet this long may have been given another port by its NAT.
-    pub silence: Duration,
-    /// Packets a candidate must show.
-    pub probation: u8,
-    /// A candidate quiet this long is forgotten.
-    pub patience: Duration,
-}
-
-impl Pace {
-    /// A stream of packets.
-    pub const RTP: Self = Self {
-        silence: Duration::from_secs(2),
-        probation: 3,
-        patience: Duration::from_secs(2),
-    };
-    /// A report every 5 s, give or take (RFC 3550 §6.2).
-    pub const RTCP: Self = Self {
-        silence: Duration::from_secs(12),
-        probation: 2,
-        patience: Duration::from_secs(15),
-    };
-    /// Now and then a message and its retransmissions, as BFCP (RFC 8855 §8.3).
-    pub const DATAGRAM: Self = Self {
-        silence: Duration::from_secs(30),
-        probation: 3,
-        patience: Duration::from_secs(15),
-    };
-}
-
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
@@ -96,10 +56,15 @@ pub enum Verdict {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Latch {
     policy: Policy,
+    reach: Reach,
     pace: Pace,
     state: State,
+    /// A source on probation.
+    candidate: Option<Candidate>,
     /// When the present terms came into force.
     opened: Instant,
+    /// When the peer was found or lost.
+    since: Instant,
     /// Packets refused.
     strangers: u64,
 }
@@ -107,61 +72,43 @@ pub struct Latch {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum State {
     Waiting { old: Option<Peer> },
-    Tentative { candidate: Candidate, old: Peer },
     Held { peer: Peer },
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Peer {
-    at: SocketAddr,
-    ssrc: Option<u32>,
-    /// Last sequence number seen, and when: packets the kernel forwards are not seen here.
-    sequence: Option<(u16, Instant)>,
-    heard: Option<Instant>,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-struct Candidate {
-    at: SocketAddr,
-    sign: Sign,
-    count: u8,
-    last: Instant,
-}
-
-/// What a packet says about its sender.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Sign {
-    ssrc: Option<u32>,
-    sequence: Option<u16>,
 }
 
 /// What may be made of a source that is not the peer.
 enum Rank {
-    First,
-    Second,
+    First(Ground),
+    Probation(Ground, u8),
     None(&'static str),
 }
 
 impl Latch {
     #[must_use]
-    pub fn new(policy: Policy, pace: Pace, now: Instant) -> Self {
+    pub fn new(policy: Policy, reach: Reach, pace: Pace, now: Instant) -> Self {
+        let state = State::begin(policy, &reach, None);
         Self {
             policy,
+            reach,
             pace,
-            state: State::begin(policy, None),
+            state,
+            candidate: None,
             opened: now,
+            since: now,
             strangers: 0,
         }
     }
 
-    /// New terms from signalling. Equal terms move nothing.
-    pub fn expect(&mut self, policy: Policy, now: Instant) {
-        if policy == self.policy {
+    /// New terms from signalling or from the operator. Equal terms move nothing.
+    pub fn expect(&mut self, policy: Policy, reach: &Reach, now: Instant) {
+        if policy == self.policy && *reach == self.reach {
             return;
         }
-        self.state = State::begin(policy, self.state.peer());
+        let state = State::begin(policy, reach, self.state.peer());
         self.policy = policy;
+        self.reach.clone_from(reach);
         self.opened = now;
+        self.candidate = None;
+        self.turn(state, now);
     }
 
     /// A packet that no flow claimed.
@@ -170,21 +117,23 @@ impl Latch {
         self.close_window(now);
         let sign = Sign::of(packet);
         if self.state.peer().is_some_and(|peer| peer.at == from) {
-            self.state.heard(sign, now);
+            self.hear(sign, now);
             return Verdict::Held;
         }
         match self.rank(from, sign, now) {
-            Rank::First => {
-                self.state = State::Held {
-                    peer: Peer::seen(from, sign, now),
-                };
-                Verdict::Held
-            }
-            Rank::Second => self.probe(from, sign, now),
-            Rank::None(why) => {
-                self.strangers = self.strangers.saturating_add(1);
-                Verdict::Stranger(why)
-            }
+            Rank::First(ground) => self.hold(Peer::seen(from, ground, sign, now), now),
+            Rank::Probation(ground, needs) => self.probe(
+                Candidate {
+                    at: from,
+                    ground,
+                    needs,
+                    count: 1,
+                    sign,
+                    last: now,
+                },
+                now,
+            ),
+            Rank::None(why) => self.refuse(why),
         }
     }
 
@@ -192,34 +141,75 @@ impl Latch {
     #[must_use]
     pub fn admits(&self, from: SocketAddr) -> bool {
         let ip = from.ip().to_canonical();
-        match self.policy {
+        let by_policy = match self.policy {
             Policy::Nobody => false,
             Policy::Strict { at } => at == SocketAddr::new(ip, from.port()),
             Policy::Believe { at, also } => at.ip() == ip || also == Some(ip),
             Policy::Learn { from, .. } => from.to_canonical() == ip,
-        }
+        };
+        by_policy || self.is_declared(ip) || self.state.peer().is_some_and(|peer| peer.at == from)
     }
 
     /// The held peer was heard elsewhere: in the kernel, or by a flow in userspace.
     pub fn heard(&mut self, now: Instant) {
-        self.state.heard(Sign::default(), now);
+        self.hear(Sign::default(), now);
     }
 
-    /// Where media goes to and comes from; an old peer until a new one is found.
+    /// Where media comes from; an old peer until a new one is found.
     #[must_use]
     pub fn peer(&self) -> Option<SocketAddr> {
         self.state.peer().map(|peer| peer.at)
     }
 
-    /// The same, but none while a new peer is searched.
+    /// Where media goes to: back to the peer, unless it only sends.
+    #[must_use]
+    pub fn target(&self) -> Option<SocketAddr> {
+        match (self.state.peer(), self.policy) {
+            (Some(peer), _) if peer.ground == Ground::Declared => self.signalled(),
+            (Some(peer), _) => Some(peer.at),
+            (None, Policy::Learn { first, .. }) => first,
+            (None, _) => None,
+        }
+    }
+
+    /// The peer, but none while a new one is searched.
     #[must_use]
     pub fn settled(&self) -> Option<SocketAddr> {
         self.state.settled().map(|peer| peer.at)
     }
 
+    /// When the peer was heard last.
+    #[must_use]
+    pub fn last_heard(&self) -> Option<Instant> {
+        self.state.peer().and_then(|peer| peer.heard)
+    }
+
+    /// When the present terms came into force.
+    #[must_use]
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// When the peer was found, or lost.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// The source on probation.
+    #[must_use]
+    pub fn candidate(&self) -> Option<Candidate> {
+        self.candidate
+    }
+
     #[must_use]
     pub fn policy(&self) -> Policy {
         self.policy
+    }
+
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     /// Packets refused so far.
@@ -231,63 +221,164 @@ impl Latch {
     /// The state's name.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        match self.state {
-            State::Waiting { old: None } => "waiting",
-            State::Waiting { old: Some(_) } => "waiting (old kept)",
-            State::Tentative { .. } => "tentative",
-            State::Held { .. } => "held",
+        match (self.state, self.candidate) {
+            (_, Some(_)) => "tentative",
+            (State::Waiting { old: None }, None) => "waiting",
+            (State::Waiting { old: Some(_) }, None) => "waiting (old kept)",
+            (State::Held { .. }, None) => "held",
         }
     }
 
-    /// Which rule chose the address, in words for the operator.
+    /// Which rule chose the address: a name that stays, and words for the operator.
     #[must_use]
-    pub fn rule(&self) -> &'static str {
-        let moved = |at: SocketAddr| self.peer().is_some_and(|peer| peer != at);
-        match self.policy {
-            Policy::Nobody => "no address is known",
-            Policy::Strict { .. } => "as SDP says, strictly",
-            Policy::Believe { at, .. } if moved(at) => "SDP was believed, packets came otherwise",
-            Policy::Believe { .. } => "as SDP says",
-            Policy::Learn { .. } => "where packets from the signalling address come from",
+    pub fn rule(&self) -> (&'static str, &'static str) {
+        let ground = self.state.settled().map(|peer| peer.ground);
+        match (self.policy, ground) {
+            (_, Some(Ground::Declared)) => (
+                "declared-sender",
+                "from a declared sender; sent where SDP says",
+            ),
+            (_, Some(Ground::Subnet)) => (
+                "subnet",
+                "where packets from beside the signalling address come from",
+            ),
+            (_, Some(Ground::Anywhere)) => (
+                "anywhere",
+                "where packets came from that passed the long probation",
+            ),
+            (Policy::Nobody, _) => ("nobody", "no address is known"),
+            (Policy::Strict { .. }, _) => ("sdp-strict", "as SDP says, strictly"),
+            (Policy::Believe { .. }, Some(Ground::SdpPort)) => (
+                "sdp-port",
+                "the address in SDP, at the port packets come from",
+            ),
+            (Policy::Believe { .. }, Some(Ground::Signalling)) => (
+                "sdp-signalling",
+                "SDP was believed, packets came from the signalling address",
+            ),
+            (Policy::Believe { .. }, Some(Ground::Sdp) | None) => ("sdp", "as SDP says"),
+            (Policy::Learn { .. }, _) => (
+                "learn-signalling",
+                "where packets from the signalling address come from",
+            ),
         }
     }
 
     fn rank(&self, from: SocketAddr, sign: Sign, now: Instant) -> Rank {
+        let rank = self.rank_by_policy(from, sign, now);
+        if !matches!(rank, Rank::None(_)) || !self.is_declared(from.ip()) {
+            return rank;
+        }
+        // Whoever is declared may take over from whoever has fallen silent.
+        match self.state.settled() {
+            Some(peer) if peer.heard.is_some_and(|at| !self.is_quiet(at, now)) => rank,
+            Some(_) | None => Rank::First(Ground::Declared),
+        }
+    }
+
+    fn rank_by_policy(&self, from: SocketAddr, sign: Sign, now: Instant) -> Rank {
+        let ip = from.ip();
         let in_window = now.saturating_duration_since(self.opened) < WINDOW;
+        // Not yet heard, or on so low a ground that a better one may still come; or it only sends,
+        // and has stopped.
+        let open = |peer: &Peer| {
+            in_window && (peer.heard.is_none() || peer.ground.is_low())
+                || peer.ground == Ground::Declared
+                    && peer.heard.is_none_or(|at| self.is_quiet(at, now))
+        };
         match (self.policy, self.state.settled()) {
             (Policy::Nobody, _) => Rank::None("nobody is expected"),
-            (Policy::Strict { .. }, _) => Rank::None("not the address in SDP"),
-            (Policy::Learn { from: ip, .. }, _) if ip.to_canonical() != from.ip() => {
-                Rank::None("not the signalling address")
-            }
-            (Policy::Learn { .. }, None) => Rank::First,
-            (Policy::Learn { .. }, Some(peer)) => self.rebound(&peer, from, sign, now),
-            (Policy::Believe { at, also }, Some(peer)) if peer.heard.is_none() && in_window => {
-                if at.ip().to_canonical() == from.ip() {
-                    Rank::First
-                } else if also.is_some_and(|ip| ip.to_canonical() == from.ip()) {
-                    Rank::Second
+            (Policy::Strict { at }, Some(peer)) if at == from => {
+                // A declared sender is held.
+                if peer.heard.is_some_and(|at| !self.is_quiet(at, now)) {
+                    Rank::None("a declared sender is heard")
                 } else {
-                    Rank::None("neither the address in SDP nor the signalling address")
+                    Rank::First(Ground::Sdp)
                 }
             }
-            (Policy::Believe { .. }, Some(peer)) => self.rebound(&peer, from, sign, now),
+            (Policy::Strict { .. }, _) => Rank::None("not the address in SDP"),
+            (Policy::Learn { from: named, .. }, None) => {
+                if named.to_canonical() == ip {
+                    Rank::First(Ground::Signalling)
+                } else {
+                    self.beyond(ip, sign, "not the signalling address")
+                }
+            }
+            (Policy::Learn { from: named, .. }, Some(peer)) => {
+                if named.to_canonical() == ip && open(&peer) {
+                    Rank::First(Ground::Signalling)
+                } else {
+                    self.rebound(&peer, from, sign, now, "not the signalling address")
+                }
+            }
+            (Policy::Believe { at, also }, Some(peer)) => {
+                let held = "the peer is held at another address";
+                if !open(&peer) {
+                    self.rebound(&peer, from, sign, now, held)
+                } else if at.ip().to_canonical() == ip {
+                    Rank::First(if at == from {
+                        Ground::Sdp
+                    } else {
+                        Ground::SdpPort
+                    })
+                } else if also.is_some_and(|also| also.to_canonical() == ip) {
+                    Rank::Probation(Ground::Signalling, self.pace.probation)
+                } else if peer.heard.is_none() {
+                    let neither = "neither the address in SDP nor the signalling address";
+                    self.beyond(ip, sign, neither)
+                } else {
+                    self.rebound(&peer, from, sign, now, held)
+                }
+            }
             (Policy::Believe { .. }, None) => Rank::None("nobody is expected"),
         }
     }
 
-    /// Whether a NAT gave the peer another port: same IP, same source, sequence goes on, the old
-    /// port silent. Protocols without a source to compare need a longer silence.
-    fn rebound(&self, peer: &Peer, from: SocketAddr, sign: Sign, now: Instant) -> Rank {
-        let quiet = |since: Instant| now.saturating_duration_since(since) >= self.pace.silence;
-        if peer.at.ip() != from.ip() {
-            return Rank::None("the peer is held at another address");
+    /// What the operator allows beyond SDP and signalling. Without an address that speaks for it,
+    /// a source must show a stream: RTP in sequence.
+    fn beyond(&self, ip: IpAddr, sign: Sign, refused: &'static str) -> Rank {
+        let near = match self.policy {
+            Policy::Learn { from, .. } => Some(from),
+            Policy::Believe { at, also } => Some(also.unwrap_or(at.ip())),
+            Policy::Nobody | Policy::Strict { .. } => None,
+        };
+        let is_near = near.is_some_and(|near| are_neighbours(near.to_canonical(), ip));
+        match self.reach.accept {
+            Accept::Subnet | Accept::Anywhere if is_near => {
+                Rank::Probation(Ground::Subnet, self.pace.probation)
+            }
+            Accept::Anywhere if sign.sequence.is_some() => {
+                Rank::Probation(Ground::Anywhere, ANYWHERE_PACKETS)
+            }
+            Accept::Signalling | Accept::Subnet | Accept::Anywhere => Rank::None(refused),
         }
-        if !quiet(peer.heard.unwrap_or(self.opened)) {
+    }
+
+    /// Whether a NAT gave the peer another port: same IP, same source, sequence goes on, the old
+    /// port silent. Protocols without a source to compare need a longer silence. Another IP only
+    /// if the operator allows it, and then all of this must hold as well.
+    fn rebound(
+        &self,
+        peer: &Peer,
+        from: SocketAddr,
+        sign: Sign,
+        now: Instant,
+        refused: &'static str,
+    ) -> Rank {
+        let rank = if peer.at.ip() == from.ip() {
+            let ground = peer.ground.max(Ground::SdpPort);
+            Rank::Probation(ground, self.pace.probation)
+        } else {
+            self.beyond(from.ip(), sign, refused)
+        };
+        let Rank::Probation(..) = rank else {
+            return rank;
+        };
+        if !self.is_quiet(peer.heard.unwrap_or(self.opened), now) {
             return Rank::None("the peer is heard on another port");
         }
         if peer.ssrc != sign.ssrc || peer.heard.is_none() {
-            return Rank::None("same address, but another source");
+            return Rank::None("another source than the peer's");
         }
         match (peer.sequence, sign.sequence) {
             (Some((last, at)), Some(next))
@@ -295,46 +386,54 @@ impl Latch {
             {
                 Rank::None("same source, but not its sequence")
             }
-            _ => Rank::Second,
+            _ => rank,
         }
     }
 
-    /// One more packet of a candidate. Another source does not push out a candidate that is alive.
-    fn probe(&mut self, from: SocketAddr, sign: Sign, now: Instant) -> Verdict {
-        let Some(old) = self.state.settled() else {
-            return Verdict::Stranger("nobody is expected");
-        };
-        let fresh = Candidate {
-            at: from,
-            sign,
-            count: 1,
-            last: now,
-        };
-        let candidate = match self.state {
-            State::Tentative { candidate, .. } if !candidate.is_stale(now, self.pace) => {
-                if candidate.at != from {
-                    self.strangers = self.strangers.saturating_add(1);
-                    return Verdict::Stranger("another source is on probation");
-                }
-                if candidate.is_continued_by(sign) {
-                    Candidate {
-                        count: candidate.count.saturating_add(1),
-                        ..fresh
-                    }
-                } else {
-                    fresh
-                }
+    /// One more packet of a candidate. Another source does not push out a candidate that is alive,
+    /// unless it stands on better ground.
+    fn probe(&mut self, fresh: Candidate, now: Instant) -> Verdict {
+        let patience = self.pace.patience(fresh.sign);
+        let alive = self
+            .candidate
+            .filter(|candidate| !candidate.is_stale(now, patience));
+        let candidate = match alive {
+            Some(known) if known.at == fresh.at && known.is_continued_by(fresh.sign) => Candidate {
+                count: known.count.saturating_add(1),
+                ..fresh
+            },
+            Some(known) if known.at != fresh.at && known.ground <= fresh.ground => {
+                return self.refuse("another source is on probation");
             }
-            State::Tentative { .. } | State::Waiting { .. } | State::Held { .. } => fresh,
+            Some(_) | None => fresh,
         };
-        if candidate.count >= self.pace.probation {
-            self.state = State::Held {
-                peer: Peer::seen(from, sign, now),
-            };
-            Verdict::Held
-        } else {
-            self.state = State::Tentative { candidate, old };
-            Verdict::Tentative
+        if candidate.count >= candidate.needs {
+            let peer = Peer::seen(candidate.at, candidate.ground, candidate.sign, now);
+            return self.hold(peer, now);
+        }
+        self.candidate = Some(candidate);
+        Verdict::Tentative
+    }
+
+    fn hold(&mut self, peer: Peer, now: Instant) -> Verdict {
+        self.candidate = None;
+        self.turn(State::Held { peer }, now);
+        Verdict::Held
+    }
+
+    fn refuse(&mut self, why: &'static str) -> Verdict {
+        self.strangers = self.strangers.saturating_add(1);
+        Verdict::Stranger(why)
+    }
+
+    fn hear(&mut self, sign: Sign, now: Instant) {
+        match &mut self.state {
+            State::Waiting { old: None } => {}
+            State::Waiting { old: Some(peer) } => peer.hear(sign, now),
+            State::Held { peer } => {
+                peer.hear(sign, now);
+                self.candidate = None;
+            }
         }
     }
 
@@ -343,8 +442,10 @@ impl Latch {
         if let State::Waiting { old: Some(peer) } = self.state
             && now.saturating_duration_since(self.opened) >= WINDOW
         {
-            self.state = match self.policy {
-                Policy::Learn { from, .. } if from.to_canonical() == peer.at.ip() => {
+            let state = match self.policy {
+                Policy::Learn { from, .. }
+                    if from.to_canonical() == peer.at.ip() || self.allows(peer) =>
+                {
                     State::Held { peer }
                 }
                 Policy::Learn { .. }
@@ -352,19 +453,75 @@ impl Latch {
                 | Policy::Strict { .. }
                 | Policy::Believe { .. } => State::Waiting { old: None },
             };
+            self.turn(state, now);
         }
+    }
+
+    /// Whether a peer that was found on the operator's word still has it.
+    fn allows(&self, peer: Peer) -> bool {
+        match peer.ground {
+            Ground::Declared => self.is_declared(peer.at.ip()),
+            Ground::Subnet | Ground::Anywhere => {
+                let sign = Sign {
+                    ssrc: peer.ssrc,
+                    sequence: peer.sequence.map(|(sequence, _)| sequence),
+                };
+                matches!(self.beyond(peer.at.ip(), sign, ""), Rank::Probation(..))
+            }
+            Ground::Sdp | Ground::SdpPort | Ground::Signalling => false,
+        }
+    }
+
+    fn turn(&mut self, state: State, now: Instant) {
+        if state.settled().map(|peer| peer.at) != self.settled() {
+            self.since = now;
+        }
+        self.state = state;
+    }
+
+    /// The address in SDP, whether it is believed or not.
+    fn signalled(&self) -> Option<SocketAddr> {
+        match self.policy {
+            Policy::Strict { at } | Policy::Believe { at, .. } => Some(at),
+            Policy::Learn { signalled, .. } => signalled,
+            Policy::Nobody => None,
+        }
+    }
+
+    fn is_declared(&self, ip: IpAddr) -> bool {
+        self.policy != Policy::Nobody && self.reach.declares(ip)
+    }
+
+    fn is_quiet(&self, heard: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(heard) >= self.pace.silence
+    }
+}
+
+impl Ground {
+    /// No address of the party speaks for it.
+    fn is_low(self) -> bool {
+        self >= Self::Subnet
     }
 }
 
 impl State {
     /// The first state under new terms.
-    fn begin(policy: Policy, old: Option<Peer>) -> Self {
+    fn begin(policy: Policy, reach: &Reach, old: Option<Peer>) -> Self {
+        let declared = |peer: &Peer| {
+            peer.ground == Ground::Declared && reach.declares(peer.at.ip().to_canonical())
+        };
         match policy {
             Policy::Nobody => Self::Waiting { old: None },
             Policy::Strict { at } | Policy::Believe { at, .. } => {
-                let kept = old.filter(|peer| peer.at == at);
+                let kept = match old {
+                    Some(peer) if peer.at == at => Some(Peer {
+                        ground: Ground::Sdp,
+                        ..peer
+                    }),
+                    old => old.filter(declared),
+                };
                 Self::Held {
-                    peer: kept.unwrap_or(Peer::unheard(at)),
+                    peer: kept.unwrap_or(Peer::unheard(at, Ground::Sdp)),
                 }
             }
             Policy::Learn { .. } => Self::Waiting { old },
@@ -374,7 +531,6 @@ impl State {
     fn peer(&self) -> Option<Peer> {
         match self {
             Self::Waiting { old } => *old,
-            Self::Tentative { old, .. } => Some(*old),
             Self::Held { peer } => Some(*peer),
         }
     }
@@ -383,90 +539,9 @@ impl State {
     fn settled(&self) -> Option<Peer> {
         match self {
             Self::Waiting { .. } => None,
-            Self::Tentative { old, .. } => Some(*old),
             Self::Held { peer } => Some(*peer),
         }
     }
-
-    fn heard(&mut self, sign: Sign, now: Instant) {
-        match self {
-            Self::Waiting { old } => {
-                if let Some(peer) = old {
-                    peer.hear(sign, now);
-                }
-            }
-            Self::Held { peer } => peer.hear(sign, now),
-            Self::Tentative { old, .. } => {
-                let mut peer = *old;
-                peer.hear(sign, now);
-                *self = Self::Held { peer };
-            }
-        }
-    }
-}
-
-impl Peer {
-    fn unheard(at: SocketAddr) -> Self {
-        Self {
-            at,
-            ssrc: None,
-            sequence: None,
-            heard: None,
-        }
-    }
-
-    fn seen(at: SocketAddr, sign: Sign, now: Instant) -> Self {
-        let mut peer = Self::unheard(at);
-        peer.hear(sign, now);
-        peer
-    }
-
-    fn hear(&mut self, sign: Sign, now: Instant) {
-        self.heard = Some(now);
-        // Multiplexed RTCP has no sequence and must not stand for the stream.
-        if sign.sequence.is_some() || self.sequence.is_none() {
-            self.ssrc = sign.ssrc.or(self.ssrc);
-        }
-        if let Some(sequence) = sign.sequence {
-            self.sequence = Some((sequence, now));
-        }
-    }
-}
-
-impl Candidate {
-    fn is_stale(&self, now: Instant, pace: Pace) -> bool {
-        now.saturating_duration_since(self.last) > pace.patience
-    }
-
-    fn is_continued_by(&self, sign: Sign) -> bool {
-        self.sign.ssrc == sign.ssrc
-            && match (self.sign.sequence, sign.sequence) {
-                (Some(last), Some(next)) => follows(last, next),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            }
-    }
-}
-
-impl Sign {
-    fn of(packet: Packet) -> Self {
-        match packet {
-            Packet::Rtp { ssrc, sequence, .. } => Self {
-                ssrc: Some(ssrc),
-                sequence: Some(sequence),
-            },
-            Packet::Rtcp { ssrc } => Self {
-                ssrc: Some(ssrc),
-                sequence: None,
-            },
-            Packet::Stun | Packet::Dtls | Packet::Other => Self::default(),
-        }
-    }
-}
-
-/// RFC 1982 order on 16 bits. Gaps are allowed: the kernel shows strangers at a bounded rate.
-fn follows(last: u16, next: u16) -> bool {
-    (1..0x8000).contains(&next.wrapping_sub(last))
 }
 
 #[cfg(test)]

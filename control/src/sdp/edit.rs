@@ -58,6 +58,9 @@ pub fn rewrite(body: &[u8], sdp: &Sdp, to: &Rewrite) -> Vec<u8> {
             Anchor::Untouched => edits.keep_address(body, sdp, media),
         }
     }
+    for line in &sdp.stray_rtcp {
+        edits.replace(line, String::new());
+    }
     if to.strip_ice {
         for line in &sdp.ice {
             edits.replace(line, String::new());
@@ -153,7 +156,9 @@ mod tests {
         check("c=IN IP4 0.0.0.0", "c=IN IP4 0.0.0.0");
         check("c=IN IP6 ::", "c=IN IP6 ::");
         check("c=IN IP4 224.2.1.1/127", "c=IN IP4 224.2.1.1/127");
-        check("m=audio 5000/2 RTP/AVP 0", "m=audio 30000/2 RTP/AVP 0");
+        check("m=audio 5000/1 RTP/AVP 0", "m=audio 30000/1 RTP/AVP 0");
+        check("m=audio 5000/2 RTP/AVP 0", "m=audio 30000 RTP/AVP 0");
+        check("m=audio 5000/x RTP/AVP 0", "m=audio 30000 RTP/AVP 0");
         check("m=audio  5000\tRTP/AVP  0 ", "m=audio  30000\tRTP/AVP  0 ");
         check(
             "m=audio 5000 RTP/AVP 0\na=rtcp:5007",
@@ -170,6 +175,28 @@ mod tests {
         check(
             "m=audio 5000 RTP/AVP 0\na=candidate:1 1 UDP 1 10.0.0.1 5 typ host\na=x",
             "m=audio 30000 RTP/AVP 0\na=x",
+        );
+        // Twice, or not to be understood: a line that might name an address does not pass.
+        check(
+            "m=audio 5000 RTP/AVP 0\na=rtcp:5001\na=rtcp:5009 IN IP4 10.0.0.1",
+            "m=audio 30000 RTP/AVP 0\na=rtcp:30001",
+        );
+        check(
+            "m=audio 5000 RTP/AVP 0\na=rtcp:65536 IN IP4 10.0.0.1",
+            "m=audio 30000 RTP/AVP 0",
+        );
+        check(
+            "a=rtcp:5001 IN IP4 10.0.0.1\nm=audio 5000 RTP/AVP 0",
+            "m=audio 30000 RTP/AVP 0",
+        );
+        check("m=audio 5000 RTP/AVP 0\na=rtcp", "m=audio 30000 RTP/AVP 0");
+        check(
+            "m=audio 5000 RTP/AVP 0\na=RTCP:5001 IN IP4 host.example",
+            "m=audio 30000 RTP/AVP 0\na=RTCP:30001 IN IP4 192.0.2.7",
+        );
+        check(
+            "m=audio 5000 RTP/AVP 0\na=rtcp-fb:* nack\na=rtcp-xr:x",
+            "m=audio 30000 RTP/AVP 0\na=rtcp-fb:* nack\na=rtcp-xr:x",
         );
         check("y=0100000001\nf=v/1/2", "y=0100000001\nf=v/1/2");
         check(

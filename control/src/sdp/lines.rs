@@ -34,9 +34,12 @@ pub struct Sdp {
     /// Session-level `c=`.
     pub connection: Option<Connection>,
     pub direction: Option<Direction>,
+    pub setup: Option<Setup>,
     pub media: Vec<Media>,
     /// Whole lines, line end included, that belong to ICE (RFC 8839), at any level.
     pub ice: Vec<Range<usize>>,
+    /// The same of `a=rtcp` lines nobody can act on: they may name an address all the same.
+    pub stray_rtcp: Vec<Range<usize>>,
 }
 
 /// The `IP4 192.0.2.1` of an `o=`, `c=` or `a=rtcp` line.
@@ -56,7 +59,7 @@ pub struct Media {
     /// `audio`, `video`, `application`…
     pub kind: Range<usize>,
     pub port: u16,
-    /// The port number's place, without a `/count`.
+    /// The port number's place, and with it that of a `/count` of more than one pair.
     pub port_at: Range<usize>,
     pub protocol: Protocol,
     /// RTP payload types of the `m=` line, one bit each.
@@ -67,6 +70,7 @@ pub struct Media {
     /// `a=rtcp-mux` or `a=rtcp-mux-only` (RFC 5761, RFC 8858).
     pub mux: bool,
     pub direction: Option<Direction>,
+    pub setup: Option<Setup>,
     /// From `a=ssrc` (RFC 5576); empty if there are none, or too many.
     pub ssrcs: Vec<u32>,
     /// Where a media-level `c=` would have to stand.
@@ -92,8 +96,21 @@ pub enum Protocol {
     Bfcp,
     /// Other datagrams: `udptl` (RFC 3362), `UDP/DTLS/SCTP`, `udp`.
     Datagram,
-    /// Connection-oriented (RFC 4145, RFC 4571): not relayed, passes untouched.
+    /// Connection-oriented (RFC 4145, RFC 4571): relayed byte by byte.
     Stream,
+}
+
+/// Which party opens a connection (RFC 4145 §4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Setup {
+    /// This one does.
+    Active,
+    /// The other does.
+    Passive,
+    /// Either may.
+    Either,
+    /// Nobody for now.
+    None,
 }
 
 /// Media direction (RFC 8866 §6.7).
@@ -161,6 +178,12 @@ impl Sdp {
             .unwrap_or(Direction::SendRecv)
     }
 
+    /// Who connects, as a media section has it.
+    #[must_use]
+    pub fn setup_of(&self, media: &Media) -> Option<Setup> {
+        media.setup.or(self.setup)
+    }
+
     fn take(&mut self, body: &[u8], line: &Line) -> Result<(), Fault> {
         match line.kind {
             Some(b'm') => {
@@ -215,10 +238,18 @@ impl Sdp {
         match (meaning, self.media.last_mut()) {
             (Meaning::Direction(direction), Some(media)) => media.direction = Some(direction),
             (Meaning::Direction(direction), None) => self.direction = Some(direction),
+            (Meaning::Setup(setup), Some(media)) => media.setup = Some(setup),
+            (Meaning::Setup(setup), None) => self.setup = Some(setup),
             (Meaning::Mux, Some(media)) => media.mux = true,
             (Meaning::Ssrc(ssrc), Some(media)) => media.take_ssrc(ssrc),
-            (Meaning::Rtcp, Some(media)) => media.rtcp = Rtcp::parse(body, &line.value),
-            (Meaning::Mux | Meaning::Ssrc(_) | Meaning::Rtcp, None) => {}
+            (Meaning::Rtcp, Some(media)) if media.rtcp.is_none() => {
+                media.rtcp = Rtcp::parse(body, &line.value);
+                if media.rtcp.is_none() {
+                    self.stray_rtcp.push(line.whole.clone());
+                }
+            }
+            (Meaning::Rtcp, _) => self.stray_rtcp.push(line.whole.clone()),
+            (Meaning::Mux | Meaning::Ssrc(_), None) => {}
         }
     }
 }
@@ -231,10 +262,13 @@ impl Media {
         else {
             return Err(Fault::Malformed("m= line without port or protocol"));
         };
-        let port_at = until(body, &port, b'/');
-        let port = number(slice(body, &port_at))
+        let (word, number_at) = (port.clone(), until(body, &port, b'/'));
+        let port = number(slice(body, &number_at))
             .and_then(|n| u16::try_from(n).ok())
             .ok_or(Fault::Malformed("m= line whose port is not a port"))?;
+        // Layers on further ports (RFC 8866 §5.14) are not relayed, so that none may be announced.
+        let one = matches!(slice(body, &(number_at.end..word.end)), b"" | b"/1");
+        let port_at = if one { number_at } else { word };
         let payload_types = words
             .filter_map(|w| number(slice(body, &w)))
             .filter(|n| *n < 128)
@@ -249,6 +283,7 @@ impl Media {
             rtcp: None,
             mux: false,
             direction: None,
+            setup: None,
             ssrcs: Vec::new(),
             connection_goes_at: line.whole.end,
         })
@@ -356,6 +391,14 @@ impl Protocol {
 }
 
 impl Direction {
+    #[must_use]
+    pub fn receives(self) -> bool {
+        match self {
+            Self::SendRecv | Self::RecvOnly => true,
+            Self::SendOnly | Self::Inactive => false,
+        }
+    }
+
     #[must_use]
     pub fn sends(self) -> bool {
         match self {

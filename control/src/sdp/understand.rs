@@ -3,9 +3,9 @@
 
 use std::str::FromStr;
 
-use webrtc_sdp::attribute_type::SdpAttribute;
+use webrtc_sdp::attribute_type::{SdpAttribute, SdpAttributeSetup};
 
-use super::lines::Direction;
+use super::lines::{Direction, Setup};
 
 /// Longest attribute that is handed on.
 pub const ATTRIBUTE_BYTES_MAX: usize = 1024;
@@ -18,6 +18,8 @@ pub enum Meaning {
     Mux,
     /// `a=rtcp`: the caller finds the port and the address in place.
     Rtcp,
+    /// `a=setup`: who connects.
+    Setup(Setup),
     /// `a=ssrc`: a source this party sends with.
     Ssrc(u32),
 }
@@ -48,6 +50,12 @@ pub fn attribute(value: &[u8]) -> Option<Meaning> {
         SdpAttribute::Recvonly => Some(Meaning::Direction(Direction::RecvOnly)),
         SdpAttribute::Inactive => Some(Meaning::Direction(Direction::Inactive)),
         SdpAttribute::RtcpMux | SdpAttribute::RtcpMuxOnly => Some(Meaning::Mux),
+        SdpAttribute::Setup(setup) => Some(Meaning::Setup(match setup {
+            SdpAttributeSetup::Active => Setup::Active,
+            SdpAttributeSetup::Passive => Setup::Passive,
+            SdpAttributeSetup::Actpass => Setup::Either,
+            SdpAttributeSetup::Holdconn => Setup::None,
+        })),
         SdpAttribute::Ssrc(ssrc) => Some(Meaning::Ssrc(ssrc.id)),
         _ => None,
     }
@@ -60,13 +68,14 @@ pub fn is_ice(value: &[u8]) -> bool {
     ICE.iter().any(|known| name.eq_ignore_ascii_case(known))
 }
 
-const ACTED_ON: [&[u8]; 7] = [
+const ACTED_ON: [&[u8]; 8] = [
     b"sendrecv",
     b"sendonly",
     b"recvonly",
     b"inactive",
     b"rtcp-mux",
     b"rtcp-mux-only",
+    b"setup",
     b"ssrc",
 ];
 
@@ -97,6 +106,10 @@ mod tests {
     fn understands_what_it_acts_on() {
         check("sendonly", Some(Meaning::Direction(Direction::SendOnly)));
         check("inactive ", Some(Meaning::Direction(Direction::Inactive)));
+        check("setup:active", Some(Meaning::Setup(Setup::Active)));
+        check("setup:actpass ", Some(Meaning::Setup(Setup::Either)));
+        check("setup:holdconn", Some(Meaning::Setup(Setup::None)));
+        check("setup:never", None);
         check("rtcp-mux", Some(Meaning::Mux));
         check("rtcp-mux-only", Some(Meaning::Mux));
         check("rtcp:5 IN IP4 media.example.com", Some(Meaning::Rtcp));

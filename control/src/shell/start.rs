@@ -20,7 +20,7 @@ use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::reload::Reloads;
 use crate::shell::sip::Sip;
-use crate::shell::{EVENTS_MAX, Shell, api, clock, notify};
+use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -84,6 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         datapath,
         sip,
         reloads,
+        streams: stream::Streams::new(stream::Limits::DEFAULT),
         events,
         reports,
         started,

@@ -173,7 +173,8 @@ fn names_realm(credentials: &[u8], realm: &str) -> bool {
 mod tests {
     use super::*;
 
-    const PRACK: &str = "PRACK sip:b@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+    const PRACK: &str = "PRACK sip:b@192.0.2.9 SIP/2.0\r\n\
+         Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
          From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq:   7  PRACK\r\n\
          RAck: 1  6\tINVITE\r\nContent-Length: 0\r\n\r\n";
 

@@ -233,6 +233,8 @@ impl Edge {
                         let from = at;
                         out.push(Packet { from, to, bytes });
                     }
+                    // The simulated network has no TCP.
+                    Effect::Listen { .. } | Effect::Unlisten { .. } => {}
                     Effect::Record(record) => self.records.push(record),
                 }
             }

@@ -95,6 +95,10 @@ impl Rtp {
     }
 
     pub fn receive(&mut self, packet: &Packet) {
+        // It keeps a pinhole open, or pierced one, and is meant for the NAT (RFC 6263 §4.1).
+        if packet.bytes.is_empty() {
+            return;
+        }
         let control = packet.to == self.rtcp();
         let expected = self.remote.map(|at| at.port() + u16::from(control));
         let expected = self.remote.zip(expected);

@@ -173,12 +173,11 @@ pub(super) fn overridden(daemon: &Daemon) {
         let text = |name: &str| step[name].as_str().unwrap().to_owned();
         (text("decision"), text("rule"), key)
     };
-    let auto = "media = \"auto\": it is the address its signalling comes from".to_owned();
+    let auto = "SDP names the address signalling comes from".to_owned();
     let yes = ("yes".to_owned(), auto, "network.lan.media".to_owned());
     assert_eq!(believed("caller"), yes);
     assert_eq!(media("caller", "symmetric"), done("caller", "symmetric"));
-    let word = "an operator said so for this call, media = \"symmetric\": only where its packets \
-                come from counts";
+    let word = "an operator said so for this call: media = \"symmetric\"";
     let no = ("no".to_owned(), word.to_owned(), String::new());
     assert_eq!(believed("caller"), no);
     let (_, shown) = daemon.ask(&["call", "show", "1"]);

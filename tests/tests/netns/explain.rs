@@ -28,6 +28,7 @@ fn raise(mode: Mode) -> Stage {
         to: plan::EDGE_LAN.parse().unwrap(),
         sip_port: 5060,
         media_ports: OUTSIDE.ports,
+        offset: 0,
         rewrite_source: true,
     };
     let parts = Parts {

@@ -1,7 +1,7 @@
 //! Where does each stream of a call go, and why?
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::words::{self, Said};
 use super::{Reason, Step, steps};
@@ -158,22 +158,19 @@ fn claimed(
     flow: &FlowView,
     ordered: bool,
 ) -> Step {
-    let policy = leg.policy(flow.signalled, &network.peers);
-    let (believed, why) = words::belief(leg.mode, leg, policy, flow.signalled);
+    let (policy, why) = leg.policy(flow.signalled, &network.peers);
     let says = flow
         .signalled
         .map_or("nothing".to_owned(), |at| at.to_string());
-    let mode = words::mode(leg.mode);
-    let words = format!("media = \"{mode}\": {why}");
     let reason = if ordered {
-        Reason::fixed(format!("an operator said so for this call, {words}"))
+        Reason::fixed(format!("an operator said so for this call: {why}"))
     } else {
-        Reason::of(config, words, format!("network.{}.media", network.name))
+        Reason::of(config, why, format!("network.{}.media", network.name))
     };
     Step {
         topic: "claimed",
         question: "Is the address in its SDP believed?",
-        decision: believed.to_owned(),
+        decision: words::believed(policy).to_owned(),
         facts: vec![
             format!("SDP says {says}"),
             format!("its signalling comes from {}", leg.signalled_from),
@@ -185,20 +182,34 @@ fn claimed(
 
 /// Where its media is taken from and sent to.
 fn latched(flow: &FlowView) -> Step {
-    let decision = match flow.held {
-        Some(at) => at.to_string(),
-        None => "not known yet".to_owned(),
+    let known = |at: Option<SocketAddr>| at.map_or("not known yet".to_owned(), |at| at.to_string());
+    let decision = if flow.held == flow.reached_at {
+        known(flow.held)
+    } else {
+        format!("from {}, to {}", known(flow.held), known(flow.reached_at))
     };
-    let refused = (flow.strangers > 0)
-        .then(|| format!("{} packets from elsewhere were refused", flow.strangers));
+    let ago = |what: &str, time: Option<Duration>| {
+        time.map(|time| format!("{what} {} ago", words::seconds(time)))
+    };
+    let facts = [
+        Some(format!("the latch is {}", flow.latch)),
+        ago("so it has been since", flow.since),
+        ago("it was heard", flow.heard),
+        flow.candidate
+            .map(|(at, shown, needs)| format!("{at} is on probation: {shown} of {needs} packets")),
+        flow.silent.map(|time| {
+            let time = words::seconds(time);
+            format!("it has been silent for {time} while the other party is heard")
+        }),
+        (flow.strangers > 0)
+            .then(|| format!("{} packets from elsewhere were refused", flow.strangers)),
+        flow.risk.map(str::to_owned),
+    ];
     Step {
         topic: "latch",
         question: "Where is its media taken from and sent to?",
         decision,
-        facts: [Some(format!("the latch is {}", flow.latch)), refused]
-            .into_iter()
-            .flatten()
-            .collect(),
+        facts: facts.into_iter().flatten().collect(),
         reason: Reason::fixed(flow.rule),
         means: flow
             .held

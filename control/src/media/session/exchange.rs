@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::{Both, Refusal, Session, Side};
 use crate::effect::{Effect, Effects};
 use crate::media::port::Pools;
-use crate::media::stream::{Component, Pair, Remote, Stream, Terms};
+use crate::media::stream::{ACTIVE_PORT, Component, Pair, Remote, Stream, Terms};
 use crate::nat::latch::Policy;
 use crate::sdp::edit::{Anchor, Rewrite, rewrite};
 use crate::sdp::lines::{Media, Protocol, Sdp};
@@ -31,6 +31,13 @@ pub(super) enum Stage {
     Answered,
 }
 
+/// What a pair of ports is used for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Transport {
+    Udp,
+    Tcp,
+}
+
 /// An offered `m=` line.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
@@ -44,6 +51,15 @@ pub(super) struct Offered {
     pub(super) protocol: Protocol,
     pub(super) pairs: Both<Pair>,
     pub(super) remote: Remote,
+}
+
+impl Transport {
+    pub(super) fn of(protocol: Protocol) -> Self {
+        match protocol {
+            Protocol::Stream => Self::Tcp,
+            Protocol::Rtp | Protocol::DtlsRtp | Protocol::Bfcp | Protocol::Datagram => Self::Udp,
+        }
+    }
 }
 
 impl Session {
@@ -72,16 +88,14 @@ impl Session {
                 return Err(refusal);
             }
         };
-        for pair in fresh {
-            self.open(pair, effects);
-        }
+        self.open(fresh, &lines, effects);
         let to = from.other();
         let anchors = sdp
             .media
             .iter()
             .zip(&lines)
             .map(|(media, line)| match &line.offered {
-                Some(offered) => self.anchor(to, *offered.pairs.of(to)),
+                Some(offered) => self.anchor(to, *offered.pairs.of(to), media),
                 None => unrelayed(media),
             });
         let mut rewriting = self.rewriting(to, anchors.collect());
@@ -128,7 +142,7 @@ impl Session {
             };
             if let Some(media) = media {
                 anchors.push(match &terms {
-                    Some(terms) => self.anchor(from.other(), *terms.pairs.of(from.other())),
+                    Some(terms) => self.anchor(from.other(), *terms.pairs.of(from.other()), media),
                     None => unrelayed(media),
                 });
             }
@@ -214,7 +228,8 @@ impl Session {
                 continue;
             }
             let remote = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
-            let mut pair = |side| self.pair(index, side, pools, now, fresh);
+            let transport = Transport::of(media.protocol);
+            let mut pair = |side| self.pair(index, side, transport, pools, now, fresh);
             let pairs = Both {
                 a: pair(Side::A)?,
                 b: pair(Side::B)?,
@@ -239,6 +254,7 @@ impl Session {
         &self,
         index: usize,
         side: Side,
+        transport: Transport,
         pools: &mut Pools,
         now: Instant,
         fresh: &mut Vec<Pair>,
@@ -250,7 +266,10 @@ impl Session {
         let offered = self.exchange.as_ref().filter(|e| e.stage == Stage::Offered);
         let offered = offered.and_then(|e| e.lines.get(index)?.offered.as_ref());
         let offered = offered.map(|line| *line.pairs.of(side));
-        let fits = |pair: &Pair| pair.network == leg.network && pair.local == leg.local;
+        let fits = |pair: &Pair| {
+            let here = pair.network == leg.network && pair.local == leg.local;
+            here && self.open.get(pair) == Some(&transport)
+        };
         if let Some(pair) = agreed.filter(fits).or(offered.filter(fits)) {
             return Ok(pair);
         }
@@ -298,6 +317,8 @@ impl Session {
         let answered = self.inherit(index, from, offered.pairs, answered);
         let remote = Both::new(from, answered, offered.remote.clone());
         let policy = remote.map(|side, remote| self.policy(side, remote));
+        let why = policy.map(|_, (_, why)| *why);
+        let policy = policy.map(|_, (policy, _)| *policy);
         Ok(Terms {
             kind: offered.kind.clone(),
             protocol: offered.protocol,
@@ -308,11 +329,13 @@ impl Session {
             tos: self.legs.map(|_, leg| leg.tos),
             remote,
             policy,
+            why,
+            reach: self.legs.map(|_, leg| leg.reach()),
         })
     }
 
-    /// From whom a party's media is accepted now.
-    pub(super) fn policy(&self, side: Side, remote: &Remote) -> Policy {
+    /// From whom a party's media is accepted now, and why.
+    pub(super) fn policy(&self, side: Side, remote: &Remote) -> (Policy, &'static str) {
         let signalled = remote.rtp.filter(|at| !self.is_own(*at));
         self.legs.of(side).policy(signalled, self.prefixes.of(side))
     }
@@ -325,7 +348,7 @@ impl Session {
             local == at
                 || legs.any(|leg| leg.network == pair.network && leg.told(local.port()) == at)
         };
-        let mut open = self.open.iter();
+        let mut open = self.open.keys();
         // What was told and is not yet taken back still leads to us.
         let mut agreed = self.streams_agreed().map(|stream| stream.terms().advertise);
         open.any(|pair| Component::BOTH.into_iter().any(|c| is(pair, c)))
@@ -354,13 +377,25 @@ impl Session {
         }
     }
 
-    pub(super) fn open(&mut self, pair: Pair, effects: &mut Effects) {
-        self.open.insert(pair);
-        for component in Component::BOTH {
-            effects.push(Effect::Open {
-                at: pair.at(component),
-                network: pair.network,
-            });
+    /// Holds new pairs; those of TCP are listened at when both parties are known.
+    pub(super) fn open(&mut self, fresh: Vec<Pair>, lines: &[Line], effects: &mut Effects) {
+        let offered = lines.iter().filter_map(|line| line.offered.as_ref());
+        let tcp: BTreeSet<Pair> = offered
+            .filter(|line| Transport::of(line.protocol) == Transport::Tcp)
+            .flat_map(|line| [line.pairs.a, line.pairs.b])
+            .collect();
+        for pair in fresh {
+            if tcp.contains(&pair) {
+                self.open.insert(pair, Transport::Tcp);
+                continue;
+            }
+            self.open.insert(pair, Transport::Udp);
+            for component in Component::BOTH {
+                effects.push(Effect::Open {
+                    at: pair.at(component),
+                    network: pair.network,
+                });
+            }
         }
     }
 
@@ -381,19 +416,28 @@ impl Session {
                 .filter_map(|line| line.offered.as_ref());
             needed.extend(offered.flat_map(|o| [o.pairs.a, o.pairs.b]));
         }
-        for pair in self.open.extract_if(.., |pair| !needed.contains(pair)) {
-            for component in Component::BOTH {
-                effects.push(Effect::Close {
+        let unneeded = self.open.extract_if(.., |pair, _| !needed.contains(pair));
+        for (pair, transport) in unneeded {
+            if transport == Transport::Udp {
+                let close = |component| Effect::Close {
                     at: pair.at(component),
-                });
+                };
+                effects.extend(Component::BOTH.map(close));
             }
             pools.give_back(pair.network, pair.port, now);
         }
     }
 
     /// The ports a party is told for a pair.
-    pub(super) fn anchor(&self, to: Side, pair: Pair) -> Anchor {
+    pub(super) fn anchor(&self, to: Side, pair: Pair, media: &Media) -> Anchor {
         let leg = self.legs.of(to);
+        if media.protocol == Protocol::Stream && media.port == ACTIVE_PORT {
+            // It will connect, and so shall we.
+            return Anchor::Here {
+                rtp: ACTIVE_PORT,
+                rtcp: ACTIVE_PORT,
+            };
+        }
         Anchor::Here {
             rtp: leg.told(pair.port).port(),
             rtcp: leg.told(pair.rtcp()).port(),
@@ -415,7 +459,7 @@ pub(super) const NO_CONNECTION: Refusal = Refusal::Malformed("m= line without a 
 
 pub(super) fn is_relayed(sdp: &Sdp, media: &Media) -> bool {
     let multicast = || sdp.connection_of(media).is_some_and(|c| c.is_multicast());
-    media.port != 0 && media.protocol != Protocol::Stream && !multicast()
+    media.port != 0 && !multicast()
 }
 
 pub(super) fn unrelayed(media: &Media) -> Anchor {

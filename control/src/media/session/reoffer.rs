@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::exchange::{Exchange, Line, Offered, Stage, is_relayed, unrelayed};
+use super::exchange::{Exchange, Line, Offered, Stage, Transport, is_relayed, unrelayed};
 use super::{Both, Refusal, Session, Side};
 use crate::effect::Effects;
 use crate::media::port::Pools;
@@ -41,12 +41,10 @@ impl Session {
                 }
             }
         }
-        for pair in fresh {
-            self.open(pair, effects);
-        }
+        self.open(fresh, &lines, effects);
         let anchors = sdp.media.iter().zip(&lines);
         let anchors = anchors.map(|(media, line)| match &line.offered {
-            Some(offered) => self.anchor(to, *offered.pairs.of(to)),
+            Some(offered) => self.anchor(to, *offered.pairs.of(to), media),
             None if is_relayed(&sdp, media) => Anchor::Refused,
             None => unrelayed(media),
         });
@@ -82,7 +80,8 @@ impl Session {
         };
         let terms = stream.terms();
         let from = to.other();
-        let pair = self.pair(index, to, pools, now, fresh)?;
+        let transport = Transport::of(terms.protocol);
+        let pair = self.pair(index, to, transport, pools, now, fresh)?;
         Ok(Some(Offered {
             kind: terms.kind.clone(),
             protocol: terms.protocol,

@@ -1,14 +1,20 @@
 //! Whole exchanges against a simulated flow table and socket set. Network 0 is the outside
 //! (ports from 20000), network 1 the inside (ports from 30000).
 
+mod bodies;
 mod own;
+mod rules;
+mod tcp;
 
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use std::collections::BTreeSet;
+
 use super::exchange::NO_CONNECTION;
 use super::*;
+use crate::effect::JoinRule;
 use crate::media::stream::SideView;
 
 const ROOM_OFFER: &str = include_str!("../../../../tests/vectors/room-offer.sdp");
@@ -82,12 +88,12 @@ fn only_addresses_and_ports_change() {
         ],
     );
     check(
-        "BFCP over TCP is not relayed",
+        "BFCP over TCP",
         TCP_BFCP_OFFER.as_bytes(),
         &[
             ("IN IP4 10.9.0.20", "IN IP4 10.1.0.1"),
             ("audio 50000 ", "audio 30000 "),
-            ("TCP/BFCP *\r\n", "TCP/BFCP *\r\nc=IN IP4 10.9.0.20\r\n"),
+            ("application 50010 ", "application 30002 "),
         ],
     );
     check(
@@ -728,6 +734,7 @@ enum Step {
     },
     Activity(usize),
     Wait(u64),
+    Sweep,
     Close,
 }
 
@@ -750,6 +757,7 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         2 => (0usize..20).prop_map(Step::Activity),
         2 => (0u64..40_000).prop_map(Step::Wait),
+        1 => Just(Step::Sweep),
         1 => Just(Step::Close),
     ]
 }
@@ -786,6 +794,7 @@ struct World {
     now: Instant,
     flows: BTreeMap<SocketAddr, Rule>,
     sockets: BTreeSet<SocketAddr>,
+    listening: BTreeMap<SocketAddr, JoinRule>,
     /// What was sent from our sockets without a flow.
     sent: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Flow effects since it was last set to zero.
@@ -803,6 +812,7 @@ impl World {
             now: start(),
             flows: BTreeMap::new(),
             sockets: BTreeSet::new(),
+            listening: BTreeMap::new(),
             sent: Vec::new(),
             effects: 0,
         }
@@ -874,6 +884,16 @@ impl World {
         self.perform(effects);
     }
 
+    /// A second passes; what was sent in it.
+    fn sweep(&mut self) -> Vec<(SocketAddr, SocketAddr)> {
+        self.now += Duration::from_secs(1);
+        self.sent.clear();
+        let mut effects = Vec::new();
+        self.session.keep_alive(self.now, &mut effects);
+        self.perform(effects);
+        self.sent.iter().map(|(at, to, _)| (*at, *to)).collect()
+    }
+
     fn reoffer(&mut self, to: Side) -> Option<String> {
         let mut effects = Vec::new();
         let pools = &mut self.pools;
@@ -909,6 +929,7 @@ impl World {
         self.session.close(&mut self.pools, self.now, &mut effects);
         self.perform(effects);
         assert!(self.flows.is_empty() && self.sockets.is_empty());
+        assert!(self.listening.is_empty());
         assert!(
             self.pools
                 .usage(self.now)
@@ -947,6 +968,7 @@ impl World {
                     self.session.note_activity(*local, self.now);
                 }
             }
+            Step::Sweep => drop(self.sweep()),
             Step::Wait(ms) => self.now += Duration::from_millis(ms),
             Step::Close => self.close(),
         }
@@ -981,13 +1003,19 @@ impl World {
                     assert!(self.flows.remove(&at).is_some(), "no flow at {at}");
                     self.effects += 1;
                 }
-                Effect::KeepAlive { at, .. } => {
+                Effect::KeepAlive { at, to } => {
                     assert!(self.sockets.contains(&at), "{at} is not open");
+                    self.sent.push((at, to, Vec::new()));
                 }
                 Effect::Forward { at, to, bytes } => {
                     assert!(self.sockets.contains(&at), "{at} is not open");
                     self.sent.push((at, to, bytes.to_vec()));
                 }
+                Effect::Listen { at, rule } => {
+                    assert!(!self.sockets.contains(&at), "{at} is for UDP");
+                    assert_ne!(self.listening.insert(at, rule.clone()), Some(rule));
+                }
+                Effect::Unlisten { at } => assert!(self.listening.remove(&at).is_some()),
                 Effect::Send { .. } | Effect::Record(_) => panic!("not a media effect"),
             }
         }

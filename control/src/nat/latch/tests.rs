@@ -205,7 +205,7 @@ type Step = (
 
 fn check(name: &str, policy: Policy, steps: &[Step]) {
     let start = start();
-    let mut latch = Latch::new(policy, Pace::RTP, start);
+    let mut latch = Latch::new(policy, Reach::default(), Pace::RTP, start);
     for &(ms, from, ssrc, sequence, verdict, state, peer) in steps {
         let got = latch.receive(at(from), rtp(ssrc, sequence), start + millis(ms));
         let got = match got {
@@ -249,9 +249,9 @@ fn new_terms() {
 
     fn check(name: &str, before: Policy, after: Policy, state: &str, peer: &str) {
         let start = start();
-        let mut latch = Latch::new(before, Pace::RTP, start);
+        let mut latch = Latch::new(before, Reach::default(), Pace::RTP, start);
         latch.receive(at(SIGNALLING), rtp(7, 1), start);
-        latch.expect(after, start);
+        latch.expect(after, &Reach::default(), start);
         let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
         assert_eq!((latch.state(), held.as_str()), (state, peer), "{name}");
     }
@@ -285,9 +285,9 @@ fn old_peer_is_kept_for_the_window() {
 
     fn check(after: Policy, packets: &[(u64, &str, &str)]) {
         let start = start();
-        let mut latch = Latch::new(learn(), Pace::RTP, start);
+        let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
         latch.receive(at(SIGNALLING), rtp(7, 1), start);
-        latch.expect(after, start);
+        latch.expect(after, &Reach::default(), start);
         for (ms, from, peer) in packets {
             latch.receive(at(from), rtp(9, 1), start + millis(*ms));
             let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
@@ -300,12 +300,12 @@ fn old_peer_is_kept_for_the_window() {
 #[test]
 fn activity_keeps_the_port() {
     let start = start();
-    let mut latch = Latch::new(learn(), Pace::RTP, start);
+    let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
     latch.receive(at(SIGNALLING), rtp(7, 1), start);
     latch.heard(start + millis(5000));
     let got = latch.receive(at(SIGNALLING_2), rtp(7, 2), start + millis(6000));
     assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
-    let mut latch = Latch::new(believe(), Pace::RTP, start);
+    let mut latch = Latch::new(believe(), Reach::default(), Pace::RTP, start);
     latch.heard(start + millis(100));
     let got = latch.receive(at(SAME_IP), rtp(7, 2), start + millis(200));
     assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
@@ -326,6 +326,7 @@ fn learn() -> Policy {
     Policy::Learn {
         from: at(SIGNALLING).ip(),
         signalled: None,
+        first: None,
     }
 }
 
@@ -333,6 +334,7 @@ fn learn_anew(from: &str) -> Policy {
     Policy::Learn {
         from: at(from).ip(),
         signalled: Some(at(SDP)),
+        first: None,
     }
 }
 

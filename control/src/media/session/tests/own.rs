@@ -362,6 +362,6 @@ fn audio_call() -> World {
     world
 }
 
-fn audio(sdp: &str) -> &str {
+pub(super) fn audio(sdp: &str) -> &str {
     sdp.split("m=video").next().unwrap()
 }
