@@ -76,9 +76,9 @@ fn sighup_applies_the_file_or_changes_nothing() {
         let (code, status) = daemon.ask(&["status"]);
         assert_eq!(code, 1, "{status}");
         let warned = "warning        the configuration file was refused, generation 2 stays in \
-                      force: towpath.toml: 2 problems\n               towpath.toml:1:1: there is \
-                      no [[network]]\n               towpath.toml:1:1: `domain` is missing from \
-                      [sip]\n";
+                      force:\n               towpath.toml: 2 problems\n               \
+                      towpath.toml:1:1: there is no [[network]]\n               \
+                      towpath.toml:1:1: `domain` is missing from [sip]\n";
         assert!(status.contains(warned), "{status}");
         let document = http::get(&daemon.socket(), "/api/v1/status").unwrap();
         let refused = &document["config"]["refused"];

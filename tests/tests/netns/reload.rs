@@ -12,7 +12,7 @@ use serde_json::Value;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::process::{self, Towpath};
 use towpath_tests::rtp::RtpSocket;
-use towpath_tests::talk::{End, Talk};
+use towpath_tests::talk::{End, Talk, ssrc};
 use towpath_tests::ua::{Dialog, Ua};
 use towpath_tests::{clock, http};
 
@@ -37,7 +37,7 @@ struct Word {
 struct Talking {
     dialog: Dialog,
     talk: Talk,
-    _sockets: [RtpSocket; 2],
+    _sockets: [(RtpSocket, UdpSocket); 2],
 }
 
 /// The text of every turn: each differs from all before it.
@@ -50,7 +50,7 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
             net.more = more;
         }
     };
-    let text = match turn % 12 {
+    let text = match turn % 16 {
         // Right, and wrong, in turn.
         0 => base(&config).replace("auth = \"none\"", "auth = \"none\"\nexpires_max = \"2h\""),
         2 => {
@@ -76,10 +76,18 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
         8 => {
             lan(
                 &mut config,
-                "media = \"symmetric\"\nnat = \"always\"\ndscp = 34\n",
+                "address_change = \"ignore\"\nmedia = \"symmetric\"\nnat = \"always\"\ndscp = 34\n",
             );
             base(&config)
         }
+        12 => {
+            // Our address in the callers' network moves; they stay where they are.
+            for net in config.networks.iter_mut().filter(|net| net.name == "lan") {
+                net.address = plan::EDGE_LAN_SECOND;
+            }
+            base(&config)
+        }
+        14 => base(&config).replace("name = \"lan\"", "name = \"office\""),
         10 => base(&config).replace("auth = \"none\"", "auth = \"digest\""),
         wrong => {
             accepted = false;
@@ -89,6 +97,8 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
                 3 => text.replace("media_ports", "media_prots"),
                 5 => text.replace("flows = 1024", "flows = 2048"),
                 7 => text.replace("listen = [", &format!("listen = [\"udp:{}\", ", busy())),
+                11 => text.replace("peers = [\"10.1.0.0/24\"]", "peers = [\"10.1.0.1/24\"]"),
+                13 => text.replace("[node]\n", "[node]\nsocket = \"towpath.sock\"\n"),
                 9 => text.replace("interface = \"lan\"", "interface = \"nal\""),
                 _ => text.replace("id = \"lab\"", "id = \"other\""),
             }
@@ -152,23 +162,22 @@ fn in_force(stage: &Stage) -> (u64, String) {
 /// A call between two phones that have many: each with sockets of its own.
 fn call(stage: &Stage, caller: &mut Ua, callee: &mut Ua, number: u16) -> Talking {
     let socket = |role: Role, ua: &mut Ua| {
+        let namespace = stage.lab.namespace(role).unwrap();
         let at = SocketAddr::new(ua.media.ip(), 20_000 + 2 * number);
+        let above = SocketAddr::new(at.ip(), at.port() + 1);
         ua.media = at;
-        RtpSocket::bind(stage.lab.namespace(role).unwrap(), at).unwrap()
+        let rtcp = namespace.enter(|| UdpSocket::bind(above)).unwrap().unwrap();
+        (RtpSocket::bind(namespace, at).unwrap(), rtcp)
     };
     let sockets = [socket(Role::C3, caller), socket(Role::Mcu, callee)];
     let dialog = caller.call(callee).unwrap();
-    let [first, second] = &sockets;
-    let ends = [
-        End {
-            socket: first,
-            sends_to: dialog.caller_sends_to,
-        },
-        End {
-            socket: second,
-            sends_to: dialog.callee_sends_to,
-        },
-    ];
+    let to = [dialog.caller_sends_to, dialog.callee_sends_to];
+    let ends = [0, 1].map(|n| End {
+        rtp: &sockets[n].0,
+        rtcp: &sockets[n].1,
+        sends_to: to[n],
+        ssrc: ssrc(),
+    });
     let talk = Talk::start(ends, EVERY).unwrap();
     Talking {
         dialog,
@@ -204,6 +213,7 @@ fn raise(mode: Mode) -> (Stage, String) {
     let mut config = Config::new(&lab, mode);
     let wide = |net: Net, first| Net {
         ports: (first, first + 999),
+        more: "address_change = \"ignore\"\n",
         ..net
     };
     config.networks = vec![wide(LAN, 20_000), wide(CORE, 40_000)];
@@ -263,7 +273,7 @@ fn reloads_under_load(mode: Mode) {
     assert_eq!(seen.len(), 1 + reloads.div_ceil(2));
 
     // The last is not digest, so that everybody may hang up.
-    let last = word(&stage.config, &state_dir, 12 * reloads);
+    let last = word(&stage.config, &state_dir, 16 * reloads);
     ask(&stage, 0, &last);
     let sent: u64 = finish(talking, &caller, &callee);
     eprintln!("{reloads} reloads, {calls} calls: {sent} packets, 0 lost");

@@ -151,7 +151,10 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         ("up for", cell(value.get("uptime_s"), Show::Seconds)),
         (
             "configuration",
-            super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
+            wrapped(
+                &super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
+                15,
+            ),
         ),
         ("kernel path", kernel_path),
         (
@@ -222,6 +225,15 @@ fn counters(title: &str, counters: Option<&Value>) -> String {
 }
 
 pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
+    let shown = wide(rows, columns);
+    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
+        return shown;
+    }
+    expanded(rows, columns)
+}
+
+/// A line for each row, however long.
+pub(super) fn wide(rows: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.title));
@@ -236,11 +248,7 @@ pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
     }
     // The preset's padding, before the first column and after the last.
     let line = |line: &str| format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end());
-    let shown: String = format!("{table}").lines().map(line).collect();
-    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
-        return shown;
-    }
-    expanded(rows, columns)
+    format!("{table}").lines().map(line).collect()
 }
 
 /// Rows that are too wide for a terminal: each as a block of its own.
