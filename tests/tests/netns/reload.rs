@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use towpath_tests::demo::config::DOMAIN;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::process::{self, Towpath};
 use towpath_tests::rtp::RtpSocket;
@@ -300,3 +301,64 @@ fn reloads_under_load_in_the_kernel() {
 fn reloads_under_load_in_userspace() {
     reloads_under_load(Mode::Userspace);
 }
+
+/// A network that is removed stays for those who use it, and no longer.
+#[test]
+fn a_network_goes_when_nothing_uses_it() {
+    let parts = Parts {
+        c3: true,
+        mcu: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(Mode::Xdp, &parts);
+    let caller = stage.phone(Role::C3, "1003");
+    let callee = stage.phone(Role::Mcu, "9000");
+    let call = stage.call(&caller, &callee, "xdp");
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let is_free = |address: &str| {
+        let at = SocketAddr::new(address.parse().unwrap(), 5060);
+        edge.enter(|| UdpSocket::bind(at)).unwrap().is_ok()
+    };
+    let attached = || -> Vec<String> {
+        let status = stage.towpath.get("/api/v1/status").unwrap();
+        let interfaces = status["datapath"]["interfaces"].as_array().unwrap();
+        let names = interfaces
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned());
+        names.collect()
+    };
+    let becomes = |what: &str, address: &str, interfaces: &[&str]| {
+        let gone = || Ok((is_free(address) && attached() == interfaces).then_some(()));
+        let waited = clock::until(what, GONE_LIMIT, gone);
+        waited.unwrap_or_else(|e| panic!("{e:#}: {:?}\n{}", attached(), stage.towpath.tail()));
+    };
+    assert_eq!(attached(), ["wan", "lan", "core"]);
+
+    let mut config = stage.config.clone();
+    config.networks = vec![CORE];
+    let text = config
+        .toml()
+        .replace("auth = \"none\"", "auth = \"none\"\naddress_grace = \"0s\"");
+    let word = Word {
+        text,
+        accepted: true,
+    };
+    ask(&stage, 2, &word);
+    // Nobody uses the one; the other has a call and a registration.
+    becomes("the unused network to go", plan::EDGE_WAN, &["lan", "core"]);
+    assert!(!is_free(plan::EDGE_LAN));
+    stage.carries(&call, 50, "xdp");
+    call.hang_up();
+    let name = format!("/api/v1/registrations/1003@{DOMAIN}");
+    assert_eq!(
+        http::send(stage.towpath.socket(), "DELETE", &name, "", "")
+            .unwrap()
+            .status,
+        200
+    );
+    becomes("the used network to go", plan::EDGE_LAN, &["core"]);
+    stage.is_empty();
+}
+
+/// An answer may be repeated for 32 s (RFC 3261 §17.2.2, timer J); so long sockets stay.
+const GONE_LIMIT: Duration = Duration::from_secs(60);

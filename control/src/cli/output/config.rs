@@ -53,8 +53,8 @@ pub(super) fn in_force(value: &Value) -> String {
     };
     let file = match value.get("after_restart").and_then(Value::as_str) {
         Some("file") => "; not what the file says: a restart uses the file",
-        _ if !who.is_empty() => "; a restart uses it too, unless the file changes",
-        _ => "",
+        Some(_) if !who.is_empty() => "; a restart uses it too, unless the file changes",
+        Some(_) | None => "",
     };
     let (generation, source, at) = (get("/generation"), get("/source"), get("/at"));
     format!("generation {generation}, {source}{who} at {at}{file}")
