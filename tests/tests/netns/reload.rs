@@ -9,10 +9,11 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
+use towpath_tests::demo::config::DOMAIN;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::process::{self, Towpath};
 use towpath_tests::rtp::RtpSocket;
-use towpath_tests::talk::{End, Talk};
+use towpath_tests::talk::{End, Talk, ssrc};
 use towpath_tests::ua::{Dialog, Ua};
 use towpath_tests::{clock, http};
 
@@ -37,7 +38,7 @@ struct Word {
 struct Talking {
     dialog: Dialog,
     talk: Talk,
-    _sockets: [RtpSocket; 2],
+    _sockets: [(RtpSocket, UdpSocket); 2],
 }
 
 /// The text of every turn: each differs from all before it.
@@ -50,7 +51,7 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
             net.more = more;
         }
     };
-    let text = match turn % 12 {
+    let text = match turn % 16 {
         // Right, and wrong, in turn.
         0 => base(&config).replace("auth = \"none\"", "auth = \"none\"\nexpires_max = \"2h\""),
         2 => {
@@ -76,10 +77,18 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
         8 => {
             lan(
                 &mut config,
-                "media = \"symmetric\"\nnat = \"always\"\ndscp = 34\n",
+                "address_change = \"ignore\"\nmedia = \"symmetric\"\nnat = \"always\"\ndscp = 34\n",
             );
             base(&config)
         }
+        12 => {
+            // Our address in the callers' network moves; they stay where they are.
+            for net in config.networks.iter_mut().filter(|net| net.name == "lan") {
+                net.address = plan::EDGE_LAN_SECOND;
+            }
+            base(&config)
+        }
+        14 => base(&config).replace("name = \"lan\"", "name = \"office\""),
         10 => base(&config).replace("auth = \"none\"", "auth = \"digest\""),
         wrong => {
             accepted = false;
@@ -89,6 +98,8 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
                 3 => text.replace("media_ports", "media_prots"),
                 5 => text.replace("flows = 1024", "flows = 2048"),
                 7 => text.replace("listen = [", &format!("listen = [\"udp:{}\", ", busy())),
+                11 => text.replace("peers = [\"10.1.0.0/24\"]", "peers = [\"10.1.0.1/24\"]"),
+                13 => text.replace("[node]\n", "[node]\nsocket = \"towpath.sock\"\n"),
                 9 => text.replace("interface = \"lan\"", "interface = \"nal\""),
                 _ => text.replace("id = \"lab\"", "id = \"other\""),
             }
@@ -152,23 +163,22 @@ fn in_force(stage: &Stage) -> (u64, String) {
 /// A call between two phones that have many: each with sockets of its own.
 fn call(stage: &Stage, caller: &mut Ua, callee: &mut Ua, number: u16) -> Talking {
     let socket = |role: Role, ua: &mut Ua| {
+        let namespace = stage.lab.namespace(role).unwrap();
         let at = SocketAddr::new(ua.media.ip(), 20_000 + 2 * number);
+        let above = SocketAddr::new(at.ip(), at.port() + 1);
         ua.media = at;
-        RtpSocket::bind(stage.lab.namespace(role).unwrap(), at).unwrap()
+        let rtcp = namespace.enter(|| UdpSocket::bind(above)).unwrap().unwrap();
+        (RtpSocket::bind(namespace, at).unwrap(), rtcp)
     };
     let sockets = [socket(Role::C3, caller), socket(Role::Mcu, callee)];
     let dialog = caller.call(callee).unwrap();
-    let [first, second] = &sockets;
-    let ends = [
-        End {
-            socket: first,
-            sends_to: dialog.caller_sends_to,
-        },
-        End {
-            socket: second,
-            sends_to: dialog.callee_sends_to,
-        },
-    ];
+    let to = [dialog.caller_sends_to, dialog.callee_sends_to];
+    let ends = [0, 1].map(|n| End {
+        rtp: &sockets[n].0,
+        rtcp: &sockets[n].1,
+        sends_to: to[n],
+        ssrc: ssrc(),
+    });
     let talk = Talk::start(ends, EVERY).unwrap();
     Talking {
         dialog,
@@ -204,6 +214,7 @@ fn raise(mode: Mode) -> (Stage, String) {
     let mut config = Config::new(&lab, mode);
     let wide = |net: Net, first| Net {
         ports: (first, first + 999),
+        more: "address_change = \"ignore\"\n",
         ..net
     };
     config.networks = vec![wide(LAN, 20_000), wide(CORE, 40_000)];
@@ -263,7 +274,7 @@ fn reloads_under_load(mode: Mode) {
     assert_eq!(seen.len(), 1 + reloads.div_ceil(2));
 
     // The last is not digest, so that everybody may hang up.
-    let last = word(&stage.config, &state_dir, 12 * reloads);
+    let last = word(&stage.config, &state_dir, 16 * reloads);
     ask(&stage, 0, &last);
     let sent: u64 = finish(talking, &caller, &callee);
     eprintln!("{reloads} reloads, {calls} calls: {sent} packets, 0 lost");
@@ -290,3 +301,64 @@ fn reloads_under_load_in_the_kernel() {
 fn reloads_under_load_in_userspace() {
     reloads_under_load(Mode::Userspace);
 }
+
+/// A network that is removed stays for those who use it, and no longer.
+#[test]
+fn a_network_goes_when_nothing_uses_it() {
+    let parts = Parts {
+        c3: true,
+        mcu: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(Mode::Xdp, &parts);
+    let caller = stage.phone(Role::C3, "1003");
+    let callee = stage.phone(Role::Mcu, "9000");
+    let call = stage.call(&caller, &callee, "xdp");
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let is_free = |address: &str| {
+        let at = SocketAddr::new(address.parse().unwrap(), 5060);
+        edge.enter(|| UdpSocket::bind(at)).unwrap().is_ok()
+    };
+    let attached = || -> Vec<String> {
+        let status = stage.towpath.get("/api/v1/status").unwrap();
+        let interfaces = status["datapath"]["interfaces"].as_array().unwrap();
+        let names = interfaces
+            .iter()
+            .map(|name| name.as_str().unwrap().to_owned());
+        names.collect()
+    };
+    let becomes = |what: &str, address: &str, interfaces: &[&str]| {
+        let gone = || Ok((is_free(address) && attached() == interfaces).then_some(()));
+        let waited = clock::until(what, GONE_LIMIT, gone);
+        waited.unwrap_or_else(|e| panic!("{e:#}: {:?}\n{}", attached(), stage.towpath.tail()));
+    };
+    assert_eq!(attached(), ["wan", "lan", "core"]);
+
+    let mut config = stage.config.clone();
+    config.networks = vec![CORE];
+    let text = config
+        .toml()
+        .replace("auth = \"none\"", "auth = \"none\"\naddress_grace = \"0s\"");
+    let word = Word {
+        text,
+        accepted: true,
+    };
+    ask(&stage, 2, &word);
+    // Nobody uses the one; the other has a call and a registration.
+    becomes("the unused network to go", plan::EDGE_WAN, &["lan", "core"]);
+    assert!(!is_free(plan::EDGE_LAN));
+    stage.carries(&call, 50, "xdp");
+    call.hang_up();
+    let name = format!("/api/v1/registrations/1003@{DOMAIN}");
+    assert_eq!(
+        http::send(stage.towpath.socket(), "DELETE", &name, "", "")
+            .unwrap()
+            .status,
+        200
+    );
+    becomes("the used network to go", plan::EDGE_LAN, &["core"]);
+    stage.is_empty();
+}
+
+/// An answer may be repeated for 32 s (RFC 3261 §17.2.2, timer J); so long sockets stay.
+const GONE_LIMIT: Duration = Duration::from_secs(60);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::table::{Column, Show, cell, list, table, text};
+use super::table::{Column, Show, cell, list, text, wide};
 
 const VALUES: [Column; 3] = [
     text("KEY", "/key"),
@@ -37,7 +37,7 @@ const GENERATIONS: [Column; 6] = [
 pub(super) fn values(value: &Value, origin: bool) -> String {
     let head = format!("{}\n", in_force(value));
     let columns = if origin { &ORIGINS[..] } else { &VALUES[..] };
-    let mut shown = format!("{head}\n{}", table(list(value, "values"), columns));
+    let mut shown = format!("{head}\n{}", wide(list(value, "values"), columns));
     if origin {
         shown = shown.replace("WRITTEN AT", "WRITTEN AT (-: default)");
     }
@@ -53,8 +53,8 @@ pub(super) fn in_force(value: &Value) -> String {
     };
     let file = match value.get("after_restart").and_then(Value::as_str) {
         Some("file") => "; not what the file says: a restart uses the file",
-        _ if !who.is_empty() => "; a restart uses it too, unless the file changes",
-        _ => "",
+        Some(_) if !who.is_empty() => "; a restart uses it too, unless the file changes",
+        Some(_) | None => "",
     };
     let (generation, source, at) = (get("/generation"), get("/source"), get("/at"));
     format!("generation {generation}, {source}{who} at {at}{file}")
@@ -72,7 +72,7 @@ pub(super) fn changes(value: &Value) -> String {
         Some(more) if more > 0 => format!("and {more} more\n"),
         _ => String::new(),
     };
-    format!("{}{more}", table(changes, &CHANGES))
+    format!("{}{more}", wide(changes, &CHANGES))
 }
 
 /// What was done.
@@ -103,7 +103,7 @@ pub(super) fn generations(value: &Value) -> String {
             *source = format!("rollback to {to}").into();
         }
     }
-    table(&generations, &GENERATIONS)
+    wide(&generations, &GENERATIONS)
 }
 
 /// Enough to tell one from another.

@@ -69,7 +69,7 @@ pub(super) fn registrations(value: &Value) -> String {
     if rows.is_empty() {
         return "nobody is registered\n".to_owned();
     }
-    fitting(rows, &REGISTRATIONS)
+    table(rows, &REGISTRATIONS)
 }
 
 /// One line for each call.
@@ -79,7 +79,7 @@ pub(super) fn calls(value: &Value) -> String {
         return "no calls\n".to_owned();
     }
     let rows: Vec<Value> = calls.iter().map(row).collect();
-    fitting(&rows, &CALLS)
+    table(&rows, &CALLS)
 }
 
 /// A call with what is made of its parts: the networks it crosses and the paths its media takes.
@@ -151,7 +151,10 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         ("up for", cell(value.get("uptime_s"), Show::Seconds)),
         (
             "configuration",
-            super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
+            wrapped(
+                &super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
+                15,
+            ),
         ),
         ("kernel path", kernel_path),
         (
@@ -222,6 +225,15 @@ fn counters(title: &str, counters: Option<&Value>) -> String {
 }
 
 pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
+    let shown = wide(rows, columns);
+    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
+        return shown;
+    }
+    expanded(rows, columns)
+}
+
+/// A line for each row, however long.
+pub(super) fn wide(rows: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.title));
@@ -237,15 +249,6 @@ pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
     // The preset's padding, before the first column and after the last.
     let line = |line: &str| format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end());
     format!("{table}").lines().map(line).collect()
-}
-
-/// A table where the terminal is wide enough for it, else each row as a block.
-fn fitting(rows: &[Value], columns: &[Column]) -> String {
-    let shown = table(rows, columns);
-    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
-        return shown;
-    }
-    expanded(rows, columns)
 }
 
 /// Rows that are too wide for a terminal: each as a block of its own.

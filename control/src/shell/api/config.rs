@@ -379,22 +379,16 @@ fn shown(shell: &Shell) -> Value {
     let values: Vec<Value> = values.collect();
     if let Some(shown) = shown.as_object_mut() {
         shown.insert("values".to_owned(), values.into());
+        shown.insert("after_restart".to_owned(), after_restart(shell).into());
     }
     shown
 }
 
-/// What `status` says of it.
+/// What `status` says of it, from memory.
 pub(super) fn summary(shell: &Shell) -> Value {
     let reloads = &shell.reloads;
     let last = reloads.history.last();
     let file = shell.options.config.as_ref();
-    let now = shell.options.file_hash();
-    // Whether a restart would use what is in force.
-    let stays = last.is_some_and(|last| {
-        let kept = reloads.history.in_memory().is_none();
-        let over = last.by.is_api() && kept && last.file_hash == now;
-        over || now.as_ref() == Some(&last.hash)
-    });
     json!({
         "generation": reloads.generation(),
         "hash": last.map(|last| last.hash.as_str()),
@@ -402,10 +396,24 @@ pub(super) fn summary(shell: &Shell) -> Value {
         "source": last.map(|last| last.by.source()),
         "who": last.and_then(|last| last.by.who()),
         "file": file.map(|file| file.display().to_string()),
-        "after_restart": if stays || file.is_none() { "this" } else { "file" },
         "not_stored": reloads.history.in_memory(),
         "refused": reloads.refused.as_ref().map(refusal),
     })
+}
+
+/// What a restart would use.
+fn after_restart(shell: &Shell) -> &'static str {
+    let now = shell.options.file_hash();
+    let history = &shell.reloads.history;
+    let stays = history.last().is_some_and(|last| {
+        let over = last.by.is_api() && history.in_memory().is_none() && last.file_hash == now;
+        over || now.as_ref() == Some(&last.hash)
+    });
+    if stays || shell.options.config.is_none() {
+        "this"
+    } else {
+        "file"
+    }
 }
 
 fn refusal(refusal: &Refusal) -> Value {
