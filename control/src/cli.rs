@@ -1,21 +1,24 @@
 //! The command line: the daemon itself, and a client of its API.
 
 mod client;
+mod config;
 mod output;
 
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
+use hyper::Method;
 use serde_json::Value;
 
 use crate::shell;
 use crate::shell::configuration::{self, Refused};
 
-use client::Client;
+use client::{Client, Refusal};
 use output::Format;
 
 /// A media relay for SIP video conferencing at the network edge
@@ -37,6 +40,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0 done, 1 not done, 64 the command line makes no sense
   of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
+  of `config diff`: 0 no difference, 2 a difference, 1 refused
 
 Environment:
   TOWPATH_LOG  what `run` logs: error, warn, info, debug, trace; or by part:
@@ -48,7 +52,7 @@ enum Command {
     /// Run the daemon in the foreground
     ///
     /// SIGTERM ends it; media in the kernel goes on, and the next start takes it over.
-    /// SIGHUP says what a restart would change.
+    /// SIGHUP reads the configuration again and applies it, as a whole or not at all.
     Run {
         /// Configuration file; without it: this host's interfaces, and nobody may register
         #[arg(long, value_name = "FILE")]
@@ -84,6 +88,18 @@ enum Command {
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
+    /// The configuration in force: show, compare, replace, go back
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// What happened: registrations, calls, sources, networks
+    Events {
+        /// Go on as they happen
+        #[arg(short, long)]
+        follow: bool,
+        /// Only those after this number
+        #[arg(long, value_name = "N", default_value_t = 0)]
+        since: u64,
+    },
     /// The kernel program
     #[command(subcommand)]
     Bpf(BpfCommand),
@@ -98,11 +114,41 @@ enum CallCommand {
         /// Its number in `call list`
         id: u64,
     },
+    /// Say where a party's media is sent, for this call and at once
+    Media {
+        /// Its number in `call list`
+        id: u64,
+        party: Party,
+        mode: MediaMode,
+    },
+    /// Tell both parties once more where we are, by a re-INVITE
+    Refresh {
+        /// Its number in `call list`
+        id: u64,
+    },
     /// End a call: BYE to both parties
     Kill {
         /// Its number in `call list`
         id: u64,
     },
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Party {
+    Caller,
+    Callee,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum MediaMode {
+    /// Where its SDP says, and taken from there only
+    Sdp,
+    /// Back to where its packets come from
+    Symmetric,
+    /// SDP for a party that is where it says it is, symmetric for the others
+    Auto,
+    /// As its network is configured
+    Default,
 }
 
 #[derive(Debug, Subcommand)]
@@ -186,9 +232,14 @@ impl Cli {
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
-                let refused = error.downcast_ref::<Refused>();
-                let problems = refused.map_or(&[][..], |refused| &refused.problems);
-                output::error(&error, problems);
+                let problems = match error.downcast_ref::<Refused>() {
+                    Some(refused) => refused.problems.clone(),
+                    None => match error.downcast_ref::<Refusal>() {
+                        Some(Refusal(document)) => output::problems(document, None),
+                        None => Vec::new(),
+                    },
+                };
+                output::error(&error, &problems);
                 ExitCode::from(if cannot_ask { CANNOT_ASK } else { 1 })
             }
         }
@@ -215,6 +266,16 @@ impl Cli {
                 &client.get(&["calls", &id.to_string()])?,
                 output::Kind::Call,
             ),
+            Command::Call(CallCommand::Media { id, party, mode }) => {
+                let answer = set_media(&client, id, party, mode)?;
+                let (party, mode) = (word(party), word(mode));
+                done(&answer, &format!("call {id}: media of the {party}: {mode}"))
+            }
+            Command::Call(CallCommand::Refresh { id }) => {
+                let parts = ["calls", &id.to_string(), "refresh"];
+                let answer = client.send(Method::POST, &parts, String::new(), None)?;
+                done(&answer, &format!("call {id}: both parties are told"))
+            }
             Command::Call(CallCommand::Kill { id }) => {
                 let answer = client.delete(&["calls", &id.to_string()])?;
                 done(&answer, &format!("call {id}: ended"))
@@ -236,6 +297,8 @@ impl Cli {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
+            Command::Config(command) => config::run(command, &client, self.output),
+            Command::Events { follow, since } => events(&client, since, follow, self.output),
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }
@@ -244,6 +307,45 @@ impl Cli {
 /// An address-of-record may be pasted as a URI.
 fn name(aor: &str) -> &str {
     aor.strip_prefix("sip:").unwrap_or(aor)
+}
+
+/// As it is written on the command line and in documents.
+fn word(value: impl ValueEnum) -> String {
+    let value = value.to_possible_value();
+    value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn set_media(client: &Client<'_>, id: u64, party: Party, mode: MediaMode) -> anyhow::Result<Value> {
+    let order = serde_json::json!({ "leg": word(party), "media": word(mode) });
+    let parts = ["calls", &id.to_string()];
+    client.send(Method::PATCH, &parts, order.to_string(), None)
+}
+
+/// How often `events --follow` asks.
+const FOLLOW_EVERY: Duration = Duration::from_millis(500);
+
+fn events(
+    client: &Client<'_>,
+    mut since: u64,
+    follow: bool,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    loop {
+        let found = client.query(&["events"], &[("since", since.to_string())])?;
+        let last = found.get("last").and_then(Value::as_u64).unwrap_or(since);
+        if !follow {
+            return output::print(&found, output::Kind::Events, format);
+        }
+        // A document for each look would be no document.
+        let format = match format {
+            Format::Json => Format::Jsonl,
+            Format::Table | Format::Jsonl => format,
+        };
+        output::print(&found, output::Kind::Events, format)?;
+        // Another daemon counts from one again.
+        since = if last < since { 0 } else { last };
+        std::thread::sleep(FOLLOW_EVERY);
+    }
 }
 
 fn explain(client: &Client<'_>, what: ExplainCommand) -> anyhow::Result<Value> {

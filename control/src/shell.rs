@@ -10,6 +10,7 @@ pub mod log;
 mod media;
 mod netlink;
 mod notify;
+mod reload;
 mod sip;
 mod start;
 mod stream;
@@ -26,6 +27,8 @@ use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::id::Listener;
+
+use configuration::history::By;
 
 pub use configuration::Options;
 pub use kernel::detach::detach;
@@ -46,6 +49,7 @@ enum Event {
         packet: Bytes,
     },
     Api(api::Ask),
+    Configuration(api::config::Ask),
 }
 
 /// Events that wait for the loop; beyond it SIP waits in its sockets and stray media is dropped.
@@ -60,6 +64,7 @@ struct Shell {
     engine: Engine,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    reloads: reload::Reloads,
     streams: stream::Streams,
     events: mpsc::Receiver<Event>,
     /// State changes of flows, from the kernel program.
@@ -84,10 +89,8 @@ impl Shell {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => {
-                    let host = self.datapath.netlink.interfaces();
-                    configuration::reload(&self.options, self.engine.config(), &host);
-                }
+                _ = hangup.recv() => self.reload(By::Sighup, &mut effects).await,
+                () = self.reloads.file_changed() => self.reload(By::Watch, &mut effects).await,
                 Some(event) = self.events.recv() => self.event(event, &mut effects).await,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 () = self.datapath.netlink.changed() => self.datapath.replace_all().await,
@@ -99,6 +102,7 @@ impl Shell {
                     let active = Input::Active(self.datapath.active());
                     self.engine.handle(active, clock::now(), &mut effects);
                     self.perform(&mut effects).await;
+                    self.retire().await;
                 }
                 _ = neighbours.tick() => self.datapath.refresh_neighbours().await,
             }
@@ -139,6 +143,7 @@ impl Shell {
                 api::answer(ask, self, effects);
                 self.perform(effects).await;
             }
+            Event::Configuration(ask) => api::config::answer(ask, self, effects).await,
         }
     }
 

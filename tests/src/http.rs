@@ -31,24 +31,65 @@ pub fn text(socket: &Path, path: &str) -> Result<String> {
     Ok(String::from_utf8(ask(socket, path)?)?)
 }
 
+/// An answer of whatever status.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    /// The entity tag, if there is one.
+    pub etag: Option<String>,
+    pub body: Value,
+}
+
+/// Sends any request, with further header lines, and reads the JSON that comes back.
+///
+/// # Errors
+/// Nobody listens, or something that is not JSON.
+pub fn send(socket: &Path, method: &str, path: &str, head: &str, body: &str) -> Result<Answer> {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\nContent-Length: \
+         {length}\r\n{head}\r\n{body}"
+    );
+    let answer = exchange(socket, &request)?;
+    let (status, fields, body) = parts(&answer)?;
+    let etag = fields.lines().find_map(|line| line.strip_prefix("etag: "));
+    let body = serde_json::from_slice(&body).with_context(|| format!("{method} {path}"))?;
+    Ok(Answer {
+        status,
+        etag: etag.map(str::to_owned),
+        body,
+    })
+}
+
 fn ask(socket: &Path, path: &str) -> Result<Vec<u8>> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\n\r\n");
+    body(&exchange(socket, &request)?).with_context(|| format!("GET {path}"))
+}
+
+fn exchange(socket: &Path, request: &str) -> Result<Vec<u8>> {
     let mut stream =
         UnixStream::connect(socket).with_context(|| format!("connect to {}", socket.display()))?;
     stream.set_read_timeout(Some(READ_LIMIT))?;
-    write!(
-        stream,
-        "GET {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\n\r\n"
-    )?;
+    stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
     stream
         .take(ANSWER_BYTES_MAX)
         .read_to_end(&mut answer)
         .context("read the answer")?;
-    body(&answer).with_context(|| format!("GET {path}"))
+    Ok(answer)
 }
 
 /// The body of an answer with status 200.
 fn body(answer: &[u8]) -> Result<Vec<u8>> {
+    let (status, _, body) = parts(answer)?;
+    if status != 200 {
+        bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
+    }
+    Ok(body)
+}
+
+/// Status, header fields in lower case, body.
+fn parts(answer: &[u8]) -> Result<(u16, String, Vec<u8>)> {
     let end = answer
         .windows(4)
         .position(|w| w == b"\r\n\r\n")
@@ -57,16 +98,14 @@ fn body(answer: &[u8]) -> Result<Vec<u8>> {
     let body = rest.get(4..).unwrap_or_default();
     let head = String::from_utf8_lossy(head).to_ascii_lowercase();
     let (status, fields) = head.split_once("\r\n").unwrap_or((&head, ""));
-    if status.split(' ').nth(1) != Some("200") {
-        bail!("{status}: {}", String::from_utf8_lossy(body).trim());
-    }
+    let code = status.split(' ').nth(1).context("no status")?.parse()?;
     let chunked =
         |field: &str| field.starts_with("transfer-encoding:") && field.contains("chunked");
-    if fields.lines().any(chunked) {
-        dechunk(body)
-    } else {
-        Ok(body.to_vec())
-    }
+    let body = match fields.lines().any(chunked) {
+        true => dechunk(body)?,
+        false => body.to_vec(),
+    };
+    Ok((code, fields.to_owned(), body))
 }
 
 /// RFC 9112 §7.1; trailers are ignored.

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;
 use std::os::unix::net::UnixDatagram;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -24,6 +24,8 @@ use towpath_tests::{clock, http, process, schema};
 
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/reload.rs"]
+mod reload;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -32,7 +34,10 @@ const LINKS: &str = "link add eth1 type veth peer name eth2\nlink set eth1 up\nl
                      address add 10.0.0.3/24 dev eth1\naddress add 10.0.1.3/24 dev eth1\n\
                      address add 10.0.0.20/32 dev lo\naddress add 10.0.1.20/32 dev lo";
 
-const CONFIG: &str = r#"
+/// `DIRECTORY` is the daemon's own.
+const CONFIG: &str = r#"[node]
+state_dir = "DIRECTORY"
+
 [sip]
 domain = "example.com"
 auth = "none"
@@ -76,6 +81,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                     "registration-explain",
                     "registrations/1001@example.com/explain",
                 ),
+                ("events", "events?since=1"),
                 ("networks", "networks"),
                 ("network-explain", "networks/explain?ip=10.0.0.20"),
             ] {
@@ -149,9 +155,15 @@ fn columns(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Ends the call, then a registration.
+/// Changes the call and ends it, then a registration.
 fn ordered(daemon: &Daemon, call: &Call<'_>) {
     let answer = |code: i32, text: &str| (code, text.to_owned());
+    explain::overridden(daemon);
+    assert_eq!(
+        daemon.ask(&["call", "refresh", "1"]),
+        answer(0, "call 1: both parties are told\n")
+    );
+    call.caller.receive("INVITE sip:1001@");
     assert_eq!(
         daemon.ask(&["call", "kill", "1"]),
         answer(0, "call 1: ended\n")
@@ -183,10 +195,6 @@ fn signals_and_health() {
         ip(LINKS)?;
         let mut daemon = Daemon::start("signals");
         daemon.reloads("SIGHUP: the configuration is the one that runs");
-        daemon.configure(&CONFIG.replace("\"none\"", "\"digest\""));
-        daemon.reloads("changed=\"sip.auth (hot)\"");
-        daemon.configure("[sip]\n");
-        daemon.reloads("2 problems; nothing has changed");
 
         // A second one is refused before it touches anything.
         let (code, told) = daemon.ask(&["run", "--config", "/dev/null"]);
@@ -270,20 +278,12 @@ impl Daemon {
     fn with(name: &str, config: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("towpath-{name}-{}", std::process::id()));
         fs::create_dir(&directory).unwrap();
+        let config = config.replace("DIRECTORY", directory.to_str().unwrap());
         fs::write(directory.join("towpath.toml"), config).unwrap();
         let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
         let log = fs::File::create(directory.join("log")).unwrap();
-        let child = Command::new(process::binary().unwrap())
-            .args(["run", "--config", "towpath.toml", "--socket", "socket"])
-            .current_dir(&directory)
-            .env("NOTIFY_SOCKET", directory.join("notify"))
-            .env_remove("TOWPATH_LOG")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
+        let child = spawn(&directory, log);
         let daemon = Self {
             directory,
             notify,
@@ -291,6 +291,18 @@ impl Daemon {
         };
         assert_eq!(daemon.told(), "READY=1");
         daemon
+    }
+
+    /// Ends it and starts it anew.
+    fn restart(&mut self) {
+        self.signal(Signal::SIGTERM);
+        assert_eq!(self.told(), "STOPPING=1");
+        assert!(self.child.wait().unwrap().success());
+        let log = fs::File::options()
+            .append(true)
+            .open(self.directory.join("log"));
+        self.child = spawn(&self.directory, log.unwrap());
+        assert_eq!(self.told(), "READY=1");
     }
 
     fn socket(&self) -> PathBuf {
@@ -311,6 +323,7 @@ impl Daemon {
     }
 
     fn configure(&self, text: &str) {
+        let text = text.replace("DIRECTORY", self.directory.to_str().unwrap());
         fs::write(self.directory.join("towpath.toml"), text).unwrap();
     }
 
@@ -319,9 +332,12 @@ impl Daemon {
         kill(id, signal).unwrap();
     }
 
-    /// SIGHUP is survived, and answered in the log.
+    /// SIGHUP is survived, told to the service manager, and answered in the log.
     fn reloads(&mut self, expected: &str) {
         self.signal(Signal::SIGHUP);
+        let told = self.told();
+        assert!(told.starts_with("RELOADING=1\nMONOTONIC_USEC="), "{told}");
+        assert_eq!(self.told(), "READY=1");
         clock::until(expected, LIMIT, || {
             assert!(self.child.try_wait()?.is_none(), "{}", self.log());
             Ok(self.log().contains(expected).then_some(()))
@@ -371,6 +387,20 @@ impl Daemon {
     fn metrics(&self) -> String {
         http::text(&self.socket(), "/metrics").unwrap()
     }
+}
+
+fn spawn(directory: &Path, log: fs::File) -> Child {
+    Command::new(process::binary().unwrap())
+        .args(["run", "--config", "towpath.toml", "--socket", "socket"])
+        .current_dir(directory)
+        .env("NOTIFY_SOCKET", directory.join("notify"))
+        .env_remove("TOWPATH_LOG")
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .unwrap()
 }
 
 impl Drop for Daemon {

@@ -12,6 +12,8 @@
 mod attack;
 #[path = "netns/call.rs"]
 mod call;
+#[path = "netns/explain.rs"]
+mod explain;
 #[path = "netns/garbage.rs"]
 mod garbage;
 #[path = "netns/life.rs"]
@@ -24,6 +26,8 @@ mod nat;
 mod neighbour;
 #[path = "netns/refusal.rs"]
 mod refusal;
+#[path = "netns/reload.rs"]
+mod reload;
 #[path = "netns/restart.rs"]
 mod restart;
 #[path = "netns/stage.rs"]

@@ -1,10 +1,11 @@
 //! HTTP over the daemon's Unix socket.
 
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty};
+use anyhow::Context;
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
@@ -25,25 +26,51 @@ impl<'a> Client<'a> {
 
     /// Asks for a resource, named by the parts of its path below `/api/v1`.
     pub(super) fn get(&self, parts: &[&str]) -> anyhow::Result<Value> {
-        self.ask(Method::GET, &path(parts))
+        self.ask(Method::GET, &path(parts), String::new(), None)
     }
 
     /// The same, with a query: pairs of a name and a value that needs no encoding.
     pub(super) fn query(&self, parts: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
         let query: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
-        self.ask(Method::GET, &format!("{}?{}", path(parts), query.join("&")))
+        let path = format!("{}?{}", path(parts), query.join("&"));
+        self.ask(Method::GET, &path, String::new(), None)
     }
 
     pub(super) fn delete(&self, parts: &[&str]) -> anyhow::Result<Value> {
-        self.ask(Method::DELETE, &path(parts))
+        self.ask(Method::DELETE, &path(parts), String::new(), None)
     }
 
-    fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+    /// Sends something; `if_match` is the entity tag of what it replaces.
+    pub(super) fn send(
+        &self,
+        method: Method,
+        parts: &[&str],
+        body: String,
+        if_match: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        self.ask(method, &path(parts), body, if_match)
+    }
+
+    fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+        if_match: Option<&str>,
+    ) -> anyhow::Result<Value> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "towpath");
+        if let Some(tag) = if_match {
+            request = request.header("if-match", tag);
+        }
+        let request = request.body(Full::new(Bytes::from(body)))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.exchange(method, path))
+            tokio::time::timeout(PATIENCE, self.exchange(request))
                 .await
                 .map_err(|_| {
                     anyhow::anyhow!("the daemon did not answer within {} s", PATIENCE.as_secs())
@@ -51,7 +78,7 @@ impl<'a> Client<'a> {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
         let stream = UnixStream::connect(self.socket).await.with_context(|| {
             format!(
                 "cannot reach the daemon on {}: is it running (`systemctl status towpath`), may \
@@ -62,11 +89,6 @@ impl<'a> Client<'a> {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "towpath")
-            .body(Empty::<Bytes>::new())?;
         let response = sender
             .send_request(request)
             .await
@@ -76,15 +98,24 @@ impl<'a> Client<'a> {
         let value: Value =
             serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
         if !status.is_success() {
-            let detail = value
-                .get("detail")
-                .and_then(Value::as_str)
-                .unwrap_or("the daemon gives no reason");
-            bail!("{detail}");
+            return Err(Refusal(value).into());
         }
         Ok(value)
     }
 }
+
+/// What the daemon would not do: its problem document (RFC 9457).
+#[derive(Debug)]
+pub(super) struct Refusal(pub(super) Value);
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let detail = self.0.get("detail").and_then(Value::as_str);
+        f.write_str(detail.unwrap_or("the daemon gives no reason"))
+    }
+}
+
+impl std::error::Error for Refusal {}
 
 /// Joins the parts of a path, each percent-encoded (RFC 3986 §2.1) but for what needs it not.
 fn path(parts: &[&str]) -> String {

@@ -1,16 +1,20 @@
 //! How answers look: tables for people, JSON for programs.
 
+mod config;
 mod show;
 mod table;
 mod wrap;
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::cli::client::Refusal;
 use crate::config::check::Problem;
+use crate::shell::configuration::Refused;
 
 /// `json` is the API's document, indented; `jsonl` has a line for each element of a list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -23,13 +27,24 @@ pub(super) enum Format {
 /// Which document is shown.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    Status { verbose: bool },
+    Status {
+        verbose: bool,
+    },
     Calls,
     Call,
     Registrations,
     Registration,
     Networks,
     Explained,
+    Events,
+    Config {
+        origin: bool,
+    },
+    Changes,
+    InForce,
+    Generations,
+    /// A document whose `text` is what people want.
+    Text,
 }
 
 pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result<ExitCode> {
@@ -44,6 +59,16 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             Kind::Registration => show::registration(value),
             Kind::Networks => show::networks(value),
             Kind::Explained => show::explained(value),
+            Kind::Events => show::events(value),
+            Kind::Config { origin } => config::values(value, origin),
+            Kind::Changes => config::changes(value),
+            Kind::InForce => config::applied(value),
+            Kind::Generations => config::generations(value),
+            Kind::Text => value
+                .get("text")
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+                .to_owned(),
         },
     };
     write(&text)
@@ -71,6 +96,46 @@ pub(super) fn error(error: &anyhow::Error, problems: &[Problem]) {
     drop(io::stderr().write_all(text.as_bytes()));
 }
 
+/// The problems that a document of the API lists; `file` is the name of what was sent.
+pub(super) fn problems(document: &Value, file: Option<&Path>) -> Vec<Problem> {
+    let listed = document.get("problems").and_then(Value::as_array);
+    let text = |problem: &Value, name: &str| {
+        let text = problem.get(name).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    let number = |problem: &Value, name: &str| {
+        let number = problem.get(name).and_then(Value::as_u64);
+        number
+            .and_then(|n| usize::try_from(n).ok())
+            .unwrap_or_default()
+    };
+    let one = |problem: &Value| Problem {
+        file: file.map_or_else(|| text(problem, "file"), |file| file.display().to_string()),
+        line: number(problem, "line"),
+        column: number(problem, "column"),
+        key: text(problem, "key"),
+        message: text(problem, "message"),
+        help: text(problem, "help"),
+        excerpt: text(problem, "excerpt"),
+        indent: number(problem, "indent"),
+        width: number(problem, "width"),
+    };
+    listed.into_iter().flatten().map(one).collect()
+}
+
+/// An error about what was sent, with its problems, as one of `check` is.
+pub(super) fn at(error: anyhow::Error, file: &Path) -> anyhow::Error {
+    let Some(Refusal(document)) = error.downcast_ref::<Refusal>() else {
+        return error;
+    };
+    let problems = problems(document, Some(file));
+    if problems.is_empty() {
+        return error;
+    }
+    let name = file.display().to_string();
+    Refused { name, problems }.into()
+}
+
 /// A reader that has seen enough (`| head`) is no error.
 fn write(text: &str) -> anyhow::Result<ExitCode> {
     match io::stdout().lock().write_all(text.as_bytes()) {
@@ -81,11 +146,15 @@ fn write(text: &str) -> anyhow::Result<ExitCode> {
 
 fn lines(value: &Value, kind: Kind) -> String {
     let list = match kind {
-        Kind::Status { .. } | Kind::Call | Kind::Explained => None,
+        Kind::Status { .. } | Kind::Call | Kind::Explained | Kind::InForce | Kind::Text => None,
+        Kind::Events => value.get("events"),
         Kind::Registration => value.get("bindings"),
         Kind::Calls => value.get("calls"),
         Kind::Registrations => value.get("registrations"),
         Kind::Networks => value.get("networks"),
+        Kind::Config { .. } => value.get("values"),
+        Kind::Changes => value.get("changes"),
+        Kind::Generations => value.get("generations"),
     };
     match list.and_then(Value::as_array) {
         Some(elements) => elements.iter().map(|e| format!("{e}\n")).collect(),

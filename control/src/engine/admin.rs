@@ -12,9 +12,11 @@ use crate::engine::explain::words::told_sip;
 use crate::engine::route::way_to;
 use crate::engine::{CallKey, Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
-use crate::media::session::{Mode, Session, Side};
-use crate::media::stream::StreamView;
+use crate::media::session::Session;
+use crate::media::{SideView, StreamView};
 use crate::sip::registrar::Binding;
+
+pub use crate::media::session::{Mode, Side};
 
 /// An order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,11 +73,28 @@ pub struct FlowView {
     pub kind: String,
     pub component: &'static str,
     pub latch: &'static str,
+    /// Which rule chose the address: a name that stays.
+    pub code: &'static str,
+    /// The same in words.
     pub rule: &'static str,
+    /// Why what SDP says is believed, or not.
+    pub why: &'static str,
     pub advertised: SocketAddr,
     pub signalled: Option<SocketAddr>,
-    /// Where its packets are taken from and sent to.
+    /// Where its packets are taken from.
     pub held: Option<SocketAddr>,
+    /// Where packets are sent to it.
+    pub reached_at: Option<SocketAddr>,
+    /// How long that has been so; of RTP only, as all that follows.
+    pub since: Option<Duration>,
+    /// When it was heard last.
+    pub heard: Option<Duration>,
+    /// How long it has been silent while the other party is not.
+    pub silent: Option<Duration>,
+    /// The source on probation: the packets it has shown, and must show.
+    pub candidate: Option<(SocketAddr, u8, u8)>,
+    /// What may go wrong, in words.
+    pub risk: Option<&'static str>,
     /// Packets refused, RTP and RTCP.
     pub strangers: u64,
 }
@@ -85,47 +104,78 @@ pub(super) fn flows(
     stream: &StreamView,
     caller: NetworkId,
     callee: Option<NetworkId>,
+    now: Instant,
 ) -> Vec<FlowView> {
-    let mut flows = Vec::new();
     let sides = [
         ("caller", Some(caller), &stream.a),
         ("callee", callee, &stream.b),
     ];
+    let mut flows = Vec::new();
     for (leg, network, side) in sides {
         let Some(network) = network else { continue };
-        let components = &[
-            ("rtp", side.local, side.advertised, side.held),
-            (
-                "rtcp",
-                odd(side.local),
-                odd(side.advertised),
-                side.rtcp_held,
-            ),
-        ];
-        let shown = if stream.mux { 1 } else { components.len() };
-        for (component, at, advertised, held) in components.iter().take(shown) {
-            flows.push(FlowView {
-                at: *at,
-                network,
-                leg,
-                media: stream.index,
-                kind: stream.kind.clone(),
-                component,
-                latch: side.latch,
-                rule: side.rule,
-                advertised: *advertised,
-                signalled: side.signalled,
-                held: *held,
-                strangers: side.strangers,
-            });
-        }
+        let rtp = rtp(stream, (leg, network), side, now);
+        let rtcp = (!stream.mux).then(|| rtcp(&rtp, side));
+        flows.push(rtp);
+        flows.extend(rtcp);
     }
     flows
 }
 
-/// The odd port of a pair.
-fn odd(even: SocketAddr) -> SocketAddr {
-    SocketAddr::new(even.ip(), even.port() | 1)
+fn rtp(
+    stream: &StreamView,
+    (leg, network): (&'static str, NetworkId),
+    side: &SideView,
+    now: Instant,
+) -> FlowView {
+    let ago = |at: Instant| now.saturating_duration_since(at);
+    FlowView {
+        at: side.local,
+        network,
+        leg,
+        media: stream.index,
+        kind: stream.kind.clone(),
+        component: "rtp",
+        latch: side.latch,
+        code: side.code,
+        rule: side.rule,
+        why: side.why,
+        advertised: side.advertised,
+        signalled: side.signalled,
+        held: side.held,
+        reached_at: side.target,
+        since: Some(ago(side.since)),
+        heard: side.heard.map(ago),
+        silent: side.silent.map(ago),
+        candidate: side.candidate.map(|c| (c.at, c.count, c.needs)),
+        risk: side.risk,
+        strangers: side.strangers,
+    }
+}
+
+/// RTCP goes by the odd ports. Its latch is waiting as long as it holds nothing.
+fn rtcp(rtp: &FlowView, side: &SideView) -> FlowView {
+    let odd = |even: SocketAddr| SocketAddr::new(even.ip(), even.port() | 1);
+    let same = side.rtcp_code == side.code;
+    FlowView {
+        at: odd(side.local),
+        component: "rtcp",
+        latch: if side.rtcp_held.is_some() {
+            "held"
+        } else {
+            "waiting"
+        },
+        code: side.rtcp_code,
+        rule: if same { side.rule } else { side.rtcp_code },
+        advertised: odd(side.advertised),
+        held: side.rtcp_held,
+        reached_at: side.rtcp_target,
+        since: None,
+        heard: None,
+        silent: None,
+        candidate: None,
+        risk: None,
+        ..rtp.clone()
+    }
 }
 
 /// One party of a call.
@@ -135,6 +185,10 @@ pub struct LegView {
     pub signalling: Path,
     pub natted: bool,
     pub target: String,
+    /// Where its media is sent; none before there is any.
+    pub media: Option<Mode>,
+    /// An operator said so, for this call.
+    pub ordered: bool,
 }
 
 /// One binding.
@@ -297,7 +351,7 @@ impl Engine {
         binding: &Binding,
         now: Instant,
     ) -> RegistrationView {
-        let network = self.config.network(binding.network);
+        let network = self.network(binding.network);
         RegistrationView {
             aor: aor.clone(),
             contact: text(&binding.contact),

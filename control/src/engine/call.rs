@@ -178,11 +178,17 @@ impl Call {
     }
 
     pub(super) fn view(&self, id: u64, now: Instant) -> CallView {
-        let leg = |leg: &Leg| LegView {
+        let session = self.session.as_ref();
+        let streams = session.map(Session::streams).unwrap_or_default();
+        let leg = |side: Side, leg: &Leg| LegView {
             network: leg.network,
             signalling: leg.path,
             natted: leg.natted,
             target: text(&leg.target),
+            media: session.map(|session| session.leg(side).mode),
+            ordered: streams
+                .iter()
+                .any(|stream| stream.side(side).mode.is_some()),
         };
         CallView {
             id,
@@ -194,19 +200,16 @@ impl Call {
             setup: self
                 .answered
                 .map(|at| at.saturating_duration_since(self.started)),
-            caller: leg(&self.caller),
-            callee: self.callee.as_ref().map(leg),
-            flows: self
-                .session
-                .as_ref()
-                .map(Session::streams)
-                .unwrap_or_default()
+            caller: leg(Side::A, &self.caller),
+            callee: self.callee.as_ref().map(|callee| leg(Side::B, callee)),
+            flows: streams
                 .iter()
                 .flat_map(|s| {
                     flows(
                         s,
                         self.caller.network,
                         self.callee.as_ref().map(|c| c.network),
+                        now,
                     )
                 })
                 .collect(),

@@ -45,6 +45,7 @@ pub enum Kind {
     NetworkRetired,
     NetworkGone,
     GatewaySuspected,
+    GatewayCleared,
 }
 
 impl Kind {
@@ -68,6 +69,7 @@ impl Kind {
             Self::NetworkRetired => "network.retired",
             Self::NetworkGone => "network.gone",
             Self::GatewaySuspected => "gateway.suspected",
+            Self::GatewayCleared => "gateway.cleared",
         }
     }
 }

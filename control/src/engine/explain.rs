@@ -7,7 +7,7 @@ pub mod peer;
 pub mod registration;
 mod steps;
 pub mod usage;
-pub(super) mod words;
+pub mod words;
 
 use crate::config::Config;
 use crate::engine::Engine;

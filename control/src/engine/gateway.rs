@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use crate::config::{Config, Network};
 use crate::engine::Engine;
+use crate::engine::event::Kind;
 use crate::engine::explain::network::{Rule, decide, longest};
+use crate::engine::explain::words;
 use crate::id::NetworkId;
 use crate::nat::policy::is_routable;
 
@@ -65,10 +67,10 @@ pub struct Example {
 }
 
 /// What changed at a look.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Changes {
-    pub(super) raised: usize,
-    pub(super) cleared: usize,
+    pub(super) raised: Vec<Suspect>,
+    pub(super) cleared: Vec<Suspect>,
 }
 
 /// Remembers since when an address is suspected.
@@ -110,7 +112,8 @@ impl Watch {
             .take(SUSPECTS_MAX)
             .collect();
         let missing = |these: &BTreeMap<_, Suspect>, those: &BTreeMap<_, Suspect>| {
-            these.keys().filter(|key| !those.contains_key(*key)).count()
+            let gone = these.iter().filter(|(key, _)| !those.contains_key(*key));
+            gone.map(|(_, suspect)| suspect.clone()).collect()
         };
         let changes = Changes {
             raised: missing(&suspects, &self.suspects),
@@ -141,12 +144,24 @@ impl Engine {
             contact: binding.claimed,
         });
         let changes = self.gateways.look(&self.config, sightings, now);
-        for _ in 0..changes.raised {
+        for suspect in changes.raised {
             self.counters.count("gateway", "suspected");
+            self.note_gateway(Kind::GatewaySuspected, &suspect, now);
         }
-        for _ in 0..changes.cleared {
+        for suspect in changes.cleared {
             self.counters.count("gateway", "cleared");
+            self.note_gateway(Kind::GatewayCleared, &suspect, now);
         }
+    }
+
+    fn note_gateway(&mut self, kind: Kind, suspect: &Suspect, now: Instant) {
+        let network = words::name(&self.config, suspect.network);
+        let fields = vec![
+            ("network", network),
+            ("local", suspect.local.to_string()),
+            ("clients", suspect.clients.to_string()),
+        ];
+        self.note(now, kind, suspect.address.to_string(), fields);
     }
 
     /// Neighbours that look like routers which rewrite sources.

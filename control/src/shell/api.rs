@@ -1,5 +1,6 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
+pub(super) mod config;
 mod error;
 mod health;
 mod metrics;
@@ -35,6 +36,8 @@ enum What {
     Calls,
     Call(u64),
     CallExplained(u64),
+    /// After this number.
+    Events(u64),
     Registrations,
     Registration(String),
     RegistrationExplained(String),
@@ -78,7 +81,7 @@ pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
 
 /// Answers until aborted.
 pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> JoinHandle<()> {
-    let router = route::router(events);
+    let router = route::router(events).into_make_service_with_connect_info::<config::Client>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");
@@ -94,6 +97,7 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::Calls => Ok(wire::calls(shell, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
+        What::Events(since) => Ok(wire::events(shell, since, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),

@@ -1,4 +1,8 @@
-//! The configuration's file, and the password files it names.
+//! The configuration's text, from wherever it comes, and the password files it names.
+
+pub(crate) mod history;
+mod store;
+pub(crate) mod watch;
 
 use std::fmt;
 use std::fs::File;
@@ -8,8 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 
 use crate::config::Config;
-use crate::config::change::{Change, Takes, changes};
 use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX, later};
+
+use history::{Generation, History};
 
 /// A password is one line.
 const SECRET_BYTES_MAX: usize = 64 * 1024;
@@ -26,15 +31,34 @@ pub struct Options {
 }
 
 impl Options {
-    /// The configuration as the daemon runs it, and where it stands.
-    pub(super) fn read(&self, host: &[Interface]) -> anyhow::Result<(Config, Source)> {
-        let source = match &self.config {
-            Some(file) => Source::open(file)?,
-            None => Source {
+    /// The file's text; without a file, the embedded defaults.
+    pub(super) fn source(&self, host: &[Interface]) -> anyhow::Result<Source> {
+        match &self.config {
+            Some(file) => Source::open(file),
+            None => Ok(Source {
                 name: "embedded defaults".to_owned(),
                 text: check::defaults(host),
-            },
+            }),
+        }
+    }
+
+    /// A text that does not stand in the file; what is relative in it is meant from there.
+    pub(super) fn other(&self, label: &str, text: String) -> Source {
+        let name = match &self.config {
+            Some(file) => format!("{} ({label})", file.display()),
+            None => label.to_owned(),
         };
+        Source { name, text }
+    }
+
+    /// What the file holds now, if there is one and it can be read.
+    pub(super) fn file_hash(&self) -> Option<String> {
+        let source = Source::open(self.config.as_deref()?).ok()?;
+        Some(history::hash(&source.text))
+    }
+
+    /// The configuration as the daemon runs it.
+    pub(super) fn check(&self, source: &Source, host: &[Interface]) -> Result<Config, Refused> {
         let mut config = source.check(Some(host))?;
         if let Some(socket) = &self.socket {
             config.node.socket.clone_from(socket);
@@ -44,7 +68,50 @@ impl Options {
             config.datapath.object.clone_from(&self.object);
             config.overrule("datapath.object", "--object");
         }
-        Ok((config, source))
+        Ok(config)
+    }
+
+    /// What the daemon starts with: the last word. That is the file's, unless another text was
+    /// applied over the API and the file has not changed since.
+    pub(super) fn first(&self, host: &[Interface]) -> anyhow::Result<(Config, Source, History)> {
+        let file = self.source(host)?;
+        let history = History::open(&check::state_dir(&file.text));
+        if let Some(last) = self.over_the_file(&file, history.last()) {
+            let source = Source::of(last);
+            let (generation, applied) = (last.number, crate::shell::clock::rfc3339(last.at));
+            match self.check(&source, host) {
+                Ok(config) => {
+                    tracing::warn!(
+                        generation,
+                        applied,
+                        who = last.by.who(),
+                        "the configuration is one that was applied over the API, not the file's: \
+                         the file has not changed since"
+                    );
+                    return Ok((config, source, history));
+                }
+                Err(refused) => {
+                    refused.log();
+                    tracing::error!(
+                        generation,
+                        "what was applied over the API does not fit this host any more: the file \
+                         is used"
+                    );
+                }
+            }
+        }
+        let config = self.check(&file, host)?;
+        Ok((config, file, history))
+    }
+
+    /// The last generation, if it was applied over the API and the file is as it was then.
+    pub(super) fn over_the_file<'g>(
+        &self,
+        file: &Source,
+        last: Option<&'g Generation>,
+    ) -> Option<&'g Generation> {
+        let file = self.config.as_ref().map(|_| history::hash(&file.text));
+        last.filter(|last| last.by.is_api() && last.file_hash == file)
     }
 }
 
@@ -57,12 +124,20 @@ pub fn read(file: &Path, host: Option<&[Interface]>) -> anyhow::Result<Config> {
 }
 
 /// A configuration's text, to point into.
+#[derive(Clone, Debug)]
 pub(super) struct Source {
-    name: String,
-    text: String,
+    pub(super) name: String,
+    pub(super) text: String,
 }
 
 impl Source {
+    pub(super) fn of(generation: &Generation) -> Self {
+        Self {
+            name: generation.name.clone(),
+            text: generation.text.clone(),
+        }
+    }
+
     fn open(file: &Path) -> anyhow::Result<Self> {
         let name = file.display().to_string();
         let bytes = bytes(file, TEXT_BYTES_MAX).with_context(|| {
@@ -111,7 +186,7 @@ fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
 /// A configuration that was refused, and why: every problem.
 #[derive(Debug)]
 pub struct Refused {
-    name: String,
+    pub(crate) name: String,
     pub problems: Vec<Problem>,
 }
 
@@ -126,45 +201,12 @@ impl fmt::Display for Refused {
 
 impl std::error::Error for Refused {}
 
-/// SIGHUP. This version applies a configuration at start only: says what would change.
-pub(super) fn reload(options: &Options, running: &Config, host: &[Interface]) {
-    if options.config.is_none() {
-        tracing::info!("SIGHUP: started without a configuration file, so there is none to read");
-        return;
-    }
-    let new = match options.read(host) {
-        Ok((new, _)) => new,
-        Err(error) => {
-            let refused = error.downcast_ref::<Refused>();
-            for problem in refused.iter().flat_map(|refused| &refused.problems) {
-                tracing::error!("{problem}");
-            }
-            tracing::error!("SIGHUP: {error:#}; nothing has changed");
-            return;
+impl Refused {
+    pub(super) fn log(&self) {
+        for problem in &self.problems {
+            tracing::error!("{problem}");
         }
-    };
-    let changes = changes(running, &new, &|_| 0);
-    if changes.is_empty() {
-        tracing::info!("SIGHUP: the configuration is the one that runs");
-        return;
     }
-    let changed = list(&changes);
-    tracing::info!(
-        changed,
-        "SIGHUP: the configuration is good, but this version takes it at a restart: `systemctl \
-         restart towpath`; media in the kernel goes on meanwhile"
-    );
-}
-
-/// Keys, each with what it will take once reload is there.
-fn list(changes: &[Change]) -> String {
-    let takes = |takes| match takes {
-        Takes::Hot => "hot",
-        Takes::Drain => "drain",
-        Takes::Restart => "restart",
-    };
-    let one = |change: &Change| format!("{} ({})", change.key, takes(change.takes));
-    changes.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]
@@ -201,26 +243,16 @@ mod tests {
             object: Some("/tmp/o".into()),
             ..Options::default()
         };
-        let (config, _) = options.read(std::slice::from_ref(&lan)).unwrap();
+        let host = std::slice::from_ref(&lan);
+        let read = |options: &Options| {
+            let source = options.source(host).unwrap();
+            options.check(&source, host).unwrap()
+        };
+        let config = read(&options);
+        assert_eq!(config.origin("node.socket").as_deref(), Some("--socket"));
         assert_eq!(config.node.socket, Path::new("/tmp/s"));
         assert_eq!(config.datapath.object.as_deref(), Some(Path::new("/tmp/o")));
-        let (config, _) = Options::default().read(&[lan]).unwrap();
+        let config = read(&Options::default());
         assert_eq!(config.node.socket, Path::new("/run/towpath/towpath.sock"));
-    }
-
-    #[test]
-    fn changes_are_listed_with_what_they_take() {
-        let change = |key: &str, takes| Change {
-            key: key.to_owned(),
-            takes,
-            old: crate::config::entry::Value::Unset,
-            new: crate::config::entry::Value::Unset,
-            calls: 0,
-        };
-        let changes = [
-            change("sip.auth", Takes::Hot),
-            change("network", Takes::Restart),
-        ];
-        assert_eq!(list(&changes), "sip.auth (hot), network (restart)");
     }
 }

@@ -13,6 +13,8 @@ const VARIABLE: &str = "NOTIFY_SOCKET";
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
     Ready,
+    /// Since this time on the monotonic clock, in microseconds.
+    Reloading(i64),
     Stopping,
 }
 
@@ -28,8 +30,9 @@ pub(super) fn tell(state: State) {
 
 fn send(name: &OsStr, state: State) -> io::Result<()> {
     let text = match state {
-        State::Ready => "READY=1",
-        State::Stopping => "STOPPING=1",
+        State::Ready => "READY=1".to_owned(),
+        State::Reloading(since) => format!("RELOADING=1\nMONOTONIC_USEC={since}"),
+        State::Stopping => "STOPPING=1".to_owned(),
     };
     let to = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -45,9 +48,13 @@ mod tests {
 
     fn check(name: &str, listen: &SocketAddr) {
         let listening = UnixDatagram::bind_addr(listen).unwrap();
-        for (state, expected) in [(State::Ready, "READY=1"), (State::Stopping, "STOPPING=1")] {
+        for (state, expected) in [
+            (State::Ready, "READY=1"),
+            (State::Reloading(5), "RELOADING=1\nMONOTONIC_USEC=5"),
+            (State::Stopping, "STOPPING=1"),
+        ] {
             send(name.as_ref(), state).unwrap();
-            let mut buffer = [0; 32];
+            let mut buffer = [0; 64];
             let length = listening.recv(&mut buffer).unwrap();
             assert_eq!(&buffer[..length], expected.as_bytes());
         }

@@ -1,6 +1,7 @@
 //! From a configuration file to a running daemon; every refusal says what to do.
 
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -17,6 +18,7 @@ use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
+use crate::shell::reload::Reloads;
 use crate::shell::sip::Sip;
 use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
 
@@ -26,7 +28,7 @@ use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
 /// Whatever keeps it from starting.
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
-    let (config, source) = options.read(&netlink.interfaces())?;
+    let (config, source, history) = options.first(&netlink.interfaces())?;
     if options.config.is_none() {
         tracing::warn!("no --config: embedded defaults, and nobody may register");
     }
@@ -35,9 +37,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let socket = api::claim(&config.node.socket)
         .map_err(|error| source.refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let sip = Sip::open(&config.sip.listen, &sender)
+    let mut sip = Sip::new(sender.clone());
+    sip.open(&config.sip.listen)
         .await
-        .map_err(|error| source.refuse(&["sip.listen", "sip"], format!("{error:#}"), LISTEN))?;
+        .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
@@ -67,12 +70,20 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
     let api = api::serve(socket, sender);
-    tracing::info!(node = config.node.id, socket = %config.node.socket.display(), "running");
+    let reloads = Reloads::start(history, &options, &config, source);
+    let generation = reloads.generation();
+    tracing::info!(
+        node = config.node.id,
+        socket = %config.node.socket.display(),
+        generation,
+        "running"
+    );
     let served = Shell {
         options,
         engine,
         datapath,
         sip,
+        reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         events,
         reports,
@@ -110,13 +121,13 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";
 /// What to do if SIP cannot be listened on.
-const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses this host \
+pub(super) const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses this host \
                       has; ports below 1024 take root or CAP_NET_BIND_SERVICE";
 /// What to do if the kernel path was asked for and cannot be had.
 const USERSPACE: &str = "mend this, or forward media in userspace meanwhile: mode = \"auto\"";
 
 /// The key that what went wrong is about.
-fn key(error: &anyhow::Error, config: &Config, object_is_configured: bool) -> String {
+pub(super) fn key(error: &anyhow::Error, config: &Config, object_is_configured: bool) -> String {
     match error.downcast_ref::<KernelError>() {
         Some(
             KernelError::NotBpffs { .. } | KernelError::PinDir { .. } | KernelError::InUse { .. },
@@ -171,6 +182,21 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Ado
         bail!("datapath.mode = \"userspace\"");
     }
     let object = object_bytes(object.as_deref())?;
+    let interfaces = interfaces(config, netlink)?;
+    let locals = locals(config);
+    let attach = Attach {
+        object: &object,
+        pin_dir,
+        interfaces: &interfaces,
+        native: *xdp == XdpAttach::Native,
+        flows_max: *flows_max,
+        locals: &locals,
+    };
+    Ok(Kernel::start(&attach, clock::now())?)
+}
+
+/// The interfaces the program must be on, each once.
+pub(super) fn interfaces(config: &Config, netlink: &Netlink) -> anyhow::Result<Vec<Nic>> {
     let mut interfaces: Vec<Nic> = Vec::new();
     for network in &config.networks {
         let name = &network.interface;
@@ -184,18 +210,15 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Ado
             });
         }
     }
-    let mut locals: Vec<std::net::IpAddr> = config.networks.iter().map(|n| n.address).collect();
+    Ok(interfaces)
+}
+
+/// The addresses the program must know, each once.
+pub(super) fn locals(config: &Config) -> Vec<IpAddr> {
+    let mut locals: Vec<IpAddr> = config.networks.iter().map(|n| n.address).collect();
     locals.sort_unstable();
     locals.dedup();
-    let attach = Attach {
-        object: &object,
-        pin_dir,
-        interfaces: &interfaces,
-        native: *xdp == XdpAttach::Native,
-        flows_max: *flows_max,
-        locals: &locals,
-    };
-    Ok(Kernel::start(&attach, clock::now())?)
+    locals
 }
 
 /// A program of an earlier daemon would go on forwarding from ports that are ours to give away.

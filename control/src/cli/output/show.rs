@@ -61,13 +61,18 @@ pub(super) fn call(value: &Value) -> String {
             continue;
         };
         let natted = leg.get("nat") == Some(&Value::Bool(true));
+        let by = match leg.get("media_by").and_then(Value::as_str) {
+            Some("operator") => ", as an operator said",
+            _ => "",
+        };
         let text = format!(
-            "in {}, signalling with {} by {}{}; {}",
+            "in {}, signalling with {} by {}{}; {}; media {}{by}",
             at(leg, "/network"),
             at(leg, "/signalling"),
             at(leg, "/via"),
             if natted { ", behind a NAT" } else { "" },
             at(leg, "/target"),
+            at(leg, "/media"),
         );
         shown.push_str(&field(party, &text, INDENT));
     }
@@ -152,11 +157,14 @@ fn network(network: &Value) -> String {
         many("/registrations", "registration"),
         many("/calls", "call")
     );
-    let seen = format!(
-        "{} from {}",
-        many("/peers_seen/count", "peer"),
-        at(network, "/peers_seen/examples")
-    );
+    let seen = match network.pointer("/peers_seen/count").and_then(Value::as_u64) {
+        None | Some(0) => "nobody".to_owned(),
+        Some(_) => format!(
+            "{} from {}",
+            many("/peers_seen/count", "peer"),
+            at(network, "/peers_seen/examples")
+        ),
+    };
     let gateways = match list(network, "source_rewriting_gateways") {
         [] => None,
         _ => Some(at(network, "/source_rewriting_gateways")),
@@ -193,6 +201,30 @@ pub(super) fn lined(warning: &Value) -> String {
         .map(|line| line.replace(char::is_control, "�"))
         .collect();
     lines.join("\n")
+}
+
+/// A line for each event; fields are named, in the order of their names.
+pub(super) fn events(value: &Value) -> String {
+    let mut shown = String::new();
+    if value.get("forgotten") == Some(&Value::Bool(true)) {
+        shown.push_str("(older ones are forgotten)\n");
+    }
+    for event in list(value, "events") {
+        let fields = event.get("fields").and_then(Value::as_object);
+        let fields = fields.into_iter().flatten();
+        let fields: String = fields
+            .map(|(name, value)| format!(" {name}={}", cell(Some(value), Show::Text)))
+            .collect();
+        let line = format!(
+            "{} {} {} {}{fields}",
+            at(event, "/seq"),
+            at(event, "/at"),
+            at(event, "/kind"),
+            at(event, "/subject")
+        );
+        shown.push_str(&format!("{}\n", wrapped(&line, 4)));
+    }
+    shown
 }
 
 /// A chain of decisions, or several.
@@ -256,7 +288,7 @@ fn step(step: &Value) -> String {
     let text = |name: &str| step.get(name).and_then(Value::as_str);
     match (text("place"), text("key")) {
         (Some(place), Some(key)) => {
-            shown.push_str(&field("written", &format!("{place}  {key}"), STEP_INDENT));
+            shown.push_str(&field("written", &format!("{place}, {key}"), STEP_INDENT));
         }
         (None, Some(key)) => {
             shown.push_str(&field(

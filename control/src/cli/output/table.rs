@@ -7,7 +7,7 @@ use super::show::lined;
 use super::wrap::{WIDTH, field, wrapped};
 
 /// A column: its title, where its value stands, and how it is shown.
-struct Column {
+pub(super) struct Column {
     title: &'static str,
     /// A JSON pointer into the row.
     at: &'static str,
@@ -21,7 +21,7 @@ pub(super) enum Show {
     Seconds,
 }
 
-const fn text(title: &'static str, at: &'static str) -> Column {
+pub(super) const fn text(title: &'static str, at: &'static str) -> Column {
     Column {
         title,
         at,
@@ -149,6 +149,13 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
             ),
         ),
         ("up for", cell(value.get("uptime_s"), Show::Seconds)),
+        (
+            "configuration",
+            wrapped(
+                &super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
+                15,
+            ),
+        ),
         ("kernel path", kernel_path),
         (
             "flows",
@@ -179,6 +186,16 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         let text = wrapped(&lined(warning), 15);
         shown.push_str(&format!("{:<15}{text}\n", "warning"));
     }
+    let refused = value.pointer("/config/refused");
+    for problem in refused.map_or(&[][..], |refused| list(refused, "problems")) {
+        let get = |name: &str| cell(problem.get(name), Show::Text);
+        let (file, line, column) = (get("file"), get("line"), get("column"));
+        shown.push_str(&format!(
+            "{:<15}{file}:{line}:{column}: {}\n",
+            "",
+            get("message")
+        ));
+    }
     if verbose {
         shown.push_str(&counters("packets by verdict", value.get("verdicts")));
         shown.push_str(&counters("counters", value.get("counters")));
@@ -207,7 +224,16 @@ fn counters(title: &str, counters: Option<&Value>) -> String {
     )
 }
 
-fn table(rows: &[Value], columns: &[Column]) -> String {
+pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
+    let shown = wide(rows, columns);
+    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
+        return shown;
+    }
+    expanded(rows, columns)
+}
+
+/// A line for each row, however long.
+pub(super) fn wide(rows: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.title));
@@ -222,11 +248,7 @@ fn table(rows: &[Value], columns: &[Column]) -> String {
     }
     // The preset's padding, before the first column and after the last.
     let line = |line: &str| format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end());
-    let shown: String = format!("{table}").lines().map(line).collect();
-    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
-        return shown;
-    }
-    expanded(rows, columns)
+    format!("{table}").lines().map(line).collect()
 }
 
 /// Rows that are too wide for a terminal: each as a block of its own.

@@ -1,7 +1,7 @@
 //! Where does each stream of a call go, and why?
 
 use std::net::SocketAddr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::words::{self, Said};
 use super::{Reason, Step, steps};
@@ -9,7 +9,7 @@ use crate::config::{Config, Network};
 use crate::engine::admin::{CallView, FlowView};
 use crate::engine::call::Call;
 use crate::engine::{CallKey, Engine};
-use crate::media::session::{LegSettings, Mode, Side};
+use crate::media::session::{LegSettings, Side};
 use crate::sip::dialog::Leg;
 use crate::sip::uri::Uri;
 
@@ -58,9 +58,7 @@ impl Engine {
     fn call_answer(&self, call: &Call, view: &CallView) -> Vec<String> {
         let mut answer = Vec::new();
         for (party, side) in PARTIES {
-            let network = call
-                .leg(side)
-                .and_then(|leg| self.config.network(leg.network));
+            let network = call.leg(side).and_then(|leg| self.network(leg.network));
             let Some((leg, network)) = call.leg(side).zip(network) else {
                 continue;
             };
@@ -84,7 +82,7 @@ impl Engine {
 
     fn leg_steps(&self, leg: &Leg) -> Option<Vec<Step>> {
         let config = &self.config;
-        let network = config.network(leg.network)?;
+        let network = self.network(leg.network)?;
         let path = leg.path;
         let (local, from) = (path.on.local.ip(), path.to.ip());
         let contact = Uri::parse(&leg.target)
@@ -120,9 +118,12 @@ impl Engine {
 
     fn flow_steps(&self, call: &Call, flow: &FlowView) -> Option<Vec<Step>> {
         let (_, side) = PARTIES.into_iter().find(|(party, _)| *party == flow.leg)?;
-        let leg = call.session.as_ref()?.leg(side);
-        let network = self.config.network(leg.network)?;
-        let claimed = || claimed(&self.config, network, leg, flow);
+        let session = call.session.as_ref()?;
+        let leg = session.leg(side);
+        let mut streams = session.streams().into_iter();
+        let ordered = streams.any(|stream| stream.side(side).mode.is_some());
+        let network = self.network(leg.network)?;
+        let claimed = || claimed(&self.config, network, leg, flow, ordered);
         let steps = [
             Some(advertised(&self.config, network, flow)),
             // RTCP goes beside RTP.
@@ -150,50 +151,65 @@ fn advertised(config: &Config, network: &Network, flow: &FlowView) -> Step {
 }
 
 /// What its SDP claims, and whether that is believed.
-fn claimed(config: &Config, network: &Network, leg: &LegSettings, flow: &FlowView) -> Step {
-    let (policy, _) = leg.policy(flow.signalled, &network.peers);
-    let (believed, why) = words::belief(leg.mode, leg, policy, flow.signalled);
+fn claimed(
+    config: &Config,
+    network: &Network,
+    leg: &LegSettings,
+    flow: &FlowView,
+    ordered: bool,
+) -> Step {
+    let (policy, why) = leg.policy(flow.signalled, &network.peers);
     let says = flow
         .signalled
         .map_or("nothing".to_owned(), |at| at.to_string());
-    let mode = match leg.mode {
-        Mode::Sdp => "sdp",
-        Mode::Symmetric => "symmetric",
-        Mode::Auto => "auto",
+    let reason = if ordered {
+        Reason::fixed(format!("an operator said so for this call: {why}"))
+    } else {
+        Reason::of(config, why, format!("network.{}.media", network.name))
     };
     Step {
         topic: "claimed",
         question: "Is the address in its SDP believed?",
-        decision: believed.to_owned(),
+        decision: words::believed(policy).to_owned(),
         facts: vec![
             format!("SDP says {says}"),
             format!("its signalling comes from {}", leg.signalled_from),
         ],
-        reason: Reason::of(
-            config,
-            format!("media = \"{mode}\": {why}"),
-            format!("network.{}.media", network.name),
-        ),
+        reason,
         ..Step::default()
     }
 }
 
 /// Where its media is taken from and sent to.
 fn latched(flow: &FlowView) -> Step {
-    let decision = match flow.held {
-        Some(at) => at.to_string(),
-        None => "not known yet".to_owned(),
+    let known = |at: Option<SocketAddr>| at.map_or("not known yet".to_owned(), |at| at.to_string());
+    let decision = if flow.held == flow.reached_at {
+        known(flow.held)
+    } else {
+        format!("from {}, to {}", known(flow.held), known(flow.reached_at))
     };
-    let refused = (flow.strangers > 0)
-        .then(|| format!("{} packets from elsewhere were refused", flow.strangers));
+    let ago = |what: &str, time: Option<Duration>| {
+        time.map(|time| format!("{what} {} ago", words::seconds(time)))
+    };
+    let facts = [
+        Some(format!("the latch is {}", flow.latch)),
+        ago("so it has been since", flow.since),
+        ago("it was heard", flow.heard),
+        flow.candidate
+            .map(|(at, shown, needs)| format!("{at} is on probation: {shown} of {needs} packets")),
+        flow.silent.map(|time| {
+            let time = words::seconds(time);
+            format!("it has been silent for {time} while the other party is heard")
+        }),
+        (flow.strangers > 0)
+            .then(|| format!("{} packets from elsewhere were refused", flow.strangers)),
+        flow.risk.map(str::to_owned),
+    ];
     Step {
         topic: "latch",
         question: "Where is its media taken from and sent to?",
         decision,
-        facts: [Some(format!("the latch is {}", flow.latch)), refused]
-            .into_iter()
-            .flatten()
-            .collect(),
+        facts: facts.into_iter().flatten().collect(),
         reason: Reason::fixed(flow.rule),
         means: flow
             .held

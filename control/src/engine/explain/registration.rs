@@ -7,6 +7,7 @@ use super::{Explanation, Reason, Step, steps};
 use crate::config::{Config, Network};
 use crate::engine::Engine;
 use crate::engine::admin::RegistrationView;
+use crate::engine::gateway::Suspect;
 use crate::engine::register::{EXPIRES_NATTED, KEEP_ALIVE_S};
 use crate::engine::route::way_to;
 use crate::id::Aor;
@@ -29,8 +30,12 @@ impl Engine {
         let bindings = self.registrar.fetch(&aor, now).into_iter();
         let bindings: Vec<_> = bindings
             .filter_map(|binding| {
-                let network = self.config.network(binding.network)?;
-                let explanation = explain(&self.config, network, &aor, binding, now);
+                let network = self.network(binding.network)?;
+                let mut explanation = explain(&self.config, network, &aor, binding, now);
+                let (local, from) = (binding.path.on.local.ip(), binding.path.to.ip());
+                let mut suspects = self.gateways.suspects();
+                let suspect = suspects.find(|s| (s.local, s.address) == (local, from));
+                explanation.answer.extend(suspect.map(rewrites));
                 Some((self.registration_view(&aor, binding, now), explanation))
             })
             .collect();
@@ -96,6 +101,15 @@ fn answer(network: &Network, aor: &Aor, binding: &Binding) -> Vec<String> {
             words::told(network)
         ),
     ]
+}
+
+/// It may be told the wrong address.
+fn rewrites(suspect: &Suspect) -> String {
+    format!(
+        "But {} clients come from {} and say they are elsewhere: it looks like a router that \
+         rewrites sources. `towpath network list` has the line to write.",
+        suspect.clients, suspect.address
+    )
 }
 
 fn arrived(binding: &Binding, now: Instant) -> Step {

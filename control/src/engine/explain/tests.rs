@@ -212,9 +212,11 @@ fn a_changed_configuration_counts_from_the_next_request_on() {
         .explain_registration("1001@example.com", start())
         .unwrap();
     let found = text(&found.bindings[0].1);
-    let expected = "network: Which network? lan\n  = packets arrive at 10.0.0.3 from 192.168.1.1\n  \
-                    < so it was when it came; by the configuration of now it is wan, from its next \
-                    request on\n  > it is told 10.0.0.3 in Contact, Via and SDP\n";
+    let expected = "network: Which network? lan\n\
+                    \x20 = packets arrive at 10.0.0.3 from 192.168.1.1\n\
+                    \x20 < so it was when it came; by the configuration of now it is wan, from its \
+                    next request on\n\
+                    \x20 > it is told 10.0.0.3 in Contact, Via and SDP\n";
     assert!(found.contains(expected), "{found}");
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::config::{Config, MediaMode, NatMode, Network, PortRange};
 use crate::id::{Listener, NetworkId};
-use crate::media::session::LegSettings;
+use crate::media::Mode;
 use crate::nat::latch::Policy;
 
 /// What is known of a party's own words about its address.
@@ -108,6 +108,16 @@ pub(super) fn media_mode(mode: MediaMode) -> &'static str {
     }
 }
 
+/// The word of the configuration for it.
+#[must_use]
+pub fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Auto => "auto",
+        Mode::Sdp => "sdp",
+        Mode::Symmetric => "symmetric",
+    }
+}
+
 pub(super) fn yes_no(yes: bool) -> String {
     if yes { "yes" } else { "no" }.to_owned()
 }
@@ -116,46 +126,12 @@ pub(super) fn seconds(duration: Duration) -> String {
     format!("{} s", duration.as_secs())
 }
 
-/// Whether the address in a party's SDP is believed, and why.
-pub(super) fn belief(
-    mode: crate::media::session::Mode,
-    leg: &LegSettings,
-    policy: Policy,
-    signalled: Option<SocketAddr>,
-) -> (&'static str, String) {
-    use crate::media::session::Mode;
-    let source = leg.signalled_from;
-    let Some(signalled) = signalled else {
-        return ("no", "its SDP names no address".to_owned());
-    };
-    match (policy, mode) {
-        (Policy::Nobody, _) => ("no", format!("{signalled} is nowhere we could send to")),
-        (Policy::Strict { .. }, _) => ("yes", "SDP is taken by the letter".to_owned()),
-        (Policy::Believe { also: None, .. }, _) => (
-            "yes",
-            "it is the address its signalling comes from".to_owned(),
-        ),
-        (Policy::Believe { .. }, _) => (
-            "yes",
-            format!(
-                "it is in its network, though its signalling comes from {source}; packets from \
-                 there would be believed too, after a few"
-            ),
-        ),
-        (Policy::Learn { .. }, Mode::Symmetric) => {
-            ("no", "only where its packets come from counts".to_owned())
-        }
-        (Policy::Learn { .. }, _) if leg.natted => (
-            "no",
-            "it is behind a NAT: what it says of itself cannot be reached from here".to_owned(),
-        ),
-        (Policy::Learn { .. }, _) => (
-            "no",
-            format!(
-                "its signalling comes from {source}, and {} is not of its network",
-                signalled.ip()
-            ),
-        ),
+/// Whether the address in a party's SDP is believed.
+pub(super) fn believed(policy: Policy) -> &'static str {
+    match policy {
+        Policy::Strict { .. } | Policy::Believe { .. } => "yes",
+        Policy::Learn { first: Some(_), .. } => "as a first guess",
+        Policy::Learn { first: None, .. } | Policy::Nobody => "no",
     }
 }
 

@@ -143,7 +143,7 @@ fn a_suspicion_is_raised_once_and_cleared_by_the_line() {
         let now = start() + Duration::from_secs(at);
         let changes = watch.look(config, clients.iter().map(|c| sighting(c)), now);
         let since: Vec<Instant> = watch.suspects().map(|s| s.since).collect();
-        (changes.raised, changes.cleared, since)
+        (changes.raised.len(), changes.cleared.len(), since)
     };
     let since = start() + Duration::from_secs(5);
     assert_eq!(look(&before, &MAPPED[..2], 1), (0, 0, vec![]));

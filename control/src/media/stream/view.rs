@@ -69,6 +69,16 @@ pub struct SideView {
     pub rtcp_flow: bool,
 }
 
+impl StreamView {
+    #[must_use]
+    pub fn side(&self, side: Side) -> &SideView {
+        match side {
+            Side::A => &self.a,
+            Side::B => &self.b,
+        }
+    }
+}
+
 /// What is known of a party beside its SDP.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {

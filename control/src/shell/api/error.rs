@@ -39,6 +39,19 @@ impl Problem {
         detail: "`ip` and `local` are IP addresses, without a port: ?ip=192.0.2.1",
     };
 
+    pub(super) const BAD_NUMBER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_number",
+        detail: "`since` is the number of an event: ?since=17",
+    };
+
+    pub(super) const BAD_MEDIA: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_media",
+        detail: "write {\"leg\": \"caller\" or \"callee\", \"media\": \"sdp\", \"symmetric\", \
+                 \"auto\" or \"default\"}",
+    };
+
     pub(super) const NO_SUCH_ADDRESS: Self = Self {
         code: "no_such_address",
         detail: "no network has this address of ours; `towpath network list` shows them",

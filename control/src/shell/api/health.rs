@@ -23,6 +23,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     {
         warnings.push(format!("the kernel path is off: {why}"));
     }
+    warnings.extend(shell.reloads.warning());
     let interfaces = shell.datapath.netlink.interfaces();
     let all_missing = config
         .networks

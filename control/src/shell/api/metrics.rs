@@ -11,6 +11,7 @@ use crate::shell::api::health;
 
 pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     let mut text = Text::default();
+    configuration(shell, &mut text);
     signalling(shell, now, &mut text);
     media(shell, now, &mut text);
     text.text
@@ -39,6 +40,17 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
+    }
+}
+
+fn configuration(shell: &Shell, text: &mut Text) {
+    let help = "Number of the configuration in force.";
+    text.family("config_generation", Kind::Gauge, help);
+    text.series(&[], shell.reloads.generation());
+    let help = "Configurations read again, by what became of them.";
+    text.family("config_reloads_total", Kind::Counter, help);
+    for (result, count) in shell.reloads.counts {
+        text.series(&[("result", result)], count);
     }
 }
 

@@ -5,17 +5,18 @@ use std::net::IpAddr;
 
 use axum::Json;
 use axum::Router;
+use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::engine::admin::Command;
+use crate::engine::admin::{Command, Mode, Side};
 use crate::shell::Event;
 use crate::shell::api::error::Problem;
-use crate::shell::api::{Ask, What};
+use crate::shell::api::{Ask, What, config};
 
 type Loop = State<mpsc::Sender<Event>>;
 type Answer = Result<Json<Value>, Problem>;
@@ -37,8 +38,14 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
             get(explain_registration),
         )
         .route("/api/v1/calls", get(calls))
-        .route("/api/v1/calls/{id}", get(call).delete(hang_up))
+        .route(
+            "/api/v1/calls/{id}",
+            get(call).patch(set_media).delete(hang_up),
+        )
+        .route("/api/v1/calls/{id}/refresh", post(refresh))
+        .route("/api/v1/events", get(list_events))
         .route("/api/v1/calls/{id}/explain", get(explain_call))
+        .merge(config::router())
         .fallback(|| async { Problem::NOT_FOUND })
         .with_state(events)
 }
@@ -106,6 +113,45 @@ async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
     ask(&events, What::Order(Command::HangUp { call }))
         .await
         .map(Json)
+}
+
+/// `{"leg": "caller", "media": "symmetric"}`: where its media is sent, for this call.
+async fn set_media(events: Loop, Path(id): Path<String>, body: Bytes) -> Answer {
+    let call = number(&id)?;
+    let (leg, mode) = media_order(&body).ok_or(Problem::BAD_MEDIA)?;
+    let order = Command::SetMedia { call, leg, mode };
+    ask(&events, What::Order(order)).await.map(Json)
+}
+
+fn media_order(body: &[u8]) -> Option<(Side, Option<Mode>)> {
+    let order: Value = serde_json::from_slice(body).ok()?;
+    let leg = match order.get("leg")?.as_str()? {
+        "caller" => Side::A,
+        "callee" => Side::B,
+        _ => return None,
+    };
+    let mode = match order.get("media")?.as_str()? {
+        "sdp" => Some(Mode::Sdp),
+        "symmetric" => Some(Mode::Symmetric),
+        "auto" => Some(Mode::Auto),
+        "default" => None,
+        _ => return None,
+    };
+    Some((leg, mode))
+}
+
+async fn refresh(events: Loop, Path(id): Path<String>) -> Answer {
+    let order = Command::Refresh { call: number(&id)? };
+    ask(&events, What::Order(order)).await.map(Json)
+}
+
+async fn list_events(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+    let since = match query.get("since").map(|text| text.parse()) {
+        Some(Ok(since)) => since,
+        Some(Err(_)) => return Err(Problem::BAD_NUMBER),
+        None => 0,
+    };
+    ask(&events, What::Events(since)).await.map(Json)
 }
 
 async fn metrics(events: Loop) -> Result<Response, Problem> {

@@ -1,5 +1,6 @@
 //! JSON: what clients see of the core's values.
 
+mod event;
 mod explain;
 mod network;
 mod registration;
@@ -11,12 +12,14 @@ use common::forward::Reason;
 use serde_json::{Map, Value, json};
 
 use crate::engine::admin::{CallView, FlowView, LegView, Refused};
+use crate::engine::explain::words;
 use crate::id::NetworkId;
 use crate::shell::Shell;
 use crate::shell::api::error::Problem;
 use crate::shell::api::health::health;
 use crate::shell::datapath::{FlowNow, Placement};
 
+pub(super) use event::events;
 pub(super) use explain::{call_explained, peer_explained, registration_explained};
 pub(super) use network::networks;
 pub(super) use registration::{registrations, registrations_of};
@@ -42,6 +45,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "version": env!("CARGO_PKG_VERSION"),
         "state": health.state,
         "warnings": health.warnings,
+        "config": super::config::summary(shell),
         "uptime_s": now.saturating_duration_since(shell.started).as_secs(),
         "pid": std::process::id(),
         "calls": { "now": totals.calls, "answered": totals.calls_answered },
@@ -109,6 +113,8 @@ fn leg(shell: &Shell, view: &LegView) -> Value {
         "via": view.signalling.on.to_string(),
         "nat": view.natted,
         "target": view.target,
+        "media": view.media.map(words::mode),
+        "media_by": if view.ordered { "operator" } else { "network" },
     })
 }
 
@@ -130,10 +136,20 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "kind": view.kind,
         "component": view.component,
         "latch": view.latch,
+        "code": view.code,
+        "believed_why": view.why,
+        "since_s": view.since.map(|time| time.as_secs()),
+        "heard_s": view.heard.map(|time| time.as_secs()),
+        "silent_s": view.silent.map(|time| time.as_secs()),
+        "candidate": view.candidate.map(|(at, shown, needs)| {
+            json!({ "at": at.to_string(), "packets": shown, "needs": needs })
+        }),
+        "risk": view.risk,
         "rule": view.rule,
         "advertised": view.advertised.to_string(),
         "signalled": text(view.signalled),
         "held": text(view.held),
+        "reached_at": text(view.reached_at),
         "strangers": view.strangers,
         "peer": text(now.as_ref().map(|f| f.rule.peer)),
         "source": text(now.as_ref().map(|f| f.rule.source)),

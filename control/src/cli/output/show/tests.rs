@@ -20,7 +20,8 @@ fn a_call_shows_each_flow_and_why_it_is_not_in_the_kernel() {
     };
     let leg = |network: &str, nat: bool| {
         json!({ "network": network, "signalling": "203.0.113.2:1025", "nat": nat,
-                "via": "udp:192.0.2.1:5060", "target": "sip:1001@192.168.1.10" })
+                "via": "udp:192.0.2.1:5060", "target": "sip:1001@192.168.1.10",
+                "media": "auto", "media_by": "network" })
     };
     let shown = call(&json!({
         "id": 7, "call_id": "abc", "from": "1001@example.com", "to": "9000@example.com",
@@ -36,9 +37,9 @@ call 7: 1001@example.com → 9000@example.com, answered for 1m 15s, set up in
   212 ms
   Call-ID      abc
   caller       in wan, signalling with 203.0.113.2:1025 by udp:192.0.2.1:5060,
-               behind a NAT; sip:1001@192.168.1.10
+               behind a NAT; sip:1001@192.168.1.10; media auto
   callee       in core, signalling with 203.0.113.2:1025 by udp:192.0.2.1:5060;
-               sip:1001@192.168.1.10
+               sip:1001@192.168.1.10; media auto
 
 audio rtp from the caller
   told to send to  203.0.113.9:30000
@@ -95,13 +96,55 @@ Which network?  wan
            x�[2J
   because  192.168.1.1 rewrites sources: what comes from there is of this
            network
-  written  towpath.toml:31  network.wan.source_rewriting_gateways[0]
+  written  towpath.toml:31, network.wan.source_rewriting_gateways[0]
   not      lan: 192.168.0.0/16 holds 192.168.1.1, but a gateway comes before any
            prefix
   so       it is told 203.0.113.9 in Contact, Via and SDP
 Where?  there
   because  so it is
   default  network.wan.media is not written
+",
+    );
+}
+
+#[test]
+fn a_network_is_a_block_with_its_warnings() {
+    let shown = networks(&json!({ "networks": [
+        { "name": "lan", "interface": "eth1", "address": "10.0.0.3", "place": "t.toml:7",
+          "advertise": "10.0.0.3", "advertise_media": "10.0.0.3",
+          "media_ports": "20000-20099", "advertise_ports": "20000-20099", "media": "auto",
+          "peers": ["10.0.0.0/8", "192.168.1.0/24"], "source_rewriting_gateways": [],
+          "pairs_used": 1, "pairs_resting": 0, "pairs_free": 49, "registrations": 1, "calls": 2,
+          "peers_seen": { "count": 0, "examples": [] },
+          "warnings": ["network lan: write\na = [\"1\"]\u{1b}"] },
+    ]}));
+    check(
+        &shown,
+        "
+lan on eth1: 10.0.0.3 (t.toml:7)
+  is told      10.0.0.3
+  media        10.0.0.3, ports 20000-20099 (ours 20000-20099), mode auto
+  peers        10.0.0.0/8, 192.168.1.0/24
+  port pairs   1 in use, 0 resting, 49 free
+  used by      1 registration, 2 calls
+  seen         nobody
+  warning      network lan: write
+               a = [\"1\"]�
+",
+    );
+}
+
+#[test]
+fn an_event_is_a_line() {
+    let shown = events(&json!({ "last": 8, "forgotten": true, "events": [
+        { "seq": 8, "at": "2026-11-22T19:31:05Z", "kind": "call.started", "subject": "1",
+          "fields": { "from": "1001", "to": "1002\n" } },
+    ]}));
+    check(
+        &shown,
+        "
+(older ones are forgotten)
+8 2026-11-22T19:31:05Z call.started 1 from=1001 to=1002�
 ",
     );
 }

@@ -92,6 +92,9 @@ fn status_fits_a_screen_and_counters_come_when_asked() {
     let document = json!({
         "node": "edge-01", "version": "0.1.0", "pid": 42, "uptime_s": 3725, "state": "degraded",
         "warnings": ["the kernel path is off: no kernel program", "network lan: write\n  a = 1"],
+        "config": { "generation": 4, "source": "SIGHUP", "at": "2026-11-22T19:10:44Z",
+                    "refused": { "problems": [{ "file": "towpath.toml", "line": 3, "column": 8,
+                                                "message": "`x` is not a choice" }] } },
         "datapath": { "interfaces": [], "why": "no kernel program" },
         "flows": { "kernel": 0, "user": 8, "adopted": 0 },
         "calls": { "now": 2, "answered": 1 }, "registrations": 3, "media_sockets": 16,
@@ -106,6 +109,7 @@ fn status_fits_a_screen_and_counters_come_when_asked() {
 state          DEGRADED
 node           edge-01, version 0.1.0, process 42
 up for         1h 2m 5s
+configuration  generation 4, SIGHUP at 2026-11-22T19:10:44Z
 kernel path    off: no kernel program
 flows          0 in the kernel, 8 in userspace; 0 of them from before the start
 calls          2, 1 of them answered
@@ -115,6 +119,7 @@ transactions   1
 warning        the kernel path is off: no kernel program
 warning        network lan: write
                  a = 1
+               towpath.toml:3:8: `x` is not a choice
 
 packets by verdict: none
 

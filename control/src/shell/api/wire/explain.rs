@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::registration::{registration, rows};
 use super::{call, flow, network_name};
 use crate::engine::admin::Refused;
-use crate::engine::explain::{Explanation, Step};
+use crate::engine::explain::Step;
 use crate::shell::Shell;
 use crate::shell::api::error::Problem;
 
@@ -25,9 +25,11 @@ pub(in crate::shell::api) fn registration_explained(
         .bindings
         .iter()
         .map(|(view, explanation)| {
-            let mut document = chain(explanation);
-            document["registration"] = registration(shell, view);
-            document
+            json!({
+                "registration": registration(shell, view),
+                "answer": explanation.answer,
+                "steps": steps(&explanation.steps),
+            })
         })
         .collect();
     Ok(json!({ "aor": explained.aor.as_str(), "bindings": bindings }))
@@ -45,9 +47,11 @@ pub(in crate::shell::api) fn peer_explained(
         .locals
         .iter()
         .map(|(local, explanation)| {
-            let mut document = chain(explanation);
-            document["local"] = local.to_string().into();
-            document
+            json!({
+                "local": local.to_string(),
+                "answer": explanation.answer,
+                "steps": steps(&explanation.steps),
+            })
         })
         .collect();
     let suspect = explained.suspect.as_ref();
@@ -73,8 +77,8 @@ pub(in crate::shell::api) fn call_explained(
     let mut outside: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for (view, decided) in &explained.flows {
         let shown = flow(shell, view);
-        if shown["path"] != "xdp" {
-            let why = shown["why"].as_str().unwrap_or_default().to_owned();
+        if text(&shown, "path") != "xdp" {
+            let why = text(&shown, "why").to_owned();
             let which = format!("{} {} from the {}", view.kind, view.component, view.leg);
             outside.entry(why).or_default().push(which);
         }
@@ -84,7 +88,7 @@ pub(in crate::shell::api) fn call_explained(
             "media": view.media,
             "kind": view.kind,
             "component": view.component,
-            "at": shown["at"],
+            "at": text(&shown, "at"),
             "steps": decided.collect::<Vec<_>>(),
         }));
     }
@@ -106,7 +110,7 @@ pub(in crate::shell::api) fn call_explained(
     }));
     let leg = |party: &str| {
         let found = explained.legs.iter().find(|(name, _)| *name == party);
-        found.map(|(_, steps)| json!({ "steps": steps.iter().map(step).collect::<Vec<_>>() }))
+        found.map(|(_, steps)| json!({ "steps": self::steps(steps) }))
     };
     Ok(json!({
         "answer": answer,
@@ -119,16 +123,15 @@ pub(in crate::shell::api) fn call_explained(
 
 /// Which path a flow takes.
 fn path(flow: &Value) -> Value {
-    let text = |name: &str| flow[name].as_str().unwrap_or_default();
-    let (decision, words) = match text("path") {
+    let (decision, words) = match text(flow, "path") {
         "xdp" => (
             "yes",
             "route and neighbour are known, and the program takes it",
         ),
-        "user" => ("no, the daemon forwards it", text("why")),
-        _ => ("nothing is forwarded yet", text("why")),
+        "user" => ("no, the daemon forwards it", text(flow, "why")),
+        _ => ("nothing is forwarded yet", text(flow, "why")),
     };
-    let count = |name: &str| flow[name].as_u64().unwrap_or_default();
+    let count = |name: &str| flow.get(name).and_then(Value::as_u64).unwrap_or_default();
     let mut facts = vec![format!(
         "{} packets in the kernel, {} by the daemon",
         count("packets_xdp"),
@@ -140,7 +143,7 @@ fn path(flow: &Value) -> Value {
             "{strangers} packets of strangers were refused in the kernel"
         ));
     }
-    let sent = flow["target"].as_str();
+    let sent = flow.get("target").and_then(Value::as_str);
     json!({
         "topic": "path",
         "question": "Does it go through the kernel?",
@@ -150,15 +153,16 @@ fn path(flow: &Value) -> Value {
         "key": null,
         "place": null,
         "losers": [],
-        "means": sent.map(|to| format!("it is sent to {to} from {}", text("source"))),
+        "means": sent.map(|to| format!("it is sent to {to} from {}", text(flow, "source"))),
     })
 }
 
-fn chain(explanation: &Explanation) -> Value {
-    json!({
-        "answer": explanation.answer,
-        "steps": explanation.steps.iter().map(step).collect::<Vec<_>>(),
-    })
+fn text<'v>(value: &'v Value, name: &str) -> &'v str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+fn steps(steps: &[Step]) -> Vec<Value> {
+    steps.iter().map(step).collect()
 }
 
 fn step(step: &Step) -> Value {

@@ -1,0 +1,506 @@
+//! The configuration in force, what another one would change, and which there were.
+
+use axum::Json;
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::connect_info::Connected;
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::serve::IncomingStream;
+use serde_json::{Value, json};
+use tokio::net::UnixListener;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::config::change::Change;
+use crate::config::check::{Problem, TEXT_BYTES_MAX};
+use crate::config::entry::{self, Entry};
+use crate::config::redact::redact;
+use crate::effect::Effects;
+use crate::shell::configuration::Source;
+use crate::shell::configuration::history::{By, Generation, hash};
+use crate::shell::reload::{InForce, Refusal, Why};
+use crate::shell::{Event, Shell, clock};
+
+/// Changes shown of one plan; the others are counted.
+const CHANGES_MAX: usize = 1000;
+
+/// Something a client wants to know or do, on its way to the loop.
+pub(crate) struct Ask {
+    what: What,
+    reply: oneshot::Sender<Result<Value, Refused>>,
+}
+
+enum What {
+    Show,
+    Plan {
+        text: String,
+        who: String,
+    },
+    Apply {
+        text: String,
+        who: String,
+        expected: Expected,
+    },
+    History,
+    Generation {
+        number: u64,
+    },
+    Rollback {
+        number: u64,
+        who: String,
+        expected: Expected,
+    },
+}
+
+/// `If-Match`: which configuration the client means to replace (RFC 9110 §13.1.1).
+enum Expected {
+    Any,
+    OneOf(Vec<String>),
+}
+
+/// Why it was not done: a problem document with a stable `code`, and what belongs to it.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    more: Value,
+}
+
+/// Who is at the other end of the socket.
+#[derive(Clone, Debug)]
+pub(super) struct Client {
+    uid: Option<u32>,
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Client {
+    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
+        let credentials = stream.io().peer_cred();
+        Self {
+            uid: credentials.ok().map(|credentials| credentials.uid()),
+        }
+    }
+}
+
+impl Client {
+    fn who(&self) -> String {
+        self.uid
+            .map_or("unknown".to_owned(), |uid| format!("uid {uid}"))
+    }
+}
+
+type Loop = State<mpsc::Sender<Event>>;
+type From = ConnectInfo<Client>;
+type Body = Result<Bytes, BytesRejection>;
+
+pub(super) fn router() -> Router<mpsc::Sender<Event>> {
+    Router::new()
+        .route("/api/v1/config", get(show).put(apply))
+        .route("/api/v1/config/plan", post(plan))
+        .route("/api/v1/config/history", get(history))
+        .route("/api/v1/config/history/{number}", get(generation))
+        .route("/api/v1/config/rollback/{number}", post(rollback))
+        .layer(DefaultBodyLimit::max(TEXT_BYTES_MAX))
+}
+
+async fn show(events: Loop) -> Result<Response, Refused> {
+    ask(&events, What::Show).await.map(tagged)
+}
+
+async fn plan(events: Loop, from: From, body: Body) -> Result<Response, Refused> {
+    let (text, who) = (text(body)?, from.who());
+    let answer = ask(&events, What::Plan { text, who }).await?;
+    Ok(Json(answer).into_response())
+}
+
+async fn apply(events: Loop, from: From, head: HeaderMap, body: Body) -> Result<Response, Refused> {
+    let (expected, text, who) = (expected(&head)?, text(body)?, from.who());
+    let what = What::Apply {
+        text,
+        who,
+        expected,
+    };
+    ask(&events, what).await.map(tagged)
+}
+
+async fn history(events: Loop) -> Result<Response, Refused> {
+    let answer = ask(&events, What::History).await?;
+    Ok(Json(answer).into_response())
+}
+
+async fn generation(events: Loop, Path(number): Path<String>) -> Result<Response, Refused> {
+    let number = parsed(&number)?;
+    ask(&events, What::Generation { number }).await.map(tagged)
+}
+
+async fn rollback(
+    events: Loop,
+    from: From,
+    Path(number): Path<String>,
+    head: HeaderMap,
+) -> Result<Response, Refused> {
+    let (number, expected, who) = (parsed(&number)?, expected(&head)?, from.who());
+    let what = What::Rollback {
+        number,
+        who,
+        expected,
+    };
+    ask(&events, what).await.map(tagged)
+}
+
+fn parsed(number: &str) -> Result<u64, Refused> {
+    number.parse().map_err(|_| {
+        let detail = "a generation is named by its number; see /api/v1/config/history";
+        Refused::new(StatusCode::BAD_REQUEST, "bad_generation", detail)
+    })
+}
+
+fn text(body: Body) -> Result<String, Refused> {
+    let body = body.map_err(|rejection| {
+        let detail = format!("send at most {TEXT_BYTES_MAX} bytes of TOML");
+        Refused::new(rejection.status(), "unreadable_body", detail)
+    })?;
+    String::from_utf8(body.into()).map_err(|_| {
+        let detail = "the text is not UTF-8";
+        Refused::new(StatusCode::BAD_REQUEST, "unreadable_body", detail)
+    })
+}
+
+fn expected(head: &HeaderMap) -> Result<Expected, Refused> {
+    let mut tags = Vec::new();
+    for value in head.get_all(IF_MATCH) {
+        let value = value.to_str().unwrap_or_default();
+        if value.trim() == "*" {
+            return Ok(Expected::Any);
+        }
+        tags.extend(
+            value
+                .split(',')
+                .map(|tag| tag.trim().trim_matches('"').to_owned()),
+        );
+    }
+    if tags.is_empty() {
+        let detail = "say which configuration you mean to replace: If-Match with the ETag of GET \
+                      /api/v1/config, or * for whichever there is";
+        let status = StatusCode::PRECONDITION_REQUIRED;
+        return Err(Refused::new(status, "precondition_required", detail));
+    }
+    Ok(Expected::OneOf(tags))
+}
+
+/// With its hash as entity tag (RFC 9110 §8.8.3).
+fn tagged(answer: Value) -> Response {
+    let tag = answer
+        .get("hash")
+        .and_then(Value::as_str)
+        .unwrap_or_default();
+    let tag = [(ETAG, format!("\"{tag}\""))];
+    (tag, Json(answer)).into_response()
+}
+
+async fn ask(events: &mpsc::Sender<Event>, what: What) -> Result<Value, Refused> {
+    let busy = || {
+        let detail = "the daemon has more to do than it can queue; ask again in a second";
+        Refused::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+    };
+    let (reply, answer) = oneshot::channel();
+    events
+        .try_send(Event::Configuration(Ask { what, reply }))
+        .map_err(|_| busy())?;
+    answer.await.map_err(|_| busy())?
+}
+
+/// The loop's side.
+pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
+    let answer = match ask.what {
+        What::Show => Ok(shown(shell)),
+        What::History => Ok(listed(shell)),
+        What::Generation { number } => known(shell, number).map(|g| one(g, shell, true)),
+        What::Plan { text, who } => planned(shell, text, who).await,
+        What::Apply {
+            text,
+            who,
+            expected,
+        } => match matches(shell, &expected) {
+            Ok(()) => {
+                let source = shell.options.other("API", text);
+                in_force(shell, source, By::Api { who }, effects).await
+            }
+            Err(refused) => Err(refused),
+        },
+        What::Rollback {
+            number,
+            who,
+            expected,
+        } => {
+            match matches(shell, &expected).and_then(|()| Ok(known(shell, number)?.text.clone())) {
+                Ok(text) => {
+                    let source = shell.options.other(&format!("generation {number}"), text);
+                    let by = By::Rollback { who, to: number };
+                    in_force(shell, source, by, effects).await
+                }
+                Err(refused) => Err(refused),
+            }
+        }
+    };
+    // The client may have gone; nothing is owed to it then.
+    drop(ask.reply.send(answer));
+}
+
+fn matches(shell: &Shell, expected: &Expected) -> Result<(), Refused> {
+    let last = shell.reloads.history.last();
+    let now = last.map_or("", |last| last.hash.as_str());
+    match expected {
+        Expected::Any => Ok(()),
+        Expected::OneOf(tags) if tags.iter().any(|tag| tag == now) => Ok(()),
+        Expected::OneOf(_) => {
+            let generation = shell.reloads.generation();
+            let detail = format!(
+                "another configuration is in force meanwhile, generation {generation}: look at it, \
+                 then try again"
+            );
+            let refused = Refused::new(StatusCode::PRECONDITION_FAILED, "not_in_force", detail);
+            Err(Refused {
+                more: json!({ "generation": generation, "hash": now }),
+                ..refused
+            })
+        }
+    }
+}
+
+fn known(shell: &Shell, number: u64) -> Result<&Generation, Refused> {
+    shell.reloads.history.get(number).ok_or_else(|| {
+        let detail = format!("generation {number} is not known, or not any more");
+        Refused::new(StatusCode::NOT_FOUND, "no_such_generation", detail)
+    })
+}
+
+async fn planned(shell: &mut Shell, text: String, who: String) -> Result<Value, Refused> {
+    let source = shell.options.other("API", text);
+    let plan = shell.plan(&source, &By::Api { who }).await?;
+    let problems = plan.restarts(&source);
+    let takes = plan.changes.iter().map(|change| change.takes).max();
+    Ok(json!({
+        "generation": shell.reloads.generation(),
+        "hash": hash(&source.text),
+        "unchanged": plan.unchanged,
+        "takes": takes.map(crate::config::change::Takes::word),
+        "changes": changes(&plan.changes),
+        "more": plan.changes.len().saturating_sub(CHANGES_MAX),
+        "problems": problems.iter().map(problem).collect::<Vec<_>>(),
+    }))
+}
+
+async fn in_force(
+    shell: &mut Shell,
+    source: Source,
+    by: By,
+    effects: &mut Effects,
+) -> Result<Value, Refused> {
+    let InForce {
+        generation,
+        changes: made,
+        unchanged,
+    } = shell.apply(source, by, effects).await?;
+    // What the file said last is no longer what should be in force.
+    shell.reloads.refused = None;
+    Ok(json!({
+        "generation": generation,
+        "hash": shell.reloads.history.last().map(|last| last.hash.as_str()),
+        "unchanged": unchanged,
+        "stored": shell.reloads.history.in_memory().is_none(),
+        "changes": changes(&made),
+        "more": made.len().saturating_sub(CHANGES_MAX),
+    }))
+}
+
+fn changes(changes: &[Change]) -> Vec<Value> {
+    let one = |change: &Change| {
+        json!({
+            "key": change.key,
+            "takes": change.takes.word(),
+            "old": value(&change.old),
+            "new": value(&change.new),
+            "calls": change.calls,
+        })
+    };
+    changes.iter().take(CHANGES_MAX).map(one).collect()
+}
+
+fn value(value: &entry::Value) -> Value {
+    match value {
+        entry::Value::Unset => Value::Null,
+        entry::Value::Flag(flag) => json!(flag),
+        entry::Value::Number(number) => json!(number),
+        entry::Value::Text(text) => json!(text),
+        entry::Value::List(list) => json!(list),
+        entry::Value::Secret(_) => json!(value.to_string()),
+    }
+}
+
+fn problem(problem: &Problem) -> Value {
+    json!({
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "key": problem.key,
+        "message": problem.message,
+        "help": problem.help,
+        "excerpt": problem.excerpt,
+        "indent": problem.indent,
+        "width": problem.width,
+    })
+}
+
+/// What `GET /api/v1/config` shows.
+fn shown(shell: &Shell) -> Value {
+    let mut shown = summary(shell);
+    let config = shell.engine.config();
+    let takes = |kind: &str| {
+        let mut classes = crate::config::change::TAKES.iter();
+        classes.find(|(key, _)| *key == kind).map(|(_, t)| t.word())
+    };
+    let values = config.entries();
+    let values = values.iter().map(|entry: &Entry| {
+        // A password may stand in a file of its own.
+        let beside = entry.key.replace(".password", ".password_file");
+        let origin = config.origin(&entry.key).or_else(|| config.origin(&beside));
+        json!({
+            "key": entry.key,
+            "value": value(&entry.value),
+            "takes": takes(entry.kind),
+            "origin": origin,
+        })
+    });
+    let values: Vec<Value> = values.collect();
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("values".to_owned(), values.into());
+        shown.insert("after_restart".to_owned(), after_restart(shell).into());
+    }
+    shown
+}
+
+/// What `status` says of it, from memory.
+pub(super) fn summary(shell: &Shell) -> Value {
+    let reloads = &shell.reloads;
+    let last = reloads.history.last();
+    let file = shell.options.config.as_ref();
+    json!({
+        "generation": reloads.generation(),
+        "hash": last.map(|last| last.hash.as_str()),
+        "at": last.map(|last| clock::rfc3339(last.at)),
+        "source": last.map(|last| last.by.source()),
+        "who": last.and_then(|last| last.by.who()),
+        "file": file.map(|file| file.display().to_string()),
+        "not_stored": reloads.history.in_memory(),
+        "refused": reloads.refused.as_ref().map(refusal),
+    })
+}
+
+/// What a restart would use.
+fn after_restart(shell: &Shell) -> &'static str {
+    let now = shell.options.file_hash();
+    let history = &shell.reloads.history;
+    let stays = history.last().is_some_and(|last| {
+        let over = last.by.is_api() && history.in_memory().is_none() && last.file_hash == now;
+        over || now.as_ref() == Some(&last.hash)
+    });
+    if stays || shell.options.config.is_none() {
+        "this"
+    } else {
+        "file"
+    }
+}
+
+fn refusal(refusal: &Refusal) -> Value {
+    json!({
+        "at": clock::rfc3339(refusal.at),
+        "source": refusal.by.source(),
+        "code": code(refusal.why).1,
+        "detail": refusal.detail,
+        "problems": refusal.problems.iter().map(problem).collect::<Vec<_>>(),
+    })
+}
+
+fn listed(shell: &Shell) -> Value {
+    let generations = shell.reloads.history.iter().rev();
+    let generations: Vec<Value> = generations.map(|g| one(g, shell, false)).collect();
+    json!({ "generations": generations })
+}
+
+fn one(generation: &Generation, shell: &Shell, whole: bool) -> Value {
+    let mut one = json!({
+        "generation": generation.number,
+        "at": clock::rfc3339(generation.at),
+        "source": generation.by.source(),
+        "who": generation.by.who(),
+        "rollback_to": match generation.by {
+            By::Rollback { to, .. } => Some(to),
+            By::Start | By::Sighup | By::Watch | By::Api { .. } => None,
+        },
+        "name": generation.name,
+        "hash": generation.hash,
+        "bytes": generation.text.len(),
+        "running": generation.number == shell.reloads.generation(),
+    });
+    if let (true, Some(one)) = (whole, one.as_object_mut()) {
+        one.insert("text".to_owned(), redact(&generation.text).into());
+    }
+    one
+}
+
+fn code(why: Why) -> (StatusCode, &'static str) {
+    match why {
+        Why::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, "unreadable"),
+        Why::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration"),
+        Why::TakesRestart => (StatusCode::CONFLICT, "takes_restart"),
+        Why::CannotApply => (StatusCode::CONFLICT, "cannot_apply"),
+    }
+}
+
+impl Refused {
+    fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            more: Value::Null,
+        }
+    }
+}
+
+impl std::convert::From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = code(refusal.why);
+        Self {
+            status,
+            code,
+            detail: format!("{}; nothing has changed", refusal.detail),
+            more: json!({
+                "problems": refusal.problems.iter().map(problem).collect::<Vec<_>>(),
+                "changes": changes(&refusal.changes),
+            }),
+        }
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        if let (Some(body), Value::Object(mut more)) = (body.as_object_mut(), self.more) {
+            body.append(&mut more);
+        }
+        let kind = [(CONTENT_TYPE, "application/problem+json")];
+        (self.status, kind, Json(body).into_response().into_body()).into_response()
+    }
+}

@@ -1,0 +1,37 @@
+//! Events as documents.
+
+use std::time::Instant;
+
+use serde_json::{Map, Value, json};
+
+use crate::shell::{Shell, clock};
+
+/// Events after number `since`. `forgotten` says that there were more, which are not known any
+/// more.
+pub(in crate::shell::api) fn events(shell: &Shell, since: u64, now: Instant) -> Value {
+    let wall = clock::wall_s();
+    let events: Vec<Value> = shell
+        .engine
+        .events(since)
+        .map(|event| {
+            let age = now.saturating_duration_since(event.at).as_secs();
+            let fields = event.fields.iter();
+            let fields: Map<String, Value> = fields
+                .map(|(name, value)| ((*name).to_owned(), value.as_str().into()))
+                .collect();
+            json!({
+                "seq": event.seq,
+                "at": clock::rfc3339(wall.saturating_sub(age)),
+                "kind": event.kind.name(),
+                "subject": event.subject,
+                "fields": fields,
+            })
+        })
+        .collect();
+    let first = shell.engine.events(since).next().map(|event| event.seq);
+    json!({
+        "events": events,
+        "last": shell.engine.last_event(),
+        "forgotten": first.is_some_and(|first| first > since.saturating_add(1)),
+    })
+}
