@@ -61,7 +61,7 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
             );
             base(&config)
         }
-        4 => {
+        12 => {
             config.networks.push(WAN);
             base(&config)
         }
@@ -81,7 +81,7 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
             );
             base(&config)
         }
-        12 => {
+        4 => {
             // Our address in the callers' network moves; they stay where they are.
             for net in config.networks.iter_mut().filter(|net| net.name == "lan") {
                 net.address = plan::EDGE_LAN_SECOND;
@@ -92,6 +92,10 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
         10 => base(&config).replace("auth = \"none\"", "auth = \"digest\""),
         wrong => {
             accepted = false;
+            if wrong == 7 {
+                // Its interface is got before the port that cannot be had.
+                config.networks.push(WAN);
+            }
             let text = base(&config);
             match wrong {
                 1 => format!("{text}[[network\n"),
@@ -158,6 +162,16 @@ fn in_force(stage: &Stage) -> (u64, String) {
     let config = &status["config"];
     let hash = config["hash"].as_str().unwrap().to_owned();
     (config["generation"].as_u64().unwrap(), hash)
+}
+
+/// Interfaces the program is on.
+fn attached(stage: &Stage) -> Vec<String> {
+    let status = stage.towpath.get("/api/v1/status").unwrap();
+    let interfaces = status["datapath"]["interfaces"].as_array().unwrap();
+    let names = interfaces
+        .iter()
+        .map(|name| name.as_str().unwrap().to_owned());
+    names.collect()
 }
 
 /// A call between two phones that have many: each with sockets of its own.
@@ -250,6 +264,7 @@ fn reloads_under_load(mode: Mode) {
     }
 
     let (mut generation, mut hash) = in_force(&stage);
+    let mut interfaces = attached(&stage);
     let mut seen = BTreeSet::from([hash.clone()]);
     for turn in 0..reloads {
         let word = word(&stage.config, &state_dir, turn);
@@ -262,11 +277,17 @@ fn reloads_under_load(mode: Mode) {
                 "{turn}: a text of before is in force"
             );
             (generation, hash) = (now, found);
+            interfaces = attached(&stage);
         } else {
             assert_eq!(
                 (now, &found),
                 (generation, &hash),
                 "{turn}: refused, and yet in force"
+            );
+            assert_eq!(
+                attached(&stage),
+                interfaces,
+                "{turn}: got, and not given back"
             );
         }
         assert_eq!(stage.number("calls.now"), calls as u64, "{turn}");
@@ -319,20 +340,13 @@ fn a_network_goes_when_nothing_uses_it() {
         let at = SocketAddr::new(address.parse().unwrap(), 5060);
         edge.enter(|| UdpSocket::bind(at)).unwrap().is_ok()
     };
-    let attached = || -> Vec<String> {
-        let status = stage.towpath.get("/api/v1/status").unwrap();
-        let interfaces = status["datapath"]["interfaces"].as_array().unwrap();
-        let names = interfaces
-            .iter()
-            .map(|name| name.as_str().unwrap().to_owned());
-        names.collect()
-    };
     let becomes = |what: &str, address: &str, interfaces: &[&str]| {
-        let gone = || Ok((is_free(address) && attached() == interfaces).then_some(()));
+        let gone = || Ok((is_free(address) && attached(&stage) == interfaces).then_some(()));
         let waited = clock::until(what, GONE_LIMIT, gone);
-        waited.unwrap_or_else(|e| panic!("{e:#}: {:?}\n{}", attached(), stage.towpath.tail()));
+        waited
+            .unwrap_or_else(|e| panic!("{e:#}: {:?}\n{}", attached(&stage), stage.towpath.tail()));
     };
-    assert_eq!(attached(), ["wan", "lan", "core"]);
+    assert_eq!(attached(&stage), ["wan", "lan", "core"]);
 
     let mut config = stage.config.clone();
     config.networks = vec![CORE];
