@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
+use towpath_tests::clock;
 use towpath_tests::lab::Role;
 
-use super::super::stage::{LAN, LIMIT, Mode, assert_whole};
+use super::super::stage::{LAN, LIMIT, Mode, Stage, assert_whole};
 use super::{OUTSIDE, PACKETS, PRIVATE, PUBLIC, behind_a_router, heard, names, port_map, told};
 
 /// The address outside after the provider changed it.
@@ -34,11 +35,20 @@ fn row_4(mode: Mode) {
     assert_eq!(heard(&before)[1], 0);
     before.hang_up();
 
-    let mut config = stage.config.clone();
-    config.networks[1].more = "advertise = \"198.51.100.2\"\naddress_change = \"ignore\"\n";
-    stage.towpath.configure(&config.toml()).unwrap();
-    stage.towpath.reload().unwrap();
+    reload(
+        &stage,
+        "advertise = \"198.51.100.2\"\naddress_change = \"ignore\"\n",
+    );
     stage.advertises("outside", MOVED);
+    // A mistake changes nothing of that.
+    reload(&stage, "advertise = \"198.51.100\"\n");
+    clock::until("the mistake to be refused", LIMIT, || {
+        let status = stage.towpath.get("/api/v1/status")?;
+        let refused = &status["config"]["refused"];
+        Ok((!refused.is_null()).then_some(()))
+    })
+    .unwrap();
+    assert_eq!(stage.number("config.generation"), 2);
     let call = stage.call(&second, &late, mode.path());
     assert_eq!(told(&call), [PRIVATE, MOVED], "after the change");
     assert!(
@@ -63,6 +73,14 @@ fn row_4_the_next_sdp_carries_the_new_address_and_running_calls_go_on_in_userspa
     row_4(Mode::Userspace);
 }
 
+/// Gives the network outside other lines and has the daemon read them.
+fn reload(stage: &Stage, more: &'static str) {
+    let mut config = stage.config.clone();
+    config.networks[1].more = more;
+    stage.towpath.configure(&config.toml()).unwrap();
+    stage.towpath.reload().unwrap();
+}
+
 /// Row 4 again: those in a call are told too, and go on at the new address.
 fn row_4_told(mode: Mode) {
     let map = port_map(false);
@@ -71,10 +89,10 @@ fn row_4_told(mode: Mode) {
     let outside = stage.phone(Role::Outside, "1007");
     let mut call = stage.call(&outside, &inside, mode.path());
     stage.lab.move_port_map(&map, "198.51.100.2/24").unwrap();
-    let mut config = stage.config.clone();
-    config.networks[1].more = "advertise = \"198.51.100.2\"\naddress_change = \"reinvite\"\n";
-    stage.towpath.configure(&config.toml()).unwrap();
-    stage.towpath.reload().unwrap();
+    reload(
+        &stage,
+        "advertise = \"198.51.100.2\"\naddress_change = \"reinvite\"\n",
+    );
     let offer = outside.reoffered(&call.dialog.id).unwrap();
     let port = call.dialog.caller_sends_to.port();
     call.dialog.caller_sends_to = SocketAddr::new(MOVED.parse().unwrap(), port);
