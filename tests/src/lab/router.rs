@@ -27,7 +27,8 @@ table ip filter {
 ";
 
 /// The rules of a router that maps ports of its address `outer`, there and back. They take the
-/// place of those that are there; connections that stand go on.
+/// place of those that are there; connections that stand go on. What it does not map it gives a
+/// random port outside, so that nothing comes in where something went out by chance.
 pub(super) fn port_map(map: &PortMap, outer: &str) -> String {
     let PortMap {
         to,
@@ -75,7 +76,7 @@ table ip nat {{
         type nat hook postrouting priority srcnat;
         {source}
         {back}
-        oifname \"out\" masquerade
+        oifname \"out\" masquerade fully-random
     }}
 }}
 table ip filter {{
