@@ -3,11 +3,12 @@
 
 pub mod change;
 pub mod check;
+pub mod entry;
 mod file;
 mod origin;
 mod problem;
+pub mod redact;
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -229,21 +230,6 @@ impl Config {
         self.origins.overrule(key, option);
     }
 
-    /// Numbers the networks for a daemon that runs: a name it knows keeps its number, a new one
-    /// takes the `next`. Numbers come round after 65,536 new names.
-    pub fn number_like(&mut self, known: impl Fn(&str) -> Option<NetworkId>, next: &mut u16) {
-        let kept = |network: &Network| known(&network.name);
-        let mut taken: BTreeSet<NetworkId> = self.networks.iter().filter_map(kept).collect();
-        for network in &mut self.networks {
-            network.id = known(&network.name).unwrap_or_else(|| {
-                while !taken.insert(NetworkId(*next)) {
-                    *next = next.wrapping_add(1);
-                }
-                NetworkId(*next)
-            });
-        }
-    }
-
     /// The network of that name in the core.
     #[must_use]
     pub fn network(&self, id: NetworkId) -> Option<&Network> {
@@ -320,31 +306,11 @@ mod tests {
     }
 
     #[test]
-    fn numbers_stay_with_names() {
-        let mut next = 2;
-        let check = |names: &[&str], next: &mut u16, expected: &[u16]| {
-            let mut config = config(names);
-            let known = |name: &str| match name {
-                "lan" => Some(NetworkId(0)),
-                "wan" => Some(NetworkId(1)),
-                _ => None,
-            };
-            config.number_like(known, next);
-            let ids: Vec<u16> = config.networks.iter().map(|n| n.id.0).collect();
-            assert_eq!(ids, expected);
-        };
-        check(&["wan", "lan"], &mut next, &[1, 0]);
-        check(&["a", "lan", "b"], &mut next, &[2, 0, 3]);
-        next = u16::MAX;
-        check(&["a", "lan", "b", "wan"], &mut next, &[u16::MAX, 0, 2, 1]);
-    }
-
-    #[test]
     fn of_equal_prefixes_the_first_in_the_file_counts() {
         let mut config = config(&["a", "b"]);
         let ip: IpAddr = "192.0.2.1".parse().unwrap();
         assert_eq!(config.network_to(ip), Some(NetworkId(0)));
-        config.number_like(|name| (name == "b").then_some(NetworkId(0)), &mut 7);
-        assert_eq!(config.network_to(ip), Some(NetworkId(7)));
+        config.networks.reverse();
+        assert_eq!(config.network_to(ip), Some(NetworkId(1)));
     }
 }

@@ -7,8 +7,9 @@ use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Interface;
+use super::choice::{ADDRESS_CHANGE, ICE, MEDIA, MEDIA_FROM, NAT, choose};
 use super::value::{self, Refusal};
-use super::{Interface, choose};
 use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
 use crate::config::{AddressChange, Ice, MediaFrom, MediaMode, NatMode, Network, PortRange};
@@ -165,29 +166,6 @@ const MEDIA_PORTS: PortRange = PortRange {
     first: 20_000,
     last: 29_999,
 };
-
-const MEDIA: [(&str, MediaMode); 3] = [
-    ("auto", MediaMode::Auto),
-    ("sdp", MediaMode::Sdp),
-    ("symmetric", MediaMode::Symmetric),
-];
-
-const NAT: [(&str, NatMode); 3] = [
-    ("auto", NatMode::Auto),
-    ("always", NatMode::Always),
-    ("never", NatMode::Never),
-];
-const MEDIA_FROM: [(&str, MediaFrom); 3] = [
-    ("signalling", MediaFrom::Signalling),
-    ("subnet", MediaFrom::Subnet),
-    ("anywhere", MediaFrom::Anywhere),
-];
-const ICE: [(&str, Ice); 2] = [("strip", Ice::Strip), ("pass", Ice::Pass)];
-const ADDRESS_CHANGE: [(&str, AddressChange); 3] = [
-    ("reinvite", AddressChange::Reinvite),
-    ("ignore", AddressChange::Ignore),
-    ("drop", AddressChange::Drop),
-];
 
 fn parse<T>(
     text: &At<String>,

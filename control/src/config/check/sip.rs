@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, choose, is_label, lifetime, list, parsed, value};
+use super::{account, is_label, lifetime, list, parsed, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Auth, Peer, Sip, file};
 use crate::id::{Listener, Transport};
@@ -57,8 +58,6 @@ const ADDRESS_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bounds of `expires_min` and `expires_max`.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
 const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
-
-const AUTH: [(&str, Auth); 2] = [("digest", Auth::Digest), ("none", Auth::None)];
 
 fn domain(domain: Option<At<String>>, at: &Span, problems: &mut Problems<'_>) -> Option<String> {
     const KEY: &str = "sip.domain";

@@ -34,7 +34,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
 }
 
 /// Written as a person would.
-pub(super) fn spell(duration: Duration) -> String {
+pub(in crate::config) fn spell(duration: Duration) -> String {
     match (duration.as_secs(), duration.subsec_millis()) {
         (0, ms) => format!("{ms}ms"),
         (s, 0) if s % 3600 == 0 => format!("{}h", s / 3600),
