@@ -207,6 +207,17 @@ impl Lab {
         self.namespace(Role::Nat1)?.enter(router::flush_mappings)?
     }
 
+    /// Gives the port-mapping router another address outside: what stands goes on, whoever is new
+    /// gets in by this one only.
+    ///
+    /// # Errors
+    /// There is no such router in this lab.
+    pub fn move_port_map(&self, map: &PortMap, to: &str) -> Result<()> {
+        let router = self.namespace(Role::PortMap)?;
+        router.addresses("out", &[to])?;
+        router.nft(&router::port_map(map, plan::ip(to)))
+    }
+
     fn create(&mut self, role: Role) -> Result<()> {
         let name = format!("{}-{}", self.name, role.name());
         self.namespaces.insert(role, Namespace::create(&name)?);
@@ -292,7 +303,7 @@ impl Lab {
         router.veth("out", outside, "eth0")?;
         router.addresses("out", &[plan::PORT_MAP_OUT])?;
         router.sysctls(&[("net/ipv4/ip_forward", "1")])?;
-        router.nft(&router::port_map(map))?;
+        router.nft(&router::port_map(map, plan::ip(plan::PORT_MAP_OUT)))?;
         outside.addresses("eth0", &[plan::OUTSIDE])?;
         let provider = plan::ip(plan::PORT_MAP_OUT);
         outside.ip(&format!("route add default via {provider}"))?;

@@ -26,8 +26,10 @@ table ip filter {
 }
 ";
 
-/// The rules of a router that maps ports, there and back.
-pub(super) fn port_map(map: &PortMap) -> String {
+/// The rules of a router that maps ports of its address `outer`, there and back. They take the
+/// place of those that are there; connections that stand go on. What it does not map it gives a
+/// random port outside, so that nothing comes in where something went out by chance.
+pub(super) fn port_map(map: &PortMap, outer: &str) -> String {
     let PortMap {
         to,
         sip_port,
@@ -35,7 +37,7 @@ pub(super) fn port_map(map: &PortMap) -> String {
         offset,
         ..
     } = map;
-    let (router, outer) = (plan::ip(plan::PORT_MAP_LAN), plan::ip(plan::PORT_MAP_OUT));
+    let router = plan::ip(plan::PORT_MAP_LAN);
     let source = if map.rewrite_source {
         format!("oifname \"lan\" ct status dnat snat to {router}")
     } else {
@@ -58,19 +60,23 @@ pub(super) fn port_map(map: &PortMap) -> String {
     let (sip, low, high) = (sip_port + offset, first + offset, last + offset);
     format!(
         "
+add table ip nat
+flush table ip nat
+add table ip filter
+flush table ip filter
 table ip nat {{
     map inwards {{ type inet_service : inet_service; elements = {{ {inwards} }}; }}
     map outwards {{ type inet_service : inet_service; elements = {{ {outwards} }}; }}
     chain prerouting {{
         type nat hook prerouting priority dstnat;
-        iifname \"out\" udp dport {{ {sip}, {low}-{high} }} dnat to {to} : udp dport map @inwards
-        iifname \"out\" tcp dport {sip} dnat to {to} : {sip_port}
+        ip daddr {outer} udp dport {{ {sip}, {low}-{high} }} dnat to {to} : udp dport map @inwards
+        ip daddr {outer} tcp dport {sip} dnat to {to} : {sip_port}
     }}
     chain postrouting {{
         type nat hook postrouting priority srcnat;
         {source}
         {back}
-        oifname \"out\" masquerade
+        oifname \"out\" masquerade fully-random
     }}
 }}
 table ip filter {{

@@ -1,15 +1,19 @@
 //! The trouble book: what once went wrong at a site, row by row. Each scenario runs twice, with
 //! what solves it and without; without it the trouble must appear.
 
+#[path = "trouble/change.rs"]
+mod change;
+#[path = "trouble/media.rs"]
+mod media;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use towpath_tests::demo::config::DOMAIN;
 use towpath_tests::lab::{Parts, PortMap, Role, plan};
-use towpath_tests::sim::nat::Behaviour;
 use towpath_tests::ua::{Message, Ua};
 
-use super::stage::{Between, CORE, LAN, LIMIT, Mode, Net, Stage, WAN, assert_whole};
+use super::stage::{Between, CORE, LAN, Mode, Net, Stage, WAN};
 
 /// Packets each way that have to arrive, each once.
 const PACKETS: u64 = 100;
@@ -23,9 +27,6 @@ const MAPPED: (u16, u16) = (21_000, 21_199);
 /// The LAN's own address, and the one outside.
 const PRIVATE: &str = plan::EDGE_LAN;
 const PUBLIC: &str = "198.51.100.1";
-
-/// The address outside after the provider changed it.
-const MOVED: &str = "198.51.100.2";
 
 /// How much higher a router numbers the ports outside.
 const OFFSET: u16 = 10_000;
@@ -266,95 +267,6 @@ fn row_3_ports_may_be_numbered_otherwise_outside_in_userspace() {
     row_3_shifted(Mode::Userspace);
 }
 
-/// Row 4: the address outside changes. The next SDP carries the new one, the running call loses
-/// nothing, and nothing is restarted.
-fn row_4(mode: Mode) {
-    let stage = behind_a_router(mode, port_map(false), &[LAN, OUTSIDE]);
-    let router = stage.lab.namespace(Role::PortMap).unwrap();
-    router.addresses("out", &[&format!("{MOVED}/24")]).unwrap();
-    let (inside, second) = (
-        stage.phone(Role::C3, "1003"),
-        stage.second_lan_phone("1004"),
-    );
-    let outside = stage.phone(Role::Outside, "1007");
-    let host = stage.lab.namespace(Role::Outside).unwrap();
-    host.addresses("eth0", &["198.51.100.8/24"]).unwrap();
-    let late = stage.ua(Role::Outside, "1008", "198.51.100.8", MOVED);
-    late.register().unwrap();
-
-    let running = stage.call(&outside, &inside, mode.path());
-    let talk = running.talk();
-    talk.hear(PACKETS, LIMIT).unwrap();
-    // Read at start only, as it once was: the new address is told to nobody.
-    let before = stage.set_up(&second, &late);
-    assert_eq!(told(&before), [PRIVATE, PUBLIC], "before the change");
-    assert_eq!(heard(&before)[1], 0);
-    before.hang_up();
-
-    let mut config = stage.config.clone();
-    config.networks[1].more = "advertise = \"198.51.100.2\"\naddress_change = \"ignore\"\n";
-    stage.towpath.configure(&config.toml()).unwrap();
-    stage.towpath.reload().unwrap();
-    stage.advertises("outside", MOVED);
-    let call = stage.call(&second, &late, mode.path());
-    assert_eq!(told(&call), [PRIVATE, MOVED], "after the change");
-    assert!(
-        !names(&call.dialog.offered, PUBLIC),
-        "{:#?}",
-        call.dialog.offered
-    );
-    stage.carries(&call, PACKETS, mode.path());
-    call.hang_up();
-    assert_whole(&talk.finish().unwrap());
-    running.hang_up();
-    stage.is_empty();
-}
-
-#[test]
-fn row_4_the_next_sdp_carries_the_new_address_and_running_calls_go_on_in_the_kernel() {
-    row_4(Mode::Xdp);
-}
-
-#[test]
-fn row_4_the_next_sdp_carries_the_new_address_and_running_calls_go_on_in_userspace() {
-    row_4(Mode::Userspace);
-}
-
-/// Row 4 again: those in a call are told too, and go on at the new address.
-fn row_4_told(mode: Mode) {
-    let stage = behind_a_router(mode, port_map(false), &[LAN, OUTSIDE]);
-    let router = stage.lab.namespace(Role::PortMap).unwrap();
-    router.addresses("out", &[&format!("{MOVED}/24")]).unwrap();
-    let inside = stage.phone(Role::C3, "1003");
-    let outside = stage.phone(Role::Outside, "1007");
-    let mut call = stage.call(&outside, &inside, mode.path());
-    let mut config = stage.config.clone();
-    config.networks[1].more = "advertise = \"198.51.100.2\"\naddress_change = \"reinvite\"\n";
-    stage.towpath.configure(&config.toml()).unwrap();
-    stage.towpath.reload().unwrap();
-    let offer = outside.reoffered(&call.dialog.id).unwrap();
-    let port = call.dialog.caller_sends_to.port();
-    call.dialog.caller_sends_to = SocketAddr::new(MOVED.parse().unwrap(), port);
-    assert_eq!(offer.media(), Some(call.dialog.caller_sends_to));
-    // The old address is gone.
-    let closed = format!("add rule ip nat prerouting ip daddr {PUBLIC} drop");
-    router.nft(&closed).unwrap();
-    let talk = call.talk();
-    talk.hear(PACKETS, LIMIT).unwrap();
-    talk.finish().unwrap();
-    stage.carries(&call, PACKETS, mode.path());
-}
-
-#[test]
-fn row_4_those_in_a_call_are_told_the_new_address_in_the_kernel() {
-    row_4_told(Mode::Xdp);
-}
-
-#[test]
-fn row_4_those_in_a_call_are_told_the_new_address_in_userspace() {
-    row_4_told(Mode::Userspace);
-}
-
 /// Row 5: who registered through the mapped address is told that address, wherever one is told.
 /// (Clients drop messages of a server they do not know by the address in them.)
 fn row_5(mode: Mode) {
@@ -410,70 +322,6 @@ fn row_5_who_registered_through_the_mapped_address_is_told_no_other_in_userspace
     row_5(Mode::Userspace);
 }
 
-/// Row 6: where media goes. A phone behind a NAT is answered along the path its packets came, and
-/// a system whose media comes from another box than its signalling is believed.
-fn row_6(mode: Mode) {
-    let parts = Parts {
-        boxes: vec![Behaviour::SYMMETRIC],
-        c3: true,
-        mcu: true,
-        ..Parts::default()
-    };
-    let raise = |wan, core| {
-        Stage::with(mode, &parts, |config| {
-            let chosen = [(WAN, wan), (LAN, ""), (CORE, core)];
-            config.networks = chosen.map(|(net, more)| Net { more, ..net }).to_vec();
-        })
-    };
-    let cast = |stage: &Stage| {
-        let (home, lan) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
-        let mut split = stage.phone(Role::Mcu, "9000");
-        let mcu = stage.lab.namespace(Role::Mcu).unwrap();
-        mcu.addresses("eth0", &["10.9.0.21/24"]).unwrap();
-        split
-            .move_media(mcu, "10.9.0.21:10000".parse().unwrap())
-            .unwrap();
-        [home, lan, split]
-    };
-    for (wan, core) in [
-        ("media = \"symmetric\"\n", "media = \"sdp\"\n"),
-        ("media = \"auto\"\n", "media = \"auto\"\n"),
-    ] {
-        let stage = raise(wan, core);
-        let [home, lan, split] = cast(&stage);
-        for (caller, callee) in [
-            (&home, &lan),
-            (&lan, &home),
-            (&lan, &split),
-            (&split, &home),
-        ] {
-            let call = stage.call(caller, callee, mode.path());
-            stage.carries(&call, PACKETS, mode.path());
-            call.hang_up();
-        }
-        stage.is_empty();
-    }
-
-    let stage = raise("media = \"sdp\"\n", "media = \"symmetric\"\n");
-    let [home, lan, split] = cast(&stage);
-    let call = stage.set_up(&home, &lan);
-    assert_eq!(heard(&call), [0, 0], "by SDP, to a phone behind a NAT");
-    call.hang_up();
-    let call = stage.set_up(&split, &lan);
-    assert_eq!(heard(&call), [0, 0], "symmetric, with media on another box");
-    call.hang_up();
-}
-
-#[test]
-fn row_6_media_goes_by_sdp_or_back_along_its_path_in_the_kernel() {
-    row_6(Mode::Xdp);
-}
-
-#[test]
-fn row_6_media_goes_by_sdp_or_back_along_its_path_in_userspace() {
-    row_6(Mode::Userspace);
-}
-
 /// Row 10: several cards, each with a LAN of its own: all are served, each from its own address.
 /// (That two of them may have one range is shown in `twins`.)
 fn row_10(mode: Mode) {
@@ -511,4 +359,61 @@ fn row_10_every_card_is_served_from_its_own_address_in_the_kernel() {
 #[test]
 fn row_10_every_card_is_served_from_its_own_address_in_userspace() {
     row_10(Mode::Userspace);
+}
+
+/// Row 11: does the address in SDP decide with what an account is registered, or the packet's? Does
+/// a router's setting decide whom a request belongs to? `explain` answers for what is registered
+/// now, and the answer changes with the rule. (`explain` has the whole chain.)
+fn row_11(mode: Mode) {
+    let raise = |outside| behind_a_router(mode, port_map(true), &[LAN, outside]);
+    let explained = |stage: &Stage, aor: &str| {
+        let path = format!("/api/v1/registrations/{aor}@{DOMAIN}/explain");
+        let answer = stage.towpath.get(&path).unwrap();
+        let words = answer["bindings"][0]["answer"].to_string();
+        let steps = answer["bindings"][0]["steps"].as_array().unwrap();
+        let step = steps.iter().find(|step| step["topic"] == "network");
+        (words, step.unwrap().clone())
+    };
+    let router = plan::ip(plan::PORT_MAP_LAN);
+    let stage = raise(Net {
+        more: "advertise = \"198.51.100.1\"\nsource_rewriting_gateways = [\"10.1.0.254\"]\n",
+        ..OUTSIDE
+    });
+    let (inside, _outside) = (
+        stage.phone(Role::C3, "1003"),
+        stage.phone(Role::Outside, "1007"),
+    );
+    let (words, network) = explained(&stage, "1007");
+    let from = format!("is registered with {router}:");
+    for said in [&from, "198.51.100.7:5060", "SDP has no part", PUBLIC] {
+        assert!(words.contains(said), "{said} in {words}");
+    }
+    assert_eq!(network["decision"], "outside", "{network}");
+    let (words, network) = explained(&stage, "1003");
+    let from = format!("is registered with {}", inside.media.ip());
+    for said in [&from, PRIVATE] {
+        assert!(words.contains(said), "{said} in {words}");
+    }
+    assert_eq!(network["decision"], "lan", "{network}");
+    assert_eq!(network["losers"][0]["network"], "outside", "{network}");
+    drop(stage);
+
+    // The same packets, by another rule.
+    let stage = raise(OUTSIDE);
+    let _outside = stage.phone(Role::Outside, "1007");
+    let (words, network) = explained(&stage, "1007");
+    assert!(!words.contains(PUBLIC), "{words}");
+    assert_eq!(network["decision"], "lan", "{network}");
+    let rule = network["rule"].as_str().unwrap();
+    assert!(rule.contains("10.1.0.0/24"), "{network}");
+}
+
+#[test]
+fn row_11_why_an_address_is_what_it_is_can_be_asked_in_the_kernel() {
+    row_11(Mode::Xdp);
+}
+
+#[test]
+fn row_11_why_an_address_is_what_it_is_can_be_asked_in_userspace() {
+    row_11(Mode::Userspace);
 }
