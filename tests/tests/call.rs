@@ -11,6 +11,8 @@ mod hostile;
 mod setup;
 #[path = "call/sweep.rs"]
 mod sweep;
+#[path = "call/wide.rs"]
+mod wide;
 
 use std::time::Duration;
 
@@ -195,8 +197,9 @@ fn behind_a_port_mapping() {
         let told = |p| {
             world.sim.phone(p).calls[0]
                 .remote_sdp
+                .clone()
                 .unwrap()
-                .at
+                .at()
                 .ip()
                 .to_string()
         };
