@@ -68,7 +68,7 @@ pub fn live(seed: u64) -> Report {
         talks: 0,
     };
     life.register();
-    for _ in 0..4 + life.site.chance.below(14) {
+    for _ in 0..8 + life.site.chance.below(32) {
         life.act();
         let pause = life.site.chance.below(2000);
         life.run(Duration::from_millis(pause));
@@ -370,7 +370,7 @@ impl Life {
     fn reregister(&mut self) {
         let Some(who) = self.anyone() else { return };
         if who.user != "mcu" {
-            let expires = self.site.chance.pick(&[0, 3600, 3600]);
+            let expires = self.site.chance.pick(&[0, 3600, 3600, 3600, 3600, 3600]);
             let sim = &mut self.site.sim;
             sim.act(who.node, |p, now, out| p.register(expires, now, out));
         }

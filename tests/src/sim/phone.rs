@@ -179,6 +179,8 @@ pub struct Phone {
     /// Granted lifetime of the last registration.
     pub granted: u32,
     refresh: Option<Instant>,
+    /// Does not refresh its registration.
+    resting: bool,
     registration: (String, u32),
     clients: Vec<Client>,
     servers: Vec<Server>,
@@ -208,6 +210,7 @@ impl Phone {
             registered: 0,
             granted: 0,
             refresh: None,
+            resting: false,
             registration,
             clients: Vec::new(),
             servers: Vec::new(),
@@ -220,6 +223,7 @@ impl Phone {
     /// Registers, and again and again before it expires. Zero ends it.
     pub fn register(&mut self, expires: u32, now: Instant, out: &mut Out) {
         self.refresh = None;
+        self.resting = false;
         self.registration.1 += 1;
         let (call_id, cseq) = self.registration.clone();
         let uri = format!("sip:{}", self.id.domain);
@@ -247,6 +251,7 @@ impl Phone {
     /// Lets its registration run out.
     pub fn rest(&mut self) {
         self.refresh = None;
+        self.resting = true;
     }
 
     /// Calls a user of our domain.

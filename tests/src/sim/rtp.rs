@@ -225,7 +225,8 @@ pub fn floor(ssrc: u32, number: u32) -> Vec<u8> {
 #[must_use]
 pub fn source(bytes: &[u8]) -> Option<u32> {
     match read(bytes)? {
-        Read::Rtp { .. } if bytes.last() == Some(&THEIRS) => None,
+        // Behind the number; floor control ends with it.
+        Read::Rtp { .. } if bytes.get(16) == Some(&THEIRS) => None,
         Read::Rtp { ssrc, .. } | Read::Rtcp { ssrc } => Some(ssrc),
     }
 }

@@ -344,7 +344,8 @@ impl Phone {
                         .and_then(|(_, s)| s.parse().ok());
                     self.granted = granted.unwrap_or(expires);
                     let early = u64::from(self.granted) * 3 / 4;
-                    self.refresh = Some(now + Duration::from_secs(early));
+                    let again = now + Duration::from_secs(early);
+                    self.refresh = Some(again).filter(|_| !self.resting);
                 }
             }
             Purpose::Invite { call, first } => {
