@@ -185,7 +185,8 @@ pub struct Phone {
     clients: Vec<Client>,
     servers: Vec<Server>,
     names: Rng,
-    next_port: u16,
+    /// Its next media port.
+    pub next_port: u16,
     nonce_count: u32,
 }
 

@@ -287,6 +287,8 @@ impl Site {
         };
         let manner = manner(&mut self.chance);
         let mut phone = Phone::new(id, manner, self.chance.number());
+        // A port is one phone's only, so that an address that lies leads to nobody.
+        phone.next_port = u16::try_from(4000 + 400 * number).unwrap_or(4000);
         phone.expects = expects;
         phone.pace = Pace {
             rtp: Duration::from_millis(120 + self.chance.below(200)),

@@ -184,7 +184,9 @@ impl Call {
             return;
         };
         self.more.truncate(said.lines.len().saturating_sub(1));
-        for (stream, (kind, local, on)) in self.streams_mut().zip(said.lines) {
+        for (stream, (kind, mut local, on)) in self.streams_mut().zip(said.lines) {
+            // It may have moved meanwhile.
+            local.set_ip(stream.local.ip());
             stream.move_to(local);
             (stream.kind, stream.on) = (kind, on);
         }
@@ -328,6 +330,8 @@ impl Phone {
             }
         }
         let call = self.call_mut(index);
+        // Our answer says what holds now; an offer of ours that failed waits to be made again.
+        call.before = None;
         call.aim(sdp);
         call.settle(now);
     }
@@ -384,6 +388,9 @@ impl Phone {
             call.retry_at = None;
             // RFC 3261 §14.1: unless something else is on its way.
             if call.invited.is_none() && !call.updating && call.success.is_none() {
+                if call.before.is_none() {
+                    call.keep();
+                }
                 self.reinvite(index, true, now, out);
             } else {
                 call.restore(now);
