@@ -321,7 +321,9 @@ impl Phone {
             stream.on ^= switched;
             stream.move_to(port.unwrap_or(stream.local));
         }
-        if let Some(kind) = offer.adds.filter(|_| count < LINES_MAX) {
+        let adds = offer.adds.filter(|_| count < LINES_MAX);
+        // An answer has the lines of its offer (RFC 3264 §6).
+        if let Some(kind) = adds.filter(|_| offer.by != By::InviteWithout) {
             let stream = self.new_stream(kind);
             self.call_mut(index).more.push(stream);
         }
