@@ -25,6 +25,9 @@ pub enum Effect {
     Install { at: SocketAddr, rule: Rule },
     /// Stop forwarding what arrives at `at`.
     Remove { at: SocketAddr },
+    /// Send an empty datagram from a media socket: it keeps a pinhole open, or opens one (RFC 6263
+    /// §4.1).
+    KeepAlive { at: SocketAddr, to: SocketAddr },
     /// A call ended: its last line in the books.
     Record(CallRecord),
 }

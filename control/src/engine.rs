@@ -136,6 +136,12 @@ impl Engine {
         &self.config
     }
 
+    /// Another configuration, already checked against this one: the next message uses it.
+    pub fn reconfigure(&mut self, config: Config, _now: Instant, _effects: &mut Effects) {
+        self.config = config;
+        self.configure_pools();
+    }
+
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {

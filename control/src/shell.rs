@@ -4,6 +4,7 @@ mod api;
 mod clock;
 pub mod configuration;
 mod datapath;
+mod device;
 pub mod kernel;
 pub mod log;
 mod media;
@@ -135,7 +136,10 @@ impl Shell {
         while !effects.is_empty() {
             for effect in std::mem::take(effects) {
                 match effect {
-                    Effect::Send { on, to, bytes } => self.sip.send(on, to, &bytes).await,
+                    Effect::Send { on, to, bytes } => {
+                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
+                        self.sip.send(on, to, &bytes, link).await;
+                    }
                     Effect::Open { at, .. } => {
                         if let Err(error) = self.datapath.media.open(at) {
                             tracing::error!(%at, %error, "cannot open a media port");
@@ -146,6 +150,7 @@ impl Shell {
                     Effect::Close { at } => self.datapath.media.close(at),
                     Effect::Install { at, rule } => self.datapath.install(at, rule).await,
                     Effect::Remove { at } => self.datapath.remove(at),
+                    Effect::KeepAlive { at, to } => self.datapath.keep_alive(at, to),
                     Effect::Record(record) => log::call(&record),
                 }
             }

@@ -26,3 +26,5 @@ mod refusal;
 mod restart;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/twins.rs"]
+mod twins;

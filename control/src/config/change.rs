@@ -30,6 +30,7 @@ pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
         sip,
         networks,
         datapath,
+        origins: _,
     } = old;
     let mut changes = Changes::default();
     changes.node(node, &new.node);
@@ -53,10 +54,12 @@ impl Changes {
             id,
             state_dir,
             socket,
+            watch,
         } = old;
         self.compare("node.id", id, &new.id, Takes::Restart);
         self.compare("node.state_dir", state_dir, &new.state_dir, Takes::Restart);
         self.compare("node.socket", socket, &new.socket, Takes::Restart);
+        self.compare("node.watch", watch, &new.watch, Takes::Hot);
     }
 
     fn sip(&mut self, old: &Sip, new: &Sip) {
@@ -68,12 +71,15 @@ impl Changes {
             peers,
             expires_min,
             expires_max,
+            address_grace,
         } = old;
         self.compare("sip.domain", domain, &new.domain, Takes::Restart);
         self.compare("sip.listen", listen, &new.listen, Takes::Restart);
         self.compare("sip.auth", auth, &new.auth, Takes::Hot);
         self.compare("sip.expires_min", expires_min, &new.expires_min, Takes::Hot);
         self.compare("sip.expires_max", expires_max, &new.expires_max, Takes::Hot);
+        let grace = &new.address_grace;
+        self.compare("sip.address_grace", address_grace, grace, Takes::Hot);
         self.compare("sip.account", accounts, &new.accounts, Takes::Hot);
         self.compare("sip.peer", peers, &new.peers, Takes::Hot);
     }
@@ -94,20 +100,62 @@ impl Changes {
 
     fn network(&mut self, old: &Network, new: &Network) {
         let Network {
+            id: _,
             name,
             interface,
             address,
             advertise,
+            advertise_port,
+            advertise_media,
             peers,
             source_rewriting_gateways: gateways,
             media_ports,
+            advertise_ports,
+            nat,
             media,
+            media_from,
+            media_senders,
+            ice,
+            address_change,
             dscp,
         } = old;
         let key = |key: &str| format!("network.{name}.{key}");
         self.compare(&key("interface"), interface, &new.interface, Takes::Restart);
         self.compare(&key("address"), address, &new.address, Takes::Restart);
-        self.compare(&key("advertise"), advertise, &new.advertise, Takes::Hot);
+        let told = (advertise, advertise_port);
+        let new_told = (&new.advertise, &new.advertise_port);
+        self.compare(&key("advertise"), &told, &new_told, Takes::Hot);
+        let media_told = &new.advertise_media;
+        self.compare(
+            &key("advertise_media"),
+            advertise_media,
+            media_told,
+            Takes::Hot,
+        );
+        let ports_told = &new.advertise_ports;
+        self.compare(
+            &key("advertise_ports"),
+            advertise_ports,
+            ports_told,
+            Takes::Hot,
+        );
+        self.compare(&key("nat"), nat, &new.nat, Takes::Hot);
+        self.compare(
+            &key("media_from"),
+            media_from,
+            &new.media_from,
+            Takes::Drain,
+        );
+        let senders = &new.media_senders;
+        self.compare(&key("media_senders"), media_senders, senders, Takes::Drain);
+        self.compare(&key("ice"), ice, &new.ice, Takes::Drain);
+        let on_change = &new.address_change;
+        self.compare(
+            &key("address_change"),
+            address_change,
+            on_change,
+            Takes::Hot,
+        );
         self.compare(&key("peers"), peers, &new.peers, Takes::Hot);
         let gateways_key = key("source_rewriting_gateways");
         self.compare(
@@ -186,6 +234,7 @@ mod tests {
             ("sip.listen", Takes::Restart),
             ("network.lan.address", Takes::Restart),
             ("network.lan.advertise", Takes::Hot),
+            ("network.lan.advertise_media", Takes::Hot),
         ];
         check("10.0.0.3", "10.0.0.4", &expected);
     }

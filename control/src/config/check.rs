@@ -16,10 +16,10 @@ pub use self::network::{ADDRESSES_MAX, NETWORKS_MAX};
 pub use super::file::{ENTRIES_MAX, TEXT_BYTES_MAX};
 pub use super::problem::{PROBLEMS_MAX, Problem};
 
-use self::network::Draft;
 use self::value::Refusal;
 use super::problem::{At, Problems, Span, nearest};
 use super::{Config, Datapath, DatapathMode, Network, Node, XdpAttach, file};
+use crate::id::NetworkId;
 
 /// A network interface the host has.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -57,17 +57,20 @@ pub fn check(
     let Some(file) = file::File::read(text, &mut problems) else {
         return Err(problems.into_vec());
     };
+    let origins = file.origins;
     let node = node(file.node, &mut problems);
     let drafts = network::read(file.networks, host, &mut problems);
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
-    let networks: Option<Vec<Network>> = drafts.into_iter().map(Draft::finish).collect();
+    let numbered = (0u16..).map(NetworkId).zip(drafts);
+    let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
         (Some(sip), Some(networks)) if problems.none() => Ok(Config {
             node,
             sip,
             networks,
             datapath,
+            origins,
         }),
         _ => Err(problems.into_vec()),
     }
@@ -145,6 +148,7 @@ fn node(node: file::Node, problems: &mut Problems<'_>) -> Node {
         id,
         state_dir: state_dir.value,
         socket: socket.value,
+        watch: node.watch.is_some_and(|watch| watch.value),
     }
 }
 

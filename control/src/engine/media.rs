@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::config::{MediaMode, Network};
+use crate::config::{Ice, MediaFrom, MediaMode, Network};
 use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::{CallKey, Engine, SWEEP};
 use crate::id::NetworkId;
 use crate::media::port::Pools;
-use crate::media::session::{Learned, LegSettings, Mode, Refusal, Session, Side};
+use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
 use crate::sip::dialog::Leg;
 use crate::sip::index::{Message, Name};
@@ -35,10 +35,15 @@ impl Engine {
         Some(LegSettings {
             network: leg.network,
             local: network.address,
-            advertise: network.advertise,
+            advertise: network.advertise_media,
+            port_offset: i32::from(network.advertise_ports.first)
+                - i32::from(network.media_ports.first),
             signalled_from: leg.path.to.ip(),
             natted: leg.natted,
             mode: mode(network),
+            accept: accept(network),
+            senders: network.media_senders.clone(),
+            ice: network.ice == Ice::Pass,
             tos: network.dscp.map(|dscp| dscp << 2),
         })
     }
@@ -155,6 +160,7 @@ impl Engine {
                 Effect::Send { .. }
                 | Effect::Install { .. }
                 | Effect::Remove { .. }
+                | Effect::KeepAlive { .. }
                 | Effect::Record(_) => {}
             }
         }
@@ -299,6 +305,14 @@ fn mode(network: &Network) -> Mode {
         MediaMode::Sdp => Mode::Sdp,
         MediaMode::Symmetric => Mode::Symmetric,
         MediaMode::Auto => Mode::Auto,
+    }
+}
+
+fn accept(network: &Network) -> Accept {
+    match network.media_from {
+        MediaFrom::Signalling => Accept::Signalling,
+        MediaFrom::Subnet => Accept::Subnet,
+        MediaFrom::Anywhere => Accept::Anywhere,
     }
 }
 

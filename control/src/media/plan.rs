@@ -65,6 +65,7 @@ mod tests {
             Effect::Send { .. }
             | Effect::Open { .. }
             | Effect::Close { .. }
+            | Effect::KeepAlive { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

@@ -20,7 +20,7 @@ use crate::nat::latch::Verdict;
 use crate::sdp::edit::{Anchor, Rewrite, rewrite};
 use crate::sdp::lines::{Fault, Media, Protocol, Sdp};
 
-pub use super::leg::{Both, LegSettings, Mode, Side};
+pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
 
 /// Why SDP was not accepted. Nothing has changed then.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

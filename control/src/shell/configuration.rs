@@ -38,9 +38,11 @@ impl Options {
         let mut config = source.check(Some(host))?;
         if let Some(socket) = &self.socket {
             config.node.socket.clone_from(socket);
+            config.overrule("node.socket", "--socket");
         }
         if self.object.is_some() {
             config.datapath.object.clone_from(&self.object);
+            config.overrule("datapath.object", "--object");
         }
         Ok((config, source))
     }

@@ -15,6 +15,7 @@ use tokio::task::AbortHandle;
 
 use crate::effect::Rule;
 use crate::shell::Event;
+use crate::shell::device::{self, Link};
 
 /// Larger than any media datagram on an Ethernet with jumbo frames.
 const DATAGRAM_BYTES_MAX: usize = 9_216;
@@ -49,6 +50,8 @@ pub(crate) struct Count {
 #[derive(Clone)]
 struct Out {
     rule: Rule,
+    /// The link to the target, where the routing table could not tell.
+    link: Option<Link>,
     port: Arc<Port>,
 }
 
@@ -86,7 +89,7 @@ impl Media {
     }
 
     /// False if either address is not open.
-    pub(crate) fn install(&self, at: SocketAddr, rule: Rule) -> bool {
+    pub(crate) fn install(&self, at: SocketAddr, rule: Rule, link: Option<Link>) -> bool {
         let (Some(port), Some(source)) = (self.ports.get(&at), self.ports.get(&rule.source)) else {
             return false;
         };
@@ -95,6 +98,7 @@ impl Media {
         }
         port.set(Some(Out {
             rule,
+            link,
             port: source.clone(),
         }));
         true
@@ -103,6 +107,15 @@ impl Media {
     pub(crate) fn remove(&self, at: SocketAddr) {
         if let Some(port) = self.ports.get(&at) {
             port.set(None);
+        }
+    }
+
+    /// Sends an empty datagram; a full socket buffer loses it like the network would.
+    pub(crate) fn keep_alive(&self, at: SocketAddr, to: SocketAddr, link: Option<Link>) {
+        if let Some(port) = self.ports.get(&at)
+            && let Err(error) = device::try_send(&port.socket, &[], to, at.ip(), link)
+        {
+            tracing::debug!(%at, %to, %error, "cannot keep a pinhole open");
         }
     }
 
@@ -131,7 +144,8 @@ impl Port {
             return false;
         };
         // UDP sends at once or not at all: a full socket buffer is loss, and counted.
-        match out.port.socket.try_send_to(packet, out.rule.target) {
+        let Rule { target, source, .. } = out.rule;
+        match device::try_send(&out.port.socket, packet, target, source.ip(), out.link) {
             Ok(bytes) => {
                 self.count.packets.fetch_add(1, Ordering::Relaxed);
                 self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);

@@ -7,6 +7,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::flow::{Flags, Flow, Hop, Rewrite};
 use common::forward::Action;
 use common::map::{SLOT_NONE, Settings, port_index};
@@ -320,6 +321,15 @@ impl Edge {
                         if let Some(kernel) = &mut self.kernel {
                             kernel.remove(at);
                         }
+                    }
+                    Effect::KeepAlive { at, to } => {
+                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        let bytes = Bytes::new();
+                        out.push(Packet {
+                            from: at,
+                            to,
+                            bytes,
+                        });
                     }
                     Effect::Record(record) => self.records.push(record),
                 }

@@ -184,7 +184,11 @@ impl Stage {
 
     /// With another configuration.
     pub(crate) fn with(mode: Mode, parts: &Parts, change: impl FnOnce(&mut Config)) -> Self {
-        let lab = Lab::raise(parts).unwrap();
+        Self::on(Lab::raise(parts).unwrap(), mode, change)
+    }
+
+    /// On a lab that was added to.
+    pub(crate) fn on(lab: Lab, mode: Mode, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config::new(&lab, mode);
         change(&mut config);
         let directory = lab.directory("towpath").unwrap();

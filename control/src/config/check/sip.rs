@@ -35,6 +35,9 @@ pub(super) fn read(
             "exchange them, or lower expires_min",
         );
     }
+    let (grace, key) = (sip.address_grace, "sip.address_grace");
+    let range = Duration::ZERO..=ADDRESS_GRACE_MAX;
+    let address_grace = lifetime(grace, key, 3600, &range, problems);
     let domain = domain(sip.domain, &at, problems);
     Some(Sip {
         listen: listen.iter().map(|l| l.value).collect(),
@@ -43,9 +46,13 @@ pub(super) fn read(
         peers: peers(sip.peers, networks, &listen, problems),
         expires_min,
         expires_max,
+        address_grace,
         domain: domain?,
     })
 }
+
+/// A week.
+const ADDRESS_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Bounds of `expires_min` and `expires_max`.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
@@ -170,6 +177,8 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
                 let message = format!("the media ports {first}-{last} hold the SIP port {port}");
                 let help = "move one of them: media_ports = \"20000-29999\" is free of SIP's 5060";
                 problems.add(&ports.span, "network.media_ports", message, help);
+            } else if network.address == Some(ip) {
+                network.sip_port_told(port, problems);
             }
         }
     }

@@ -166,6 +166,10 @@ fn shape() {
         &[(7, 8, "`dscp` is an integer", "whole number")],
     );
     after_refused(
+        "[node]\nwatch = 'yes'\n",
+        &[(8, 9, "`watch` is a string", "true or false")],
+    );
+    after_refused(
         "source_rewriting_gateways = '10.0.0.1'\n",
         &[(7, 29, "is a string", "a list of texts")],
     );

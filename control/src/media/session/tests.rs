@@ -944,6 +944,9 @@ impl World {
                     assert!(self.flows.remove(&at).is_some(), "no flow at {at}");
                     self.effects += 1;
                 }
+                Effect::KeepAlive { at, .. } => {
+                    assert!(self.sockets.contains(&at), "{at} is not open");
+                }
                 Effect::Send { .. } | Effect::Record(_) => panic!("not a media effect"),
             }
         }
@@ -1004,6 +1007,10 @@ fn honest(signalled_from: &str) -> LegSettings {
         signalled_from: ip(signalled_from),
         natted: false,
         mode: Mode::Auto,
+        port_offset: 0,
+        accept: Accept::Signalling,
+        senders: Vec::new(),
+        ice: false,
         tos: None,
     }
 }
