@@ -464,6 +464,9 @@ impl Sim {
             }
             packet.to = to;
             to_net = inside;
+        } else if from_net == outside {
+            // An address it has no more.
+            return;
         }
         self.route(to_net, packet);
     }

@@ -48,6 +48,8 @@ pub struct Edge {
     told: BTreeSet<u64>,
     /// The engine was asked something since the last check.
     touched: bool,
+    /// Networks that were ever configured.
+    numbers: BTreeMap<String, NetworkId>,
     /// The first thing that was sent and must not have been.
     wrong: Option<String>,
     rules: BTreeMap<SocketAddr, Rule>,
@@ -93,6 +95,7 @@ impl Edge {
             closed: BTreeMap::new(),
             told: BTreeSet::new(),
             touched: true,
+            numbers: BTreeMap::new(),
             wrong: None,
             rules: BTreeMap::new(),
             kernel,
@@ -141,6 +144,24 @@ impl Edge {
         self.touched = true;
         self.perform(effects, now, out);
         done
+    }
+
+    /// Another configuration, as the daemon takes it over: networks keep their numbers by name.
+    pub fn reconfigure(&mut self, mut config: Config, now: Instant, out: &mut Vec<Packet>) {
+        for (id, network) in self.engine.config().networks() {
+            self.numbers.insert(network.name.clone(), id);
+        }
+        let known = |name: &str| self.numbers.get(name).copied();
+        let mut next = u16::try_from(self.numbers.len()).unwrap_or(u16::MAX);
+        config.number_like(known, &mut next);
+        self.listeners = config.sip.listen.iter().map(|l| (l.local, *l)).collect();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.learn(&config);
+        }
+        let mut effects = Effects::new();
+        self.engine.reconfigure(config, now, &mut effects);
+        self.touched = true;
+        self.perform(effects, now, out);
     }
 
     /// What must hold after every event, if the engine had a part in it.
@@ -194,11 +215,12 @@ impl Edge {
                 *open.entry(*network).or_default() += 1;
             }
         }
-        for (id, network) in self.engine.config().networks() {
+        let networks = self.engine.config().networks().map(|(id, _)| id);
+        let ids: BTreeSet<NetworkId> = networks.chain(open.keys().copied()).collect();
+        for id in ids {
             let (taken, open) = (self.engine.ports_used(id, now), open.get(&id).copied());
             if taken != open.unwrap_or(0) {
-                let name = &network.name;
-                return Err(format!("{name}: {taken} pairs are taken, {open:?} are open"));
+                return Err(format!("{id:?}: {taken} pairs are taken, {open:?} are open"));
             }
         }
         Ok(())
@@ -210,7 +232,7 @@ impl Edge {
             return true;
         }
         let networks = self.engine.config().networks();
-        let mut named = networks.filter(|(_, network)| network.advertise == at.ip());
+        let mut named = networks.filter(|(_, network)| network.advertise_media == at.ip());
         named.any(|(id, network)| {
             let local = SocketAddr::new(network.address, at.port());
             self.sockets.get(&local) == Some(&id)
@@ -323,7 +345,7 @@ impl Edge {
                         }
                     }
                     Effect::KeepAlive { at, to } => {
-                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        assert!(self.sockets.contains_key(&at), "{at} is not open");
                         let bytes = Bytes::new();
                         out.push(Packet {
                             from: at,
@@ -437,21 +459,27 @@ const MTU: u16 = 1500;
 
 impl Kernel {
     fn new(config: &Config) -> Self {
-        let mut addresses: Vec<IpAddr> = config.networks.iter().map(|n| n.address).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        let locals: Vec<Ip> = addresses.iter().map(|ip| Ip::from(*ip)).collect();
-        let mut table = Table::default();
-        table.settings = Settings::new(&locals);
-        table
-            .egress
-            .extend(addresses.iter().zip(1..).map(|(_, index)| index));
-        Self {
-            table,
-            addresses,
+        let mut kernel = Self {
+            table: Table::default(),
+            addresses: Vec::new(),
             slots: BTreeMap::new(),
             next_slot: SLOT_NONE + 1,
+        };
+        kernel.learn(config);
+        kernel
+    }
+
+    /// Addresses keep their places; new ones follow.
+    fn learn(&mut self, config: &Config) {
+        for network in &config.networks {
+            if !self.addresses.contains(&network.address) {
+                self.addresses.push(network.address);
+            }
         }
+        let locals: Vec<Ip> = self.addresses.iter().map(|ip| Ip::from(*ip)).collect();
+        self.table.settings = Settings::new(&locals);
+        let indices = self.addresses.iter().zip(1..).map(|(_, index)| index);
+        self.table.egress.extend(indices);
     }
 
     /// One interface for each address.

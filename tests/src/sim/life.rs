@@ -118,7 +118,8 @@ impl Life {
             88..91 => self.weather(),
             91..94 => self.rob(),
             94..96 => self.block_ports(),
-            96..98 => self.wait(),
+            96..97 => self.wait(),
+            97..99 => self.reload(),
             _ => self.reregister(),
         }
     }
@@ -265,8 +266,9 @@ impl Life {
         let router = self.site.chance.pick(&self.site.routers);
         self.site.sim.nat(router).rebind();
         // Whoever was behind it may miss a message meanwhile.
-        for resident in &mut self.site.residents {
-            resident.steady &= resident.direct;
+        for resident in self.site.residents.iter_mut().filter(|r| !r.direct) {
+            resident.steady = false;
+            resident.mute = self.site.sim.phone(resident.node).calls.len();
         }
     }
 
@@ -284,11 +286,12 @@ impl Life {
         let Some(spare) = who.spare else { return };
         self.report.count("relocated", 1);
         self.site.sim.move_phone(who.node, spare);
+        let calls = self.site.sim.phone(who.node).calls.len();
         self.mark(who.node, |r| {
             r.spare = None;
             r.steady = false;
+            r.mute = calls;
         });
-        let calls = self.site.sim.phone(who.node).calls.len();
         let sim = &mut self.site.sim;
         sim.act(who.node, |p, now, out| p.register(3600, now, out));
         if self.site.chance.permille(700) {
@@ -413,6 +416,11 @@ impl Life {
         self.site.sim.edge_mut(self.site.edge).unbindable = blocked;
     }
 
+    fn reload(&mut self) {
+        let what = self.site.reload();
+        self.report.count(what, 1);
+    }
+
     fn wait(&mut self) {
         let time = Duration::from_secs(5 + self.site.chance.below(35));
         self.run(time);
@@ -432,17 +440,18 @@ impl Life {
 
     /// Whether media must reach this phone: its network's mode suits it, and nothing happened that
     /// takes signalling to mend.
-    fn hears(&self, node: NodeId) -> bool {
+    fn hears(&self, node: NodeId, call: usize) -> bool {
         let resident = self.site.residents.iter().find(|r| r.node == node);
         let phone = self.site.sim.phone(node);
         resident.is_some_and(|r| {
-            let mode = self.site.network(r.network).map(|n| n.media);
+            let mode = self.site.network_of(r).map(|n| n.media);
             let suits = match mode {
                 Some("sdp") => r.direct && phone.id.claims.is_none(),
                 Some("symmetric") => phone.id.media.is_none(),
-                _ => true,
+                Some(_) => true,
+                None => false,
             };
-            suits && !r.gone && r.steady
+            suits && !r.gone && call >= r.mute
         })
     }
 
@@ -457,7 +466,7 @@ impl Life {
                 };
                 let settled = phone.is_settled(index);
                 let settled = settled && self.site.sim.phone(b).is_settled(other);
-                if !settled || !self.hears(a) || !self.hears(b) {
+                if !settled || !self.hears(a, index) || !self.hears(b, other) {
                     continue;
                 }
                 let theirs = self.site.sim.phone(b).call(other);

@@ -53,12 +53,15 @@ pub struct Planned {
 pub struct Resident {
     pub node: NodeId,
     pub user: String,
-    /// The name of the network it belongs to.
-    pub network: &'static str,
+    /// Our address that it uses, and the one it is seen by.
+    pub uses: IpAddr,
+    pub seen: IpAddr,
     /// Its own address is the one the edge sees.
     pub direct: bool,
-    /// Goes on to send from where it always was.
+    /// Nothing ever happened to it.
     pub steady: bool,
+    /// Calls it had when something happened to it last: they may be mute.
+    pub mute: usize,
     pub gone: bool,
     /// Free addresses it may move to.
     pub spare: Option<IpAddr>,
@@ -78,6 +81,9 @@ pub struct Site {
     /// Packets are lost in some network.
     pub lossy: bool,
     uplink: Uplink,
+    /// Networks that were taken out.
+    removed: Vec<Planned>,
+    border: Option<NodeId>,
     wan: NetId,
     lan: NetId,
     twins: [NetId; 2],
@@ -153,6 +159,8 @@ impl Site {
             mcu,
             lossy,
             uplink,
+            removed: Vec::new(),
+            border: None,
             wan,
             lan,
             twins: [one, other],
@@ -164,10 +172,148 @@ impl Site {
         site
     }
 
-    /// The network a phone belongs to, by longest prefix at the address it uses.
+    /// A network by its name.
     #[must_use]
     pub fn network(&self, name: &str) -> Option<&Planned> {
         self.networks.iter().find(|n| n.name == name)
+    }
+
+    /// The network a phone belongs to now.
+    #[must_use]
+    pub fn network_of(&self, resident: &Resident) -> Option<&Planned> {
+        belongs(&self.networks, resident.uses, resident.seen)
+    }
+
+    /// Changes the configuration in one way or another, and says which.
+    pub fn reload(&mut self) -> &'static str {
+        let count = self.networks.len();
+        let index = usize::try_from(self.chance.below(count as u64)).unwrap_or(0);
+        let what = match self.chance.below(7) {
+            0 => self.reload_media(index),
+            1 => self.reload_ports(index),
+            2 => self.swap_ports(),
+            3 => self.renumber(),
+            4 => self.reload_prefix(),
+            5 if count > 1 => {
+                let network = self.networks.remove(index);
+                self.removed.push(network);
+                "network removed"
+            }
+            _ => match self.removed.pop() {
+                Some(network) => {
+                    self.networks.push(network);
+                    "network added"
+                }
+                None => "nothing changed",
+            },
+        };
+        let config = parsed(&self.text());
+        let (sim, edge) = (&mut self.sim, self.edge);
+        sim.order(edge, |e, now, out| e.reconfigure(config, now, out));
+        self.inform();
+        if !what.starts_with("media ports") {
+            // Calls that are up go by the old rules, which may not suit the new expectations.
+            for resident in &mut self.residents {
+                let calls = self.sim.phone(resident.node).calls.len();
+                resident.mute = resident.mute.max(calls);
+            }
+        }
+        what
+    }
+
+    fn reload_media(&mut self, index: usize) -> &'static str {
+        let mode = self.chance.pick(&["auto", "symmetric", "sdp"]);
+        let dscp = self.chance.pick(&[None, Some(34)]);
+        if let Some(network) = self.networks.get_mut(index) {
+            (network.media, network.dscp) = (mode, dscp);
+        }
+        "media mode changed"
+    }
+
+    /// Within the thousand that a network has for itself.
+    fn reload_ports(&mut self, index: usize) -> &'static str {
+        let (shift, pairs) = (self.chance.pick(&[0, 4, 500]), self.chance.pick(&[2, 10, 50]));
+        if let Some(network) = self.networks.get_mut(index) {
+            let first = network.ports.0 / 1000 * 1000 + shift;
+            network.ports = (first, first + 2 * pairs - 1);
+        }
+        "media ports changed"
+    }
+
+    fn swap_ports(&mut self) -> &'static str {
+        let mut ports: Vec<_> = self.networks.iter().map(|n| n.ports).collect();
+        ports.rotate_left(1);
+        for (network, ports) in self.networks.iter_mut().zip(ports) {
+            network.ports = ports;
+        }
+        "media ports exchanged"
+    }
+
+    /// The provider gives the border router another address: phones outside hear of it, calls that
+    /// were up may be mute.
+    fn renumber(&mut self) -> &'static str {
+        let Some(border) = self.border.filter(|_| self.network("wan").is_some()) else {
+            return "nothing changed";
+        };
+        let old = self.sim.nat(border).outside;
+        let new = ip(if old == ip(OUTSIDE) { "203.0.113.10" } else { OUTSIDE });
+        self.sim.nat(border).outside = new;
+        self.sim.join(border, self.wan, new);
+        for network in self.networks.iter_mut().chain(&mut self.removed) {
+            if network.advertise == old {
+                network.advertise = new;
+            }
+        }
+        for resident in &mut self.residents {
+            let phone = self.sim.phone_mut(resident.node);
+            if phone.id.proxy.ip() != old {
+                continue;
+            }
+            phone.id.proxy.set_ip(new);
+            resident.steady = false;
+            resident.mute = phone.calls.len();
+            if resident.seen == old {
+                resident.seen = new;
+            }
+            if let Some(oracle) = &mut self.sim.oracle {
+                oracle.sites.entry(resident.node).or_default().insert(resident.seen);
+            }
+        }
+        for (_, towards) in &mut self.strangers {
+            if *towards == old {
+                *towards = new;
+            }
+        }
+        "advertised address changed"
+    }
+
+    fn reload_prefix(&mut self) -> &'static str {
+        let Some(branch) = self.networks.iter_mut().find(|n| n.name == "branch") else {
+            return "nothing changed";
+        };
+        branch.peers = if branch.peers.starts_with("198") {
+            "192.0.2.0/24"
+        } else {
+            "198.51.100.0/24"
+        };
+        "prefix changed"
+    }
+
+    /// What phones may be told from now on; who has no network any more may be told anything.
+    fn inform(&mut self) {
+        for resident in &mut self.residents {
+            let phone = self.sim.phone_mut(resident.node);
+            match belongs(&self.networks, resident.uses, resident.seen) {
+                Some(network) if !phone.expects.is_empty() => {
+                    phone.expects.insert(network.advertise);
+                }
+                Some(_) | None => {
+                    phone.expects.clear();
+                    resident.steady = false;
+                    resident.mute = usize::MAX;
+                }
+            }
+        }
     }
 
     /// The configuration as it is planned now.
@@ -185,7 +331,7 @@ impl Site {
         let mut nat = Nat::new(ip(OUTSIDE), Behaviour::CONE);
         nat.mapped = Some(ip(host));
         nat.rewrites = (self.uplink == Uplink::Rewritten).then(|| ip("10.0.0.1"));
-        self.sim.add_nat(nat, inside, self.wan);
+        self.border = Some(self.sim.add_nat(nat, inside, self.wan));
     }
 
     fn people(&mut self) {
@@ -271,10 +417,9 @@ impl Site {
             Place::Lan6 => "lan6",
         };
         let local = self.network(local).expect("places have networks").address;
-        let network = belongs(&self.networks, local, seen).clone();
-        let (claims, media, spare) = self.quirks(place, seen, number, &user);
-        let name = network.name;
+        let network = belongs(&self.networks, local, seen).expect("a network");
         let expects = BTreeSet::from([network.advertise]);
+        let (claims, media, spare) = self.quirks(place, seen, number, &user);
         let id = Identity {
             password: format!("secret-{user}"),
             user: user.clone(),
@@ -302,9 +447,11 @@ impl Site {
         self.residents.push(Resident {
             node,
             user,
-            network: name,
+            uses: local,
+            seen,
             direct: direct && !(rewritten && outside),
             steady: true,
+            mute: 0,
             gone: false,
             spare,
         });
@@ -551,15 +698,16 @@ impl Planned {
 }
 
 /// By the rule of `docs/networks.md`, in other words than the edge's.
-fn belongs(networks: &[Planned], local: IpAddr, seen: IpAddr) -> &Planned {
+fn belongs(networks: &[Planned], local: IpAddr, seen: IpAddr) -> Option<&Planned> {
     let here: Vec<&Planned> = networks.iter().filter(|n| n.address == local).collect();
     if let Some(found) = here.iter().find(|n| n.gateway == Some(seen)) {
-        return found;
+        return Some(found);
     }
     let narrow = here.iter().find(|n| {
         let text = seen.to_string();
         match n.peers {
             "198.51.100.0/24" => text.starts_with("198.51.100."),
+            "192.0.2.0/24" => text.starts_with("192.0.2."),
             "10.0.0.0/8" => text.starts_with("10."),
             "192.168.1.0/24" => text.starts_with("192.168.1."),
             "fd00::/8" => text.starts_with("fd"),
@@ -567,7 +715,7 @@ fn belongs(networks: &[Planned], local: IpAddr, seen: IpAddr) -> &Planned {
         }
     });
     let broad = || here.iter().find(|n| n.peers.ends_with("/0"));
-    narrow.or_else(broad).expect("somebody has this address")
+    narrow.or_else(broad).copied()
 }
 
 fn manner(chance: &mut Rng) -> Manner {
