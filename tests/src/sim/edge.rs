@@ -220,7 +220,9 @@ impl Edge {
         for id in ids {
             let (taken, open) = (self.engine.ports_used(id, now), open.get(&id).copied());
             if taken != open.unwrap_or(0) {
-                return Err(format!("{id:?}: {taken} pairs are taken, {open:?} are open"));
+                return Err(format!(
+                    "{id:?}: {taken} pairs are taken, {open:?} are open"
+                ));
             }
         }
         Ok(())

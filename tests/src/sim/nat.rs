@@ -172,7 +172,10 @@ impl Nat {
             self.outsiders.push(from);
             self.outsiders.len() - 1
         });
-        SocketAddr::new(ip, OUTSIDERS.saturating_add(u16::try_from(index).unwrap_or(0)))
+        SocketAddr::new(
+            ip,
+            OUTSIDERS.saturating_add(u16::try_from(index).unwrap_or(0)),
+        )
     }
 
     /// Who is meant by a port of ours inside.

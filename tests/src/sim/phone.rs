@@ -113,6 +113,8 @@ pub struct Identity {
     pub claims: Option<IpAddr>,
     /// Its media has an address of its own.
     pub media: Option<IpAddr>,
+    /// Where its SDP says the first line is instead.
+    pub points_at: Option<SocketAddr>,
     /// The user its From and To name instead of its own.
     pub speaks_as: Option<String>,
 }
@@ -497,7 +499,11 @@ impl Phone {
         let sdp = description(message);
         let lines = sdp.iter().flat_map(|sdp| &sdp.lines).map(|line| line.at);
         let media = lines.map(|at| at.ip()).filter(|ip| !ip.is_unspecified());
-        let told = contact.map(|at| at.ip()).into_iter().chain(via).chain(media);
+        let told = contact
+            .map(|at| at.ip())
+            .into_iter()
+            .chain(via)
+            .chain(media);
         let wrong = told.filter(|ip| !self.expects.contains(ip));
         let wrong: Vec<String> = wrong.map(|ip| ip.to_string()).collect();
         if !wrong.is_empty() {

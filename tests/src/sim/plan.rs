@@ -1,8 +1,14 @@
 //! Random sites: an edge with one to five networks, routers of every kind, phones here and there.
 
+mod network;
+mod reload;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
+
+pub use network::Planned;
+use network::{Uplink, belongs, networks, text};
 
 use super::edge::{Datapath, Edge};
 use super::nat::{Behaviour, Dependence, Nat};
@@ -18,35 +24,10 @@ const NETWORKS_MAX: usize = 5;
 const PHONES_MAX: u64 = 6;
 /// The address the internet knows the edge by.
 const OUTSIDE: &str = "203.0.113.9";
+/// SDP may name our own media ports. Off: those of another call are taken as they are.
+const OWN_ADDRESSES_IN_SDP: bool = true;
 /// Ends a call whose media fell silent.
 pub const MEDIA_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// How the edge is reached from the internet over IPv4.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Uplink {
-    None,
-    /// It has the public address itself.
-    Direct,
-    /// A router maps every port of the public address to an address of its own.
-    Mapped,
-    /// The same, and the router's host is the address the LAN uses too.
-    Shared,
-    /// The same again, and the router puts itself in the place of every outside source.
-    Rewritten,
-}
-
-/// One `[[network]]`.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    pub name: &'static str,
-    pub address: IpAddr,
-    pub advertise: IpAddr,
-    peers: &'static str,
-    gateway: Option<IpAddr>,
-    pub ports: (u16, u16),
-    pub media: &'static str,
-    dscp: Option<u8>,
-}
 
 /// A phone of the site.
 #[derive(Clone, Debug)]
@@ -184,138 +165,6 @@ impl Site {
         belongs(&self.networks, resident.uses, resident.seen)
     }
 
-    /// Changes the configuration in one way or another, and says which.
-    pub fn reload(&mut self) -> &'static str {
-        let count = self.networks.len();
-        let index = usize::try_from(self.chance.below(count as u64)).unwrap_or(0);
-        let what = match self.chance.below(7) {
-            0 => self.reload_media(index),
-            1 => self.reload_ports(index),
-            2 => self.swap_ports(),
-            3 => self.renumber(),
-            4 => self.reload_prefix(),
-            5 if count > 1 => {
-                let network = self.networks.remove(index);
-                self.removed.push(network);
-                "network removed"
-            }
-            _ => match self.removed.pop() {
-                Some(network) => {
-                    self.networks.push(network);
-                    "network added"
-                }
-                None => "nothing changed",
-            },
-        };
-        let config = parsed(&self.text());
-        let (sim, edge) = (&mut self.sim, self.edge);
-        sim.order(edge, |e, now, out| e.reconfigure(config, now, out));
-        self.inform();
-        if !what.starts_with("media ports") {
-            // Calls that are up go by the old rules, which may not suit the new expectations.
-            for resident in &mut self.residents {
-                let calls = self.sim.phone(resident.node).calls.len();
-                resident.mute = resident.mute.max(calls);
-            }
-        }
-        what
-    }
-
-    fn reload_media(&mut self, index: usize) -> &'static str {
-        let mode = self.chance.pick(&["auto", "symmetric", "sdp"]);
-        let dscp = self.chance.pick(&[None, Some(34)]);
-        if let Some(network) = self.networks.get_mut(index) {
-            (network.media, network.dscp) = (mode, dscp);
-        }
-        "media mode changed"
-    }
-
-    /// Within the thousand that a network has for itself.
-    fn reload_ports(&mut self, index: usize) -> &'static str {
-        let (shift, pairs) = (self.chance.pick(&[0, 4, 500]), self.chance.pick(&[2, 10, 50]));
-        if let Some(network) = self.networks.get_mut(index) {
-            let first = network.ports.0 / 1000 * 1000 + shift;
-            network.ports = (first, first + 2 * pairs - 1);
-        }
-        "media ports changed"
-    }
-
-    fn swap_ports(&mut self) -> &'static str {
-        let mut ports: Vec<_> = self.networks.iter().map(|n| n.ports).collect();
-        ports.rotate_left(1);
-        for (network, ports) in self.networks.iter_mut().zip(ports) {
-            network.ports = ports;
-        }
-        "media ports exchanged"
-    }
-
-    /// The provider gives the border router another address: phones outside hear of it, calls that
-    /// were up may be mute.
-    fn renumber(&mut self) -> &'static str {
-        let Some(border) = self.border.filter(|_| self.network("wan").is_some()) else {
-            return "nothing changed";
-        };
-        let old = self.sim.nat(border).outside;
-        let new = ip(if old == ip(OUTSIDE) { "203.0.113.10" } else { OUTSIDE });
-        self.sim.nat(border).outside = new;
-        self.sim.join(border, self.wan, new);
-        for network in self.networks.iter_mut().chain(&mut self.removed) {
-            if network.advertise == old {
-                network.advertise = new;
-            }
-        }
-        for resident in &mut self.residents {
-            let phone = self.sim.phone_mut(resident.node);
-            if phone.id.proxy.ip() != old {
-                continue;
-            }
-            phone.id.proxy.set_ip(new);
-            resident.steady = false;
-            resident.mute = phone.calls.len();
-            if resident.seen == old {
-                resident.seen = new;
-            }
-            if let Some(oracle) = &mut self.sim.oracle {
-                oracle.sites.entry(resident.node).or_default().insert(resident.seen);
-            }
-        }
-        for (_, towards) in &mut self.strangers {
-            if *towards == old {
-                *towards = new;
-            }
-        }
-        "advertised address changed"
-    }
-
-    fn reload_prefix(&mut self) -> &'static str {
-        let Some(branch) = self.networks.iter_mut().find(|n| n.name == "branch") else {
-            return "nothing changed";
-        };
-        branch.peers = if branch.peers.starts_with("198") {
-            "192.0.2.0/24"
-        } else {
-            "198.51.100.0/24"
-        };
-        "prefix changed"
-    }
-
-    /// What phones may be told from now on; who has no network any more may be told anything.
-    fn inform(&mut self) {
-        for resident in &mut self.residents {
-            let phone = self.sim.phone_mut(resident.node);
-            match belongs(&self.networks, resident.uses, resident.seen) {
-                Some(network) if !phone.expects.is_empty() => {
-                    phone.expects.insert(network.advertise);
-                }
-                Some(_) | None => {
-                    phone.expects.clear();
-                    resident.steady = false;
-                    resident.mute = usize::MAX;
-                }
-            }
-        }
-    }
-
     /// The configuration as it is planned now.
     #[must_use]
     pub fn text(&self) -> String {
@@ -407,7 +256,11 @@ impl Site {
             place,
             Place::Internet | Place::Home | Place::Carrier | Place::Hairpin
         );
-        let seen = if rewritten && outside { ip("10.0.0.1") } else { seen };
+        let seen = if rewritten && outside {
+            ip("10.0.0.1")
+        } else {
+            seen
+        };
         let local = match place {
             Place::Internet | Place::Home | Place::Carrier | Place::Hairpin => "wan",
             Place::Lan | Place::Nested => "lan",
@@ -419,7 +272,9 @@ impl Site {
         let local = self.network(local).expect("places have networks").address;
         let network = belongs(&self.networks, local, seen).expect("a network");
         let expects = BTreeSet::from([network.advertise]);
+        let (network_ports, told) = (network.ports, [network.address, network.advertise]);
         let (claims, media, spare) = self.quirks(place, seen, number, &user);
+        let points_at = self.trap(network_ports, told);
         let id = Identity {
             password: format!("secret-{user}"),
             user: user.clone(),
@@ -428,6 +283,7 @@ impl Site {
             proxy: SocketAddr::new(proxy, 5060),
             claims,
             media,
+            points_at,
             speaks_as: None,
         };
         let manner = manner(&mut self.chance);
@@ -455,6 +311,16 @@ impl Site {
             gone: false,
             spare,
         });
+    }
+
+    /// Now and then a phone's SDP names a media port of ours.
+    fn trap(&mut self, (first, last): (u16, u16), ours: [IpAddr; 2]) -> Option<SocketAddr> {
+        if !OWN_ADDRESSES_IN_SDP || !self.chance.permille(100) {
+            return None;
+        }
+        let pairs = u64::from(last - first).div_ceil(2).min(4);
+        let port = first + 2 * u16::try_from(self.chance.below(pairs)).unwrap_or(0);
+        Some(SocketAddr::new(self.chance.pick(&ours), port))
     }
 
     /// Whether it lies about its address, where its media lives, where it may move.
@@ -587,143 +453,18 @@ pub fn weather(chance: &mut Rng, lossy: bool) -> Link {
     }
 }
 
-fn networks(chance: &mut Rng) -> (Uplink, Vec<Planned>) {
-    let mut uplink = chance.pick(&[
-        Uplink::None,
-        Uplink::Direct,
-        Uplink::Direct,
-        Uplink::Mapped,
-        Uplink::Shared,
-        Uplink::Rewritten,
-    ]);
-    let lan = chance.permille(600) || matches!(uplink, Uplink::Shared | Uplink::Rewritten);
-    let host = match uplink {
-        Uplink::None | Uplink::Direct => OUTSIDE,
-        Uplink::Mapped => "172.16.0.2",
-        Uplink::Shared | Uplink::Rewritten => "10.0.0.3",
-    };
-    let mut all: Vec<(&str, &str, &str)> = Vec::new();
-    if uplink != Uplink::None {
-        all.push(("wan", host, "0.0.0.0/0"));
-        if uplink != Uplink::Rewritten && chance.permille(300) {
-            all.push(("branch", host, "198.51.100.0/24"));
-        }
-    }
-    if lan {
-        all.push(("lan", "10.0.0.3", "10.0.0.0/8"));
-    }
-    if chance.permille(350) {
-        all.push(("twin", "192.168.1.3", "192.168.1.0/24"));
-        all.push(("twin2", "192.168.1.4", "192.168.1.0/24"));
-    }
-    if chance.permille(350) {
-        all.push(("wan6", "2001:db8::9", "::/0"));
-    }
-    if chance.permille(250) {
-        all.push(("lan6", "fd00::3", "fd00::/8"));
-    }
-    if all.is_empty() {
-        uplink = Uplink::Direct;
-        all.push(("wan", OUTSIDE, "0.0.0.0/0"));
-    }
-    all.truncate(NETWORKS_MAX);
-    let turn = usize::try_from(chance.below(all.len() as u64)).unwrap_or(0);
-    all.rotate_left(turn);
-    let planned = (0..).zip(all).map(|(index, (name, address, peers))| {
-        let pairs = chance.pick(&[3, 8, 40, 40, 100]);
-        let first = 20_000 + 1000 * index;
-        let outside = matches!(name, "wan" | "branch");
-        let gateway = (uplink == Uplink::Rewritten && name == "wan").then(|| ip("10.0.0.1"));
-        Planned {
-            name,
-            address: ip(address),
-            advertise: ip(if outside { OUTSIDE } else { address }),
-            peers,
-            gateway,
-            ports: (first, first + 2 * pairs - 1),
-            media: chance.pick(&["auto", "auto", "auto", "symmetric", "symmetric", "sdp"]),
-            dscp: chance.pick(&[None, None, Some(46)]),
-        }
-    });
-    let planned = planned.collect();
-    (uplink, planned)
-}
-
-/// The whole file.
-fn text(networks: &[Planned], mcu: bool) -> String {
-    let mut text = format!(
-        "[sip]\ndomain = \"{DOMAIN}\"\nlisten = [\"udp:0.0.0.0:5060\", \"udp:[::]:5060\"]\n\
-         [datapath]\nmedia_timeout = \"{}s\"\n",
-        MEDIA_TIMEOUT.as_secs()
-    );
-    if mcu {
-        text.push_str("[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:10.0.0.20:5060\"\n");
-        text.push_str("routes = [\"8???\"]\n");
-    }
-    for number in 1..=PHONES_MAX {
-        let user = 1000 + number;
-        let account = format!("[[sip.account]]\nuser = \"{user}\"\npassword = \"secret-{user}\"\n");
-        text.push_str(&account);
-    }
-    for (index, network) in networks.iter().enumerate() {
-        text.push_str(&network.text(index));
-    }
-    text
-}
-
-impl Planned {
-    fn text(&self, index: usize) -> String {
-        let Self {
-            name,
-            address,
-            advertise,
-            peers,
-            ports: (first, last),
-            media,
-            ..
-        } = self;
-        let mut text = format!(
-            "[[network]]\nname = \"{name}\"\ninterface = \"eth{index}\"\n\
-             address = \"{address}\"\nadvertise = \"{advertise}\"\npeers = [\"{peers}\"]\n\
-             media_ports = \"{first}-{last}\"\nmedia = \"{media}\"\n"
-        );
-        if let Some(gateway) = self.gateway {
-            text.push_str(&format!("source_rewriting_gateways = [\"{gateway}\"]\n"));
-        }
-        if let Some(dscp) = self.dscp {
-            text.push_str(&format!("dscp = {dscp}\n"));
-        }
-        text
-    }
-}
-
-/// By the rule of `docs/networks.md`, in other words than the edge's.
-fn belongs(networks: &[Planned], local: IpAddr, seen: IpAddr) -> Option<&Planned> {
-    let here: Vec<&Planned> = networks.iter().filter(|n| n.address == local).collect();
-    if let Some(found) = here.iter().find(|n| n.gateway == Some(seen)) {
-        return Some(found);
-    }
-    let narrow = here.iter().find(|n| {
-        let text = seen.to_string();
-        match n.peers {
-            "198.51.100.0/24" => text.starts_with("198.51.100."),
-            "192.0.2.0/24" => text.starts_with("192.0.2."),
-            "10.0.0.0/8" => text.starts_with("10."),
-            "192.168.1.0/24" => text.starts_with("192.168.1."),
-            "fd00::/8" => text.starts_with("fd"),
-            _ => false,
-        }
-    });
-    let broad = || here.iter().find(|n| n.peers.ends_with("/0"));
-    narrow.or_else(broad).copied()
-}
-
 fn manner(chance: &mut Rng) -> Manner {
     let ms = Duration::from_millis;
     let mut manner = Manner {
         ring: chance.pick(&[None, Some(ms(0)), Some(ms(300))]),
         early: chance.permille(300),
-        answer: chance.pick(&[Some(ms(0)), Some(ms(100)), Some(ms(900)), Some(ms(3000)), None]),
+        answer: chance.pick(&[
+            Some(ms(0)),
+            Some(ms(100)),
+            Some(ms(900)),
+            Some(ms(3000)),
+            None,
+        ]),
         code: chance.pick(&[200, 200, 200, 200, 200, 200, 486, 480]),
         dead: false,
         renegotiates: chance.permille(950),

@@ -134,6 +134,7 @@ impl World {
             proxy: SocketAddr::new(proxy.parse().expect("an address"), 5060),
             claims: None,
             media: None,
+            points_at: None,
             speaks_as: None,
         };
         let seed = self.sim.rng.number();

@@ -319,8 +319,7 @@ fn update_with_an_offer() {
     let (call, other) = connect(&mut world, a, b, "1002");
     let sdp = {
         let rtp = &world.sim.phone(a).call(call).rtp;
-        towpath_tests::sim::sdp::Description::audio(rtp.local, Direction::SendRecv, 2)
-            .write()
+        towpath_tests::sim::sdp::Description::audio(rtp.local, Direction::SendRecv, 2).write()
     };
     world.sim.act(a, |p, now, out| {
         p.request(

@@ -285,8 +285,12 @@ impl Phone {
                 ssrc: named.then_some(stream.ssrc),
             }
         };
+        let mut lines: Vec<Line> = call.streams().map(line).collect();
+        if let (Some(at), Some(first)) = (self.id.points_at, lines.first_mut()) {
+            first.at = at;
+        }
         Description {
-            lines: call.streams().map(line).collect(),
+            lines,
             version: call.version,
             apart: self.manner.apart,
         }

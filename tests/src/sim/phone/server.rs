@@ -379,5 +379,6 @@ fn call_offers(phone: &mut Phone, index: usize, message: &Message) {
 fn direction_of(sdp: &Description) -> Direction {
     let lines = sdp.lines.iter();
     let mut used = lines.filter(|line| line.at.port() > 0 && line.kind.is_rtp());
-    used.next().map_or(Direction::SendRecv, |line| line.direction)
+    used.next()
+        .map_or(Direction::SendRecv, |line| line.direction)
 }
