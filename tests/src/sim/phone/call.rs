@@ -71,6 +71,9 @@ pub struct Call {
     pub(super) retry_at: Option<Instant>,
 }
 
+/// A phone may answer a rejected line with a port. Off: its address then crosses as it is.
+const ANSWERS_REJECTED_LINES: bool = false;
+
 /// What a phone's SDP said.
 #[derive(Clone, Debug)]
 pub(super) struct Said {
@@ -287,7 +290,10 @@ impl Phone {
         };
         let mut lines: Vec<Line> = call.streams().map(line).collect();
         if let (Some(at), Some(first)) = (self.id.points_at, lines.first_mut()) {
-            first.at = at;
+            // A line that is rejected stays so, or not.
+            if first.at.port() > 0 || ANSWERS_REJECTED_LINES {
+                first.at = at;
+            }
         }
         Description {
             lines,
