@@ -6,8 +6,11 @@
 //! happens follows from the seed: the same seed gives the same trace.
 
 pub mod edge;
+pub mod life;
 pub mod nat;
+pub mod oracle;
 pub mod phone;
+pub mod plan;
 pub mod rng;
 pub mod rtp;
 pub mod sdp;
@@ -23,6 +26,7 @@ use bytes::Bytes;
 
 use edge::Edge;
 use nat::Nat;
+use oracle::Oracle;
 use phone::Phone;
 use rng::Rng;
 use stranger::Stranger;
@@ -114,6 +118,8 @@ pub struct Sim {
     thief: Option<Thief>,
     /// Packets nobody could be found for.
     pub unroutable: u64,
+    /// Judges what phones hear, if it is told to.
+    pub oracle: Option<Oracle>,
     trace: Trace,
 }
 
@@ -140,6 +146,7 @@ impl Sim {
             sequence: 0,
             thief: None,
             unroutable: 0,
+            oracle: None,
             trace: Trace {
                 digest: 0xcbf2_9ce4_8422_2325,
                 lines: VecDeque::new(),
@@ -177,8 +184,46 @@ impl Sim {
     }
 
     pub fn add_phone(&mut self, phone: Phone, net: NetId) -> NodeId {
-        let ip = phone.id.at.ip();
-        self.add(Node::Phone(Box::new(phone)), &[(net, ip)])
+        let ips = [Some(phone.id.at.ip()), phone.id.media];
+        let at: Vec<_> = ips.into_iter().flatten().map(|ip| (net, ip)).collect();
+        self.add(Node::Phone(Box::new(phone)), &at)
+    }
+
+    /// A phone gets another address in its network.
+    ///
+    /// # Panics
+    /// If somebody has it.
+    pub fn move_phone(&mut self, id: NodeId, ip: IpAddr) {
+        let old = self.phone(id).id.at.ip();
+        let net = self.homes.remove(&(id, old));
+        let net = net.expect("a phone has a home");
+        self.net_mut(net).members.remove(&old);
+        let before = self.net_mut(net).members.insert(ip, id);
+        assert!(before.is_none(), "{ip} is taken in that network");
+        self.homes.insert((id, ip), net);
+        self.phone_mut(id).move_to(ip);
+    }
+
+    /// Whether somebody in a network has an address.
+    #[must_use]
+    pub fn lives_at(&self, net: Option<NetId>, ip: IpAddr) -> bool {
+        let net = net.and_then(|net| self.nets.get(net.0));
+        net.is_some_and(|net| net.members.contains_key(&ip))
+    }
+
+    /// Gives a node one more address.
+    pub fn join(&mut self, id: NodeId, net: NetId, ip: IpAddr) {
+        self.net_mut(net).members.insert(ip, id);
+        self.homes.insert((id, ip), net);
+    }
+
+    /// Phones, by their numbers.
+    pub fn phones(&self) -> impl Iterator<Item = (NodeId, &Phone)> {
+        let nodes = self.nodes.iter().enumerate();
+        nodes.filter_map(|(index, node)| match node {
+            Node::Phone(phone) => Some((NodeId(index), &**phone)),
+            Node::Edge(_) | Node::Stranger(_) | Node::Nat { .. } => None,
+        })
     }
 
     pub fn add_stranger(&mut self, net: NetId, at: SocketAddr) -> NodeId {
@@ -187,13 +232,16 @@ impl Sim {
 
     /// A box between `inside` and `outside`; it becomes the way out of `inside`.
     pub fn add_nat(&mut self, nat: Nat, inside: NetId, outside: NetId) -> NodeId {
-        let ip = nat.outside;
+        let (ip, rewrites) = (nat.outside, nat.rewrites);
         let node = Node::Nat {
             nat,
             inside,
             outside,
         };
         let id = self.add(node, &[(outside, ip)]);
+        if let Some(ip) = rewrites {
+            self.join(id, inside, ip);
+        }
         self.net_mut(inside).gateway = Some(id);
         id
     }
@@ -371,6 +419,7 @@ impl Sim {
     fn arrive(&mut self, flying: Flying) {
         let Flying { net, node, packet } = flying;
         self.record(node, &packet);
+        self.judge(node, &packet);
         let (now, mut out) = (self.now, Vec::new());
         match self.nodes.get_mut(node.0) {
             Some(Node::Edge(edge)) => edge.receive(packet, now, &mut out),
@@ -395,7 +444,12 @@ impl Sim {
         };
         let (inside, outside) = (*inside, *outside);
         let mut to_net = outside;
-        if from_net == inside {
+        let meant = nat.outsider(packet.to.port());
+        let meant = meant.filter(|_| from_net == inside && Some(packet.to.ip()) == nat.rewrites);
+        if let Some(outsider) = meant {
+            packet.from.set_ip(nat.outside);
+            packet.to = outsider;
+        } else if from_net == inside {
             packet.from = nat.outbound(packet.from, packet.to, now, rng);
             if packet.to.ip() == nat.outside && !nat.behaviour.hairpin {
                 return;
@@ -405,8 +459,14 @@ impl Sim {
             let Some(to) = nat.inbound(packet.from, packet.to, now) else {
                 return;
             };
+            if nat.mapped == Some(to.ip()) {
+                packet.from = nat.disguise(packet.from);
+            }
             packet.to = to;
             to_net = inside;
+        } else if from_net == outside {
+            // An address it has no more.
+            return;
         }
         self.route(to_net, packet);
     }
@@ -454,11 +514,32 @@ impl Sim {
         assert!(self.flying.len() < FLYING_MAX, "a storm\n{}", self.story());
     }
 
-    fn check(&self, id: NodeId) {
-        if let Some(Node::Edge(edge)) = self.nodes.get(id.0)
-            && let Err(what) = edge.check()
-        {
+    /// What must hold after each event.
+    fn check(&mut self, id: NodeId) {
+        let now = self.now;
+        let wrong = match self.nodes.get_mut(id.0) {
+            Some(Node::Edge(edge)) => edge.check_touched(now).err(),
+            Some(Node::Phone(phone)) => phone.faults.pop(),
+            Some(Node::Stranger(_) | Node::Nat { .. }) | None => None,
+        };
+        if let Some(what) = wrong {
             unreachable!("{what}\n{}", self.story());
+        }
+    }
+
+    /// What a phone may hear.
+    fn judge(&mut self, id: NodeId, packet: &Packet) {
+        if packet.is_sip() || !matches!(self.nodes.get(id.0), Some(Node::Phone(_))) {
+            return;
+        }
+        let Some(mut oracle) = self.oracle.take() else {
+            return;
+        };
+        let verdict = oracle.judge(self, id, packet);
+        self.oracle = Some(oracle);
+        if let Err(what) = verdict {
+            let at = self.elapsed().as_secs_f64();
+            unreachable!("{at:.3} {what}\n{}", self.story());
         }
     }
 

@@ -13,6 +13,8 @@ mod reconfigure;
 mod setup;
 #[path = "call/sweep.rs"]
 mod sweep;
+#[path = "call/wide.rs"]
+mod wide;
 
 use std::time::Duration;
 
@@ -197,8 +199,9 @@ fn behind_a_port_mapping() {
         let told = |p| {
             world.sim.phone(p).calls[0]
                 .remote_sdp
+                .clone()
                 .unwrap()
-                .at
+                .at()
                 .ip()
                 .to_string()
         };

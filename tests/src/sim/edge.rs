@@ -3,6 +3,7 @@
 //! rule, then the engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,10 @@ use control::engine::Engine;
 use control::engine::admin::Command;
 use control::engine::input::Input;
 use control::id::{Listener, NetworkId};
+use control::media::port::QUARANTINE;
 
 use super::Packet;
+use super::sdp::Description;
 use crate::frame::{self, Datagram};
 use crate::table::Table;
 
@@ -38,7 +41,17 @@ pub struct Edge {
     pub engine: Engine,
     started: Instant,
     listeners: BTreeMap<SocketAddr, Listener>,
-    sockets: BTreeSet<SocketAddr>,
+    sockets: BTreeMap<SocketAddr, NetworkId>,
+    /// When a socket was closed last: it rests for a while.
+    closed: BTreeMap<SocketAddr, Instant>,
+    /// Bodies that were sent: a repeat may say what was true when it was new.
+    told: BTreeSet<u64>,
+    /// The engine was asked something since the last check.
+    touched: bool,
+    /// Networks that were ever configured.
+    numbers: BTreeMap<String, NetworkId>,
+    /// The first thing that was sent and must not have been.
+    wrong: Option<String>,
     rules: BTreeMap<SocketAddr, Rule>,
     kernel: Option<Kernel>,
     /// Flows that carried packets since the last report.
@@ -78,7 +91,12 @@ impl Edge {
             engine: Engine::new(config, whole, now),
             started: now,
             listeners: listen,
-            sockets: BTreeSet::new(),
+            sockets: BTreeMap::new(),
+            closed: BTreeMap::new(),
+            told: BTreeSet::new(),
+            touched: true,
+            numbers: BTreeMap::new(),
+            wrong: None,
             rules: BTreeMap::new(),
             kernel,
             carried: BTreeSet::new(),
@@ -114,6 +132,7 @@ impl Edge {
         if now >= self.engine.next_timeout() {
             let mut effects = Effects::new();
             self.engine.expire(now, &mut effects);
+            self.touched = true;
             self.perform(effects, now, out);
         }
     }
@@ -122,11 +141,46 @@ impl Edge {
     pub fn command(&mut self, command: Command, now: Instant, out: &mut Vec<Packet>) -> bool {
         let mut effects = Effects::new();
         let done = self.engine.command(command, now, &mut effects).is_ok();
+        self.touched = true;
         self.perform(effects, now, out);
         done
     }
 
-    /// What must hold after every event: what was installed and opened is what calls want.
+    /// Another configuration, as the daemon takes it over: networks keep their numbers by name.
+    pub fn reconfigure(&mut self, mut config: Config, now: Instant, out: &mut Vec<Packet>) {
+        for (id, network) in self.engine.config().networks() {
+            self.numbers.insert(network.name.clone(), id);
+        }
+        let known = |name: &str| self.numbers.get(name).copied();
+        let mut next = u16::try_from(self.numbers.len()).unwrap_or(u16::MAX);
+        config.number_like(known, &mut next);
+        self.listeners = config.sip.listen.iter().map(|l| (l.local, *l)).collect();
+        if let Some(kernel) = &mut self.kernel {
+            kernel.learn(&config);
+        }
+        let mut effects = Effects::new();
+        self.engine.reconfigure(config, now, &mut effects);
+        self.touched = true;
+        self.perform(effects, now, out);
+    }
+
+    /// What must hold after every event, if the engine had a part in it.
+    ///
+    /// # Errors
+    /// What does not.
+    pub fn check_touched(&mut self, now: Instant) -> Result<(), String> {
+        if !std::mem::take(&mut self.touched) {
+            return Ok(());
+        }
+        if let Some(what) = self.wrong.take() {
+            return Err(what);
+        }
+        self.check()?;
+        self.check_ports(now)
+    }
+
+    /// What was installed and opened is what calls want; flows begin and end at open sockets, and
+    /// none leads back to us.
     ///
     /// # Errors
     /// The difference.
@@ -135,13 +189,80 @@ impl Edge {
         if self.rules != wanted {
             return Err(format!("installed {:?}, wanted {wanted:?}", self.rules));
         }
-        if self.sockets != sockets {
+        if !self.sockets.keys().eq(&sockets) {
             return Err(format!("open {:?}, wanted {sockets:?}", self.sockets));
+        }
+        for (at, rule) in &self.rules {
+            let open = |at| self.sockets.contains_key(at);
+            if !open(at) || !open(&rule.source) {
+                return Err(format!("a flow without its sockets: {at} {rule:?}"));
+            }
+            if self.is_own(rule.target) || self.is_own(rule.peer) {
+                return Err(format!("a flow between sockets of ours: {at} {rule:?}"));
+            }
         }
         match &self.kernel {
             Some(kernel) if !kernel.holds(&self.rules) => Err("the kernel's table differs".into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Pairs that are taken are pairs whose sockets are open.
+    fn check_ports(&self, now: Instant) -> Result<(), String> {
+        let mut open: BTreeMap<NetworkId, usize> = BTreeMap::new();
+        for (at, network) in &self.sockets {
+            if at.port() % 2 == 0 {
+                *open.entry(*network).or_default() += 1;
+            }
+        }
+        let networks = self.engine.config().networks().map(|(id, _)| id);
+        let ids: BTreeSet<NetworkId> = networks.chain(open.keys().copied()).collect();
+        for id in ids {
+            let (taken, open) = (self.engine.ports_used(id, now), open.get(&id).copied());
+            if taken != open.unwrap_or(0) {
+                return Err(format!(
+                    "{id:?}: {taken} pairs are taken, {open:?} are open"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// An open socket of ours, by either of its names.
+    fn is_own(&self, at: SocketAddr) -> bool {
+        if self.sockets.contains_key(&at) {
+            return true;
+        }
+        let networks = self.engine.config().networks();
+        let mut named = networks.filter(|(_, network)| network.advertise_media == at.ip());
+        named.any(|(id, network)| {
+            let local = SocketAddr::new(network.address, at.port());
+            self.sockets.get(&local) == Some(&id)
+        })
+    }
+
+    /// Addresses a party is told lead to open sockets of ours, by the name its network has now.
+    fn check_told(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let Some(at) = bytes.windows(4).position(|w| w == b"\r\n\r\n") else {
+            return Ok(());
+        };
+        let (head, body) = bytes.split_at(at + 4);
+        let is_sdp = head.windows(15).any(|w| w == b"application/sdp");
+        let mut hasher = DefaultHasher::new();
+        body.hash(&mut hasher);
+        if !is_sdp || body.is_empty() || !self.told.insert(hasher.finish()) {
+            return Ok(());
+        }
+        let Some(sdp) = Description::read(body) else {
+            return Ok(());
+        };
+        for line in sdp.lines {
+            let nowhere = line.at.port() == 0 || line.at.ip().is_unspecified();
+            if !nowhere && !self.is_own(line.at) {
+                return Err(format!("{} is told, and no socket of ours", line.at));
+            }
+        }
+        Ok(())
     }
 
     /// What must hold once every call has ended and every transaction is over.
@@ -174,7 +295,7 @@ impl Edge {
     }
 
     #[must_use]
-    pub fn sockets(&self) -> &BTreeSet<SocketAddr> {
+    pub fn sockets(&self) -> &BTreeMap<SocketAddr, NetworkId> {
         &self.sockets
     }
 
@@ -186,6 +307,7 @@ impl Edge {
     fn input(&mut self, input: Input, now: Instant, out: &mut Vec<Packet>) {
         let mut effects = Effects::new();
         self.engine.handle(input, now, &mut effects);
+        self.touched = true;
         self.perform(effects, now, out);
     }
 
@@ -196,10 +318,13 @@ impl Edge {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         let from = on.local;
+                        if let Err(what) = self.check_told(&bytes) {
+                            self.wrong.get_or_insert(what);
+                        }
                         out.push(Packet { from, to, bytes });
                     }
-                    Effect::Open { at, .. } => {
-                        assert!(self.sockets.insert(at), "{at} is opened twice");
+                    Effect::Open { at, network } => {
+                        self.open(at, network, now);
                         if self.unbindable.contains(&at) {
                             let failed = Input::OpenFailed { at };
                             self.engine.handle(failed, now, &mut effects);
@@ -207,7 +332,9 @@ impl Edge {
                     }
                     Effect::Close { at } => {
                         assert!(!self.rules.contains_key(&at), "{at} is closed under a flow");
-                        assert!(self.sockets.remove(&at), "{at} is closed, and was not open");
+                        let open = self.sockets.remove(&at);
+                        assert!(open.is_some(), "{at} is closed, and was not open");
+                        self.closed.insert(at, now);
                     }
                     Effect::Install { at, rule } => self.install(at, rule),
                     Effect::Remove { at } => {
@@ -220,7 +347,7 @@ impl Edge {
                         }
                     }
                     Effect::KeepAlive { at, to } => {
-                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        assert!(self.sockets.contains_key(&at), "{at} is not open");
                         let bytes = Bytes::new();
                         out.push(Packet {
                             from: at,
@@ -241,8 +368,25 @@ impl Edge {
         }
     }
 
+    /// In the range of its network, and long after it was closed last.
+    fn open(&mut self, at: SocketAddr, id: NetworkId, now: Instant) {
+        let network = self.engine.config().network(id);
+        let fits = network.is_some_and(|n| {
+            let ports = n.media_ports.first..=n.media_ports.last;
+            n.address == at.ip() && ports.contains(&at.port())
+        });
+        assert!(fits, "{at} is not one of {network:?}");
+        let rested = self.closed.get(&at).map(|closed| now - *closed);
+        assert!(
+            rested.is_none_or(|time| time >= QUARANTINE),
+            "{at} rested for {rested:?}"
+        );
+        let before = self.sockets.insert(at, id);
+        assert!(before.is_none(), "{at} is opened twice");
+    }
+
     fn install(&mut self, at: SocketAddr, rule: Rule) {
-        let open = |at: &SocketAddr| self.sockets.contains(at);
+        let open = |at: &SocketAddr| self.sockets.contains_key(at);
         assert!(open(&at), "a flow without a socket at {at}");
         assert!(
             open(&rule.source),
@@ -274,7 +418,7 @@ impl Edge {
                 Fate::Passed => {}
             }
         }
-        if !self.sockets.contains(&packet.to) {
+        if !self.sockets.contains_key(&packet.to) {
             self.count.closed += 1;
             return;
         }
@@ -331,20 +475,27 @@ const MTU: u16 = 1500;
 
 impl Kernel {
     fn new(config: &Config) -> Self {
-        let mut addresses: Vec<IpAddr> = config.networks.iter().map(|n| n.address).collect();
-        addresses.dedup();
-        let locals: Vec<Ip> = addresses.iter().map(|ip| Ip::from(*ip)).collect();
-        let mut table = Table::default();
-        table.settings = Settings::new(&locals);
-        table
-            .egress
-            .extend(addresses.iter().zip(1..).map(|(_, index)| index));
-        Self {
-            table,
-            addresses,
+        let mut kernel = Self {
+            table: Table::default(),
+            addresses: Vec::new(),
             slots: BTreeMap::new(),
             next_slot: SLOT_NONE + 1,
+        };
+        kernel.learn(config);
+        kernel
+    }
+
+    /// Addresses keep their places; new ones follow.
+    fn learn(&mut self, config: &Config) {
+        for network in &config.networks {
+            if !self.addresses.contains(&network.address) {
+                self.addresses.push(network.address);
+            }
         }
+        let locals: Vec<Ip> = self.addresses.iter().map(|ip| Ip::from(*ip)).collect();
+        self.table.settings = Settings::new(&locals);
+        let indices = self.addresses.iter().zip(1..).map(|(_, index)| index);
+        self.table.egress.extend(indices);
     }
 
     /// One interface for each address.

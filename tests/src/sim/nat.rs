@@ -1,6 +1,6 @@
 //! NAT boxes by their behaviour (RFC 4787): how they map, what they let in, whether they hairpin.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -70,8 +70,19 @@ pub struct Nat {
     /// Whatever arrives from outside and fits no mapping goes to this host: static port mapping,
     /// port by port.
     pub mapped: Option<IpAddr>,
+    /// Our address inside, if what is mapped statically seems to come from there.
+    pub rewrites: Option<IpAddr>,
+    /// Who is meant by our ports inside.
+    outsiders: Vec<SocketAddr>,
     mappings: Vec<Mapping>,
+    /// Which host had a port last: no other one ever gets it.
+    given: BTreeMap<u16, IpAddr>,
 }
+
+/// Where our ports inside begin.
+const OUTSIDERS: u16 = 40_000;
+/// Where dynamic ports begin if the others are mapped statically.
+const DYNAMIC: u64 = 50_000;
 
 #[derive(Debug)]
 struct Mapping {
@@ -91,7 +102,10 @@ impl Nat {
             outside,
             behaviour,
             mapped: None,
+            rewrites: None,
+            outsiders: Vec::new(),
             mappings: Vec::new(),
+            given: BTreeMap::new(),
         }
     }
 
@@ -114,7 +128,8 @@ impl Nat {
             mapping.used = now;
             return SocketAddr::new(self.outside, mapping.port);
         }
-        let port = self.free_port(from.port(), rng);
+        let port = self.free_port(from, rng);
+        self.given.insert(port, from.ip());
         self.mappings.push(Mapping {
             inside: from,
             towards: to,
@@ -147,6 +162,29 @@ impl Nat {
         Some(mapping.inside)
     }
 
+    /// The source a packet that is mapped statically has inside.
+    pub fn disguise(&mut self, from: SocketAddr) -> SocketAddr {
+        let Some(ip) = self.rewrites else {
+            return from;
+        };
+        let known = self.outsiders.iter().position(|at| *at == from);
+        let index = known.unwrap_or_else(|| {
+            self.outsiders.push(from);
+            self.outsiders.len() - 1
+        });
+        SocketAddr::new(
+            ip,
+            OUTSIDERS.saturating_add(u16::try_from(index).unwrap_or(0)),
+        )
+    }
+
+    /// Who is meant by a port of ours inside.
+    #[must_use]
+    pub fn outsider(&self, port: u16) -> Option<SocketAddr> {
+        let index = port.checked_sub(OUTSIDERS)?;
+        self.outsiders.get(usize::from(index)).copied()
+    }
+
     /// Restarted, or moved to another uplink: every mapping is gone.
     pub fn rebind(&mut self) {
         self.mappings.clear();
@@ -158,13 +196,20 @@ impl Nat {
             .retain(|m| now.saturating_duration_since(m.used) < timeout);
     }
 
-    fn free_port(&self, wanted: u16, rng: &mut Rng) -> u16 {
-        let taken = |port: u16| self.mappings.iter().any(|m| m.port == port);
-        if self.behaviour.preserve && !taken(wanted) {
-            return wanted;
+    fn free_port(&self, from: SocketAddr, rng: &mut Rng) -> u16 {
+        let taken = |port: u16| {
+            let others = self.given.get(&port).is_some_and(|ip| *ip != from.ip());
+            others || self.mappings.iter().any(|m| m.port == port)
+        };
+        let (first, count) = match self.mapped {
+            Some(_) => (DYNAMIC, 15_000),
+            None => (1024, 64_000),
+        };
+        if self.behaviour.preserve && self.mapped.is_none() && !taken(from.port()) {
+            return from.port();
         }
         loop {
-            let port = u16::try_from(1024 + rng.below(64_000)).unwrap_or(1024);
+            let port = u16::try_from(first + rng.below(count)).unwrap_or(1024);
             if !taken(port) {
                 return port;
             }

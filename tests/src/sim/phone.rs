@@ -5,16 +5,18 @@ mod call;
 mod client;
 mod server;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use control::sip::index::{Message, Start};
+use control::sip::index::{Message, Name, Start};
 
 use super::Packet;
 use super::rng::Rng;
-use super::sdp::Direction;
-use super::wire::Draft;
+use super::rtp::{Pace, Rtp};
+use super::sdp::{Description, Direction, Kind};
+use super::wire::{self, Draft};
 
 pub use call::{Call, State};
 use client::{Client, Purpose};
@@ -40,6 +42,35 @@ pub struct Manner {
     pub dead: bool,
     /// Answers re-INVITEs; otherwise leaves them open.
     pub renegotiates: bool,
+    /// What it offers and accepts beside audio.
+    pub extras: Extras,
+    /// Names its sources in SDP (RFC 5576).
+    pub names_sources: bool,
+    /// Writes a `c=` for each line.
+    pub apart: bool,
+}
+
+/// What a phone offers and accepts beside audio.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extras {
+    None,
+    Video,
+    /// Two videos and floor control.
+    Conference,
+}
+
+impl Extras {
+    fn kinds(self) -> &'static [Kind] {
+        match self {
+            Self::None => &[],
+            Self::Video => &[Kind::Video],
+            Self::Conference => &[Kind::Video, Kind::Video, Kind::Floor],
+        }
+    }
+
+    fn accepts(self, kind: Kind) -> bool {
+        kind == Kind::Audio || self.kinds().contains(&kind)
+    }
 }
 
 impl Manner {
@@ -51,6 +82,9 @@ impl Manner {
         code: 200,
         dead: false,
         renegotiates: true,
+        extras: Extras::None,
+        names_sources: false,
+        apart: false,
     };
     pub const RINGS: Self = Self {
         answer: None,
@@ -75,8 +109,12 @@ pub struct Identity {
     pub at: SocketAddr,
     /// Where its requests go first.
     pub proxy: SocketAddr,
-    /// Whose SDP and Contact say this instead of `at`'s address.
+    /// Its SDP and Contact say this instead of `at`'s address.
     pub claims: Option<IpAddr>,
+    /// Its media has an address of its own.
+    pub media: Option<IpAddr>,
+    /// Where its SDP says the first line is instead.
+    pub points_at: Option<SocketAddr>,
     /// The user its From and To name instead of its own.
     pub speaks_as: Option<String>,
 }
@@ -96,10 +134,44 @@ pub struct Dial {
     pub max_forwards: Option<u8>,
 }
 
+/// An offer inside a call: what it changes. A delayed one changes what our answer says.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Offer {
+    /// A new direction, and whether hold is said with `c=0.0.0.0` (RFC 2543).
+    pub direction: Option<(Direction, bool)>,
+    /// This line is taken out, or in again.
+    pub switch: Option<usize>,
+    /// A new line.
+    pub adds: Option<Kind>,
+    /// Every line goes to other ports.
+    pub moves: bool,
+    pub by: By,
+}
+
+/// How an offer is made.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum By {
+    #[default]
+    Invite,
+    /// A re-INVITE without SDP: the other side offers.
+    InviteWithout,
+    Update,
+}
+
+/// Most `m=` lines of a phone.
+const LINES_MAX: usize = 6;
+
 pub struct Phone {
     pub id: Identity,
     pub manner: Manner,
     pub calls: Vec<Call>,
+    pub pace: Pace,
+    /// What SDP, Contact and Via of the edge may say to it; empty: not looked at.
+    pub expects: BTreeSet<IpAddr>,
+    /// What it was told that cannot be.
+    pub faults: Vec<String>,
+    /// The final response to each of its INVITEs, by branch.
+    finals: BTreeMap<Vec<u8>, (u16, Vec<u8>)>,
     /// Instead of its SDP, wherever it would write one.
     pub says: Option<Vec<u8>>,
     /// Every message received, retransmissions included.
@@ -109,11 +181,14 @@ pub struct Phone {
     /// Granted lifetime of the last registration.
     pub granted: u32,
     refresh: Option<Instant>,
+    /// Does not refresh its registration.
+    resting: bool,
     registration: (String, u32),
     clients: Vec<Client>,
     servers: Vec<Server>,
     names: Rng,
-    next_port: u16,
+    /// Its next media port.
+    pub next_port: u16,
     nonce_count: u32,
 }
 
@@ -129,11 +204,16 @@ impl Phone {
             id,
             manner,
             calls: Vec::new(),
+            pace: Pace::G711,
+            expects: BTreeSet::new(),
+            faults: Vec::new(),
+            finals: BTreeMap::new(),
             says: None,
             heard: Vec::new(),
             registered: 0,
             granted: 0,
             refresh: None,
+            resting: false,
             registration,
             clients: Vec::new(),
             servers: Vec::new(),
@@ -146,6 +226,7 @@ impl Phone {
     /// Registers, and again and again before it expires. Zero ends it.
     pub fn register(&mut self, expires: u32, now: Instant, out: &mut Out) {
         self.refresh = None;
+        self.resting = false;
         self.registration.1 += 1;
         let (call_id, cseq) = self.registration.clone();
         let uri = format!("sip:{}", self.id.domain);
@@ -173,6 +254,7 @@ impl Phone {
     /// Lets its registration run out.
     pub fn rest(&mut self) {
         self.refresh = None;
+        self.resting = true;
     }
 
     /// Calls a user of our domain.
@@ -214,11 +296,70 @@ impl Phone {
         now: Instant,
         out: &mut Out,
     ) {
+        let offer = Offer {
+            direction: Some((direction, zero)),
+            ..Offer::default()
+        };
+        self.offer(index, &offer, now, out);
+    }
+
+    /// Makes an offer inside a call that is up.
+    pub fn offer(&mut self, index: usize, offer: &Offer, now: Instant, out: &mut Out) {
         let call = self.call_mut(index);
-        call.direction = direction;
-        call.zero = zero;
+        if call.before.is_none() {
+            call.keep();
+        }
+        if let Some((direction, zero)) = offer.direction {
+            (call.direction, call.zero) = (direction, zero);
+        }
         call.version += 1;
-        self.reinvite(index, now, out);
+        let count = self.call(index).streams().count();
+        for line in 0..count {
+            let switched = offer.switch == Some(line);
+            let off = self.call(index).streams().nth(line).is_some_and(|s| !s.on);
+            let port = (switched && off || offer.moves && !off).then(|| self.new_port());
+            let stream = self.call_mut(index).streams_mut().nth(line);
+            let Some(stream) = stream else { continue };
+            stream.on ^= switched;
+            stream.move_to(port.unwrap_or(stream.local));
+        }
+        let adds = offer.adds.filter(|_| count < LINES_MAX);
+        // An answer has the lines of its offer (RFC 3264 §6).
+        if let Some(kind) = adds.filter(|_| offer.by != By::InviteWithout) {
+            let stream = self.new_stream(kind);
+            self.call_mut(index).more.push(stream);
+        }
+        match offer.by {
+            By::Invite => self.reinvite(index, true, now, out),
+            By::InviteWithout => self.reinvite(index, false, now, out),
+            By::Update => self.update(index, now, out),
+        }
+    }
+
+    /// Its address has changed: everything it sends comes from there.
+    pub fn move_to(&mut self, ip: IpAddr) {
+        self.id.at.set_ip(ip);
+        for stream in self.calls.iter_mut().flat_map(Call::streams_mut) {
+            stream.local.set_ip(self.id.media.unwrap_or(ip));
+        }
+    }
+
+    /// The plug is pulled.
+    pub fn vanish(&mut self, now: Instant) {
+        self.manner.dead = true;
+        self.refresh = None;
+        self.clients.clear();
+        self.servers.clear();
+        for call in &mut self.calls {
+            call.success = None;
+            call.over(now);
+        }
+    }
+
+    /// INVITEs that wait for a final response.
+    #[must_use]
+    pub fn open_invites(&self) -> usize {
+        self.clients.iter().filter(|c| c.is_open_invite()).count()
     }
 
     /// A request inside a call, with header lines and a body of one's own.
@@ -266,11 +407,10 @@ impl Phone {
             return;
         }
         if packet.to.port() != self.id.at.port() {
-            let ours = |c: &&mut Call| c.rtp.local == packet.to || c.rtp.rtcp() == packet.to;
-            if let Some(call) = self.calls.iter_mut().find(ours)
-                && call.state != State::Over
-            {
-                call.rtp.receive(packet);
+            let live = self.calls.iter_mut().filter(|c| c.state != State::Over);
+            let ours = |s: &&mut Rtp| s.local == packet.to || s.rtcp() == packet.to;
+            if let Some(stream) = live.flat_map(Call::streams_mut).find(ours) {
+                stream.receive(packet);
             }
             return;
         }
@@ -284,6 +424,7 @@ impl Phone {
                 packet.bytes
             )
         });
+        self.examine(&message);
         self.heard.push(message.clone());
         match message.start() {
             Start::Request { .. } => self.receive_request(&message, packet.from, now, out),
@@ -344,6 +485,38 @@ impl Phone {
             && call.retry_at.is_none()
             && call.invited.is_none()
             && !call.inviting
+            && !call.updating
+    }
+
+    /// What the edge says of itself must be what this phone can reach.
+    fn examine(&mut self, message: &Message) {
+        if self.expects.is_empty() || message.cseq().1 == b"REGISTER" {
+            return;
+        }
+        let contact = wire::contact(message).and_then(|uri| wire::address(&uri));
+        let via = message.top_via().host_ip();
+        let via = via.filter(|_| message.code().is_none());
+        let sdp = description(message);
+        let lines = sdp.iter().flat_map(|sdp| &sdp.lines).map(|line| line.at);
+        let media = lines.map(|at| at.ip()).filter(|ip| !ip.is_unspecified());
+        let told = contact
+            .map(|at| at.ip())
+            .into_iter()
+            .chain(via)
+            .chain(media);
+        let wrong = told.filter(|ip| !self.expects.contains(ip));
+        let wrong: Vec<String> = wrong.map(|ip| ip.to_string()).collect();
+        if !wrong.is_empty() {
+            let line = message.bytes().split(|b| *b == b'\r').next();
+            let line = String::from_utf8_lossy(line.unwrap_or_default()).into_owned();
+            self.faults.push(format!("told {wrong:?} in {line}"));
+        }
+    }
+
+    /// Whether a call is up and an offer may be made now (RFC 3261 §14.1, RFC 3311 §5.1).
+    #[must_use]
+    pub fn may_offer(&self, index: usize) -> bool {
+        self.is_settled(index) && !self.call(index).leaving
     }
 
     fn name(&self) -> &str {
@@ -374,4 +547,10 @@ impl Phone {
             bytes: bytes.clone(),
         });
     }
+}
+
+/// The SDP of a message.
+fn description(message: &Message) -> Option<Description> {
+    let kind = wire::text(message, Name::ContentType);
+    Description::read(message.body()).filter(|_| kind == "application/sdp")
 }

@@ -1,20 +1,38 @@
-//! A phone's end of one RTP stream with its RTCP: numbered packets out, everything that comes in
-//! judged.
+//! A phone's end of one stream, RTP with its RTCP or floor control: numbered packets out,
+//! everything that comes in judged.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Packet;
+use super::sdp::Kind;
 
-const RTP_EVERY: Duration = Duration::from_millis(20);
-/// More often than real phones, so that short calls have some.
-const RTCP_EVERY: Duration = Duration::from_millis(500);
+/// How often packets are sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Pace {
+    pub rtp: Duration,
+    pub rtcp: Duration,
+}
+
+impl Pace {
+    /// As G.711 is; RTCP more often than real phones, so that short calls have some.
+    pub const G711: Self = Self {
+        rtp: Duration::from_millis(20),
+        rtcp: Duration::from_millis(500),
+    };
+}
 
 #[derive(Clone, Debug)]
 pub struct Rtp {
+    pub kind: Kind,
+    /// Offered or accepted; otherwise its `m=` line has port 0.
+    pub on: bool,
+    pub pace: Pace,
     /// The even port; RTCP is on the next.
     pub local: SocketAddr,
+    /// Every even port it ever had.
+    pub ports: Vec<u16>,
     /// Where to, as the other side's SDP says.
     pub remote: Option<SocketAddr>,
     pub ssrc: u32,
@@ -41,9 +59,13 @@ pub struct Received {
 
 impl Rtp {
     #[must_use]
-    pub fn new(local: SocketAddr, ssrc: u32) -> Self {
+    pub fn new(kind: Kind, local: SocketAddr, ssrc: u32, pace: Pace) -> Self {
         Self {
+            kind,
+            on: true,
+            pace,
             local,
+            ports: vec![local.port()],
             remote: None,
             ssrc,
             sending: false,
@@ -54,11 +76,19 @@ impl Rtp {
         }
     }
 
+    /// Goes on from another address.
+    pub fn move_to(&mut self, local: SocketAddr) {
+        self.local = local;
+        if !self.ports.contains(&local.port()) {
+            self.ports.push(local.port());
+        }
+    }
+
     /// Goes on, or stops, as the state of the call says.
     pub fn set(&mut self, sending: bool, now: Instant) {
         if sending && !self.sending {
             self.next_rtp = Some(now);
-            self.next_rtcp = Some(now + RTCP_EVERY);
+            self.next_rtcp = self.kind.is_rtp().then_some(now + self.pace.rtcp);
         }
         self.sending = sending;
     }
@@ -79,14 +109,19 @@ impl Rtp {
             return;
         };
         if self.next_rtp.is_some_and(|at| at <= now) {
-            self.next_rtp = Some(now + RTP_EVERY);
-            let bytes = packet(self.ssrc, self.sent).into();
+            self.next_rtp = Some(now + self.pace.rtp);
+            let bytes = match self.kind {
+                Kind::Audio => packet(self.ssrc, self.sent),
+                Kind::Video => video(self.ssrc, self.sent),
+                Kind::Floor => floor(self.ssrc, self.sent),
+            };
+            let bytes = bytes.into();
             self.sent += 1;
             let (from, to) = (self.local, remote);
             out.push(Packet { from, to, bytes });
         }
         if self.next_rtcp.is_some_and(|at| at <= now) {
-            self.next_rtcp = Some(now + RTCP_EVERY);
+            self.next_rtcp = Some(now + self.pace.rtcp);
             let from = self.rtcp();
             let to = SocketAddr::new(remote.ip(), remote.port() + 1);
             let bytes = report(self.ssrc).into();
@@ -135,15 +170,36 @@ impl Rtp {
     }
 }
 
+/// The last byte of what phones send.
+const OURS: u8 = 0x55;
+/// And of what strangers send, whatever source they copy.
+const THEIRS: u8 = 0x66;
+
 /// RFC 3550 §5.1, G.711; the payload is the whole number, the header its low half.
 #[must_use]
 pub fn packet(ssrc: u32, number: u32) -> Vec<u8> {
+    stream(0, ssrc, number, OURS)
+}
+
+/// The same with a dynamic payload type.
+#[must_use]
+pub fn video(ssrc: u32, number: u32) -> Vec<u8> {
+    stream(96, ssrc, number, OURS)
+}
+
+/// As a stranger sends it.
+#[must_use]
+pub fn forged(ssrc: u32, number: u32) -> Vec<u8> {
+    stream(0, ssrc, number, THEIRS)
+}
+
+fn stream(payload_type: u8, ssrc: u32, number: u32, end: u8) -> Vec<u8> {
     let [_, _, high, low] = number.wrapping_add(65_500).to_be_bytes();
-    let mut out = vec![0x80, 0, high, low];
+    let mut out = vec![0x80, payload_type, high, low];
     out.extend(number.wrapping_mul(160).to_be_bytes());
     out.extend(ssrc.to_be_bytes());
     out.extend(number.to_be_bytes());
-    out.extend([0x55; 28]);
+    out.extend([end; 28]);
     out
 }
 
@@ -151,6 +207,32 @@ pub fn packet(ssrc: u32, number: u32) -> Vec<u8> {
 #[must_use]
 pub fn report(ssrc: u32) -> Vec<u8> {
     [&[0x80, 201, 0, 1][..], &ssrc.to_be_bytes()].concat()
+}
+
+/// As a stranger sends it: with an extension nobody else has.
+#[must_use]
+pub fn forged_report(ssrc: u32) -> Vec<u8> {
+    let extension = [THEIRS; 4];
+    [&[0x80, 201, 0, 2][..], &ssrc.to_be_bytes(), &extension].concat()
+}
+
+/// A BFCP Hello (RFC 8855 §5.1) whose conference is our source.
+#[must_use]
+pub fn floor(ssrc: u32, number: u32) -> Vec<u8> {
+    let [_, _, high, low] = number.to_be_bytes();
+    let conference = ssrc.to_be_bytes();
+    let tail = [&[high, low, 0, 1][..], &number.to_be_bytes()].concat();
+    [&[0x40, 11, 0, 1][..], &conference, &tail].concat()
+}
+
+/// Whose packet it is, if it is one of a phone; a stranger's has no source of ours.
+#[must_use]
+pub fn source(bytes: &[u8]) -> Option<u32> {
+    match read(bytes)? {
+        // Behind the number; floor control ends with it.
+        Read::Rtp { .. } if bytes.get(16) == Some(&THEIRS) => None,
+        Read::Rtp { ssrc, .. } | Read::Rtcp { ssrc } => Some(ssrc),
+    }
 }
 
 enum Read {
@@ -165,8 +247,12 @@ fn read(bytes: &[u8]) -> Option<Read> {
     };
     match bytes {
         [0x80, 201, 0, 1, ..] if bytes.len() == 8 => Some(Read::Rtcp { ssrc: word(4)? }),
-        [0x80, 0, ..] if bytes.len() == 44 => Some(Read::Rtp {
+        [0x80, 0 | 96, ..] if bytes.len() == 44 => Some(Read::Rtp {
             ssrc: word(8)?,
+            number: word(12)?,
+        }),
+        [0x40, 11, ..] if bytes.len() == 16 => Some(Read::Rtp {
+            ssrc: word(4)?,
             number: word(12)?,
         }),
         _ => None,

@@ -73,9 +73,9 @@ impl Stranger {
         spray.round += 1;
         for port in spray.ports.clone() {
             let bytes = if port % 2 == 0 {
-                rtp::packet(spray.ssrc, spray.round)
+                rtp::forged(spray.ssrc, spray.round)
             } else {
-                rtp::report(spray.ssrc)
+                rtp::forged_report(spray.ssrc)
             };
             let (from, to) = (self.at, SocketAddr::new(spray.towards.ip(), port));
             let bytes = bytes.into();

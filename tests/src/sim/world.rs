@@ -133,6 +133,8 @@ impl World {
             at: SocketAddr::new(ip, 5060),
             proxy: SocketAddr::new(proxy.parse().expect("an address"), 5060),
             claims: None,
+            media: None,
+            points_at: None,
             speaks_as: None,
         };
         let seed = self.sim.rng.number();
@@ -306,7 +308,16 @@ pub fn config(networks: &str) -> Config {
         text.push_str(&account);
     }
     text.push_str(networks);
+    parsed(&text)
+}
+
+/// A checked configuration.
+///
+/// # Panics
+/// If it is refused.
+#[must_use]
+pub fn parsed(text: &str) -> Config {
     let mut secrets = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
-    let checked = check::check("sim.toml", &text, None, &mut secrets);
+    let checked = check::check("sim.toml", text, None, &mut secrets);
     checked.unwrap_or_else(|problems| unreachable!("{problems:#?}"))
 }

@@ -319,12 +319,7 @@ fn update_with_an_offer() {
     let (call, other) = connect(&mut world, a, b, "1002");
     let sdp = {
         let rtp = &world.sim.phone(a).call(call).rtp;
-        towpath_tests::sim::sdp::Description {
-            at: rtp.local,
-            direction: Direction::SendRecv,
-            version: 2,
-        }
-        .write()
+        towpath_tests::sim::sdp::Description::audio(rtp.local, Direction::SendRecv, 2).write()
     };
     world.sim.act(a, |p, now, out| {
         p.request(
@@ -338,9 +333,9 @@ fn update_with_an_offer() {
     });
     world.sim.run_for(SECOND);
     assert_eq!(world.sim.phone(a).codes("UPDATE"), [200]);
-    let told = world.sim.phone(b).call(other).remote_sdp.unwrap();
+    let told = world.sim.phone(b).call(other).remote_sdp.clone().unwrap();
     assert_eq!(told.version, 2);
-    assert_eq!(told.at.ip().to_string(), "203.0.113.9");
+    assert_eq!(told.at().ip().to_string(), "203.0.113.9");
     world.talk((a, call), (b, other), SECOND);
     world.finish(&[a, b]);
 }

@@ -297,7 +297,7 @@ fn sdp_that_cannot_be_rewritten_does_not_cross() {
             } else {
                 let (_, other) = connect(&mut world, a, b, "1002");
                 world.sim.phone_mut(a).says = says;
-                let offer = world.sim.phone(b).call(other).remote_sdp;
+                let offer = world.sim.phone(b).call(other).remote_sdp.clone();
                 let body = offer.map(|o| o.write());
                 world.sim.act(b, |p, now, out| match body {
                     Some(body) if place == "UPDATE" => {

@@ -69,6 +69,7 @@ fn phone(world: &mut World, user: &str, last: u8, chance: &mut Rng) -> NodeId {
         code: chance.pick(&[200, 200, 200, 200, 486, 480]),
         dead: false,
         renegotiates: chance.permille(900),
+        ..Manner::EAGER
     };
     if manner.answer.is_none() {
         // A phone that says nothing at all cannot be cancelled either (RFC 3261 §9.1).

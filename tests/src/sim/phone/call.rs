@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use control::sip::index::{Message, Name};
+use control::sip::index::Message;
 
 use super::{Out, PATIENCE, Phone, T1, T2};
 use crate::sim::rtp::Rtp;
-use crate::sim::sdp::{Description, Direction};
+use crate::sim::sdp::{Description, Direction, Kind, Line};
 use crate::sim::wire::{self, Draft};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -28,7 +28,10 @@ pub struct Call {
     pub status: u16,
     /// The final status of the last INVITE after the first.
     pub restatus: u16,
+    /// The first `m=` line, audio.
     pub rtp: Rtp,
+    /// The other `m=` lines.
+    pub more: Vec<Rtp>,
     pub direction: Direction,
     /// Says hold with `c=0.0.0.0`.
     pub zero: bool,
@@ -36,8 +39,8 @@ pub struct Call {
     pub remote_sdp: Option<Description>,
     /// We were sent a BYE.
     pub cut: bool,
-    pub(super) outgoing: bool,
-    pub(super) call_id: String,
+    pub outgoing: bool,
+    pub call_id: String,
     pub(super) local: Vec<u8>,
     pub(super) tag: String,
     pub(super) remote: Vec<u8>,
@@ -54,6 +57,10 @@ pub struct Call {
     pub(super) ack: Option<(u32, Bytes, SocketAddr)>,
     /// An INVITE of ours is open.
     pub(super) inviting: bool,
+    /// An UPDATE with an offer of ours is open.
+    pub(super) updating: bool,
+    /// What was said before the offer that is open, if that fails (RFC 3264 §8).
+    pub(super) before: Option<Said>,
     /// Hung up here, and BYE is not allowed yet (RFC 3261 §15).
     pub(super) leaving: bool,
     /// CANCEL as soon as something provisional has come.
@@ -62,6 +69,17 @@ pub struct Call {
     pub(super) offered: bool,
     /// After a 491 (RFC 3261 §14.1).
     pub(super) retry_at: Option<Instant>,
+}
+
+/// A phone may answer a rejected line with a port. Off: its address then crosses as it is.
+const ANSWERS_REJECTED_LINES: bool = false;
+
+/// What a phone's SDP said.
+#[derive(Clone, Debug)]
+pub(super) struct Said {
+    lines: Vec<(Kind, SocketAddr, bool)>,
+    direction: Direction,
+    zero: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -82,21 +100,41 @@ impl Call {
             self.answer_at,
             success,
             self.retry_at,
-            self.rtp.next_timeout(),
+            self.streams().filter_map(Rtp::next_timeout).min(),
         ]
         .into_iter()
         .flatten()
         .min()
     }
 
+    /// By `m=` line.
+    pub fn streams(&self) -> impl Iterator<Item = &Rtp> {
+        std::iter::once(&self.rtp).chain(&self.more)
+    }
+
+    /// The same, to be changed.
+    pub fn streams_mut(&mut self) -> impl Iterator<Item = &mut Rtp> {
+        std::iter::once(&mut self.rtp).chain(&mut self.more)
+    }
+
     /// Media goes while both sides want it.
     pub(super) fn settle(&mut self, now: Instant) {
-        let heard = self
-            .remote_sdp
-            .is_some_and(|r| r.direction.receives() && !r.at.ip().is_unspecified());
         let talking = matches!(self.state, State::Up | State::Calling | State::Ringing);
-        let sends = talking && heard && self.direction.sends() && !self.zero;
-        self.rtp.set(sends, now);
+        let sends = talking && self.direction.sends() && !self.zero;
+        let theirs: Vec<bool> = match &self.remote_sdp {
+            Some(sdp) => {
+                let lines = sdp.lines.iter();
+                let wanted = lines.map(|l| {
+                    l.at.port() > 0 && l.direction.receives() && !l.at.ip().is_unspecified()
+                });
+                wanted.collect()
+            }
+            None => Vec::new(),
+        };
+        let theirs = theirs.into_iter().chain(std::iter::repeat(false));
+        for (stream, heard) in self.streams_mut().zip(theirs) {
+            stream.set(sends && heard && stream.on, now);
+        }
     }
 
     pub(super) fn over(&mut self, now: Instant) {
@@ -107,31 +145,70 @@ impl Call {
         self.settle(now);
     }
 
-    /// Takes in the other side's SDP, if there is any.
-    pub(super) fn learn(&mut self, message: &Message, now: Instant) -> bool {
-        let kind = wire::text(message, Name::ContentType);
-        let Some(sdp) = Description::read(message.body()).filter(|_| kind == "application/sdp")
-        else {
-            return false;
-        };
-        if !sdp.at.ip().is_unspecified() {
-            self.rtp.remote = Some(sdp.at);
+    /// Where the other side is, by its SDP.
+    fn aim(&mut self, sdp: &Description) {
+        for (stream, line) in self.streams_mut().zip(&sdp.lines) {
+            if line.at.port() > 0 && !line.at.ip().is_unspecified() {
+                stream.remote = Some(line.at);
+            }
         }
-        self.remote_sdp = Some(sdp);
+        self.remote_sdp = Some(sdp.clone());
+    }
+
+    /// Takes in the answer to our offer; lines it lacks are rejected.
+    pub(super) fn learn_answer(&mut self, sdp: &Description, now: Instant) {
+        let ports = sdp.lines.iter().map(|line| line.at.port());
+        let ports: Vec<u16> = ports.chain(std::iter::repeat(0)).take(16).collect();
+        for (stream, port) in self.streams_mut().zip(ports) {
+            stream.on &= port > 0;
+        }
+        self.aim(sdp);
         self.settle(now);
-        true
+    }
+
+    /// Our 2xx was an offer whose answer has not come.
+    pub(super) fn offered_in_success(&self) -> bool {
+        self.success.is_some() && self.offered
+    }
+
+    /// Remembers what is agreed before an offer is made.
+    pub(super) fn keep(&mut self) {
+        let lines = self.streams().map(|s| (s.kind, s.local, s.on)).collect();
+        self.before = Some(Said {
+            lines,
+            direction: self.direction,
+            zero: self.zero,
+        });
+    }
+
+    /// The offer failed: what was agreed before holds.
+    pub(super) fn restore(&mut self, now: Instant) {
+        let Some(said) = self.before.take() else {
+            return;
+        };
+        self.more.truncate(said.lines.len().saturating_sub(1));
+        for (stream, (kind, mut local, on)) in self.streams_mut().zip(said.lines) {
+            // It may have moved meanwhile.
+            local.set_ip(stream.local.ip());
+            stream.move_to(local);
+            (stream.kind, stream.on) = (kind, on);
+        }
+        (self.direction, self.zero) = (said.direction, said.zero);
+        self.settle(now);
     }
 }
 
 impl Phone {
     pub(super) fn new_call(&mut self, outgoing: bool, now: Instant) -> Call {
-        let port = self.next_port;
-        self.next_port += 2;
-        let local = SocketAddr::new(self.id.at.ip(), port);
-        let ssrc = u32::try_from(self.names.number() >> 32).unwrap_or(1);
-        let tag = self.token();
-        let mut rtp = Rtp::new(local, ssrc);
+        let mut rtp = self.new_stream(Kind::Audio);
         rtp.set(false, now);
+        let more = if outgoing {
+            self.manner.extras.kinds()
+        } else {
+            &[]
+        };
+        let more = more.iter().map(|kind| self.new_stream(*kind)).collect();
+        let tag = self.token();
         Call {
             state: if outgoing {
                 State::Calling
@@ -141,6 +218,7 @@ impl Phone {
             status: 0,
             restatus: 0,
             rtp,
+            more,
             direction: Direction::SendRecv,
             zero: false,
             remote_sdp: None,
@@ -159,11 +237,25 @@ impl Phone {
             success: None,
             ack: None,
             inviting: false,
+            updating: false,
+            before: None,
             leaving: false,
             cancelling: false,
             offered: false,
             retry_at: None,
         }
+    }
+
+    /// A stream on ports of its own.
+    pub(super) fn new_stream(&mut self, kind: Kind) -> Rtp {
+        let ssrc = u32::try_from(self.names.number() >> 32).unwrap_or(1);
+        Rtp::new(kind, self.new_port(), ssrc, self.pace)
+    }
+
+    pub(super) fn new_port(&mut self) -> SocketAddr {
+        let port = self.next_port;
+        self.next_port += 2;
+        SocketAddr::new(self.id.media.unwrap_or(self.id.at.ip()), port)
     }
 
     /// Our SDP for a call as it is now.
@@ -172,20 +264,86 @@ impl Phone {
             return says.clone();
         }
         let call = self.call(index);
-        let mut at = call.rtp.local;
-        if let Some(ip) = self.id.claims {
-            at.set_ip(ip);
+        let line = |stream: &Rtp| {
+            let mut at = stream.local;
+            if let Some(ip) = self.id.claims {
+                at.set_ip(ip);
+            }
+            if call.zero {
+                at.set_ip([0, 0, 0, 0].into());
+            }
+            if !stream.on {
+                at.set_port(0);
+            }
+            let direction = if stream.kind.is_rtp() {
+                call.direction
+            } else {
+                Direction::SendRecv
+            };
+            let named = self.manner.names_sources && stream.kind.is_rtp();
+            Line {
+                kind: stream.kind,
+                at,
+                direction,
+                ssrc: named.then_some(stream.ssrc),
+            }
+        };
+        let mut lines: Vec<Line> = call.streams().map(line).collect();
+        if let (Some(at), Some(first)) = (self.id.points_at, lines.first_mut()) {
+            // A line that is rejected stays so, or not.
+            if first.at.port() > 0 || ANSWERS_REJECTED_LINES {
+                first.at = at;
+            }
         }
-        if call.zero {
-            at.set_ip([0, 0, 0, 0].into());
-        }
-        let (direction, version) = (call.direction, call.version);
         Description {
-            at,
-            direction,
-            version,
+            lines,
+            version: call.version,
+            apart: self.manner.apart,
         }
         .write()
+    }
+
+    /// Nobody offered anything: we shall, everything we can.
+    pub(super) fn make_offer(&mut self, index: usize) {
+        for kind in self.manner.extras.kinds() {
+            let stream = self.new_stream(*kind);
+            self.call_mut(index).more.push(stream);
+        }
+    }
+
+    /// Takes in the other side's offer: lines we do not want are rejected, new ones get ports.
+    pub(super) fn learn_offer(&mut self, index: usize, sdp: &Description, now: Instant) {
+        let accepts = self.manner.extras;
+        for (at, line) in sdp.lines.iter().enumerate() {
+            let wanted = line.at.port() > 0 && accepts.accepts(line.kind);
+            let known = self.call(index).streams().nth(at);
+            let fits = known.is_some_and(|s| s.kind == line.kind && (s.on || !wanted));
+            if fits || known.is_some_and(|s| s.kind == line.kind && s.remote.is_none()) {
+                let call = self.call_mut(index);
+                if let Some(stream) = call.streams_mut().nth(at) {
+                    stream.on = wanted;
+                }
+                continue;
+            }
+            let mut stream = self.new_stream(line.kind);
+            stream.on = wanted;
+            let call = self.call_mut(index);
+            if let Some(old) = call.streams_mut().nth(at) {
+                // The same stream for whoever judges it: its source stays.
+                stream.ssrc = old.ssrc;
+                stream.ports.append(&mut old.ports);
+                stream.sent = old.sent;
+                stream.received = std::mem::take(&mut old.received);
+                *old = stream;
+            } else {
+                call.more.push(stream);
+            }
+        }
+        let call = self.call_mut(index);
+        // Our answer says what holds now; an offer of ours that failed waits to be made again.
+        call.before = None;
+        call.aim(sdp);
+        call.settle(now);
     }
 
     /// A request inside a dialog and where it goes.
@@ -222,7 +380,9 @@ impl Phone {
 
     pub(super) fn expire_call(&mut self, index: usize, now: Instant, out: &mut Out) {
         let call = self.call_mut(index);
-        call.rtp.expire(now, out);
+        for stream in call.streams_mut() {
+            stream.expire(now, out);
+        }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if due(call.ring_at) {
             call.ring_at = None;
@@ -234,8 +394,17 @@ impl Phone {
             self.answer(index, code, now, out);
         }
         if due(self.call(index).retry_at) {
-            self.call_mut(index).retry_at = None;
-            self.reinvite(index, now, out);
+            let call = self.call_mut(index);
+            call.retry_at = None;
+            // RFC 3261 §14.1: unless something else is on its way.
+            if call.invited.is_none() && !call.updating && call.success.is_none() {
+                if call.before.is_none() {
+                    call.keep();
+                }
+                self.reinvite(index, true, now, out);
+            } else {
+                call.restore(now);
+            }
         }
         let call = self.call_mut(index);
         let Some(success) = call.success.as_mut().filter(|s| s.next <= now) else {

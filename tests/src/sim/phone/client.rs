@@ -8,7 +8,7 @@ use control::sip::digest::{self, Attempt, Secret};
 use control::sip::edit::Edit;
 use control::sip::index::{Message, Name};
 
-use super::{Dial, Out, PATIENCE, Phone, State, T1, T2};
+use super::{Dial, Out, PATIENCE, Phone, State, T1, T2, description};
 use crate::sim::wire::{self, Draft};
 
 pub(super) struct Client {
@@ -29,6 +29,7 @@ pub(super) enum Purpose {
     Invite { call: usize, first: bool },
     Cancel,
     Bye { call: usize },
+    Update { call: usize },
     Other { call: usize },
 }
 
@@ -48,6 +49,10 @@ impl Client {
 
     fn is_invite(&self) -> bool {
         self.request.cseq().1 == b"INVITE"
+    }
+
+    pub(super) fn is_open_invite(&self) -> bool {
+        self.is_invite() && !matches!(self.state, Progress::Completed(_))
     }
 }
 
@@ -112,20 +117,32 @@ impl Phone {
         self.launch(draft.body(body), to, purpose, now, out);
     }
 
-    pub(super) fn reinvite(&mut self, index: usize, now: Instant, out: &mut Out) {
+    pub(super) fn reinvite(&mut self, index: usize, offers: bool, now: Instant, out: &mut Out) {
         let (draft, to) = self.within(index, "INVITE");
         let draft = draft.with("Contact", self.contact());
-        let sdp = self.sdp(index);
+        let sdp = offers.then(|| self.sdp(index));
         let call = self.call_mut(index);
         call.inviting = true;
-        call.offered = true;
+        call.offered = offers;
         call.settle(now);
         let purpose = Purpose::Invite {
             call: index,
             first: false,
         };
+        let body = sdp.as_ref().map(|sdp| ("application/sdp", &sdp[..]));
+        self.launch(draft.body(body), to, purpose, now, out);
+    }
+
+    /// RFC 3311.
+    pub(super) fn update(&mut self, index: usize, now: Instant, out: &mut Out) {
+        let (draft, to) = self.within(index, "UPDATE");
+        let draft = draft.with("Contact", self.contact());
+        let sdp = self.sdp(index);
+        let call = self.call_mut(index);
+        call.updating = true;
+        call.settle(now);
         let body = draft.body(Some(("application/sdp", &sdp)));
-        self.launch(body, to, purpose, now, out);
+        self.launch(body, to, Purpose::Update { call: index }, now, out);
     }
 
     pub(super) fn bye(&mut self, index: usize, now: Instant, out: &mut Out) {
@@ -193,6 +210,14 @@ impl Phone {
             .clients
             .iter()
             .position(|c| c.branch == branch && c.request.cseq().1 == method);
+        if let Some((first, tag)) = self.finals.get(branch)
+            && method == b"INVITE"
+            && code >= 200
+            && (*first, &tag[..]) != (code, message.to_tag().unwrap_or_default())
+        {
+            let fault = format!("an INVITE was answered {first}, then {code}");
+            self.faults.push(fault);
+        }
         let Some(position) = position else {
             return self.repeated_success(message, code, out);
         };
@@ -212,6 +237,11 @@ impl Phone {
         }
         let (purpose, to, tried) = (client.purpose, client.to, client.tried);
         let request = client.request.clone();
+        if client.is_invite() {
+            let tag = message.to_tag().unwrap_or_default().to_vec();
+            self.finals.insert(branch.to_vec(), (code, tag));
+        }
+        let client = self.clients.get_mut(position).expect("just found");
         if client.is_invite() && code >= 300 {
             let value = message.get(Name::To).unwrap_or_default();
             let ack = wire::same_transaction(&request, "ACK", value);
@@ -266,7 +296,10 @@ impl Phone {
         edit.append(name, answer);
         match purpose {
             Purpose::Register { .. } => self.registration.1 = cseq + 1,
-            Purpose::Invite { call, .. } | Purpose::Bye { call } | Purpose::Other { call } => {
+            Purpose::Invite { call, .. }
+            | Purpose::Bye { call }
+            | Purpose::Update { call }
+            | Purpose::Other { call } => {
                 self.call_mut(call).cseq = cseq + 1;
             }
             Purpose::Cancel => {}
@@ -282,8 +315,8 @@ impl Phone {
             return;
         };
         let call = self.call_mut(index);
-        if call.offered {
-            call.learn(message, now);
+        if let Some(sdp) = description(message).filter(|_| call.offered) {
+            call.learn_answer(&sdp, now);
         }
         if call.cancelling {
             self.cancel(index, now, out);
@@ -311,11 +344,24 @@ impl Phone {
                         .and_then(|(_, s)| s.parse().ok());
                     self.granted = granted.unwrap_or(expires);
                     let early = u64::from(self.granted) * 3 / 4;
-                    self.refresh = Some(now + Duration::from_secs(early));
+                    let again = now + Duration::from_secs(early);
+                    self.refresh = Some(again).filter(|_| !self.resting);
                 }
             }
             Purpose::Invite { call, first } => {
                 self.invited_ended(call, first, code, message, now, out)
+            }
+            Purpose::Update { call } => {
+                let call = self.call_mut(call);
+                call.updating = false;
+                let sdp = message.filter(|_| (200..300).contains(&code));
+                match sdp.and_then(description) {
+                    Some(sdp) => {
+                        call.before = None;
+                        call.learn_answer(&sdp, now);
+                    }
+                    None => call.restore(now),
+                }
             }
             Purpose::Bye { .. } | Purpose::Cancel | Purpose::Other { .. } => {}
         }
@@ -341,7 +387,9 @@ impl Phone {
         let Some(message) = message.filter(|_| (200..300).contains(&code)) else {
             if first {
                 call.over(now);
-            } else if code == 491 {
+            } else if code != 491 {
+                call.restore(now);
+            } else {
                 let wait = if call.outgoing { 2100..4000 } else { 0..2000 };
                 let wait = wait.start + self.names.below(wait.end - wait.start);
                 self.call_mut(index).retry_at = Some(now + Duration::from_millis(wait));
@@ -355,9 +403,19 @@ impl Phone {
             call.remote = message.get(Name::To).unwrap_or_default().to_vec();
             call.state = State::Up;
         }
+        call.before = None;
         let offered = call.offered;
-        let learnt = call.learn(message, now);
-        self.acknowledge(index, learnt && !offered, out);
+        match description(message) {
+            Some(sdp) if offered => {
+                call.learn_answer(&sdp, now);
+                self.acknowledge(index, false, out);
+            }
+            Some(sdp) => {
+                self.learn_offer(index, &sdp, now);
+                self.acknowledge(index, true, out);
+            }
+            None => self.acknowledge(index, false, out),
+        }
         let call = self.call_mut(index);
         call.settle(now);
         if call.leaving && call.state == State::Up {

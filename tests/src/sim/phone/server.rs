@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use control::sip::index::{Message, Name};
 
-use super::{Out, PATIENCE, Phone, State, T1, T2};
+use super::{Out, PATIENCE, Phone, State, T1, T2, description};
+use crate::sim::sdp::{Description, Direction};
 use crate::sim::wire::{self, Draft};
 
 /// A request that is not answered is forgotten after this.
@@ -97,11 +98,17 @@ impl Phone {
         call.local.extend(format!(";tag={}", call.tag).into_bytes());
         call.target = wire::contact(message);
         call.invited = Some((message.clone(), from));
-        call.learn(message, now);
-        call.rtp.set(false, now);
         call.ring_at = self.manner.ring.map(|wait| now + wait);
         call.answer_at = self.manner.answer.map(|wait| now + wait);
+        let index = self.calls.len();
         self.calls.push(call);
+        match description(message) {
+            Some(sdp) => self.learn_offer(index, &sdp, now),
+            None => self.make_offer(index),
+        }
+        for stream in self.call_mut(index).streams_mut() {
+            stream.set(false, now);
+        }
         if self.manner.ring.is_some() {
             self.reply(message, from, 100, None, now, out);
         }
@@ -179,7 +186,8 @@ impl Phone {
             return;
         }
         // RFC 3261 §14.2.
-        if call.inviting || call.invited.is_some() {
+        let busy = call.inviting || call.updating;
+        if busy || call.invited.is_some() {
             self.reply(message, from, 491, None, now, out);
             return;
         }
@@ -192,13 +200,11 @@ impl Phone {
             return;
         }
         let call = self.call_mut(index);
-        if call.learn(message, now) {
-            let offered = call
-                .remote_sdp
-                .unwrap_or_else(|| unreachable!("just learnt"));
-            call.direction = offered.direction.mirrored();
+        call.version += 1;
+        if let Some(sdp) = description(message) {
             call.zero = false;
-            call.version += 1;
+            call.direction = direction_of(&sdp).mirrored();
+            self.learn_offer(index, &sdp, now);
         }
         self.answer(index, 200, now, out);
     }
@@ -221,7 +227,9 @@ impl Phone {
             call.success = None;
             if call.offered {
                 call.offered = false;
-                call.learn(message, now);
+                if let Some(sdp) = description(message) {
+                    call.learn_answer(&sdp, now);
+                }
             }
             if call.leaving && call.state == State::Up {
                 self.bye(index, now, out);
@@ -279,9 +287,24 @@ impl Phone {
         }
         let kind = wire::text(message, Name::ContentType);
         let body = message.body().to_vec();
-        if self.call_mut(index).learn(message, now) {
+        if let Some(sdp) = description(message) {
             let call = self.call_mut(index);
+            let refused = if call.inviting || call.updating || call.offered_in_success() {
+                491
+            } else if call.invited.is_some() {
+                500
+            } else {
+                0
+            };
+            // RFC 3311 §5.2.
+            if refused > 0 {
+                self.reply(message, from, refused, None, now, out);
+                return;
+            }
             call.version += 1;
+            call.zero = false;
+            call.direction = direction_of(&sdp).mirrored();
+            self.learn_offer(index, &sdp, now);
             let sdp = self.sdp(index);
             self.reply(
                 message,
@@ -350,4 +373,12 @@ impl Phone {
 /// Our SDP is an offer if the INVITE had none.
 fn call_offers(phone: &mut Phone, index: usize, message: &Message) {
     phone.call_mut(index).offered = message.body().is_empty();
+}
+
+/// The direction of the first line that is in use.
+fn direction_of(sdp: &Description) -> Direction {
+    let lines = sdp.lines.iter();
+    let mut used = lines.filter(|line| line.at.port() > 0 && line.kind.is_rtp());
+    used.next()
+        .map_or(Direction::SendRecv, |line| line.direction)
 }
