@@ -1,6 +1,6 @@
 //! `cargo xtask bench datapath`: who forwards media how fast, on the same links, in one run.
 
-mod cost;
+pub mod cost;
 mod latency;
 mod memory;
 mod path;
@@ -144,6 +144,11 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
 
 /// The middle one; zero of none.
 fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
+    let place = (values.len() as f64 * part) as usize;
+    values.get(place).copied().unwrap_or_default()
 }

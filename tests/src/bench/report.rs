@@ -74,7 +74,8 @@ impl Report {
             .map(|cost| {
                 json!({
                     "family": family(cost.v6), "flows": cost.flows,
-                    "ns": rounded(cost.ns), "nop_ns": rounded(cost.nop_ns),
+                    "ns": rounded(cost.ns), "ns_p10": rounded(cost.ns_p10),
+                    "nop_ns": rounded(cost.nop_ns),
                 })
             })
             .collect();
