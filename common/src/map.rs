@@ -50,6 +50,20 @@ pub const STRANGER_FLOW_NS: u64 = 100_000_000;
 /// One stranger of any flow, by each CPU.
 pub const STRANGER_ALL_NS: u64 = 1_000_000;
 
+/// Entries of FLOWS for so many flows: all may be replaced at once, and the old ones rest meanwhile.
+#[must_use]
+pub const fn flow_entries(flows_max: u32) -> u32 {
+    flows_max.saturating_mul(2).saturating_add(1)
+}
+
+/// Entries of STATS: a quarter of the flows may end and as many begin while slots rest.
+#[must_use]
+pub const fn stats_entries(flows_max: u32) -> u32 {
+    let quarter = flows_max / 4;
+    let spare = if quarter > 64 { quarter } else { 64 };
+    flows_max.saturating_add(spare).saturating_add(1)
+}
+
 /// Where a local endpoint lies in PORTS.
 #[must_use]
 #[inline(always)]

@@ -5,6 +5,7 @@
 //! interfaces, addresses, routes and firewall are never touched.
 
 pub mod attacker;
+pub mod bench;
 pub mod calls;
 pub mod clock;
 pub mod delay;

@@ -1,5 +1,6 @@
 //! Every command of a developer and of CI: `cargo xtask COMMAND`.
 
+mod bench;
 mod check;
 mod demo;
 mod ebpf;
@@ -23,7 +24,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Install what build and tests need and this machine lacks; says what it does
-    Setup,
+    Setup(setup::Options),
     /// Build the kernel program
     Ebpf,
     /// Format, lints, core-only build, tidy, licences, tests without root
@@ -34,13 +35,16 @@ enum Command {
     Test,
     /// Place real calls through the kernel in a private lab, and say what became of them
     Demo(demo::Options),
+    /// Measure in private namespaces, beside others that forward
+    Bench(bench::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
-        Command::Setup => setup::setup(),
+        Command::Setup(options) => setup::with(&options),
+        Command::Bench(options) => return exit(bench::bench(&options)),
         Command::Ebpf => ebpf::build().map(|object| run::say(&object.display().to_string())),
         Command::Check => check::check(),
         Command::Tidy => tidy::tidy(),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use clap::Args;
 
 const LLVM: &str = "22";
 const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
@@ -38,10 +39,34 @@ const PACKAGES: [(&str, &str, &str); 13] = [
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
 ];
 
+/// What `bench` compares with.
+const PEERS: [(&str, &str, &str); 1] = [(
+    "rtpengine-daemon",
+    "/usr/bin/rtpengine",
+    "a relay to compare with, in userspace mode",
+)];
+
+#[derive(Args)]
+pub(crate) struct Options {
+    /// And what `cargo xtask bench` compares with
+    #[arg(long)]
+    bench: bool,
+}
+
+pub(crate) fn with(options: &Options) -> Result<()> {
+    setup()?;
+    if options.bench { bench() } else { Ok(()) }
+}
+
+/// Installs what `bench` compares with. Debian starts what it installs as a service.
+pub(crate) fn bench() -> Result<()> {
+    install(&PEERS)
+}
+
 /// Installs what is missing, and says what and why. Looks at files only when nothing is.
 pub(crate) fn setup() -> Result<()> {
     rust_src()?;
-    packages()?;
+    install(&PACKAGES)?;
     llvm()?;
     bpf_linker()
 }
@@ -68,8 +93,8 @@ fn rust_src() -> Result<()> {
     );
 }
 
-fn packages() -> Result<()> {
-    let missing: Vec<_> = PACKAGES
+fn install(packages: &[(&str, &str, &str)]) -> Result<()> {
+    let missing: Vec<_> = packages
         .iter()
         .filter(|(_, file, _)| !Path::new(file).exists())
         .collect();

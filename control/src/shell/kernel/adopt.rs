@@ -111,12 +111,12 @@ fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
     [
         (map::SETTINGS, 4, bytes::<Settings>(), 1),
         (map::PORTS, 4, 4, map::PORTS_MAX),
-        (map::FLOWS, 4, bytes::<Flow>(), flow_entries(flows_max)),
+        (map::FLOWS, 4, bytes::<Flow>(), map::flow_entries(flows_max)),
         (
             map::STATS,
             4,
             bytes::<FlowStats>(),
-            stats_entries(flows_max),
+            map::stats_entries(flows_max),
         ),
         (map::REASONS, 4, 8, Reason::COUNT),
         (map::EVENTS, 0, 0, map::EVENTS_BYTES),
@@ -124,24 +124,12 @@ fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
     ]
 }
 
-/// Every flow may be replaced at once: the old ones rest meanwhile.
-fn flow_entries(flows_max: u32) -> u32 {
-    flows_max.saturating_mul(2).saturating_add(1)
-}
-
-/// A quarter of the flows may end and as many begin while slots rest.
-fn stats_entries(flows_max: u32) -> u32 {
-    flows_max
-        .saturating_add((flows_max / 4).max(64))
-        .saturating_add(1)
-}
-
 /// Loads the object over the pinned maps, or over new ones, which it pins.
 pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError> {
     let mut loader = EbpfLoader::new();
     loader
-        .map_max_entries(map::FLOWS, flow_entries(attach.flows_max))
-        .map_max_entries(map::STATS, stats_entries(attach.flows_max));
+        .map_max_entries(map::FLOWS, map::flow_entries(attach.flows_max))
+        .map_max_entries(map::STATS, map::stats_entries(attach.flows_max));
     for name in map::NAMES {
         loader.map_pin_path(name, dir.join(name));
     }

@@ -1,0 +1,154 @@
+//! `cargo xtask bench datapath`: who forwards media how fast, on the same links, in one run.
+
+pub mod cost;
+mod latency;
+mod memory;
+mod path;
+mod plot;
+pub mod report;
+pub mod rtpengine;
+mod stand;
+mod throughput;
+mod userspace;
+
+use anyhow::Result;
+
+pub use self::cost::Cost;
+pub use self::latency::Latency;
+pub use self::memory::Memory;
+pub use self::report::Report;
+use self::stand::Stand;
+pub use self::stand::{Column, Programs};
+use self::throughput::Effort;
+
+/// How thorough.
+#[derive(Clone, Copy, Debug)]
+pub struct Depth {
+    columns: &'static [Column],
+    /// Of columns the kernel forwards.
+    rounds: u32,
+    /// Of columns a process forwards; each takes seconds.
+    process_rounds: u32,
+    effort: Effort,
+    latency_packets: u32,
+    /// Numbers of flows the program's cost is taken for.
+    flows: &'static [u32],
+    cost_runs: u32,
+    memory_flows: u32,
+}
+
+impl Depth {
+    pub const FULL: Self = Self {
+        columns: &Column::ALL,
+        rounds: 25,
+        process_rounds: 5,
+        effort: Effort::FULL,
+        latency_packets: 5_000,
+        flows: &[1, 1_000, 10_000, 65_536, 100_000],
+        cost_runs: 2_000,
+        memory_flows: 100_000,
+    };
+    /// Shows that everything runs; the numbers say little.
+    pub const QUICK: Self = Self {
+        columns: &Column::ALL,
+        rounds: 3,
+        process_rounds: 1,
+        effort: Effort::QUICK,
+        latency_packets: 200,
+        flows: &[1, 1_000],
+        cost_runs: 200,
+        memory_flows: 100_000,
+    };
+    /// The columns that need nothing but the kernel.
+    pub const KERNEL: Self = Self {
+        columns: &[
+            Column::Redirect,
+            Column::Xdp,
+            Column::Forward,
+            Column::Nftables,
+        ],
+        ..Self::QUICK
+    };
+}
+
+/// One column's results, or why there are none.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub column: Column,
+    pub measured: Result<Measured, String>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    /// Packets a second without loss, in each round.
+    pub rates: Vec<f64>,
+    pub lost: u64,
+    pub latency: Latency,
+}
+
+impl Measured {
+    /// The median of all rounds.
+    #[must_use]
+    pub fn rate(&self) -> f64 {
+        median(&mut self.rates.clone())
+    }
+}
+
+/// Measures all columns in turns, then the program alone. `say` is told what is under way.
+///
+/// # Errors
+/// No root, or a kernel without what is needed. A column that cannot be set up is left out, with
+/// the reason.
+pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Report> {
+    let before = report::Conditions::read()?;
+    let mut rows: Vec<(Row, Option<Stand>)> = Vec::new();
+    for column in depth.columns.iter().copied() {
+        say(&format!("set up {}", column.label()));
+        let (measured, stand) = match Stand::raise(column, programs) {
+            Ok(stand) => (Ok(Measured::default()), Some(stand)),
+            Err(error) => (Err(format!("{error:#}")), None),
+        };
+        rows.push((Row { column, measured }, stand));
+    }
+    for round in 0..depth.rounds {
+        say(&format!("round {} of {}", round + 1, depth.rounds));
+        for (row, stand) in &mut rows {
+            let (Ok(measured), Some(stand)) = (&mut row.measured, stand) else {
+                continue;
+            };
+            if row.column.has_process() && round >= depth.process_rounds {
+                continue;
+            }
+            let rate = throughput::measure(stand, depth.effort)?;
+            measured.rates.push(rate.packets_per_s);
+            measured.lost += rate.lost;
+        }
+    }
+    for (row, stand) in &mut rows {
+        if let (Ok(measured), Some(stand)) = (&mut row.measured, stand) {
+            say(&format!("latency of {}", row.column.label()));
+            measured.latency = latency::measure(stand, depth.latency_packets)?;
+        }
+    }
+    let rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
+    say("the program alone");
+    let costs = cost::measure(programs, depth.flows, depth.cost_runs)?;
+    let memory = memory::measure(programs, depth.memory_flows)?;
+    Ok(Report {
+        conditions: before,
+        rows,
+        costs,
+        memory,
+    })
+}
+
+/// The middle one; zero of none.
+fn median(values: &mut [f64]) -> f64 {
+    quantile(values, 0.5)
+}
+
+fn quantile(values: &mut [f64], part: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let place = (values.len() as f64 * part) as usize;
+    values.get(place).copied().unwrap_or_default()
+}

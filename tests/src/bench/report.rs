@@ -1,0 +1,264 @@
+//! What came of a run: JSON, a table, plots.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::{Column, Cost, Measured, Memory, Row, plot, rtpengine};
+
+/// A whole run.
+#[derive(Clone, Debug)]
+pub struct Report {
+    pub conditions: Conditions,
+    pub rows: Vec<Row>,
+    pub costs: Vec<Cost>,
+    pub memory: Memory,
+}
+
+/// Under what conditions: numbers without them say nothing.
+#[derive(Clone, Debug)]
+pub struct Conditions {
+    pub kernel: String,
+    pub processor: String,
+    pub cores: usize,
+    /// Of the last minute, when the run began: above zero, something else was running.
+    pub load: String,
+    pub rtpengine: String,
+}
+
+/// Grows when a member changes its meaning.
+const VERSION: u32 = 1;
+const NOTES: [&str; 6] = [
+    "source, relay and sink are three network namespaces joined by veth pairs; all work of a column \
+     is done by one core, making and counting the packets included",
+    "frames of 214 bytes: G.711, 20 ms, with whole UDP checksums; one stream",
+    "columns take turns in every round; the median of the rounds counts; no packet was lost at the \
+     rates shown",
+    "kernel columns are fed by live frames of BPF_PROG_TEST_RUN in batches of 64, processes by a \
+     packet socket in bursts of 32, at the highest rate that loses nothing",
+    "latency is taken one packet at a time from socket to socket, a process on a core of its own",
+    "cost is taken by BPF_PROG_TEST_RUN, 250 packets a run, a program that does nothing taken off",
+];
+
+impl Conditions {
+    pub(super) fn read() -> Result<Self> {
+        let read = |path: &str| fs::read_to_string(path).with_context(|| format!("read {path}"));
+        let processor = read("/proc/cpuinfo")?
+            .lines()
+            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+            .map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned());
+        Ok(Self {
+            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
+            processor,
+            cores: std::thread::available_parallelism()?.get(),
+            load: read("/proc/loadavg")?
+                .split(' ')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            rtpengine: rtpengine::version().unwrap_or_else(|error| format!("{error:#}")),
+        })
+    }
+}
+
+impl Report {
+    /// The document `datapath.json` holds.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let rows: Vec<Value> = self.rows.iter().map(|row| self.row(row)).collect();
+        let costs: Vec<Value> = self
+            .costs
+            .iter()
+            .map(|cost| {
+                json!({
+                    "family": family(cost.v6), "flows": cost.flows,
+                    "ns": rounded(cost.ns), "ns_p10": rounded(cost.ns_p10),
+                    "nop_ns": rounded(cost.nop_ns),
+                })
+            })
+            .collect();
+        let maps: serde_json::Map<String, Value> = self
+            .memory
+            .maps
+            .iter()
+            .map(|(name, bytes)| (name.clone(), json!(bytes)))
+            .collect();
+        let Conditions {
+            kernel,
+            processor,
+            cores,
+            load,
+            rtpengine,
+        } = &self.conditions;
+        json!({
+            "version": VERSION,
+            "conditions": {
+                "kernel": kernel, "processor": processor, "cores": cores, "load_1min": load,
+                "rtpengine": rtpengine, "notes": NOTES,
+            },
+            "columns": rows,
+            "cost": costs,
+            "memory": {
+                "flows": self.memory.flows, "cpus": self.memory.cpus, "maps": maps,
+                "bytes": self.memory.bytes(),
+                "bytes_per_flow": rounded(self.bytes_per_flow()),
+            },
+        })
+    }
+
+    fn row(&self, row: &Row) -> Value {
+        let (name, label) = (row.column.name(), row.column.label());
+        match &row.measured {
+            Err(why) => json!({ "name": name, "label": label, "left_out": why }),
+            Ok(measured) => {
+                let latency = measured.latency;
+                json!({
+                    "name": name, "label": label,
+                    "packets_per_s": measured.rate().round(),
+                    "ns_per_packet": rounded(1e9 / measured.rate().max(1.0)),
+                    "of_limit": ratio(self.of_limit(measured)),
+                    "rounds": measured.rates.iter().map(|r| r.round()).collect::<Vec<_>>(),
+                    "lost": measured.lost,
+                    "latency_ns": {
+                        "p50": latency.p50, "p90": latency.p90, "p99": latency.p99,
+                        "p99_9": latency.p999, "packets": latency.packets, "lost": latency.lost,
+                    },
+                    "added_latency_ns": {
+                        "p50": self.added(measured, |l| l.p50),
+                        "p99": self.added(measured, |l| l.p99),
+                    },
+                })
+            }
+        }
+    }
+
+    /// The table, in Markdown.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut text = String::from(
+            "| column | packets/s, one core | ns/packet | of bare redirect | latency p50 / p99 | \
+             added p50 / p99 |\n|---|---:|---:|---:|---:|---:|\n",
+        );
+        for row in &self.rows {
+            let label = row.column.label();
+            match &row.measured {
+                Err(why) => text += &format!("| {label} | left out: {why} | | | | |\n"),
+                Ok(measured) => {
+                    text += &format!(
+                        "| {label} | {:.0} | {:.0} | {:.3} | {} / {} µs | {} / {} µs |\n",
+                        measured.rate(),
+                        1e9 / measured.rate().max(1.0),
+                        self.of_limit(measured),
+                        micro(measured.latency.p50 as i64),
+                        micro(measured.latency.p99 as i64),
+                        micro(self.added(measured, |l| l.p50)),
+                        micro(self.added(measured, |l| l.p99)),
+                    );
+                }
+            }
+        }
+        text += "\n| flows, hit at random | IPv4, ns above nop | IPv6, ns above nop |\n\
+                 |---:|---:|---:|\n";
+        for cost in self.costs.iter().filter(|cost| !cost.v6) {
+            let v6 = self.costs.iter().find(|c| c.v6 && c.flows == cost.flows);
+            text += &format!(
+                "| {} | {:.0} | {:.0} |\n",
+                cost.flows,
+                cost.ns,
+                v6.map_or(0.0, |c| c.ns)
+            );
+        }
+        let memory = &self.memory;
+        text += &format!(
+            "\n{} flows take {:.1} MiB of maps on {} CPUs, {:.0} bytes each.\n",
+            memory.flows,
+            memory.bytes() as f64 / MIB,
+            memory.cpus,
+            self.bytes_per_flow()
+        );
+        text
+    }
+
+    /// Writes `datapath.json`, `datapath.md` and the plots.
+    ///
+    /// # Errors
+    /// The directory cannot be written to.
+    pub fn write(&self, directory: &Path) -> Result<()> {
+        fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
+        let document = serde_json::to_string_pretty(&self.json())? + "\n";
+        for (name, text) in [
+            ("datapath.json", document),
+            ("datapath.md", self.page()),
+            ("datapath-rate.svg", plot::rates(self)),
+            ("datapath-cost.svg", plot::costs(&self.costs)),
+        ] {
+            let file = directory.join(name);
+            fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    fn page(&self) -> String {
+        let Conditions {
+            kernel,
+            processor,
+            cores,
+            load,
+            rtpengine,
+        } = &self.conditions;
+        let notes: String = NOTES.iter().map(|note| format!("- {note}\n")).collect();
+        format!(
+            "# Data plane\n\nWritten by `cargo xtask bench datapath`; the same in \
+             [datapath.json](datapath.json).\n\n{}\n![packets per second](datapath-rate.svg)\n\n\
+             ![cost by flows](datapath-cost.svg)\n\n## Conditions\n\n- Linux {kernel}, {cores} \
+             cores, {processor}; load {load} when it began; {rtpengine}\n{notes}",
+            self.table()
+        )
+    }
+
+    /// Median of the ratios to the bare redirect of the same round.
+    #[must_use]
+    pub fn of_limit(&self, measured: &Measured) -> f64 {
+        let limit = self.limit();
+        let ratios = measured.rates.iter().zip(&limit.rates);
+        super::median(
+            &mut ratios
+                .map(|(own, limit)| own / limit.max(1.0))
+                .collect::<Vec<_>>(),
+        )
+    }
+
+    fn added(&self, measured: &Measured, of: fn(&super::Latency) -> u64) -> i64 {
+        of(&measured.latency) as i64 - of(&self.limit().latency) as i64
+    }
+
+    fn limit(&self) -> Measured {
+        let row = self.rows.iter().find(|r| r.column == Column::Redirect);
+        row.and_then(|r| r.measured.clone().ok())
+            .unwrap_or_default()
+    }
+
+    fn bytes_per_flow(&self) -> f64 {
+        self.memory.bytes() as f64 / f64::from(self.memory.flows.max(1))
+    }
+}
+
+pub(super) const MIB: f64 = 1_048_576.0;
+
+fn family(v6: bool) -> &'static str {
+    if v6 { "ipv6" } else { "ipv4" }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 10.0).round() / 10.0
+}
+
+fn ratio(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+fn micro(ns: i64) -> String {
+    format!("{:.1}", ns as f64 / 1000.0)
+}

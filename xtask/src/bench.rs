@@ -1,0 +1,55 @@
+//! `bench`: measures, with optimised programs. Standard output is the measurement's alone.
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+
+use crate::run::{cargo, ourselves, root, say, step, target};
+use crate::{ebpf, setup};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    what: What,
+    /// Print the results as JSON
+    #[arg(long)]
+    json: bool,
+    /// Show that everything runs, in seconds; writes nothing
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// Who forwards media how fast; writes docs/benchmarks/
+    Datapath,
+}
+
+pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
+    let What::Datapath = options.what;
+    if let Err(error) = setup::bench() {
+        say(&format!("some columns will be left out: {error:#}"));
+    }
+    step("the kernel program", &mut ourselves("ebpf")?)?;
+    let object = ebpf::build()?;
+    for package in [["-p", "towpath"], ["-p", "towpath-tests"]] {
+        let build = [&["build", "--release", "--bins"], &package[..]].concat();
+        step("the programs", &mut cargo(&build)?)?;
+    }
+    let release = target()?.join("release");
+    let mut command = Command::new(release.join("bench"));
+    command.args(options.json.then_some("--json"));
+    if options.quick {
+        command.arg("--quick");
+    } else {
+        command.arg("--output").arg(root()?.join("docs/benchmarks"));
+    }
+    command
+        .env("TOWPATH_BIN", release.join("towpath"))
+        .env("TOWPATH_OBJECT", &object);
+    let status = command.status().context("cannot start the measurement")?;
+    Ok(match status.success() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    })
+}
