@@ -182,6 +182,17 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         .iter()
         .map(|(name, value)| format!("{name:<15}{value}\n"))
         .collect();
+    shown.push_str(&warnings(value));
+    if verbose {
+        shown.push_str(&counters("packets by verdict", value.get("verdicts")));
+        shown.push_str(&counters("counters", value.get("counters")));
+    }
+    shown
+}
+
+/// What is wrong, and each problem of a refused configuration.
+fn warnings(value: &Value) -> String {
+    let mut shown = String::new();
     for warning in list(value, "warnings") {
         let text = wrapped(&lined(warning), 15);
         shown.push_str(&format!("{:<15}{text}\n", "warning"));
@@ -195,10 +206,6 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
             "",
             get("message")
         ));
-    }
-    if verbose {
-        shown.push_str(&counters("packets by verdict", value.get("verdicts")));
-        shown.push_str(&counters("counters", value.get("counters")));
     }
     shown
 }
