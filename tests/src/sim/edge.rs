@@ -48,8 +48,6 @@ pub struct Edge {
     told: BTreeSet<u64>,
     /// The engine was asked something since the last check.
     touched: bool,
-    /// Networks that were ever configured.
-    numbers: BTreeMap<String, NetworkId>,
     /// The first thing that was sent and must not have been.
     wrong: Option<String>,
     rules: BTreeMap<SocketAddr, Rule>,
@@ -95,7 +93,6 @@ impl Edge {
             closed: BTreeMap::new(),
             told: BTreeSet::new(),
             touched: true,
-            numbers: BTreeMap::new(),
             wrong: None,
             rules: BTreeMap::new(),
             kernel,
@@ -146,20 +143,15 @@ impl Edge {
         done
     }
 
-    /// Another configuration, as the daemon takes it over: networks keep their numbers by name.
-    pub fn reconfigure(&mut self, mut config: Config, now: Instant, out: &mut Vec<Packet>) {
-        for (id, network) in self.engine.config().networks() {
-            self.numbers.insert(network.name.clone(), id);
-        }
-        let known = |name: &str| self.numbers.get(name).copied();
-        let mut next = u16::try_from(self.numbers.len()).unwrap_or(u16::MAX);
-        config.number_like(known, &mut next);
-        self.listeners = config.sip.listen.iter().map(|l| (l.local, *l)).collect();
+    /// Another configuration, as the daemon takes it over.
+    pub fn reconfigure(&mut self, config: Config, now: Instant, out: &mut Vec<Packet>) {
         if let Some(kernel) = &mut self.kernel {
             kernel.learn(&config);
         }
         let mut effects = Effects::new();
         self.engine.reconfigure(config, now, &mut effects);
+        let listeners = self.engine.listeners_in_use(now);
+        self.listeners = listeners.into_iter().map(|on| (on.local, on)).collect();
         self.touched = true;
         self.perform(effects, now, out);
     }
@@ -356,7 +348,7 @@ impl Edge {
                         });
                     }
                     Effect::Forward { at, to, bytes } => {
-                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        assert!(self.sockets.contains_key(&at), "{at} is not open");
                         let from = at;
                         out.push(Packet { from, to, bytes });
                     }

@@ -126,8 +126,8 @@ fn hears(world: &mut World, ends: [(NodeId, usize); 2]) {
 }
 
 fn told(world: &World, phone: NodeId, call: usize) -> IpAddr {
-    let sdp = world.sim.phone(phone).call(call).remote_sdp;
-    sdp.unwrap().at.ip()
+    let sdp = world.sim.phone(phone).call(call).remote_sdp.as_ref();
+    sdp.unwrap().at().ip()
 }
 
 fn hold(world: &mut World, phone: NodeId, call: usize, direction: Direction) {
@@ -1037,11 +1037,8 @@ fn a_session_timer_survives() {
                 .rfind(|p| p.start_line().starts_with("INVITE"));
             let (invite, to) = invite.map(|p| (p.bytes.clone(), p.from)).unwrap();
             let invite = Message::parse(invite).unwrap();
-            let sdp = Description {
-                at: "10.0.0.20:4000".parse().unwrap(),
-                direction: Direction::SendRecv,
-                version: 1,
-            };
+            let media = "10.0.0.20:4000".parse().unwrap();
+            let sdp = Description::audio(media, Direction::SendRecv, 1);
             let sdp = sdp.write();
             let body = Some(("application/sdp", &sdp[..]));
             let bytes = build::response(&invite, 200, None, Some("mcu"), extra, body);
