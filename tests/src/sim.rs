@@ -532,6 +532,10 @@ impl Sim {
         if packet.is_sip() || !matches!(self.nodes.get(id.0), Some(Node::Phone(_))) {
             return;
         }
+        // A pinhole is kept open by nothing (RFC 6263 §4.1).
+        if packet.bytes.is_empty() {
+            return;
+        }
         let Some(mut oracle) = self.oracle.take() else {
             return;
         };
