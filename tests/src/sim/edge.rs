@@ -199,12 +199,14 @@ impl Edge {
         }
     }
 
-    /// Pairs that are taken are pairs whose sockets are open, whichever network opened them.
+    /// Pairs that are taken are pairs whose sockets are open: those it opened itself, and those in its
+    /// range that another network had opened before.
     fn check_ports(&self, now: Instant) -> Result<(), String> {
         for (id, network) in self.engine.config().networks() {
             let range = network.media_ports.first..=network.media_ports.last;
-            let open = self.sockets.keys().filter(|at| {
-                at.port() % 2 == 0 && at.ip() == network.address && range.contains(&at.port())
+            let open = self.sockets.iter().filter(|(at, owner)| {
+                let here = at.ip() == network.address && range.contains(&at.port());
+                at.port() % 2 == 0 && (here || **owner == id)
             });
             let (taken, open) = (self.engine.ports_used(id, now), open.count());
             if taken != open {
