@@ -44,6 +44,7 @@ enum Event {
     Unclaimed {
         at: SocketAddr,
         from: SocketAddr,
+        marks: media::Marks,
         packet: Bytes,
     },
     Api(api::Ask),
@@ -118,7 +119,12 @@ impl Shell {
                     .handle(Input::Sip { on, from, bytes }, clock::now(), effects);
                 self.perform(effects).await;
             }
-            Event::Unclaimed { at, from, packet } => {
+            Event::Unclaimed {
+                at,
+                from,
+                marks,
+                packet,
+            } => {
                 let shown = Input::Media {
                     at,
                     from,
@@ -128,7 +134,7 @@ impl Shell {
                 self.perform(effects).await;
                 // The packet that taught the latch is media too.
                 if let Some(port) = self.datapath.media.port(at) {
-                    port.forward(from, &packet);
+                    port.forward(from, marks, &packet);
                 }
             }
             Event::Api(ask) => {

@@ -44,7 +44,8 @@ impl Face<'_> {
     fn parts(&self) -> Result<(Ipv4Addr, u32)> {
         let parse = || {
             let (address, length) = self.prefix.split_once('/')?;
-            let mask = u32::MAX.checked_shl(32 - length.parse::<u32>().ok()?);
+            let host_bits = 32_u32.checked_sub(length.parse().ok()?)?;
+            let mask = u32::MAX.checked_shl(host_bits);
             Some((address.parse().ok()?, mask.unwrap_or(0)))
         };
         parse().with_context(|| format!("{}: not an IPv4 address with its length", self.prefix))
