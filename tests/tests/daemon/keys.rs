@@ -1,5 +1,5 @@
-//! Every key of the configuration is changed under a daemon that runs, and is in force or refused as
-//! the handbook declares.
+//! Every key of the configuration is changed under a daemon that runs: it is in force, or refused,
+//! as the handbook declares.
 
 use control::config::change::{TAKES, Takes};
 
