@@ -148,7 +148,13 @@ fn nobody_to_ask() {
          may this user use the socket, and is it another one (`--socket PATH`)?\n  because: No \
          such file or directory (os error 2)\n"
     );
-    let asking: [(&[&str], i32); 6] = [
+    let good = "run-busy-port.toml";
+    let asking: [(&[&str], i32); 11] = [
+        (&["config", "show"], 1),
+        (&["config", "diff", good], 1),
+        (&["config", "apply", good], 1),
+        (&["config", "history"], 1),
+        (&["config", "rollback", "1"], 1),
         (&["status"], 3),
         (&["call", "list"], 1),
         (&["call", "kill", "1"], 1),
@@ -183,6 +189,11 @@ fn command_lines_that_make_no_sense() {
         "invalid value 'first' for '<ID>'",
     );
     refused(&["reg", "drop"], "<AOR>");
+    refused(
+        &["config", "rollback", "last"],
+        "invalid value 'last' for '<GENERATION>'",
+    );
+    refused(&["config", "apply"], "<FILE>");
     refused(
         &["status", "-o", "yaml"],
         "[possible values: table, json, jsonl]",

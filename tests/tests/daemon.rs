@@ -24,6 +24,8 @@ use towpath_tests::{clock, http, process, schema};
 
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/keys.rs"]
+mod keys;
 #[path = "daemon/reload.rs"]
 mod reload;
 

@@ -71,13 +71,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let api = api::serve(socket, sender);
     let reloads = Reloads::start(history, &options, &config, source);
-    let generation = reloads.generation();
-    tracing::info!(
-        node = config.node.id,
-        socket = %config.node.socket.display(),
-        generation,
-        "running"
-    );
+    let (generation, socket) = (reloads.generation(), config.node.socket.display());
+    tracing::info!(node = config.node.id, %socket, generation, "running");
     let served = Shell {
         options,
         engine,
@@ -121,8 +116,8 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";
 /// What to do if SIP cannot be listened on.
-pub(super) const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses this host \
-                      has; ports below 1024 take root or CAP_NET_BIND_SERVICE";
+pub(super) const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses \
+                                 this host has; ports below 1024 take root or CAP_NET_BIND_SERVICE";
 /// What to do if the kernel path was asked for and cannot be had.
 const USERSPACE: &str = "mend this, or forward media in userspace meanwhile: mode = \"auto\"";
 

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::table::{Column, Show, cell, list, text, wide};
+use super::wrap::wrapped;
 
 const VALUES: [Column; 3] = [
     text("KEY", "/key"),
@@ -58,6 +59,25 @@ pub(super) fn in_force(value: &Value) -> String {
     };
     let (generation, source, at) = (get("/generation"), get("/source"), get("/at"));
     format!("generation {generation}, {source}{who} at {at}{file}")
+}
+
+/// The same in `status`, from column `indent` on.
+pub(super) fn status(status: &Value, indent: usize) -> String {
+    let shown = in_force(status.get("config").unwrap_or(&Value::Null));
+    wrapped(&shown, indent)
+}
+
+/// What is wrong with a file that was refused, from column `indent` on.
+pub(super) fn refused(status: &Value, indent: usize) -> String {
+    let refused = status.pointer("/config/refused");
+    let problems = refused.map_or(&[][..], |refused| list(refused, "problems"));
+    let one = |problem: &Value| {
+        let get = |name: &str| cell(problem.get(name), Show::Text);
+        let (file, line, column) = (get("file"), get("line"), get("column"));
+        let text = format!("{file}:{line}:{column}: {}", get("message"));
+        format!("{:indent$}{}\n", "", wrapped(&text, indent))
+    };
+    problems.iter().map(one).collect()
 }
 
 pub(super) fn changes(value: &Value) -> String {

@@ -149,13 +149,7 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
             ),
         ),
         ("up for", cell(value.get("uptime_s"), Show::Seconds)),
-        (
-            "configuration",
-            wrapped(
-                &super::config::in_force(value.get("config").unwrap_or(&Value::Null)),
-                15,
-            ),
-        ),
+        ("configuration", super::config::status(value, 15)),
         ("kernel path", kernel_path),
         (
             "flows",
@@ -197,15 +191,7 @@ fn warnings(value: &Value) -> String {
         let text = wrapped(&lined(warning), 15);
         shown.push_str(&format!("{:<15}{text}\n", "warning"));
     }
-    let refused = value.pointer("/config/refused");
-    for problem in refused.map_or(&[][..], |refused| list(refused, "problems")) {
-        let get = |name: &str| cell(problem.get(name), Show::Text);
-        let (file, line, column) = (get("file"), get("line"), get("column"));
-        shown.push_str(&format!(
-            "{:<15}{file}:{line}:{column}: {}\n",
-            "",
-            get("message")
-        ));
+    shown.push_str(&super::config::refused(value, 15));
     }
     shown
 }

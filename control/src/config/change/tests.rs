@@ -156,7 +156,7 @@ const EACH: [(&str, &str, &str, &str); 40] = [
         "sip",
         "address_grace",
         "'0s'",
-        "sip.address_grace hot \"1h\" -> \"0ms\" (0)",
+        "sip.address_grace hot \"1h\" -> \"0s\" (0)",
     ),
     (
         "sip.account",

@@ -36,6 +36,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
 /// Written as a person would.
 pub(in crate::config) fn spell(duration: Duration) -> String {
     match (duration.as_secs(), duration.subsec_millis()) {
+        (0, 0) => "0s".to_owned(),
         (0, ms) => format!("{ms}ms"),
         (s, 0) if s % 3600 == 0 => format!("{}h", s / 3600),
         (s, 0) if s % 60 == 0 => format!("{}m", s / 60),
@@ -273,7 +274,7 @@ mod tests {
         check(duration("3d"), "`d` is not a unit");
         check(duration(""), "not a duration");
         check(duration("99999999999s"), "not a duration");
-        for text in ["1h", "5m", "30s", "90s", "1500ms", "1ms"] {
+        for text in ["0s", "1h", "5m", "30s", "90s", "1500ms", "1ms"] {
             assert_eq!(spell(duration(text).unwrap()), text);
         }
     }

@@ -52,7 +52,7 @@ fn sip_values() {
     );
     sip_refused(
         "address_grace = '200h'\n",
-        &[(7, 17, "200h is out of range", "0ms to 168h")],
+        &[(7, 17, "200h is out of range", "0s to 168h")],
     );
     sip_refused(
         "expires_min = '2h'\n",

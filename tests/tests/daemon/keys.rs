@@ -1,0 +1,275 @@
+//! Every key of the configuration is changed under a daemon that runs: it is in force, or refused,
+//! as the handbook declares.
+
+use control::config::change::{TAKES, Takes};
+
+use super::*;
+
+/// Every key written once; `FIRST` and `SECOND` are password files.
+const EVERY_KEY: &str = r#"[node]
+id = "edge"
+state_dir = "DIRECTORY"
+socket = "/run/towpath.sock"
+watch = false
+[sip]
+domain = "example.com"
+listen = ["udp:0.0.0.0:5060"]
+auth = "digest"
+expires_min = "60s"
+expires_max = "1h"
+address_grace = "1h"
+[[sip.account]]
+user = "1001"
+password = "hunter2"
+[[sip.account]]
+user = "1002"
+ha1_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+[[sip.account]]
+user = "1003"
+password_file = "FIRST"
+[[sip.peer]]
+name = "mcu"
+uri = "sip:10.0.0.20"
+register = "local"
+routes = ["8???"]
+[[network]]
+name = "lan"
+interface = "eth1"
+address = "10.0.0.3"
+advertise = "10.0.0.3"
+advertise_media = "10.0.0.3"
+peers = ["10.0.0.0/8"]
+source_rewriting_gateways = []
+media_ports = "20000-29999"
+advertise_ports = "20000-29999"
+nat = "auto"
+media = "sdp"
+media_from = "signalling"
+media_senders = []
+ice = "strip"
+address_change = "ignore"
+dscp = 34
+[datapath]
+mode = "userspace"
+xdp = "native"
+object = "/relay.o"
+pin_dir = "/sys/fs/bpf/towpath"
+flows = 65536
+media_timeout = "60s"
+"#;
+
+/// Another value for each, and the value that is in force then, by its key with names.
+const OTHERS: [(&str, &str, &str, &str); 40] = [
+    ("node.id", "\"other\"", "node.id", "other"),
+    ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
+    // The command line overrules it.
+    ("node.socket", "\"/run/b.sock\"", "node.socket", "socket"),
+    ("node.watch", "true", "node.watch", "true"),
+    ("sip.domain", "\"example.net\"", "sip.domain", "example.net"),
+    (
+        "sip.listen",
+        "[\"udp:10.0.0.3:5070\"]",
+        "sip.listen",
+        "[\"udp:10.0.0.3:5070\"]",
+    ),
+    ("sip.auth", "\"none\"", "sip.auth", "none"),
+    ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
+    ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
+    ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    (
+        "sip.account.user",
+        "\"1009\"",
+        "sip.account.1009.password",
+        "…",
+    ),
+    (
+        "sip.account.password",
+        "\"other\"",
+        "sip.account.1001.password",
+        "…",
+    ),
+    (
+        "sip.account.password_file",
+        "\"SECOND\"",
+        "sip.account.1003.password",
+        "…",
+    ),
+    (
+        "sip.account.ha1_sha256",
+        "\"1111111111111111111111111111111111111111111111111111111111111111\"",
+        "sip.account.1002.ha1_sha256",
+        "…",
+    ),
+    (
+        "sip.peer.name",
+        "\"room\"",
+        "sip.peer.room.uri",
+        "sip:10.0.0.20:5060",
+    ),
+    (
+        "sip.peer.uri",
+        "\"sip:10.0.0.21\"",
+        "sip.peer.mcu.uri",
+        "sip:10.0.0.21:5060",
+    ),
+    // There is one choice only.
+    (
+        "sip.peer.register",
+        "'local'",
+        "sip.peer.mcu.uri",
+        "sip:10.0.0.20:5060",
+    ),
+    (
+        "sip.peer.routes",
+        "[\"9*\"]",
+        "sip.peer.mcu.routes",
+        "[\"9*\"]",
+    ),
+    (
+        "network.name",
+        "\"office\"",
+        "network.office.address",
+        "10.0.0.3",
+    ),
+    (
+        "network.interface",
+        "\"eth2\"",
+        "network.lan.interface",
+        "eth2",
+    ),
+    (
+        "network.address",
+        "\"10.0.1.3\"",
+        "network.lan.address",
+        "10.0.1.3",
+    ),
+    (
+        "network.advertise",
+        "\"192.0.2.1:5070\"",
+        "network.lan.advertise",
+        "192.0.2.1:5070",
+    ),
+    (
+        "network.advertise_media",
+        "\"192.0.2.2\"",
+        "network.lan.advertise_media",
+        "192.0.2.2",
+    ),
+    (
+        "network.peers",
+        "[\"10.0.0.0/9\"]",
+        "network.lan.peers",
+        "[\"10.0.0.0/9\"]",
+    ),
+    (
+        "network.source_rewriting_gateways",
+        "[\"10.0.0.1\"]",
+        "network.lan.source_rewriting_gateways",
+        "[\"10.0.0.1\"]",
+    ),
+    (
+        "network.media_ports",
+        "\"30000-39999\"",
+        "network.lan.media_ports",
+        "30000-39999",
+    ),
+    (
+        "network.advertise_ports",
+        "\"40000-49999\"",
+        "network.lan.advertise_ports",
+        "40000-49999",
+    ),
+    ("network.nat", "\"never\"", "network.lan.nat", "never"),
+    ("network.media", "\"auto\"", "network.lan.media", "auto"),
+    (
+        "network.media_from",
+        "\"subnet\"",
+        "network.lan.media_from",
+        "subnet",
+    ),
+    (
+        "network.media_senders",
+        "[\"10.1.0.0/16\"]",
+        "network.lan.media_senders",
+        "[\"10.1.0.0/16\"]",
+    ),
+    ("network.ice", "\"pass\"", "network.lan.ice", "pass"),
+    (
+        "network.address_change",
+        "\"drop\"",
+        "network.lan.address_change",
+        "drop",
+    ),
+    ("network.dscp", "46", "network.lan.dscp", "46"),
+    ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
+    ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
+    ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
+    (
+        "datapath.pin_dir",
+        "\"/sys/b\"",
+        "datapath.pin_dir",
+        "/sys/b",
+    ),
+    ("datapath.flows", "64", "datapath.flows", "64"),
+    (
+        "datapath.media_timeout",
+        "\"30s\"",
+        "datapath.media_timeout",
+        "30s",
+    ),
+];
+
+#[test]
+fn each_key_is_applied_or_refused_as_declared() {
+    in_private_network("keys::each_key_is_applied_or_refused_as_declared", || {
+        ip(LINKS)?;
+        ip("address add 10.0.0.3/24 dev eth2")?;
+        let secret = |name: &str, text: &str| -> String {
+            let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+            fs::write(&path, text).unwrap();
+            path.to_str().unwrap().to_owned()
+        };
+        let secrets = [secret("towpath-first", "a"), secret("towpath-second", "b")];
+        let text = EVERY_KEY.replace("FIRST", &secrets[0]);
+        let daemon = Daemon::with("keys", &text);
+        let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
+        for ((kind, takes), (tried, to, key, expected)) in TAKES.iter().zip(OTHERS) {
+            assert_eq!(*kind, tried);
+            let (section, name) = kind.rsplit_once('.').unwrap();
+            let at = text.find(&format!("[{section}]")).unwrap();
+            let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
+            let line = text[at..].lines().next().unwrap();
+            let to = to.replace("SECOND", &secrets[1]);
+            let new = text.replacen(line, &format!("{name} = {to}"), 1);
+            let before = daemon.value(key);
+            let answer = daemon.put(&new);
+            let overruled = *kind == "node.socket";
+            let value = daemon.value(key);
+            let value = value.as_str().map_or(value.to_string(), str::to_owned);
+            if *takes == Takes::Restart && !overruled {
+                assert_eq!(
+                    answer.body["code"], "takes_restart",
+                    "{kind}: {:#}",
+                    answer.body
+                );
+                assert_eq!(daemon.value(key), before, "{kind}");
+                continue;
+            }
+            assert_eq!(
+                (answer.status, value.as_str()),
+                (200, expected),
+                "{kind}: {answer:#?}"
+            );
+            let word = |change: &Value| change["takes"].as_str().unwrap().to_owned();
+            let changes = answer.body["changes"].as_array().unwrap();
+            let drains = changes.iter().any(|change| word(change) == "drain");
+            assert_eq!(drains, *takes == Takes::Drain, "{kind}: {:#}", answer.body);
+            assert_eq!(daemon.put(&text).status, 200, "{kind}");
+        }
+        for path in secrets {
+            fs::remove_file(path)?;
+        }
+        Ok(())
+    })
+    .unwrap();
+}
