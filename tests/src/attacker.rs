@@ -1,4 +1,5 @@
-//! A hostile host: sprays a range of ports with plausible RTP and RTCP and listens for what leaks back.
+//! A hostile host: sprays a range of ports with plausible RTP and RTCP and listens for what leaks
+//! back.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

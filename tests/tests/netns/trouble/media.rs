@@ -3,7 +3,7 @@
 use towpath_tests::lab::{Parts, Role};
 use towpath_tests::sim::nat::Behaviour;
 
-use super::super::stage::{CORE, LAN, Mode, Net, Stage, WAN};
+use super::super::stage::{Between, CORE, LAN, LIMIT, Mode, Net, Stage, WAN};
 use super::{PACKETS, heard};
 
 /// Row 6: where media goes. A phone behind a NAT is answered along the path its packets came, and
@@ -54,10 +54,34 @@ fn row_6(mode: Mode) {
     let [home, lan, split] = cast(&stage);
     let call = stage.set_up(&home, &lan);
     assert_eq!(heard(&call), [0, 0], "by SDP, to a phone behind a NAT");
+    chosen(&stage, &call, "caller", "symmetric");
+    comes(&stage, &call);
     call.hang_up();
     let call = stage.set_up(&split, &lan);
     assert_eq!(heard(&call), [0, 0], "symmetric, with media on another box");
+    chosen(&stage, &call, "caller", "sdp");
+    comes(&stage, &call);
     call.hang_up();
+    stage.is_empty();
+}
+
+/// Has it the other way for a party of one call, at once.
+fn chosen(stage: &Stage, call: &Between<'_>, party: &str, media: &str) {
+    let all = stage.towpath.calls().unwrap();
+    let ours = all.iter().find(|c| c.call_id == call.dialog.id).unwrap();
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let arguments = ["call", "media", &ours.id.to_string(), party, media];
+    let output = stage.towpath.client(edge, &arguments).unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
+
+/// Media that did not flow does now.
+fn comes(stage: &Stage, call: &Between<'_>) {
+    let talk = call.talk();
+    talk.hear(PACKETS, LIMIT).unwrap();
+    talk.hear_reports(2, LIMIT).unwrap();
+    talk.finish().unwrap();
+    stage.carries(call, PACKETS, stage.mode.path());
 }
 
 #[test]
