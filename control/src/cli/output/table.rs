@@ -192,7 +192,6 @@ fn warnings(value: &Value) -> String {
         shown.push_str(&format!("{:<15}{text}\n", "warning"));
     }
     shown.push_str(&super::config::refused(value, 15));
-    }
     shown
 }
 
