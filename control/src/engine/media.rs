@@ -231,9 +231,8 @@ impl Engine {
     /// Flows of a daemon that died: their ports are taken, and they go on while packets come.
     pub(super) fn adopt(&mut self, flows: &[SocketAddr], now: Instant) {
         for at in flows {
-            if let Some(network) = self.network_at(*at)
-                && !self.pools.reserve(network, at.port())
-            {
+            let network = self.network_at(*at);
+            if !self.pools.reserve(network, at.ip(), at.port() & !1) {
                 // Its pair holds the other port of it already.
                 self.counters.count("media_adopted", "shares_a_pair");
             }
@@ -254,7 +253,7 @@ impl Engine {
             effects.push(Effect::Remove { at });
             effects.push(Effect::Close { at });
             if !self.adopted.contains_key(&sibling(at)) {
-                self.release(at, now);
+                self.pools.give_back(at.ip(), at.port() & !1, now);
             }
         }
     }

@@ -23,8 +23,6 @@ pub(super) struct Former {
     addresses: BTreeMap<IpAddr, Instant>,
     /// Sockets that were listened on, and until when at least they are.
     listeners: BTreeMap<Listener, Instant>,
-    /// Pairs that calls of one network hold, and pools of others that keep off them.
-    shared: BTreeSet<(SocketAddr, NetworkId)>,
     /// Configurations applied, the first included.
     generation: u64,
 }
@@ -58,7 +56,6 @@ impl Engine {
         self.former.generation += 1;
         self.retire(&old, now);
         self.configure_pools();
-        self.share_ports();
         self.registrar.set(register::settings(&self.config.sip));
         self.challenger
             .set_algorithm(gate::algorithm(&self.config.sip));
@@ -146,15 +143,6 @@ impl Engine {
         until.is_some_and(|until| now < *until)
     }
 
-    /// An adopted port is closed: whichever pools keep off it may have it again.
-    pub(super) fn release(&mut self, at: SocketAddr, now: Instant) {
-        let here = self.networks_known().filter(|n| n.address == at.ip());
-        let here: Vec<NetworkId> = here.map(|network| network.id).collect();
-        for network in here {
-            self.pools.give_back(network, at.port() & !1, now);
-        }
-    }
-
     /// How many calls have a party in one of these networks.
     #[must_use]
     pub fn touched_by(&self, networks: &[NetworkId]) -> usize {
@@ -210,7 +198,6 @@ impl Engine {
             let used = self.listeners_in_use(now);
             self.former.listeners.retain(|on, _| used.contains(on));
         }
-        self.sweep_shared(now);
         if self.former.networks.is_empty() {
             return;
         }
@@ -225,29 +212,10 @@ impl Engine {
             .extract_if(.., is_over)
             .collect::<Vec<_>>()
         {
-            let Network {
-                id, address, name, ..
-            } = gone.network;
-            // A range without a pair.
-            self.pools.configure(id, address, 1, 0);
+            let Network { id, name, .. } = gone.network;
+            self.pools.remove(id);
             self.counters.count("network", "gone");
             self.note(now, Kind::NetworkGone, name, Vec::new());
-        }
-    }
-
-    /// Pairs whose calls have closed them are free for everybody.
-    fn sweep_shared(&mut self, now: Instant) {
-        if self.former.shared.is_empty() {
-            return;
-        }
-        let sessions = self.calls.values().filter_map(|call| call.session.as_ref());
-        let held: BTreeSet<SocketAddr> = sessions
-            .flat_map(Session::locals)
-            .map(|(_, at)| at)
-            .collect();
-        let closed = |(at, _): &(SocketAddr, NetworkId)| !held.contains(at);
-        for (at, network) in self.former.shared.extract_if(.., closed) {
-            self.pools.give_back(network, at.port(), now);
         }
     }
 
@@ -324,26 +292,6 @@ impl Engine {
             self.note(now, Kind::NetworkRetired, network.name.clone(), fields);
             let network = network.clone();
             self.former.networks.push(Retired { network, until });
-        }
-    }
-
-    /// Ports that a call has open from one network's range may now be in another's: that one keeps
-    /// off them until they are closed.
-    fn share_ports(&mut self) {
-        let sessions = self.calls.values().filter_map(|call| call.session.as_ref());
-        let open = sessions.flat_map(Session::locals);
-        let adopted = self.adopted.keys().map(|at| (None, *at));
-        let open: Vec<_> = open.map(|(id, at)| (Some(id), at)).chain(adopted).collect();
-        for (owner, at) in open {
-            let here = self.config.networks.iter().filter(|n| holds(n, at));
-            let others: Vec<_> = here.filter(|n| Some(n.id) != owner).map(|n| n.id).collect();
-            let even = SocketAddr::new(at.ip(), at.port() & !1);
-            for network in others {
-                // False where it is kept off already.
-                if self.pools.reserve(network, even.port()) && owner.is_some() {
-                    self.former.shared.insert((even, network));
-                }
-            }
         }
     }
 

@@ -199,19 +199,22 @@ impl Edge {
         }
     }
 
-    /// Pairs that are taken are pairs whose sockets are open: those it opened itself, and those in its
-    /// range that another network had opened before.
+    /// Pairs that a network has taken are pairs whose sockets it has open.
     fn check_ports(&self, now: Instant) -> Result<(), String> {
-        for (id, network) in self.engine.config().networks() {
-            let range = network.media_ports.first..=network.media_ports.last;
-            let open = self.sockets.iter().filter(|(at, owner)| {
-                let here = at.ip() == network.address && range.contains(&at.port());
-                at.port() % 2 == 0 && (here || **owner == id)
-            });
-            let (taken, open) = (self.engine.ports_used(id, now), open.count());
-            if taken != open {
-                let name = &network.name;
-                return Err(format!("{name}: {taken} pairs are taken, {open} are open"));
+        let mut open: BTreeMap<NetworkId, usize> = BTreeMap::new();
+        for (at, network) in &self.sockets {
+            if at.port() % 2 == 0 {
+                *open.entry(*network).or_default() += 1;
+            }
+        }
+        let networks = self.engine.config().networks().map(|(id, _)| id);
+        let ids: BTreeSet<NetworkId> = networks.chain(open.keys().copied()).collect();
+        for id in ids {
+            let (taken, open) = (self.engine.ports_used(id, now), open.get(&id).copied());
+            if taken != open.unwrap_or(0) {
+                return Err(format!(
+                    "{id:?}: {taken} pairs are taken, {open:?} are open"
+                ));
             }
         }
         Ok(())

@@ -85,7 +85,7 @@ impl Session {
             Ok(lines) => lines,
             Err(refusal) => {
                 for pair in fresh.into_iter().rev() {
-                    pools.untake(pair.network, pair.port);
+                    pools.untake(pair.local, pair.port);
                 }
                 return Err(refusal);
             }
@@ -450,7 +450,7 @@ impl Session {
                 };
                 effects.extend(Component::BOTH.map(close));
             }
-            pools.give_back(pair.network, pair.port, now);
+            pools.give_back(pair.local, pair.port, now);
         }
     }
 

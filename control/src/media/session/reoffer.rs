@@ -36,7 +36,7 @@ impl Session {
                 Ok(offered) => lines.push(Line { offered }),
                 Err(_) => {
                     for pair in fresh.into_iter().rev() {
-                        pools.untake(pair.network, pair.port);
+                        pools.untake(pair.local, pair.port);
                     }
                     return None;
                 }
