@@ -23,6 +23,7 @@ mod subscription;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
 use crate::id::{Listener, NetworkId, Path};
+use crate::media::ours::Ours;
 use crate::media::port::Pools;
 use crate::sip::digest::Challenger;
 use crate::sip::framing::{Datagram, classify};
@@ -93,6 +95,8 @@ pub struct Engine {
     registrar: Registrar,
     challenger: Challenger,
     pools: Pools,
+    /// Every media port of ours.
+    ours: Arc<Ours>,
     calls: BTreeMap<CallKey, Call>,
     /// Calls by Call-ID: more than one when a call crosses the edge twice.
     dialogs: BTreeMap<Bytes, Vec<CallKey>>,
@@ -135,6 +139,7 @@ impl Engine {
             challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
             registrar: Registrar::new(register::settings(&config.sip)),
             pools: Pools::new(names.number()),
+            ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
             names,
             started: now,

@@ -1,6 +1,7 @@
 //! A call's media: ports, legs, latches and the flows they want.
 
 pub mod leg;
+pub mod ours;
 pub mod plan;
 pub mod port;
 pub mod session;

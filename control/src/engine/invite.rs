@@ -185,17 +185,9 @@ impl Engine {
         let (Some(a), Some(b)) = settings else {
             return Err(500);
         };
-        let session = match call.session.as_mut() {
-            Some(session) => {
-                session.set_leg(Side::B, b);
-                session
-            }
-            None => call.session.insert(Session::new(SessionId(key.0), a, b)),
-        };
-        for (side, network) in [(Side::A, call.caller.network), (Side::B, callee.network)] {
-            if let Some(network) = self.network(network) {
-                session.set_prefixes(side, network.peers.clone());
-            }
+        match call.session.as_mut() {
+            Some(session) => session.set_leg(Side::B, b),
+            None => call.session = Some(Session::new(SessionId(key.0), a, b)),
         }
         call.callee = Some(callee);
         Ok(())

@@ -1,6 +1,7 @@
 //! Where calls meet their media: SDP in messages, packets nobody claimed, silence.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::config::{Ice, MediaFrom, MediaMode, Network};
@@ -8,6 +9,7 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::event::Kind;
 use crate::engine::{CallKey, Engine, SWEEP};
+use crate::media::ours::Ours;
 use crate::media::port::Pools;
 use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
@@ -28,6 +30,14 @@ impl Engine {
             self.pools
                 .configure(id, network.address, range.first, range.last);
         }
+        let names = self.networks_known().flat_map(|network| {
+            let (own, told) = (network.media_ports, network.advertise_ports);
+            [
+                (network.address, own.first, own.last),
+                (network.advertise_media, told.first, told.last),
+            ]
+        });
+        self.ours = Arc::new(Ours::new(names));
     }
 
     pub(super) fn leg_settings(&self, leg: &Leg) -> Option<LegSettings> {
@@ -48,6 +58,21 @@ impl Engine {
         })
     }
 
+    /// Tells a call's session where its parties are now, and what we are called now.
+    fn inform(&self, call: &mut Call) {
+        for side in Side::BOTH {
+            let leg = call.leg(side);
+            let known = leg.and_then(|leg| Some((self.leg_settings(leg)?, leg.network)));
+            let (Some((settings, network)), Some(session)) = (known, call.session.as_mut()) else {
+                continue;
+            };
+            session.set_leg(side, settings);
+            let peers = self.network(network).map(|network| network.peers.clone());
+            session.set_prefixes(side, peers.unwrap_or_default());
+            session.set_ours(self.ours.clone());
+        }
+    }
+
     /// Takes the SDP out of a message from `from`, and returns the body for the other side. None:
     /// the message has no SDP and its body crosses untouched.
     pub(super) fn exchange(
@@ -63,6 +88,7 @@ impl Engine {
         let Some(range) = sdp_range(message) else {
             return Ok(None);
         };
+        self.inform(call);
         let Some(session) = call.session.as_mut() else {
             return Ok(None);
         };

@@ -243,7 +243,7 @@ impl Engine {
         }
     }
 
-    fn networks_known(&self) -> impl Iterator<Item = &Network> {
+    pub(super) fn networks_known(&self) -> impl Iterator<Item = &Network> {
         let former = self.former.networks.iter().map(|r| &r.network);
         self.config.networks.iter().chain(former)
     }

@@ -10,11 +10,13 @@ mod reoffer;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::ours::Ours;
 use super::plan::{Installed, Listening};
 use super::port::Pools;
 use super::stream::{Component, Pair, Seen, Stream, StreamView};
@@ -65,6 +67,8 @@ pub struct Session {
     legs: Both<LegSettings>,
     /// Who else belongs to each leg's network.
     prefixes: Both<Vec<IpNet>>,
+    /// What no party may name as its own.
+    ours: Arc<Ours>,
     /// By `m=` line.
     agreed: Vec<Option<Stream>>,
     exchange: Option<Exchange>,
@@ -93,6 +97,7 @@ impl Session {
             told: Both::default(),
             legs: Both { a, b },
             prefixes: Both::default(),
+            ours: Arc::default(),
             agreed: Vec::new(),
             exchange: None,
             open: BTreeMap::new(),
@@ -159,6 +164,11 @@ impl Session {
     /// comes from another address there. Without them only the signalling address is.
     pub fn set_prefixes(&mut self, side: Side, prefixes: Vec<IpNet>) {
         *self.prefixes.of_mut(side) = prefixes;
+    }
+
+    /// The media ports of the whole edge: what SDP says of them is not believed.
+    pub fn set_ours(&mut self, ours: Arc<Ours>) {
+        self.ours = ours;
     }
 
     #[must_use]

@@ -25,7 +25,7 @@ const PHONES_MAX: u64 = 6;
 /// The address the internet knows the edge by.
 const OUTSIDE: &str = "203.0.113.9";
 /// SDP may name our own media ports. Off: those of another call are taken as they are.
-const OWN_ADDRESSES_IN_SDP: bool = false;
+const OWN_ADDRESSES_IN_SDP: bool = true;
 /// Ends a call whose media fell silent.
 pub const MEDIA_TIMEOUT: Duration = Duration::from_secs(20);
 

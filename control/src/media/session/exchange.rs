@@ -43,6 +43,8 @@ pub(super) enum Transport {
 pub(super) struct Line {
     /// None for a line that is rejected or not relayed.
     pub(super) offered: Option<Offered>,
+    /// Port 0, or given up since: whatever an answer says, there is no media (RFC 3264 §6).
+    pub(super) rejected: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -152,6 +154,7 @@ impl Session {
                         let mux = mux(*terms.mux.of(to), terms.remote.of(from).mux);
                         self.anchor(to, *terms.pairs.of(to), media, mux)
                     }
+                    None if line.rejected => Anchor::Refused,
                     None => unrelayed(media),
                 });
             }
@@ -233,10 +236,13 @@ impl Session {
         let mut lines = Vec::with_capacity(sdp.media.len());
         for (index, media) in sdp.media.iter().enumerate() {
             if !is_relayed(sdp, media) {
-                lines.push(Line { offered: None });
+                lines.push(Line {
+                    offered: None,
+                    rejected: media.port == 0,
+                });
                 continue;
             }
-            let remote = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
+            let remote = self.remote(sdp, media)?;
             let transport = Transport::of(media.protocol);
             let mut pair = |side| self.pair(index, side, transport, pools, now, fresh);
             let pairs = Both {
@@ -257,6 +263,7 @@ impl Session {
                     remote,
                     mux,
                 }),
+                rejected: false,
             });
         }
         Ok(lines)
@@ -326,7 +333,7 @@ impl Session {
         sdp: &Sdp,
         media: &Media,
     ) -> Result<Terms, Refusal> {
-        let answered = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
+        let answered = self.remote(sdp, media)?;
         let answered = self.inherit(index, from, offered.pairs, answered);
         let to = from.other();
         let mux = Both::new(
@@ -362,11 +369,23 @@ impl Session {
 
     /// From whom a party's media is accepted now, and why.
     pub(super) fn policy(&self, side: Side, remote: &Remote) -> (Policy, &'static str) {
-        let signalled = remote.rtp.filter(|at| !self.is_own(*at));
+        let signalled = remote.rtp.filter(|at| !self.is_ours(*at));
         self.legs.of(side).policy(signalled, self.prefixes.of(side))
     }
 
-    /// A socket of this call, by any of its names: media sent there would go round for ever.
+    /// What a section says of its sender. RTCP is not sent to ourselves either.
+    fn remote(&self, sdp: &Sdp, media: &Media) -> Result<Remote, Refusal> {
+        let mut remote = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
+        remote.rtcp = remote.rtcp.filter(|at| !self.is_ours(*at));
+        Ok(remote)
+    }
+
+    /// Media sent there would go round for ever, or into another call.
+    fn is_ours(&self, at: SocketAddr) -> bool {
+        self.ours.holds(at) || self.is_own(at)
+    }
+
+    /// A socket of this call, by any of its names, also those it had before.
     fn is_own(&self, at: SocketAddr) -> bool {
         let is = |pair: &Pair, component| {
             let local = pair.at(component);
@@ -433,7 +452,9 @@ impl Session {
             if exchange.stage == Stage::Answered {
                 for line in &mut exchange.lines {
                     let kept = |o: &Offered| needed.contains(&o.pairs.a);
+                    let before = line.offered.is_some();
                     line.offered = line.offered.take().filter(kept);
+                    line.rejected |= before && line.offered.is_none();
                 }
             }
             let offered = exchange

@@ -33,7 +33,10 @@ impl Session {
         for (index, media) in sdp.media.iter().enumerate() {
             let mux = !media.mux.is_empty();
             match self.own_line(index, to, mux, pools, now, &mut fresh) {
-                Ok(offered) => lines.push(Line { offered }),
+                Ok(offered) => lines.push(Line {
+                    rejected: offered.is_none(),
+                    offered,
+                }),
                 Err(_) => {
                     for pair in fresh.into_iter().rev() {
                         pools.untake(pair.local, pair.port);

@@ -72,7 +72,7 @@ pub struct Call {
 }
 
 /// A phone may answer a rejected line with a port. Off: its address then crosses as it is.
-const ANSWERS_REJECTED_LINES: bool = false;
+const ANSWERS_REJECTED_LINES: bool = true;
 
 /// What a phone's SDP said.
 #[derive(Clone, Debug)]

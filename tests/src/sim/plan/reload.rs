@@ -5,11 +5,11 @@ use super::{OUTSIDE, Site, ip, parsed};
 
 /// A network's range of media ports changes. Off: ports of a range that was left and taken up
 /// again do not rest, and two networks of one address that exchange ranges share sockets.
-const PORTS_MOVE: bool = false;
+const PORTS_MOVE: bool = true;
 /// An advertised address changes. Off: a call that is up goes on telling the old one.
-const ADDRESSES_MOVE: bool = false;
+const ADDRESSES_MOVE: bool = true;
 /// A network is taken out. Off: the Contact of one party then crosses to the other as it is.
-const NETWORKS_LEAVE: bool = false;
+const NETWORKS_LEAVE: bool = true;
 
 impl Site {
     /// Changes the configuration in one way or another, and says which.
