@@ -9,7 +9,6 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::event::Kind;
 use crate::engine::{CallKey, Engine, SWEEP};
-use crate::media::ours::Ours;
 use crate::media::port::Pools;
 use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
@@ -30,14 +29,7 @@ impl Engine {
             self.pools
                 .configure(id, network.address, range.first, range.last);
         }
-        let names = self.networks_known().flat_map(|network| {
-            let (own, told) = (network.media_ports, network.advertise_ports);
-            [
-                (network.address, own.first, own.last),
-                (network.advertise_media, told.first, told.last),
-            ]
-        });
-        self.ours = Arc::new(Ours::new(names));
+        self.ours = Arc::new(self.all_ours());
     }
 
     pub(super) fn leg_settings(&self, leg: &Leg) -> Option<LegSettings> {

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::{Auth, Config, Network};
@@ -11,6 +12,7 @@ use crate::engine::event::Kind;
 use crate::engine::relay::REPEATS;
 use crate::engine::{Engine, gate, register};
 use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::media::ours::Ours;
 use crate::media::session::Session;
 use crate::sip::index::Message;
 
@@ -23,8 +25,17 @@ pub(super) struct Former {
     addresses: BTreeMap<IpAddr, Instant>,
     /// Sockets that were listened on, and until when at least they are.
     listeners: BTreeMap<Listener, Instant>,
+    /// Ranges of media ports that were ours and that calls still hold ports of.
+    ranges: Vec<PortNames>,
     /// Configurations applied, the first included.
     generation: u64,
+}
+
+/// By its own name and by the one peers are told.
+#[derive(Debug, Eq, PartialEq)]
+struct PortNames {
+    own: (IpAddr, u16, u16),
+    told: (IpAddr, u16, u16),
 }
 
 #[derive(Debug)]
@@ -191,8 +202,34 @@ impl Engine {
         self.former.networks.iter().map(view).collect()
     }
 
+    /// Every media port of ours by every name, those of former ranges too while calls hold some.
+    pub(super) fn all_ours(&self) -> Ours {
+        let now = self.networks_known().map(PortNames::of);
+        let names = |range: &PortNames| [range.own, range.told];
+        let former = self.former.ranges.iter().flat_map(names);
+        Ours::new(now.flat_map(|range| names(&range)).chain(former))
+    }
+
+    fn sweep_ranges(&mut self) {
+        let sockets = &self.sockets;
+        let before = self.former.ranges.len();
+        self.former.ranges.retain(
+            |PortNames {
+                 own: (ip, first, last),
+                 ..
+             }| {
+                let ports = SocketAddr::new(*ip, *first)..=SocketAddr::new(*ip, *last);
+                sockets.range(ports).next().is_some()
+            },
+        );
+        if self.former.ranges.len() < before {
+            self.ours = Arc::new(self.all_ours());
+        }
+    }
+
     /// Forgets what nothing uses any more.
     pub(super) fn sweep_former(&mut self, now: Instant) {
+        self.sweep_ranges();
         self.former.addresses.retain(|_, until| now < *until);
         if !self.former.listeners.is_empty() {
             let used = self.listeners_in_use(now);
@@ -278,6 +315,11 @@ impl Engine {
                 self.former.addresses.remove(&ip);
             }
         }
+        let former = old.networks.iter().map(PortNames::of);
+        let former: Vec<PortNames> = former
+            .filter(|range| !self.former.ranges.contains(range))
+            .collect();
+        self.former.ranges.extend(former);
         let config = &self.config;
         // One that came back is configured again, with its old number.
         self.former
@@ -331,6 +373,16 @@ impl Engine {
         };
         let networks = self.config.networks.iter().filter(differs);
         networks.map(|network| network.id).collect()
+    }
+}
+
+impl PortNames {
+    fn of(network: &Network) -> Self {
+        let (own, told) = (network.media_ports, network.advertise_ports);
+        Self {
+            own: (network.address, own.first, own.last),
+            told: (network.advertise_media, told.first, told.last),
+        }
     }
 }
 

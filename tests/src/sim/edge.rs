@@ -12,7 +12,7 @@ use common::flow::{Flags, Flow, Hop, Rewrite};
 use common::forward::Action;
 use common::map::{SLOT_NONE, Settings, port_index};
 use common::wire::{Be16, Ip};
-use control::config::Config;
+use control::config::{Config, Network};
 use control::effect::{CallRecord, Effect, Effects, Rule};
 use control::engine::Engine;
 use control::engine::admin::Command;
@@ -225,12 +225,17 @@ impl Edge {
         if self.sockets.contains_key(&at) {
             return true;
         }
-        let networks = self.engine.config().networks();
-        let mut named = networks.filter(|(_, network)| network.advertise_media == at.ip());
-        named.any(|(id, network)| {
+        self.networks().into_iter().any(|network| {
             let local = SocketAddr::new(network.address, at.port());
-            self.sockets.get(&local) == Some(&id)
+            network.advertise_media == at.ip() && self.sockets.get(&local) == Some(&network.id)
         })
+    }
+
+    /// Those of the configuration, and those that only calls still use.
+    fn networks(&self) -> Vec<Network> {
+        let configured = self.engine.config().networks.iter().cloned();
+        let retired = self.engine.networks_retired().into_iter();
+        configured.chain(retired.map(|view| view.network)).collect()
     }
 
     /// Addresses a party is told lead to open sockets of ours, by the name its network has now.
@@ -251,7 +256,11 @@ impl Edge {
         for line in sdp.lines {
             let nowhere = line.at.port() == 0 || line.at.ip().is_unspecified();
             if !nowhere && !self.is_own(line.at) {
-                return Err(format!("{} is told, and no socket of ours", line.at));
+                let text = String::from_utf8_lossy(bytes);
+                return Err(format!(
+                    "{} is told, and no socket of ours:\n{text}",
+                    line.at
+                ));
             }
         }
         Ok(())
@@ -362,8 +371,8 @@ impl Edge {
 
     /// In the range of its network, and long after it was closed last.
     fn open(&mut self, at: SocketAddr, id: NetworkId, now: Instant) {
-        let network = self.engine.config().network(id);
-        let fits = network.is_some_and(|n| {
+        let network = self.networks().into_iter().find(|network| network.id == id);
+        let fits = network.as_ref().is_some_and(|n| {
             let ports = n.media_ports.first..=n.media_ports.last;
             n.address == at.ip() && ports.contains(&at.port())
         });
