@@ -263,9 +263,10 @@ impl Engine {
         let names: BTreeSet<String> = networks.iter().map(|n| n.name.clone()).collect();
         for network in networks {
             let here = || known.iter().filter(|old| old.address == network.address);
-            // With another name and all else that tells networks apart, it was renamed.
+            // With another name and all else that tells networks apart, it was renamed just now.
             let renamed = |old: &&&Network| {
-                !names.contains(&old.name) && old.media_ports == network.media_ports
+                let goes = self.config.network(old.id).is_some() && !names.contains(&old.name);
+                goes && old.media_ports == network.media_ports
             };
             let same = here().find(|old| old.name == network.name);
             network.id = match same.or_else(|| here().find(renamed)) {

@@ -134,9 +134,14 @@ impl Engine {
                     continue;
                 }
                 match home.address_change {
-                    // A NAT lets nobody in whom the party has not written to: it stays.
-                    AddressChange::Reinvite if moved && leg.natted => continue,
+                    // A NAT lets nobody in whom the party has not written to: it stays. So does a
+                    // party that is about to be told the ports it was given.
+                    AddressChange::Reinvite if moved && (leg.natted || !call.is_idle()) => continue,
                     AddressChange::Reinvite => sides.push(side),
+                    AddressChange::Drop if moved => {
+                        cut = true;
+                        continue;
+                    }
                     AddressChange::Drop => cut = true,
                     AddressChange::Ignore if moved => continue,
                     AddressChange::Ignore => {}

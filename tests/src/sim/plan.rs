@@ -24,8 +24,6 @@ const NETWORKS_MAX: usize = 5;
 const PHONES_MAX: u64 = 6;
 /// The address the internet knows the edge by.
 const OUTSIDE: &str = "203.0.113.9";
-/// SDP may name our own media ports. Off: those of another call are taken as they are.
-const OWN_ADDRESSES_IN_SDP: bool = true;
 /// Ends a call whose media fell silent.
 pub const MEDIA_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -315,7 +313,7 @@ impl Site {
 
     /// Now and then a phone's SDP names a media port of ours.
     fn trap(&mut self, (first, last): (u16, u16), ours: [IpAddr; 2]) -> Option<SocketAddr> {
-        if !OWN_ADDRESSES_IN_SDP || !self.chance.permille(100) {
+        if !self.chance.permille(100) {
             return None;
         }
         let pairs = u64::from(last - first).div_ceil(2).min(4);

@@ -71,9 +71,6 @@ pub struct Call {
     pub(super) retry_at: Option<Instant>,
 }
 
-/// A phone may answer a rejected line with a port. Off: its address then crosses as it is.
-const ANSWERS_REJECTED_LINES: bool = true;
-
 /// What a phone's SDP said.
 #[derive(Clone, Debug)]
 pub(super) struct Said {
@@ -290,10 +287,8 @@ impl Phone {
         };
         let mut lines: Vec<Line> = call.streams().map(line).collect();
         if let (Some(at), Some(first)) = (self.id.points_at, lines.first_mut()) {
-            // A line that is rejected stays so, or not.
-            if first.at.port() > 0 || ANSWERS_REJECTED_LINES {
-                first.at = at;
-            }
+            // Also where the offer rejected the line.
+            first.at = at;
         }
         Description {
             lines,

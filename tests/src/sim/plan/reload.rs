@@ -3,14 +3,6 @@
 use super::network::belongs;
 use super::{OUTSIDE, Site, ip, parsed};
 
-/// A network's range of media ports changes. Off: ports of a range that was left and taken up
-/// again do not rest, and two networks of one address that exchange ranges share sockets.
-const PORTS_MOVE: bool = true;
-/// An advertised address changes. Off: a call that is up goes on telling the old one.
-const ADDRESSES_MOVE: bool = true;
-/// A network is taken out. Off: the Contact of one party then crosses to the other as it is.
-const NETWORKS_LEAVE: bool = true;
-
 impl Site {
     /// Changes the configuration in one way or another, and says which.
     pub fn reload(&mut self) -> &'static str {
@@ -18,12 +10,15 @@ impl Site {
         let index = usize::try_from(self.chance.below(count as u64)).unwrap_or(0);
         let what = match self.chance.below(7) {
             0 => self.reload_media(index),
-            1 if PORTS_MOVE => self.reload_ports(index),
-            2 if PORTS_MOVE => self.swap_ports(),
-            3 if ADDRESSES_MOVE => self.renumber(),
+            1 => self.reload_ports(index),
+            2 => self.swap_ports(),
+            3 => self.renumber(),
             4 => self.reload_prefix(),
-            5 if NETWORKS_LEAVE && count > 1 && !self.is_needed(index) => {
+            5 if count > 1 && !self.is_needed(index) => {
                 let network = self.networks.remove(index);
+                if network.name == "wan" {
+                    self.lose_border();
+                }
                 self.removed.push(network);
                 "network removed"
             }
@@ -129,6 +124,18 @@ impl Site {
             }
         }
         "advertised address changed"
+    }
+
+    /// Nobody is told the mapped address any more: who came by it is taken for a neighbour, and told
+    /// an address that its packets reach by another way.
+    fn lose_border(&mut self) {
+        let Some(border) = self.border else { return };
+        let outside = self.sim.nat(border).outside;
+        for resident in &mut self.residents {
+            if self.sim.phone(resident.node).id.proxy.ip() == outside {
+                resident.steady = false;
+            }
+        }
     }
 
     fn reload_prefix(&mut self) -> &'static str {
