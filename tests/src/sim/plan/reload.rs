@@ -133,7 +133,7 @@ impl Site {
         let outside = self.sim.nat(border).outside;
         for resident in &mut self.residents {
             if self.sim.phone(resident.node).id.proxy.ip() == outside {
-                resident.steady = false;
+                resident.mute = usize::MAX;
             }
         }
     }
