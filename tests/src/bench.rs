@@ -64,6 +64,7 @@ impl Depth {
         columns: &[
             Column::Redirect,
             Column::Xdp,
+            Column::Measured,
             Column::Forward,
             Column::Nftables,
         ],

@@ -19,6 +19,7 @@ use aya::{Ebpf, EbpfLoader};
 use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::{Action, Reason, Verdict};
 use common::map::{self, Settings, port_index};
+use common::media::Media;
 use common::stats::FlowStats;
 use common::wire::Mac;
 use towpath_tests::frame::{Checksum, Datagram, read, rtcp, rtp, stun};
@@ -35,6 +36,8 @@ const FRAME_BYTES_MIN: usize = 14;
 /// Room for a frame in the kernel's one page.
 const FRAME_BYTES_MAX: usize = 3000;
 const NOW_NS: u64 = 0;
+/// A timer tick, near enough: budgets here never come back.
+const TICK_NS: u64 = 4_000_000;
 
 #[test]
 fn host_and_kernel_agree() {
@@ -145,6 +148,7 @@ impl Both {
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::FLOWS, FLOWS + 1)
             .map_max_entries(map::STATS, FLOWS + 1)
+            .map_max_entries(map::MEDIA, FLOWS + 1)
             .load(&object)
             .unwrap_or_else(|e| panic!("the object does not load: {e:?}; needs CAP_BPF"));
         let program: &mut Xdp = ebpf.program_mut(map::PROGRAM).unwrap().try_into().unwrap();
@@ -166,9 +170,10 @@ impl Both {
     fn install(&mut self, flows: &[Flow]) {
         let mut locals: Vec<_> = flows.iter().map(|f| f.local.ip).collect();
         locals.dedup();
-        self.table.settings = Settings::new(&locals);
+        self.table.settings = Settings::new(&locals).with_tick(TICK_NS);
         self.table.settings.stranger_flow_ns = u64::MAX;
         self.table.settings.stranger_all_ns = 0;
+        self.table.settings.silence_ns = u64::MAX;
         for (slot, flow) in (1..).zip(flows) {
             let address = self.table.settings.slot(flow.local.ip);
             self.table
@@ -244,7 +249,12 @@ impl Both {
         assert_eq!(Endpoint::from(after.to), flow.target);
         assert_eq!(Mac::from(after.eth_src), flow.eth_src);
         assert_eq!(Mac::from(after.eth_dst), flow.eth_dst);
-        assert_eq!(after.hops, before.hops - 1);
+        let hops = if flow.flags.has(Flags::HOPS) {
+            flow.hops
+        } else {
+            before.hops - 1
+        };
+        assert_eq!(after.hops, hops);
         let tos = if flow.flags.has(Flags::DSCP) {
             flow.tos & 0xfc | before.tos & 3
         } else {
@@ -267,6 +277,7 @@ impl Both {
         }
         let stats =
             PerCpuArray::<_, FlowStats>::try_from(self.ebpf.map(map::STATS).unwrap()).unwrap();
+        let media = Array::<_, Media>::try_from(self.ebpf.map(map::MEDIA).unwrap()).unwrap();
         for flow in self.table.flows.values() {
             let kernel = stats.get(&flow.stats, 0).unwrap();
             let host = self.table.stats(flow.stats);
@@ -275,6 +286,16 @@ impl Both {
             assert_eq!(sum(|s| s.bytes), host.bytes);
             assert_eq!(sum(|s| s.strangers), host.strangers);
             assert_eq!(sum(|s| s.punted), host.punted);
+            // The kernel has clocks of its own.
+            let timeless = |mut media: Media| {
+                (media.arrival_ns, media.jitter) = (0, 0);
+                media
+            };
+            let kernel_media = media.get(&flow.stats, 0).unwrap();
+            assert_eq!(
+                timeless(kernel_media),
+                timeless(self.table.media(flow.stats))
+            );
             for cpu in kernel.iter().filter(|s| **s != FlowStats::default()) {
                 assert_eq!(cpu.generation, flow.generation);
             }
@@ -335,6 +356,12 @@ fn flows(random: &mut Random, egress: u32) -> Vec<Flow> {
             mtu: if random.one_in(4) { 80 } else { 1500 },
         };
         let mut flow = Flow::compile(local.into(), rewrite, hop);
+        if random.one_in(4) {
+            flow = flow.with_hops(random.byte());
+        }
+        if random.one_in(2) {
+            flow = flow.measured([0, 8000, 90_000][random.below(3) as usize]);
+        }
         flow.stats = at.len() as u32 + 1;
         flow.generation = random.next() as u32;
         at.insert(at.len(), flow);

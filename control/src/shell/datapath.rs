@@ -271,8 +271,11 @@ impl Datapath {
         match event.kind {
             EventKind::FIRST_PACKET => tracing::debug!(%at, "first packet in the kernel path"),
             EventKind::STRANGER => {
-                tracing::debug!(%at, "a stranger's packet was shown to the latch");
+                let from = SocketAddr::from(event.from);
+                tracing::debug!(%at, %from, "a stranger's packet was shown to the latch");
             }
+            EventKind::RESUMED => tracing::debug!(%at, "media again after silence"),
+            EventKind::SSRC_CHANGED => tracing::debug!(%at, "another RTP source"),
             EventKind(kind) => tracing::debug!(%at, kind, "unknown event"),
         }
     }
