@@ -22,7 +22,7 @@ use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::Reason;
 use common::wire::Mac;
 use control::shell::detach;
-use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Reach};
+use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Reach, Stream};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use towpath_tests::frame::rtp;
@@ -162,6 +162,43 @@ fn events_tell_of_first_packets_and_strangers() {
         assert_eq!(event.kind, common::event::EventKind::STRANGER);
     });
     assert_eq!(kernel.stats(at).unwrap().strangers, 1);
+}
+
+#[test]
+fn a_stream_is_measured_in_the_kernel() {
+    for family in [V4, V6] {
+        let lab = Lab::new();
+        let (mut kernel, _) = lab.start().unwrap();
+        let (at, flow) = lab.flow(family, lab.core, 5004);
+        let (phone, mcu) = (lab.phone(family), lab.mcu(family, 5004));
+        kernel.install(at, flow, Instant::now()).unwrap();
+        carry(&phone, at, &mcu, lab.source(family), 0..2);
+        assert_eq!(kernel.stats(at).unwrap().stream, None, "not asked for");
+        // From now on, under the same count.
+        kernel
+            .install(at, flow.measured(8000), Instant::now())
+            .unwrap();
+        assert_eq!(kernel.stats(at).unwrap().stream, None, "nothing came yet");
+        for sequence in [65_533, 65_534, 2, 1, 1] {
+            carry(&phone, at, &mcu, lab.source(family), sequence..sequence + 1);
+        }
+        let stream = kernel.stats(at).unwrap().stream.unwrap();
+        let expected = Stream {
+            ssrc: 0xdead_beef,
+            ssrc_changes: 0,
+            received: 5,
+            // 65,535 and 0; one that comes twice makes up for one (RFC 3550 §A.3).
+            lost: 1,
+            reordered: 2,
+            jitter: stream.jitter,
+        };
+        assert_eq!(stream, expected);
+        // The timestamp stands still, so that what passes is jitter.
+        assert!(stream.jitter.is_some_and(|j| j < PATIENCE), "{stream:?}");
+        let position = kernel.position(at).unwrap();
+        assert_eq!((position.ssrc, position.timestamp), (0xdead_beef, 0x1020));
+        assert!(position.at_ns > 0);
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@
 //! locked.
 
 mod adopt;
+mod clock;
 pub mod detach;
 mod error;
 mod link;
@@ -31,6 +32,7 @@ use common::map::{self, LOCALS_MAX, SLOT_NONE, Settings, port_index};
 use common::media::Media;
 use common::stats::FlowStats;
 
+pub use self::clock::{Position, rate};
 pub use self::error::KernelError;
 pub use self::reach::Reach;
 use self::reach::check_locals;
@@ -313,6 +315,18 @@ impl Kernel {
             jitter: (u64::from(media.jitter) * 1_000_000_000 / 16)
                 .checked_div(clock)
                 .map(Duration::from_nanos),
+        })
+    }
+
+    /// Where the stream of a measured flow is; none before its first packet.
+    #[must_use]
+    pub fn position(&self, at: SocketAddr) -> Option<Position> {
+        let flow = &self.installed.get(&at)?.flow;
+        let media = self.media.get(&flow.stats, 0).ok()?;
+        (media.generation == flow.generation).then_some(Position {
+            ssrc: media.ssrc,
+            timestamp: media.timestamp,
+            at_ns: media.arrival_ns,
         })
     }
 
