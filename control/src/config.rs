@@ -3,8 +3,11 @@
 
 pub mod change;
 pub mod check;
+pub mod entry;
 mod file;
+mod origin;
 mod problem;
+pub mod redact;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::origin::Origins;
 use crate::id::{Listener, NetworkId};
 
 /// Everything the daemon was told.
@@ -19,9 +23,10 @@ use crate::id::{Listener, NetworkId};
 pub struct Config {
     pub node: Node,
     pub sip: Sip,
-    /// In file order; `NetworkId` is the index. At least one.
+    /// In file order. At least one.
     pub networks: Vec<Network>,
     pub datapath: Datapath,
+    origins: Origins,
 }
 
 /// `[node]`
@@ -32,6 +37,8 @@ pub struct Node {
     pub state_dir: PathBuf,
     /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Whether a change of the file is applied as soon as it is seen.
+    pub watch: bool,
 }
 
 /// `[sip]`
@@ -46,6 +53,8 @@ pub struct Sip {
     /// Registration lifetimes we grant (RFC 3261 §10.3 step 7).
     pub expires_min: Duration,
     pub expires_max: Duration,
+    /// How long an address that is no longer advertised is still recognised as ours.
+    pub address_grace: Duration,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -87,18 +96,35 @@ pub struct Peer {
 /// `[[network]]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Network {
+    /// Stays with the name when a running configuration is replaced.
+    pub id: NetworkId,
     pub name: String,
     pub interface: String,
     /// Our own address in it: SIP and media sockets bind here.
     pub address: IpAddr,
-    /// The address its peers are told (RFC 3261 Contact and Via, SDP c=).
+    /// The address its peers are told in signalling (RFC 3261 Contact and Via).
     pub advertise: IpAddr,
+    /// The SIP port they are told; none is the listener's own.
+    pub advertise_port: Option<u16>,
+    /// The address they are told for media (SDP c=).
+    pub advertise_media: IpAddr,
     /// Who belongs here: longest prefix wins, over all networks.
     pub peers: Vec<IpNet>,
     /// Traffic that arrives from one of these is this network's, whatever its prefix says.
     pub source_rewriting_gateways: Vec<IpAddr>,
     pub media_ports: PortRange,
+    /// The same ports as a router in front of us numbers them: a range of the same size.
+    pub advertise_ports: PortRange,
+    /// Whether peers are taken to be behind a NAT.
+    pub nat: NatMode,
     pub media: MediaMode,
+    /// From where media may be learnt.
+    pub media_from: MediaFrom,
+    /// Gateways that send media from addresses they do not name: accepted beside the usual ones.
+    pub media_senders: Vec<IpNet>,
+    pub ice: Ice,
+    /// What happens to running calls when `advertise` changes.
+    pub address_change: AddressChange,
     /// DSCP of media sent into this network, 0..=63; none leaves the sender's.
     pub dscp: Option<u8>,
 }
@@ -119,6 +145,45 @@ pub enum MediaMode {
     Symmetric,
     /// SDP for peers that are where they say they are, symmetric for the others.
     Auto,
+}
+
+/// Whether a peer is behind a NAT.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum NatMode {
+    /// If its Via or Contact contradicts the source of its packets.
+    Auto,
+    Always,
+    Never,
+}
+
+/// From which addresses a media source may be learnt, beside the one in SDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MediaFrom {
+    /// The address signalling comes from.
+    Signalling,
+    /// Its neighbourhood too (/24, /64): carriers that map each flow to another address.
+    Subnet,
+    /// Anyone who passes a long probation: carriers with several uplinks.
+    Anywhere,
+}
+
+/// What becomes of ICE attributes in SDP (RFC 8839).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Ice {
+    Strip,
+    /// Kept if the other party's network keeps them too: the parties then find each other.
+    Pass,
+}
+
+/// What happens to running calls when a network's advertised address changes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AddressChange {
+    /// Each party is told by a re-INVITE, paced.
+    Reinvite,
+    /// They go on as they are.
+    Ignore,
+    /// They end, paced.
+    Drop,
 }
 
 /// `[datapath]`
@@ -153,15 +218,27 @@ pub enum XdpAttach {
 }
 
 impl Config {
-    /// The network with this index.
+    /// Where a value was written: `towpath.toml:17` for `network.wan.peers[0]`, `sip.auth`,
+    /// `sip.peer.mcu.uri` or `sip.account.1001`; an option of the command line; none for a default.
     #[must_use]
-    pub fn network(&self, id: NetworkId) -> Option<&Network> {
-        self.networks.get(usize::from(id.0))
+    pub fn origin(&self, key: &str) -> Option<String> {
+        self.origins.of(key)
     }
 
-    /// Networks with their indices, in file order.
+    /// The command line decided this key.
+    pub fn overrule(&mut self, key: &str, option: &'static str) {
+        self.origins.overrule(key, option);
+    }
+
+    /// The network of that name in the core.
+    #[must_use]
+    pub fn network(&self, id: NetworkId) -> Option<&Network> {
+        self.networks.iter().find(|network| network.id == id)
+    }
+
+    /// Networks with their names in the core, in file order.
     pub fn networks(&self) -> impl Iterator<Item = (NetworkId, &Network)> {
-        (0u16..).map(NetworkId).zip(&self.networks)
+        self.networks.iter().map(|network| (network.id, network))
     }
 
     /// Which network a packet belongs to (the rule is documented in `docs/networks.md`): among the
@@ -172,22 +249,21 @@ impl Config {
         let here = || self.networks().filter(move |(_, n)| n.address == local);
         here()
             .find(|(_, n)| n.source_rewriting_gateways.contains(&from))
-            .or_else(|| {
-                here()
-                    .filter_map(|(id, n)| Some((n.prefix_for(from)?, id, n)))
-                    .rev_max()
-            })
-            .or_else(|| here().next())
             .map(|(id, _)| id)
+            .or_else(|| {
+                let holding = here().filter_map(|(id, n)| Some((n.prefix_for(from)?, id)));
+                longest(holding)
+            })
+            .or_else(|| here().next().map(|(id, _)| id))
     }
 
     /// Which network reaches an address: the longest prefix over all networks.
     #[must_use]
     pub fn network_to(&self, to: IpAddr) -> Option<NetworkId> {
-        self.networks()
-            .filter_map(|(id, n)| Some((n.prefix_for(to)?, id, n)))
-            .rev_max()
-            .map(|(id, _)| id)
+        longest(
+            self.networks()
+                .filter_map(|(id, n)| Some((n.prefix_for(to)?, id))),
+        )
     }
 }
 
@@ -202,14 +278,39 @@ impl Network {
     }
 }
 
-trait RevMax<'a> {
-    fn rev_max(self) -> Option<(NetworkId, &'a Network)>;
+/// The longest prefix; of equals, the first in the file.
+fn longest(holding: impl Iterator<Item = (u8, NetworkId)>) -> Option<NetworkId> {
+    let first_of_equals = |(length, at, _): &(u8, usize, _)| (*length, std::cmp::Reverse(*at));
+    holding
+        .enumerate()
+        .map(|(at, (length, id))| (length, at, id))
+        .max_by_key(first_of_equals)
+        .map(|(_, _, id)| id)
 }
 
-impl<'a, I: Iterator<Item = (u8, NetworkId, &'a Network)>> RevMax<'a> for I {
-    /// The longest prefix; of equals, the first in the file.
-    fn rev_max(self) -> Option<(NetworkId, &'a Network)> {
-        self.max_by_key(|(len, id, _)| (*len, std::cmp::Reverse(*id)))
-            .map(|(_, id, n)| (id, n))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(names: &[&str]) -> Config {
+        let network = |(at, name): (usize, &&str)| {
+            format!(
+                "[[network]]\nname = '{name}'\ninterface = 'e'\naddress = '10.0.0.{}'\n",
+                at + 1
+            )
+        };
+        let networks: String = names.iter().enumerate().map(network).collect();
+        let text = format!("[sip]\ndomain = 'example.com'\n{networks}");
+        let mut none = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+        check::check("t", &text, None, &mut none).unwrap()
+    }
+
+    #[test]
+    fn of_equal_prefixes_the_first_in_the_file_counts() {
+        let mut config = config(&["a", "b"]);
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(config.network_to(ip), Some(NetworkId(0)));
+        config.networks.reverse();
+        assert_eq!(config.network_to(ip), Some(NetworkId(1)));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 
-/// Index of a configured `[[network]]`, in file order.
+/// A configured `[[network]]`, for the life of the daemon: it stays when the file changes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct NetworkId(pub u16);
 

@@ -4,6 +4,7 @@ mod api;
 mod clock;
 pub mod configuration;
 mod datapath;
+mod device;
 pub mod kernel;
 pub mod log;
 mod media;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
-use crate::engine::input::{Input, MEDIA_HEAD_BYTES};
+use crate::engine::input::Input;
 use crate::id::Listener;
 
 pub use configuration::Options;
@@ -40,6 +41,7 @@ enum Event {
     Unclaimed {
         at: SocketAddr,
         from: SocketAddr,
+        marks: media::Marks,
         packet: Bytes,
     },
     Api(api::Ask),
@@ -114,14 +116,22 @@ impl Shell {
                     .handle(Input::Sip { on, from, bytes }, clock::now(), effects);
                 self.perform(effects).await;
             }
-            Event::Unclaimed { at, from, packet } => {
-                let head = packet.slice(..packet.len().min(MEDIA_HEAD_BYTES));
-                self.engine
-                    .handle(Input::Media { at, from, head }, clock::now(), effects);
+            Event::Unclaimed {
+                at,
+                from,
+                marks,
+                packet,
+            } => {
+                let shown = Input::Media {
+                    at,
+                    from,
+                    packet: packet.clone(),
+                };
+                self.engine.handle(shown, clock::now(), effects);
                 self.perform(effects).await;
                 // The packet that taught the latch is media too.
                 if let Some(port) = self.datapath.media.port(at) {
-                    port.forward(from, &packet);
+                    port.forward(from, marks, &packet);
                 }
             }
             Event::Api(ask) => {
@@ -136,7 +146,10 @@ impl Shell {
         while !effects.is_empty() {
             for effect in std::mem::take(effects) {
                 match effect {
-                    Effect::Send { on, to, bytes } => self.sip.send(on, to, &bytes).await,
+                    Effect::Send { on, to, bytes } => {
+                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
+                        self.sip.send(on, to, &bytes, link).await;
+                    }
                     Effect::Open { at, .. } => {
                         if let Err(error) = self.datapath.media.open(at) {
                             tracing::error!(%at, %error, "cannot open a media port");
@@ -147,6 +160,8 @@ impl Shell {
                     Effect::Close { at } => self.datapath.media.close(at),
                     Effect::Install { at, rule } => self.datapath.install(at, rule).await,
                     Effect::Remove { at } => self.datapath.remove(at),
+                    Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
+                    Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
                     Effect::Record(record) => log::call(&record),
                 }
             }

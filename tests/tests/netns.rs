@@ -18,6 +18,8 @@ mod garbage;
 mod life;
 #[path = "netns/maps.rs"]
 mod maps;
+#[path = "netns/nat.rs"]
+mod nat;
 #[path = "netns/neighbour.rs"]
 mod neighbour;
 #[path = "netns/refusal.rs"]
@@ -26,3 +28,7 @@ mod refusal;
 mod restart;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/trouble.rs"]
+mod trouble;
+#[path = "netns/twins.rs"]
+mod twins;

@@ -88,6 +88,17 @@ pub enum Mode {
     Auto,
 }
 
+/// From where a media source may be learnt, beside the address in SDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Accept {
+    /// The address signalling comes from.
+    Signalling,
+    /// Its neighbourhood too: /24 in IPv4, /64 in IPv6.
+    Subnet,
+    /// Anyone who passes a long probation.
+    Anywhere,
+}
+
 /// One party, as signalling sees it now.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LegSettings {
@@ -96,16 +107,33 @@ pub struct LegSettings {
     pub local: IpAddr,
     /// The address this party is told.
     pub advertise: IpAddr,
+    /// Added to a local port, it is the port this party is told.
+    pub port_offset: i32,
     /// Where this party's SIP really comes from.
     pub signalled_from: IpAddr,
     /// Its signalling contradicts its source (`nat::policy::natted`).
     pub natted: bool,
     pub mode: Mode,
+    /// From where a source may be learnt.
+    pub accept: Accept,
+    /// Declared senders: accepted wherever SDP and signalling point.
+    pub senders: Vec<IpNet>,
+    /// Its network keeps ICE.
+    pub ice: bool,
     /// The DS field of media sent to this party; none leaves the sender's (RFC 2474).
     pub tos: Option<u8>,
 }
 
 impl LegSettings {
+    /// What this party is told for a local port.
+    #[must_use]
+    pub fn told(&self, port: u16) -> SocketAddr {
+        let told = i32::from(port).saturating_add(self.port_offset);
+        // A range that maps beyond the last port is refused with the configuration.
+        let told = u16::try_from(told).unwrap_or(port);
+        SocketAddr::new(self.advertise, told)
+    }
+
     /// From whom media is accepted, given the address in SDP and the prefixes of the network.
     #[must_use]
     pub fn policy(&self, signalled: Option<SocketAddr>, network: &[IpNet]) -> Policy {
@@ -190,6 +218,10 @@ mod tests {
                 signalled_from: "203.0.113.9".parse().unwrap(),
                 natted,
                 mode,
+                port_offset: 0,
+                accept: Accept::Signalling,
+                senders: Vec::new(),
+                ice: false,
                 tos: None,
             };
             let everybody = ["0.0.0.0/0".parse().unwrap()];

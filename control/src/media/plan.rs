@@ -65,6 +65,8 @@ mod tests {
             Effect::Send { .. }
             | Effect::Open { .. }
             | Effect::Close { .. }
+            | Effect::KeepAlive { .. }
+            | Effect::Forward { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

@@ -9,6 +9,7 @@ use common::flow::{Flags, Flow, Hop, Rewrite};
 
 use crate::effect::Rule;
 use crate::shell::clock;
+use crate::shell::device::Link;
 use crate::shell::kernel::{Kernel, KernelError, Position, Totals, rate};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
@@ -101,13 +102,13 @@ impl Datapath {
     /// Gives adopted flows their userspace twin, once all sockets are open.
     pub(crate) fn adopted(&self) -> Vec<SocketAddr> {
         for (at, flow) in &self.flows {
-            self.media.install(*at, flow.rule);
+            self.media.install(*at, flow.rule, self.link(flow.rule));
         }
         self.flows.keys().copied().collect()
     }
 
     pub(crate) async fn install(&mut self, at: SocketAddr, rule: Rule) {
-        if !self.media.install(at, rule) {
+        if !self.media.install(at, rule, self.link(rule)) {
             tracing::warn!(%at, source = %rule.source, "a flow names a socket that is not open");
         }
         let old = self.flows.get(&at);
@@ -126,6 +127,17 @@ impl Datapath {
             },
         );
         self.place(at).await;
+    }
+
+    /// The link a rule's packets leave by, where the routing table could not tell.
+    fn link(&self, rule: Rule) -> Option<Link> {
+        self.netlink.link_for(rule.source.ip(), rule.target.ip())
+    }
+
+    /// Sends a datagram that no rule sends.
+    pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        let link = self.netlink.link_for(at.ip(), to.ip());
+        self.media.send(at, to, bytes, link);
     }
 
     pub(crate) fn remove(&mut self, at: SocketAddr) {
@@ -219,8 +231,9 @@ impl Datapath {
 
     /// Routes, neighbours or links changed: every flow is placed anew.
     pub(crate) async fn replace_all(&mut self) {
-        let all: Vec<SocketAddr> = self.flows.keys().copied().collect();
-        for at in all {
+        let all: Vec<(SocketAddr, Rule)> = self.flows.iter().map(|(at, f)| (*at, f.rule)).collect();
+        for (at, rule) in all {
+            self.media.install(at, rule, self.link(rule));
             self.place(at).await;
         }
     }

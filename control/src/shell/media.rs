@@ -1,6 +1,8 @@
 //! Media sockets: the userspace path. One socket per local media address; what a rule claims is
 //! forwarded here and now, the rest goes to the engine.
 
+mod batch;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -8,22 +10,26 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::effect::Rule;
 use crate::shell::Event;
+use crate::shell::device::{self, Link};
 
-/// Larger than any media datagram on an Ethernet with jumbo frames.
-const DATAGRAM_BYTES_MAX: usize = 9_216;
+pub(crate) use self::batch::Marks;
+use self::batch::{Batch, PACKETS_MAX, Way};
 
 /// Every open media address.
 pub(crate) struct Media {
     ports: HashMap<SocketAddr, Arc<Port>>,
     tasks: HashMap<SocketAddr, AbortHandle>,
     events: mpsc::Sender<Event>,
+    /// Of all ports there ever were.
+    total: Arc<Count>,
 }
 
 pub(crate) struct Port {
@@ -31,15 +37,19 @@ pub(crate) struct Port {
     socket: UdpSocket,
     out: RwLock<Option<Out>>,
     pub(crate) count: Count,
+    total: Arc<Count>,
 }
 
 /// What the userspace path did at one address.
 #[derive(Default)]
 pub(crate) struct Count {
+    /// Forwarded.
     pub(crate) packets: AtomicU64,
     pub(crate) bytes: AtomicU64,
     /// Packets no rule claimed.
     pub(crate) unclaimed: AtomicU64,
+    /// Claimed, and may not travel further.
+    pub(crate) hop_limit: AtomicU64,
     /// Claimed, and the network would not take them.
     pub(crate) send_failed: AtomicU64,
     /// Unclaimed, and the engine's queue was full.
@@ -49,6 +59,8 @@ pub(crate) struct Count {
 #[derive(Clone)]
 struct Out {
     rule: Rule,
+    /// The link to the target, where the routing table could not tell.
+    link: Option<Link>,
     port: Arc<Port>,
 }
 
@@ -58,6 +70,7 @@ impl Media {
             ports: HashMap::new(),
             tasks: HashMap::new(),
             events,
+            total: Arc::default(),
         }
     }
 
@@ -71,6 +84,7 @@ impl Media {
             socket: bind(at)?,
             out: RwLock::new(None),
             count: Count::default(),
+            total: self.total.clone(),
         });
         let task = tokio::spawn(read(port.clone(), self.events.clone()));
         self.tasks.insert(at, task.abort_handle());
@@ -86,15 +100,13 @@ impl Media {
     }
 
     /// False if either address is not open.
-    pub(crate) fn install(&self, at: SocketAddr, rule: Rule) -> bool {
+    pub(crate) fn install(&self, at: SocketAddr, rule: Rule, link: Option<Link>) -> bool {
         let (Some(port), Some(source)) = (self.ports.get(&at), self.ports.get(&rule.source)) else {
             return false;
         };
-        if let Some(tos) = rule.tos {
-            source.mark(tos);
-        }
         port.set(Some(Out {
             rule,
+            link,
             port: source.clone(),
         }));
         true
@@ -106,12 +118,26 @@ impl Media {
         }
     }
 
+    /// Sends a datagram that no rule sends; a full socket buffer loses it like the network would.
+    pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8], link: Option<Link>) {
+        if let Some(port) = self.ports.get(&at)
+            && let Err(error) = device::try_send(&port.socket, bytes, to, at.ip(), link)
+        {
+            tracing::debug!(%at, %to, %error, "cannot send from a media socket");
+        }
+    }
+
     pub(crate) fn port(&self, at: SocketAddr) -> Option<&Arc<Port>> {
         self.ports.get(&at)
     }
 
     pub(crate) fn len(&self) -> usize {
         self.ports.len()
+    }
+
+    /// Counts of all ports, those that are closed too.
+    pub(crate) fn total(&self) -> &Count {
+        &self.total
     }
 }
 
@@ -120,74 +146,154 @@ impl Port {
         *self.out.write().unwrap_or_else(PoisonError::into_inner) = out;
     }
 
+    fn out(&self) -> Option<Out> {
+        let out = self.out.read().unwrap_or_else(PoisonError::into_inner);
+        out.clone()
+    }
+
     /// Forwards a packet if a rule claims it.
-    pub(crate) fn forward(&self, from: SocketAddr, packet: &[u8]) -> bool {
-        let out = self
-            .out
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
-        let Some(out) = out.filter(|out| out.rule.peer == from) else {
+    pub(crate) fn forward(&self, from: SocketAddr, marks: Marks, packet: &[u8]) -> bool {
+        let Some(out) = self.out().filter(|out| out.rule.peer == from) else {
             return false;
         };
-        // UDP sends at once or not at all: a full socket buffer is loss, and counted.
-        match out.port.socket.try_send_to(packet, out.rule.target) {
-            Ok(bytes) => {
-                self.count.packets.fetch_add(1, Ordering::Relaxed);
-                self.count.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-            }
-            Err(_) => {
-                self.count.send_failed.fetch_add(1, Ordering::Relaxed);
-            }
+        match out.way(marks) {
+            None => self.add(|c| &c.hop_limit, 1),
+            Some(way) => match batch::send_one(&out.port.socket, packet, &way) {
+                Ok(()) => self.forwarded(1, packet.len()),
+                Err(_) => self.add(|c| &c.send_failed, 1),
+            },
         }
         true
     }
 
-    /// Differentiated services field of everything sent from here (RFC 2474).
-    fn mark(&self, tos: u8) {
-        let socket = SockRef::from(&self.socket);
-        let set = match self.at {
-            SocketAddr::V4(_) => socket.set_tos_v4(tos.into()),
-            SocketAddr::V6(_) => socket.set_tclass_v6(tos.into()),
+    /// Takes what has come and forwards what the rule claims, the rest goes to the engine.
+    fn turn(&self, batch: &mut Batch, events: &mpsc::Sender<Event>) -> io::Result<()> {
+        let mut received = 0;
+        let read = self.socket.try_io(Interest::READABLE, || {
+            received = batch.receive(&self.socket)?;
+            if received < PACKETS_MAX {
+                // There is no more: the next look waits for more, without asking again.
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            Ok(())
+        });
+        if received == 0 {
+            return read;
+        }
+        let out = self.out();
+        let mut next = 0;
+        while let Some(packet) = batch.packet(next) {
+            match out.as_ref().filter(|out| out.rule.peer == packet.from) {
+                None => {
+                    self.tell(packet.from, packet.marks, batch.bytes(next), events);
+                    next += 1;
+                }
+                Some(out) => next = self.pass_on(batch, next, out),
+            }
+        }
+        Ok(())
+    }
+
+    /// Forwards the packet at `first` and those behind it that go the same way; which is next.
+    fn pass_on(&self, batch: &mut Batch, first: usize, out: &Out) -> usize {
+        let Some(packet) = batch.packet(first) else {
+            return first;
         };
-        if let Err(error) = set {
-            tracing::warn!(at = %self.at, %error, "cannot set the DSCP of a media socket");
+        let same = |other: &batch::Packet| (other.from, other.marks) == (packet.from, packet.marks);
+        let more = (first..).map_while(|index| batch.packet(index).filter(same));
+        let end = first + more.count();
+        let Some(way) = out.way(packet.marks) else {
+            self.add(|c| &c.hop_limit, (end - first) as u64);
+            return end;
+        };
+        let mut next = first;
+        while next < end {
+            // UDP is sent at once or not at all: a full socket buffer is loss, and counted.
+            match batch.send(&out.port.socket, next..end, &way) {
+                Ok(sent) => {
+                    let bytes = (next..next + sent)
+                        .map(|index| batch.bytes(index).len())
+                        .sum();
+                    self.forwarded(sent, bytes);
+                    next += sent.max(1);
+                }
+                Err(_) => {
+                    self.add(|c| &c.send_failed, 1);
+                    next += 1;
+                }
+            }
+        }
+        end
+    }
+
+    /// Shows the engine a packet no rule claims.
+    fn tell(&self, from: SocketAddr, marks: Marks, packet: &[u8], events: &mpsc::Sender<Event>) {
+        self.add(|c| &c.unclaimed, 1);
+        let unclaimed = Event::Unclaimed {
+            at: self.at,
+            from,
+            marks,
+            packet: Bytes::copy_from_slice(packet),
+        };
+        if events.try_send(unclaimed).is_err() {
+            self.add(|c| &c.queue_full, 1);
+        }
+    }
+
+    fn forwarded(&self, packets: usize, bytes: usize) {
+        self.add(|c| &c.packets, packets as u64);
+        self.add(|c| &c.bytes, bytes as u64);
+    }
+
+    fn add(&self, counter: fn(&Count) -> &AtomicU64, more: u64) {
+        for count in [&self.count, &*self.total] {
+            counter(count).fetch_add(more, Ordering::Relaxed);
         }
     }
 }
 
-async fn read(port: Arc<Port>, events: mpsc::Sender<Event>) {
-    let mut buffer = vec![0; DATAGRAM_BYTES_MAX];
-    loop {
-        let (length, from) = match port.socket.recv_from(&mut buffer).await {
-            Ok(received) => received,
-            Err(error) => {
-                tracing::debug!(at = %port.at, %error, "media socket");
-                continue;
-            }
+impl Out {
+    /// How a packet that came with these marks is sent, as the kernel program would; none if it
+    /// may not travel further.
+    fn way(&self, came: Marks) -> Option<Way> {
+        let hops = came.hops.checked_sub(1).filter(|hops| *hops > 0)?;
+        let tos = match self.rule.tos {
+            // The sender's two ECN bits stay (RFC 3168 §5).
+            Some(tos) => (tos & 0xfc) | (came.tos & 3),
+            None => came.tos,
         };
-        let packet = buffer.get(..length).unwrap_or_default();
-        if port.forward(from, packet) {
-            continue;
-        }
-        port.count.unclaimed.fetch_add(1, Ordering::Relaxed);
-        let packet = Bytes::copy_from_slice(packet);
-        if events
-            .try_send(Event::Unclaimed {
-                at: port.at,
-                from,
-                packet,
-            })
-            .is_err()
+        Some(Way {
+            to: self.rule.target,
+            source: self.rule.source,
+            marks: Marks { tos, hops },
+            link: self.link,
+        })
+    }
+}
+
+async fn read(port: Arc<Port>, events: mpsc::Sender<Event>) {
+    loop {
+        let turn = match port.socket.readable().await {
+            Ok(()) => batch::with(port.at, |batch| port.turn(batch, &events)),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = turn
+            && error.kind() != io::ErrorKind::WouldBlock
         {
-            port.count.queue_full.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(at = %port.at, %error, "media socket");
         }
+        // A socket that is never empty leaves the others their turn.
+        tokio::task::coop::consume_budget().await;
     }
 }
 
 fn bind(at: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
+    batch::show_marks(&socket, at)?;
     socket.bind(&at.into())?;
     UdpSocket::from_std(socket.into())
 }
+
+#[cfg(test)]
+mod tests;

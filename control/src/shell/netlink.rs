@@ -11,6 +11,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::Context;
 use common::wire::Mac;
 use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
@@ -65,7 +66,8 @@ struct Link {
     mac: Option<Mac>,
     mtu: u32,
     up: bool,
-    addresses: Vec<IpAddr>,
+    /// Each with the prefix that is its neighbourhood.
+    addresses: Vec<IpNet>,
 }
 
 pub(crate) struct Netlink {
@@ -159,7 +161,7 @@ impl Netlink {
             .values()
             .map(|link| Interface {
                 name: link.name.clone(),
-                addresses: link.addresses.clone(),
+                addresses: link.addresses.iter().map(IpNet::addr).collect(),
             })
             .collect();
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
@@ -251,9 +253,9 @@ impl Netlink {
         let (Some(ip), Some(link)) = (address, self.links.get_mut(&message.header.index)) else {
             return false;
         };
-        link.addresses.retain(|known| *known != ip);
-        if added {
-            link.addresses.push(ip);
+        link.addresses.retain(|known| known.addr() != ip);
+        if added && let Ok(net) = IpNet::new(ip, message.header.prefix_len) {
+            link.addresses.push(net);
         }
         true
     }
@@ -287,6 +289,28 @@ impl Netlink {
         }
     }
 
+    /// The link that must be named when sending, because the destination does not tell: several
+    /// links have it for a neighbour (two LANs with one private range). It is the one with our
+    /// source address. None where routing knows better, as it does for our own addresses.
+    pub(crate) fn link_for(&self, source: IpAddr, target: IpAddr) -> Option<u32> {
+        let near = |link: &&Link| link.addresses.iter().any(|net| net.contains(&target));
+        let is_target = |net: &IpNet| net.addr() == target;
+        if self
+            .links
+            .values()
+            .any(|l| l.addresses.iter().any(is_target))
+        {
+            return None;
+        }
+        if self.links.values().filter(|l| l.up).filter(near).count() < 2 {
+            return None;
+        }
+        let ours = |net: &IpNet| net.addr() == source && net.contains(&target);
+        let mut links = self.links.iter().filter(|(_, link)| link.up);
+        let (index, _) = links.find(|(_, link)| link.addresses.iter().any(ours))?;
+        Some(*index)
+    }
+
     /// Where a packet from `source` to `target` leaves. An unknown neighbour is asked for.
     pub(crate) async fn next_hop(
         &mut self,
@@ -296,7 +320,10 @@ impl Netlink {
         let route = match self.routes.get(&(target, source)) {
             Some(route) => *route,
             None => {
-                let route = self.route(target, source).await;
+                let route = match self.link_for(source, target) {
+                    Some(index) => Ok((index, target)),
+                    None => self.route(target, source).await,
+                };
                 if self.routes.len() >= ROUTES_MAX {
                     self.routes.clear();
                 }

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::id::Listener;
 use crate::shell::Event;
+use crate::shell::device::{self, Link};
 
 /// The largest datagram there is; what the core makes of it is the core's business.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -41,11 +42,21 @@ impl Sip {
         })
     }
 
-    pub(crate) async fn send(&mut self, on: Listener, to: SocketAddr, bytes: &[u8]) {
+    pub(crate) async fn send(
+        &mut self,
+        on: Listener,
+        to: SocketAddr,
+        bytes: &[u8],
+        link: Option<Link>,
+    ) {
         let Some(socket) = self.sockets.get(&on) else {
             return;
         };
-        if let Err(error) = socket.send_to(bytes, to).await {
+        let sent = match link {
+            None => socket.send_to(bytes, to).await,
+            Some(_) => device::try_send(socket, bytes, to, on.local.ip(), link),
+        };
+        if let Err(error) = sent {
             // A lost datagram is the transaction's business: it repeats or times out.
             self.send_failed = self.send_failed.saturating_add(1);
             tracing::debug!(%on, %to, %error, "cannot send");

@@ -61,15 +61,15 @@ impl Call {
         callee.register()?;
         let dialog = caller.call(&callee)?;
         let ends = [
-            End {
-                socket: &caller.rtp,
-                sends_to: dialog.caller_sends_to,
-            },
-            End {
-                socket: &callee.rtp,
-                sends_to: dialog.callee_sends_to,
-            },
+            (&caller, dialog.caller_sends_to),
+            (&callee, dialog.callee_sends_to),
         ];
+        let ends = ends.map(|(ua, sends_to)| End {
+            rtp: &ua.rtp,
+            rtcp: &ua.rtcp,
+            sends_to,
+            ssrc: ua.ssrc,
+        });
         // Both are heard, so that no latch waits any more.
         let talk = Talk::start(ends, Duration::from_millis(5))?;
         talk.hear(5, LIMIT)?;

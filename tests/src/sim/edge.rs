@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use common::flow::{Flags, Flow, Hop, Rewrite};
 use common::forward::Action;
 use common::map::{SLOT_NONE, Settings, port_index};
@@ -14,7 +15,7 @@ use control::config::Config;
 use control::effect::{CallRecord, Effect, Effects, Rule};
 use control::engine::Engine;
 use control::engine::admin::Command;
-use control::engine::input::{Input, MEDIA_HEAD_BYTES};
+use control::engine::input::Input;
 use control::id::{Listener, NetworkId};
 
 use super::Packet;
@@ -218,6 +219,20 @@ impl Edge {
                             kernel.remove(at);
                         }
                     }
+                    Effect::KeepAlive { at, to } => {
+                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        let bytes = Bytes::new();
+                        out.push(Packet {
+                            from: at,
+                            to,
+                            bytes,
+                        });
+                    }
+                    Effect::Forward { at, to, bytes } => {
+                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        let from = at;
+                        out.push(Packet { from, to, bytes });
+                    }
                     Effect::Record(record) => self.records.push(record),
                 }
             }
@@ -263,10 +278,12 @@ impl Edge {
         }
         self.count.unclaimed += 1;
         let (at, from) = (packet.to, packet.from);
-        let head = packet
-            .bytes
-            .slice(..packet.bytes.len().min(MEDIA_HEAD_BYTES));
-        self.input(Input::Media { at, from, head }, now, out);
+        let shown = Input::Media {
+            at,
+            from,
+            packet: packet.bytes.clone(),
+        };
+        self.input(shown, now, out);
         // The packet that taught the latch is media too.
         self.forward(&packet, out);
     }

@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! peer or an address.
 
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use common::forward::Reason;
@@ -73,6 +74,13 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let used = shell.engine.ports_used(id, now);
         text.series(&[("network", &network.name)], count(used));
     }
+    let help = "Neighbours that look like routers which rewrite sources.";
+    text.family("gateways_suspected", Kind::Gauge, help);
+    let suspects = shell.engine.suspected_gateways();
+    for (id, network) in config.networks() {
+        let here = suspects.iter().filter(|s| s.network == id).count();
+        text.series(&[("network", &network.name)], count(here));
+    }
     let help = "Whether the kernel program is attached.";
     text.family("xdp_attached", Kind::Gauge, help);
     let attached = shell.datapath.interfaces();
@@ -87,6 +95,7 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let is_attached = attached.iter().any(|name| name == interface);
         text.series(&[("interface", interface)], is_attached.into());
     }
+    userspace(shell, text);
     if let Ok(kernel) = &shell.datapath.kernel {
         let help = "Packets the kernel program judged, by verdict.";
         text.family("xdp_packets_total", Kind::Counter, help);
@@ -94,6 +103,25 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
             text.series(&[("reason", reason.name())], packets);
         }
     }
+}
+
+/// What became of packets at media sockets.
+fn userspace(shell: &Shell, text: &mut Text) {
+    let total = shell.datapath.media.total();
+    let help = "Packets at media sockets, by what became of them.";
+    text.family("user_packets_total", Kind::Counter, help);
+    for (result, packets) in [
+        ("forwarded", &total.packets),
+        ("unclaimed", &total.unclaimed),
+        ("hop_limit", &total.hop_limit),
+        ("send_failed", &total.send_failed),
+        ("queue_full", &total.queue_full),
+    ] {
+        text.series(&[("result", result)], packets.load(Ordering::Relaxed));
+    }
+    let help = "Bytes of media that were forwarded in userspace.";
+    text.family("user_bytes_total", Kind::Counter, help);
+    text.series(&[], total.bytes.load(Ordering::Relaxed));
 }
 
 fn count(count: usize) -> u64 {
