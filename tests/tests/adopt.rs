@@ -26,7 +26,7 @@ use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Re
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use towpath_tests::frame::rtp;
-use towpath_tests::process;
+use towpath_tests::{clock, process};
 
 const FLOWS_MAX: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -322,7 +322,7 @@ fn an_interface_that_is_no_longer_configured_is_let_go() {
     };
     let (kernel, _) = Kernel::start(&attach, Instant::now()).unwrap();
     assert_eq!(kernel.attached().collect::<Vec<_>>(), [lab.access]);
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
 }
 
 #[test]
@@ -349,14 +349,14 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
     );
     assert_eq!(kernel.attached().collect::<Vec<_>>(), [lab.access]);
     assert_eq!(kernel.locals().into_iter().collect::<Vec<_>>(), v4[..1]);
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
     let many: Vec<IpAddr> = (1..=16).map(|i| IpAddr::from([10, 9, 8, i])).collect();
     let refused = kernel.extend(slice::from_ref(&core), &many).unwrap_err();
     assert!(
         matches!(refused, KernelError::TooManyLocals { .. }),
         "{refused}"
     );
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
 
     let added = kernel.extend(&lab.interfaces(), &v4).unwrap();
     let expected = Reach {
@@ -385,7 +385,7 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
         locals: v4[..1].to_vec(),
     };
     assert_eq!(kernel.withdraw(&all).unwrap(), used);
-    assert_eq!(lab.programs(), [false, true]);
+    lab.programs_become([false, true]);
     kernel.extend(&lab.interfaces(), &v4).unwrap();
     carry(&phone, at, &mcu, lab.source(V4), 10..15);
     assert_eq!(kernel.stats(at).unwrap().packets, 15);
@@ -400,12 +400,12 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
 
     kernel.remove(at, Instant::now()).unwrap();
     assert_eq!(kernel.withdraw(&used).unwrap(), Reach::default());
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
     kernel.extend(&[core], &[]).unwrap();
     drop(kernel);
     // Eight maps, two links.
     assert_eq!(detach(&lab.pins()).unwrap(), 10);
-    assert_eq!(lab.programs(), [false, false]);
+    lab.programs_become([false, false]);
 }
 
 /// Sends RTP and expects every packet, in order, from the source it should have.
@@ -584,6 +584,13 @@ impl Lab {
             locals,
         };
         Kernel::start(&attach, Instant::now())
+    }
+
+    /// The kernel forgets a pin when it gets round to it.
+    fn programs_become(&self, expected: [bool; 2]) {
+        let what = format!("programs {expected:?}");
+        let there = || Ok((self.programs() == expected).then_some(()));
+        clock::until(&what, PATIENCE, there).unwrap();
     }
 
     /// Whether access and core have a program.

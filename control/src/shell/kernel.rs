@@ -123,6 +123,8 @@ pub struct Kernel {
     /// the program never reads.
     generation: u32,
     links: BTreeMap<u32, PinnedLink>,
+    /// Interfaces that were let go.
+    released: BTreeSet<u32>,
     /// Held as long as we are.
     _lock: File,
 }
@@ -166,6 +168,7 @@ impl Kernel {
             installed: BTreeMap::new(),
             generation: 1,
             links: BTreeMap::new(),
+            released: BTreeSet::new(),
             _lock: lock,
         };
         kernel.adopt_flows()?;
