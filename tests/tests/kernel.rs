@@ -26,7 +26,8 @@ use towpath_tests::frame::{Checksum, Datagram, read, rtcp, rtp, stun};
 use towpath_tests::process;
 use towpath_tests::table::Table;
 
-/// Frames the differential test sends; `TOWPATH_DIFFERENTIAL_FRAMES` changes it.
+/// Frames the differential test sends; `TOWPATH_DIFFERENTIAL_FRAMES` changes it, and
+/// `TOWPATH_DIFFERENTIAL_SEED` which.
 const FRAMES_DEFAULT: u32 = 200_000;
 const FLOWS: u32 = 64;
 /// A test run's frames come in by the loopback interface.
@@ -42,7 +43,9 @@ const TICK_NS: u64 = 4_000_000;
 #[test]
 fn host_and_kernel_agree() {
     let mut both = Both::new();
-    let mut random = Random(0x7091_a7b3_5eed_0001);
+    let seed = std::env::var("TOWPATH_DIFFERENTIAL_SEED");
+    let seed = seed.map_or(1, |seed| seed.parse().expect("the seed is a number"));
+    let mut random = Random(0x7091_a7b3_5eed_0000 ^ seed);
     both.install(&flows(&mut random, both.egress));
     let frames = match std::env::var("TOWPATH_DIFFERENTIAL_FRAMES") {
         Ok(count) => count
@@ -131,6 +134,36 @@ fn a_first_packet_is_reported_once() {
     // Each CPU may report its own first packet, and the thread may have moved once.
     let more = std::iter::from_fn(|| events.next().map(drop)).count();
     assert!(more < 3, "{more} more events");
+}
+
+/// What the verifier goes through and what comes out of it, as it was when somebody last looked: a
+/// tenth more fails. The file is written anew with `TOWPATH_BUDGET=write`.
+#[test]
+fn the_program_stays_within_its_budget() {
+    let mut both = Both::new();
+    let program: &mut Xdp = both
+        .ebpf
+        .program_mut(map::PROGRAM)
+        .unwrap()
+        .try_into()
+        .unwrap();
+    let info = program.info().unwrap();
+    let verified = info.verified_instruction_count().expect("Linux 5.16");
+    let bytes = info.size_translated().expect("the size");
+    let found = format!("verified instructions {verified}\ntranslated bytes {bytes}\n");
+    let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/relay.budget");
+    if std::env::var_os("TOWPATH_BUDGET").is_some_and(|what| what == "write") {
+        std::fs::write(&file, &found).unwrap();
+    }
+    let recorded = std::fs::read_to_string(&file).unwrap();
+    let number = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    assert_eq!(recorded.lines().count(), 2);
+    for (now, then) in found.lines().zip(recorded.lines()) {
+        assert!(
+            number(now) * 10 <= number(then) * 11,
+            "{now}; recorded: {then}"
+        );
+    }
 }
 
 /// The program in the kernel and the table on the host, holding the same.
