@@ -58,7 +58,7 @@ pub const SILENCE_NS: u64 = 1_000_000_000;
 
 const TICKS_EARLY_NS: u64 = 300_000_000_000;
 
-/// Entries of FLOWS for so many flows: all may be replaced at once, and the old ones rest meanwhile.
+/// Entries of FLOWS for so many flows: all may be replaced at once; the old ones rest meanwhile.
 #[must_use]
 pub const fn flow_entries(flows_max: u32) -> u32 {
     flows_max.saturating_mul(2).saturating_add(1)

@@ -31,8 +31,8 @@ pub struct Conditions {
 /// Grows when a member changes its meaning.
 const VERSION: u32 = 1;
 const NOTES: [&str; 6] = [
-    "source, relay and sink are three network namespaces joined by veth pairs; all work of a column \
-     is done by one core, making and counting the packets included",
+    "source, relay and sink are three network namespaces joined by veth pairs; all work of a \
+     column is done by one core, making and counting the packets included",
     "frames of 214 bytes: G.711, 20 ms, with whole UDP checksums; one stream",
     "columns take turns in every round; the median of the rounds counts; no packet was lost at the \
      rates shown",
@@ -159,8 +159,8 @@ impl Report {
                 }
             }
         }
-        text += "\n| flows, hit at random | IPv4, ns above nop | IPv6 | IPv4, loss and jitter kept | \
-                 IPv6 |\n|---:|---:|---:|---:|---:|\n";
+        text += "\n| flows, hit at random | IPv4, ns above nop | IPv6 | IPv4, loss and jitter kept \
+                 | IPv6 |\n|---:|---:|---:|---:|---:|\n";
         let cost = |flows, v6, measured| {
             let alike = |c: &&Cost| (c.flows, c.v6, c.measured) == (flows, v6, measured);
             self.costs.iter().find(alike).map_or(0.0, |cost| cost.ns)

@@ -114,7 +114,7 @@ pub(super) struct Stand {
 pub(super) enum Held {
     Nothing,
     Programs { _ebpf: Box<Ebpf>, _link: FdLink },
-    Userspace(userspace::Call),
+    Userspace(Box<userspace::Call>),
     Rtpengine(rtpengine::Rtpengine),
 }
 
@@ -146,7 +146,7 @@ impl Stand {
             Column::Userspace => {
                 let call = userspace::Call::place(&mut path, programs)?;
                 to = call.sends_to();
-                Held::Userspace(call)
+                Held::Userspace(Box::new(call))
             }
             Column::Rtpengine => {
                 let rtpengine = rtpengine::Rtpengine::start(&path)?;
