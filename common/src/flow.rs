@@ -73,6 +73,10 @@ impl Flags {
     /// Show a stranger to userspace now and then, so that the latch may judge whether the peer
     /// moved. Without it strangers are only counted.
     pub const SHOW_STRANGERS: Self = Self(4);
+    /// Write `hops` instead of taking one off.
+    pub const HOPS: Self = Self(8);
+    /// Keep account of the RTP stream: loss, order, jitter (`Media`).
+    pub const MEASURE: Self = Self(16);
 
     #[must_use]
     #[inline(always)]
@@ -96,9 +100,6 @@ impl Flags {
     Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
 )]
 pub struct Flow {
-    /// Where the media arrives: our socket. The kernel does not read it; whoever finds the flow in
-    /// its map does.
-    pub local: Endpoint,
     /// The only source allowed in (the latched one).
     pub peer: Endpoint,
     /// Rewritten source: our other leg.
@@ -109,11 +110,11 @@ pub struct Flow {
     pub eth_dst: Mac,
     /// Interface index to leave by.
     pub egress: u32,
-    /// Index into STATS; kept when the flow is replaced, so that counting goes on.
+    /// Index into STATS and MEDIA; kept when the flow is replaced, so that counting goes on.
     pub stats: u32,
     /// Which use of `stats` this is: the kernel starts counting anew when it changes.
     pub generation: u32,
-    /// Difference of the IPv4 header checksum: addresses and one hop.
+    /// Difference of the IPv4 header checksum: addresses and, without `Flags::HOPS`, one hop.
     pub delta_l3: u16,
     /// Difference of the UDP checksum: addresses and ports.
     pub delta_l4: u16,
@@ -125,10 +126,19 @@ pub struct Flow {
     /// (RFC 3168 §5).
     pub tos: u8,
     pub flags: Flags,
-    zero: [u8; 2],
+    /// Hop limit to write, if `Flags::HOPS`.
+    pub hops: u8,
+    zero: u8,
+    /// Rate of the RTP clock (RFC 3550 §4); zero: not known, and no jitter is kept.
+    pub clock_hz: u32,
+    /// Where the media arrives: our socket. The kernel does not read it; whoever finds the flow in
+    /// its map does.
+    pub local: Endpoint,
+    end: [u32; 2],
 }
 
-const _: () = assert!(size_of::<Flow>() == 116);
+/// Two cache lines: the map begins at one.
+const _: () = assert!(size_of::<Flow>() == 128);
 
 /// The addresses of a flow: what the control plane decides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -200,7 +210,40 @@ impl Flow {
                 } else {
                     Flags::USERSPACE
                 }),
-            zero: [0; 2],
+            hops: 0,
+            zero: 0,
+            clock_hz: 0,
+            end: [0; 2],
+        }
+    }
+
+    /// Sends every packet on with this hop limit, however far it came; one whose own is spent is
+    /// dropped all the same.
+    #[must_use]
+    pub fn with_hops(self, hops: u8) -> Self {
+        let Self {
+            peer,
+            source,
+            target,
+            local,
+            ..
+        } = self;
+        let addresses = Update::new().ip(peer.ip, source.ip).ip(local.ip, target.ip);
+        Self {
+            hops,
+            flags: self.flags.with(Flags::HOPS),
+            delta_l3: addresses.folded(),
+            ..self
+        }
+    }
+
+    /// Keeps account of the RTP stream, whose clock runs at `clock_hz` if that is known.
+    #[must_use]
+    pub fn measured(self, clock_hz: u32) -> Self {
+        Self {
+            clock_hz,
+            flags: self.flags.with(Flags::MEASURE),
+            ..self
         }
     }
 }

@@ -1,9 +1,10 @@
 //! The decision about one packet: leave it to the stack, drop it, or rewrite it and send it on.
 
 use crate::checksum::{apply, apply_udp, fold};
+use crate::event::EventKind;
 use crate::flow::{Endpoint, Flags, Flow, UDP};
 use crate::map::{LOCALS_MAX, SLOT_NONE, Settings, port_index};
-use crate::rtp::Kind;
+use crate::rtp::{Kind, Rtp};
 use crate::wire::{Be16, ETHERNET_BYTES, Ethernet, Frame, Ip, Udp, Udp4, Udp6, View};
 
 /// Decides about a frame that came in by interface `ingress`. Everything is checked before
@@ -38,6 +39,12 @@ pub trait Flows {
     /// Whether a stranger to this flow may be shown to userspace now, by the flow's budget and by
     /// the one all flows share (`FlowStats::show`).
     fn show_stranger(&self, flow: &Flow, settings: &Settings, now_ns: u64) -> bool;
+
+    /// A stranger's packet that is shown: who sent it, and how its payload begins.
+    fn stranger(&self, flow: &Flow, from: Endpoint, head: Option<&Rtp>, now_ns: u64);
+
+    /// A packet for the flow's account of its stream (`Media::receive`).
+    fn measure(&self, flow: &Flow, rtp: &Rtp) -> EventKind;
 }
 
 /// What becomes of a packet, and why. Flat, every field set.
@@ -52,6 +59,8 @@ pub struct Verdict {
     pub egress: u32,
     /// From the IP header on, if it is sent on.
     pub bytes: u16,
+    /// What changed with its stream.
+    pub change: EventKind,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -163,6 +172,7 @@ impl Verdict {
             generation,
             egress: 0,
             bytes: 0,
+            change: EventKind::NONE,
         }
     }
 
@@ -206,24 +216,39 @@ fn forward_as<H: Headers>(
         return verdict(Action::Drop, reason);
     }
     if reason == Reason::WrongSource {
+        let from = headers.source();
         // Nobody can be answered at port 0 (RFC 768), so there is nothing to show.
         let show = flow.flags.has(Flags::SHOW_STRANGERS)
-            && headers.source().port.0 != 0
+            && from.port.0 != 0
             && flows.show_stranger(flow, settings, now_ns);
+        if show {
+            let head = frame.view::<Rtp>(size_of::<H>());
+            flows.stranger(flow, from, head.map(|head| &*head), now_ns);
+        }
         return verdict(if show { Action::Pass } else { Action::Drop }, reason);
     }
     if reason == Reason::PartialChecksum {
         let bytes = headers.udp().bytes;
-        let whole = is_whole(frame, size_of::<H>() - size_of::<Udp>(), bytes, flow.pseudo);
-        return match frame.view::<H>(0) {
-            Some(headers) if whole => send(headers, flow, ingress),
-            _ => verdict(Action::Pass, reason),
-        };
-    }
-    if reason != Reason::Forwarded {
+        if !is_whole(frame, size_of::<H>() - size_of::<Udp>(), bytes, flow.pseudo) {
+            return verdict(Action::Pass, reason);
+        }
+    } else if reason != Reason::Forwarded {
         return verdict(Action::Pass, reason);
     }
-    send(headers, flow, ingress)
+    let Some(headers) = frame.view::<H>(0) else {
+        return verdict(Action::Pass, Reason::Truncated);
+    };
+    let sent = send(headers, flow, ingress);
+    if !flow.flags.has(Flags::MEASURE) || Kind::is_rtcp(head[1]) {
+        return sent;
+    }
+    match frame.view::<Rtp>(size_of::<H>()) {
+        Some(rtp) => Verdict {
+            change: flows.measure(flow, rtp),
+            ..sent
+        },
+        None => sent,
+    }
 }
 
 /// Rewrites, and says where to.
@@ -435,7 +460,14 @@ impl Headers for Udp4 {
             delta_l3 = fold(u32::from(delta_l3) + change);
             self.ip.tos = tos;
         }
-        self.ip.ttl -= 1;
+        if flow.flags.has(Flags::HOPS) {
+            let halfword = |ttl| u16::from_ne_bytes([ttl, UDP]);
+            let change = u32::from(!halfword(self.ip.ttl)) + u32::from(halfword(flow.hops));
+            delta_l3 = fold(u32::from(delta_l3) + change);
+            self.ip.ttl = flow.hops;
+        } else {
+            self.ip.ttl -= 1;
+        }
         self.ip.src = flow.source.ip.0[3];
         self.ip.dst = flow.target.ip.0[3];
         self.ip.checksum = apply(self.ip.checksum, delta_l3);
@@ -501,7 +533,11 @@ impl Headers for Udp6 {
             let tos = with_dscp((first << 4) | (second >> 4), flow.tos);
             self.ip.version_class = [(first & 0xf0) | (tos >> 4), (tos << 4) | (second & 0x0f)];
         }
-        self.ip.hop_limit -= 1;
+        if flow.flags.has(Flags::HOPS) {
+            self.ip.hop_limit = flow.hops;
+        } else {
+            self.ip.hop_limit -= 1;
+        }
         let [a, b, c, d] = flow.source.ip.0;
         self.ip.src = [a, b, c, d];
         let [a, b, c, d] = flow.target.ip.0;

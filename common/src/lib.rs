@@ -21,6 +21,7 @@ pub mod event;
 pub mod flow;
 pub mod forward;
 pub mod map;
+pub mod media;
 #[cfg(feature = "user")]
 mod pod;
 pub mod rtp;

@@ -6,6 +6,7 @@
 //! | `PORTS` | array | `port_index` → flow slot, 0 = not ours | control |
 //! | `FLOWS` | array | flow slot → `Flow`, complete before `PORTS` names it | control |
 //! | `STATS` | per-CPU array | stats slot → `FlowStats` | kernel |
+//! | `MEDIA` | array | stats slot → `Media` | kernel |
 //! | `REASONS` | per-CPU array | `Reason` → `u64` | kernel |
 //! | `EVENTS` | ring buffer | `Event` | kernel |
 //! | `EGRESS` | device hash | interface index → itself | control |
@@ -16,17 +17,20 @@ use crate::wire::{Be16, Ip};
 
 /// Grows with every change of a map's name, type, key, value or meaning. Pinned maps live under a
 /// path that contains it.
-pub const ABI: u32 = 1;
+pub const ABI: u32 = 2;
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const PORTS: &str = "PORTS";
 pub const FLOWS: &str = "FLOWS";
 pub const STATS: &str = "STATS";
+pub const MEDIA: &str = "MEDIA";
 pub const REASONS: &str = "REASONS";
 pub const EVENTS: &str = "EVENTS";
 pub const EGRESS: &str = "EGRESS";
 /// Every map the program shares with userspace.
-pub const NAMES: [&str; 7] = [SETTINGS, PORTS, FLOWS, STATS, REASONS, EVENTS, EGRESS];
+pub const NAMES: [&str; 8] = [
+    SETTINGS, PORTS, FLOWS, STATS, MEDIA, REASONS, EVENTS, EGRESS,
+];
 
 /// The program's name in the object.
 pub const PROGRAM: &str = "relay";
@@ -35,8 +39,8 @@ pub const PROGRAM: &str = "relay";
 pub const LOCALS_MAX: u32 = 16;
 /// Every port of every local address: 8 MiB, for a look-up without hashing.
 pub const PORTS_MAX: u32 = LOCALS_MAX << 16;
-/// Slots of FLOWS and STATS as the object has them; the loader sets the configured capacity.
-/// A flow slot takes 120 bytes, a stats slot 64 bytes for every CPU.
+/// Slots of FLOWS, STATS and MEDIA as the object has them; the loader sets the configured capacity.
+/// A flow slot takes 128 bytes, a stats slot 64 bytes for every CPU and 64 bytes in MEDIA.
 pub const FLOWS_DEFAULT: u32 = 16_384;
 /// Slot 0 is nobody's: a port that holds it is not ours, and the time stamp of its statistics is
 /// the budget of strangers that all flows share.
@@ -49,14 +53,18 @@ pub const EGRESS_MAX: u32 = 64;
 pub const STRANGER_FLOW_NS: u64 = 100_000_000;
 /// One stranger of any flow, by each CPU.
 pub const STRANGER_ALL_NS: u64 = 1_000_000;
+/// A flow that brings a packet after so long was silent, and is told to have resumed.
+pub const SILENCE_NS: u64 = 1_000_000_000;
 
-/// Entries of FLOWS for so many flows: all may be replaced at once, and the old ones rest meanwhile.
+const TICKS_EARLY_NS: u64 = 300_000_000_000;
+
+/// Entries of FLOWS for so many flows: all may be replaced at once; the old ones rest meanwhile.
 #[must_use]
 pub const fn flow_entries(flows_max: u32) -> u32 {
     flows_max.saturating_mul(2).saturating_add(1)
 }
 
-/// Entries of STATS: a quarter of the flows may end and as many begin while slots rest.
+/// Entries of STATS and MEDIA: a quarter of the flows may end and as many begin while slots rest.
 #[must_use]
 pub const fn stats_entries(flows_max: u32) -> u32 {
     let quarter = flows_max / 4;
@@ -86,12 +94,19 @@ pub struct Settings {
     pub stranger_flow_ns: u64,
     /// See `STRANGER_ALL_NS`.
     pub stranger_all_ns: u64,
+    /// See `SILENCE_NS`.
+    pub silence_ns: u64,
+    /// How long a timer tick lasts: reading the count of ticks costs next to nothing, reading a
+    /// clock a third of what forwarding costs.
+    pub tick_ns: u64,
+    /// The tick at which the monotonic clock began.
+    pub tick_first: u64,
     /// Our media addresses. The position of an address is its slot in PORTS and does not change
     /// while the address is ours; a hole is all zeros and its ports are not ours.
     pub locals: [Ip; LOCALS_MAX as usize],
 }
 
-const _: () = assert!(size_of::<Settings>() == 280);
+const _: () = assert!(size_of::<Settings>() == 304);
 
 impl Settings {
     #[must_use]
@@ -100,6 +115,7 @@ impl Settings {
             abi: ABI,
             stranger_flow_ns: STRANGER_FLOW_NS,
             stranger_all_ns: STRANGER_ALL_NS,
+            silence_ns: SILENCE_NS,
             ..Self::default()
         };
         for (slot, (mine, ip)) in (1..).zip(settings.locals.iter_mut().zip(locals)) {
@@ -107,6 +123,25 @@ impl Settings {
             settings.locals_used = slot;
         }
         settings
+    }
+
+    /// With the timer of this machine: `tick_ns` is the resolution of `CLOCK_MONOTONIC_COARSE`.
+    #[must_use]
+    pub fn with_tick(mut self, tick_ns: u64) -> Self {
+        self.tick_ns = tick_ns.max(1);
+        // As the kernel has it (INITIAL_JIFFIES): 32 bits overflow five minutes after the start.
+        let early = u32::try_from(TICKS_EARLY_NS / self.tick_ns).unwrap_or(u32::MAX);
+        self.tick_first = early.wrapping_neg().into();
+        self
+    }
+
+    /// The monotonic clock at a tick.
+    #[must_use]
+    #[inline(always)]
+    pub const fn at_ns(&self, ticks: u64) -> u64 {
+        ticks
+            .wrapping_sub(self.tick_first)
+            .wrapping_mul(self.tick_ns)
     }
 
     /// The slot of one of our addresses; `LOCALS_MAX` if it is not ours.

@@ -5,6 +5,7 @@
 use crate::event::Event;
 use crate::flow::Flow;
 use crate::map::Settings;
+use crate::media::Media;
 use crate::stats::FlowStats;
 
 // SAFETY: `Settings` derives `FromBytes` and `IntoBytes`: no padding, any bytes are valid.
@@ -15,3 +16,5 @@ unsafe impl aya::Pod for Flow {}
 unsafe impl aya::Pod for FlowStats {}
 // SAFETY: as for `Settings`.
 unsafe impl aya::Pod for Event {}
+// SAFETY: as for `Settings`.
+unsafe impl aya::Pod for Media {}

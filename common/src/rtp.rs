@@ -1,5 +1,39 @@
 //! What a datagram on a media port is, from its first two bytes.
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::wire::Be16;
+
+/// The fixed header (RFC 3550 §5.1).
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+pub struct Rtp {
+    head: [u8; 2],
+    sequence: Be16,
+    timestamp: u32,
+    ssrc: u32,
+}
+
+impl Rtp {
+    #[must_use]
+    #[inline(always)]
+    pub const fn sequence(&self) -> u16 {
+        self.sequence.get()
+    }
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn timestamp(&self) -> u32 {
+        u32::from_be(self.timestamp)
+    }
+
+    #[must_use]
+    #[inline(always)]
+    pub const fn ssrc(&self) -> u32 {
+        u32::from_be(self.ssrc)
+    }
+}
+
 /// Shortest RTP header (RFC 3550 §5.1).
 pub const RTP_BYTES_MIN: u16 = 12;
 /// Shortest RTCP packet that says anything: a header and one SSRC (RFC 3550 §6.4).
@@ -32,6 +66,13 @@ impl Kind {
             },
             _ => Self::Other,
         }
+    }
+
+    /// Whether what `is_media` is RTCP, by its second byte.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_rtcp(second: u8) -> bool {
+        matches!(second, 192..=223)
     }
 
     /// Whether the kernel may forward it.

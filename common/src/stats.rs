@@ -2,6 +2,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::event::EventKind;
 use crate::forward::{Action, Reason, Verdict};
 
 /// One CPU's account of one flow; a cache line. The flow's whole account is the sum over the CPUs
@@ -50,27 +51,32 @@ impl FlowStats {
         }
     }
 
-    /// Counts what became of a packet of this flow; true if it is the first one this CPU forwards.
+    /// Counts what became of a packet of this flow; says if it is the first one this CPU forwards,
+    /// or the first one after `silence_ns`.
     #[inline(always)]
-    pub fn count(&mut self, verdict: &Verdict, now_ns: u64) -> bool {
+    pub fn count(&mut self, verdict: &Verdict, now_ns: u64, silence_ns: u64) -> EventKind {
         self.turn_to(verdict.generation);
         match verdict.action {
             Action::Transmit | Action::Redirect => {
-                let first = self.packets == 0;
-                if first {
+                let change = if self.packets == 0 {
                     self.first_ns = now_ns;
-                }
+                    EventKind::FIRST_PACKET
+                } else if now_ns.wrapping_sub(self.last_ns) >= silence_ns {
+                    EventKind::RESUMED
+                } else {
+                    EventKind::NONE
+                };
                 self.packets += 1;
                 self.bytes += u64::from(verdict.bytes);
                 self.last_ns = now_ns;
-                return first;
+                return change;
             }
             Action::Pass | Action::Drop if verdict.reason == Reason::WrongSource => {
                 self.strangers += 1;
             }
             Action::Pass | Action::Drop => self.punted += 1,
         }
-        false
+        EventKind::NONE
     }
 
     /// Whether a stranger may be shown now, one in `every_ns`; if so, the time starts again.

@@ -21,6 +21,7 @@ mod table;
 
 use std::net::SocketAddr;
 
+use common::event::EventKind;
 use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::{Action, Reason, Verdict};
 use common::map::{Settings, port_index};
@@ -165,6 +166,7 @@ fn media_is_rewritten_and_redirected() {
                 generation: GENERATION,
                 egress: EGRESS,
                 bytes,
+                change: EventKind::NONE,
             };
             assert_eq!(verdict, expected);
             assert_eq!(read(&frame), Ok(as_sent(way, payload, 0x02)));
@@ -183,6 +185,75 @@ fn as_sent(way: Way, payload: Vec<u8>, tos: u8) -> Seen {
         checksum: true,
         payload,
     }
+}
+
+#[test]
+fn a_hop_limit_may_be_written() {
+    for way in [v4(), v6()] {
+        for (came, written) in [(64, 255), (2, 1), (255, 64)] {
+            let mut table = table(way, Some(0xb8), Flags::NONE, EGRESS);
+            let flow = table.flows.get_mut(&4).unwrap();
+            *flow = flow.with_hops(written);
+            let mut datagram = datagram(way);
+            datagram.hops = came;
+            let mut frame = datagram.build();
+            assert_eq!(run(&mut table, &mut frame).reason, Reason::Forwarded);
+            assert_eq!(read(&frame).unwrap().hops, written, "{came}");
+        }
+        let mut table = table(way, None, Flags::NONE, EGRESS);
+        let flow = table.flows.get_mut(&4).unwrap();
+        *flow = flow.with_hops(64);
+        let mut spent = datagram(way);
+        spent.hops = 1;
+        assert_eq!(run(&mut table, &mut spent.build()).reason, Reason::HopLimit);
+    }
+}
+
+#[test]
+fn a_stream_is_measured_and_its_reports_are_not() {
+    for way in [v4(), v6()] {
+        let mut table = table(way, None, Flags::NONE, EGRESS);
+        let flow = table.flows.get_mut(&4).unwrap();
+        *flow = flow.measured(8000);
+        let mut send = |payload| {
+            let mut datagram = datagram(way);
+            datagram.payload = payload;
+            let verdict = run(&mut table, &mut datagram.build());
+            assert_eq!(verdict.reason, Reason::Forwarded);
+            (verdict.change, table.media(STATS))
+        };
+        send(rtp(5, b"one"));
+        send(rtcp());
+        let (change, media) = send(rtp(8, b"four"));
+        assert_eq!(change, EventKind::NONE);
+        assert_eq!((media.received(), media.lost()), (2, 2));
+        assert_eq!((media.ssrc, media.generation), (0xdead_beef, GENERATION));
+        let mut other = rtp(9, b"other");
+        other[11] ^= 1;
+        assert_eq!(send(other).0, EventKind::SSRC_CHANGED);
+    }
+    let mut table = table(v4(), None, Flags::NONE, EGRESS);
+    run(&mut table, &mut datagram(v4()).build());
+    assert_eq!(table.media(STATS).received(), 0, "nobody asked for it");
+}
+
+#[test]
+fn a_flow_that_was_silent_resumes() {
+    let mut table = table(v4(), None, Flags::NONE, EGRESS);
+    table.settings.silence_ns = 100;
+    let mut account = common::stats::FlowStats::default();
+    let mut at = |now| {
+        let verdict = table.run(&mut datagram(v4()).build()[..], INGRESS, now);
+        account.count(&verdict, now, 100)
+    };
+    let told = [1_000, 1_099, 1_199, 1_298].map(&mut at);
+    let expected = [
+        EventKind::FIRST_PACKET,
+        EventKind::NONE,
+        EventKind::RESUMED,
+        EventKind::NONE,
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
@@ -362,6 +433,15 @@ fn a_stranger_is_shown_now_and_then() {
         .collect();
     assert_eq!(shown, [1_000, 1_100, 1_200, 1_300]);
     assert_eq!(table.stats(STATS).strangers, 350);
+    // Who it was, and how it began, is told with it.
+    let told = table.shown.borrow().clone();
+    assert_eq!(told.len(), 4);
+    assert_eq!(SocketAddr::from(told[1].from), stranger.from);
+    assert_eq!(
+        (told[1].at_ns, told[1].stats, told[1].head_bytes),
+        (1_100, STATS, 12)
+    );
+    assert_eq!(told[1].head, stranger.payload[..12]);
     // Nobody can be answered at port 0.
     stranger.from.set_port(0);
     assert_eq!(

@@ -99,6 +99,7 @@ impl Shell {
                     self.perform(&mut effects).await;
                 }
                 _ = stats.tick() => {
+                    self.datapath.look_at_clocks().await;
                     let active = Input::Active(self.datapath.active());
                     self.engine.handle(active, clock::now(), &mut effects);
                     self.perform(&mut effects).await;

@@ -14,20 +14,18 @@ mod report;
 #[cfg(target_arch = "bpf")]
 mod program {
     use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
-    use aya_ebpf::helpers::bpf_ktime_get_coarse_ns;
     use aya_ebpf::macros::xdp;
     use aya_ebpf::programs::XdpContext;
     use common::forward::{Action, forward};
 
-    use crate::maps::{EGRESS, Maps};
+    use crate::maps::{self, EGRESS, Maps};
     use crate::packet::Packet;
     use crate::{account, report};
 
     /// Verdict → action, account, report.
     #[xdp]
     pub(crate) fn relay(ctx: XdpContext) -> u32 {
-        // SAFETY: the helper reads a clock and takes nothing.
-        let now_ns = unsafe { bpf_ktime_get_coarse_ns() };
+        let (now_ns, silence_ns) = maps::time();
         #[allow(
             clippy::cast_possible_truncation,
             reason = "a word widened by the context"
@@ -46,8 +44,8 @@ mod program {
                 }
             },
         };
-        let first = account::count(&verdict, now_ns);
-        report::changes(&ctx, &verdict, first, now_ns);
+        let change = account::count(&verdict, now_ns, silence_ns);
+        report::changes(&ctx, &verdict, change, now_ns);
         action
     }
 

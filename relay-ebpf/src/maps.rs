@@ -1,11 +1,18 @@
-//! The maps, and `Flows` over them. Capacities of FLOWS and STATS are set by the loader.
+//! The maps, and `Flows` over them. Capacities of FLOWS, STATS and MEDIA are set by the loader.
+//! Maps of whole cache lines are such as can be mapped: those begin at a page.
 
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::helpers::bpf_ktime_get_ns;
+use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::xdp::DevMapHash;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
-use common::flow::Flow;
+use common::event::{Event, EventKind};
+use common::flow::{Endpoint, Flow};
 use common::forward::{Flows, Reason};
 use common::map::{EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, SLOT_NONE, Settings};
+use common::media::Media;
+use common::rtp::Rtp;
 use common::stats::FlowStats;
 
 #[map]
@@ -13,9 +20,11 @@ static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 static PORTS: Array<u32> = Array::with_max_entries(PORTS_MAX, 0);
 #[map]
-static FLOWS: Array<Flow> = Array::with_max_entries(FLOWS_DEFAULT, 0);
+static FLOWS: Array<Flow> = Array::with_max_entries(FLOWS_DEFAULT, BPF_F_MMAPABLE);
 #[map]
 static STATS: PerCpuArray<FlowStats> = PerCpuArray::with_max_entries(FLOWS_DEFAULT, 0);
+#[map]
+static MEDIA: Array<Media> = Array::with_max_entries(FLOWS_DEFAULT, BPF_F_MMAPABLE);
 #[map]
 static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 0);
 #[map]
@@ -52,6 +61,27 @@ impl Flows for Maps {
         own.turn_to(flow.generation);
         own.show(now_ns, settings.stranger_flow_ns) && all.show(now_ns, settings.stranger_all_ns)
     }
+
+    #[inline(always)]
+    fn stranger(&self, flow: &Flow, from: Endpoint, head: Option<&Rtp>, now_ns: u64) {
+        if let Some(mut entry) = EVENTS.reserve::<Event>(0) {
+            entry.write(Event::stranger(now_ns, flow, from, head));
+            entry.submit(0);
+        }
+    }
+
+    #[inline(always)]
+    fn measure(&self, flow: &Flow, rtp: &Rtp) -> EventKind {
+        let Some(media) = MEDIA.get_ptr_mut(flow.stats) else {
+            return EventKind::NONE;
+        };
+        // SAFETY: the entry lies in the map. Another CPU may write to it too: every field is read
+        // and written as a whole, and any values are valid.
+        let media = unsafe { &mut *media };
+        // SAFETY: the helper reads a clock and takes nothing.
+        let now_ns = unsafe { bpf_ktime_get_ns() };
+        media.receive(flow.generation, flow.clock_hz, rtp, now_ns)
+    }
 }
 
 /// This CPU's account at a stats slot.
@@ -69,4 +99,17 @@ pub(crate) fn reason(reason: Reason) -> Option<&'static mut u64> {
     REASONS
         .get_ptr_mut(reason as u32)
         .map(|entry| unsafe { &mut *entry })
+}
+
+/// The time, to a timer tick, and how long a flow is silent before it resumes.
+#[inline(always)]
+pub(crate) fn time() -> (u64, u64) {
+    match SETTINGS.get(0) {
+        // SAFETY: the helper reads a counter and takes nothing.
+        Some(settings) => (
+            settings.at_ns(unsafe { bpf_jiffies64() }),
+            settings.silence_ns,
+        ),
+        None => (0, 0),
+    }
 }

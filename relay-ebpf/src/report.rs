@@ -1,28 +1,24 @@
-//! What userspace is told: changes of a flow's state, at most once per flow and CPU, or at the
-//! rate at which strangers are shown.
+//! What userspace is told: changes of a flow's state, never packets.
 
 use aya_ebpf::programs::XdpContext;
-use aya_log_ebpf::{debug, info};
+use aya_log_ebpf::info;
 use common::event::{Event, EventKind};
-use common::forward::{Action, Reason, Verdict};
+use common::forward::Verdict;
 
 use crate::maps::EVENTS;
 
-/// Reports a first packet or a stranger that is let through.
+/// Reports what has changed with a flow, by its counters and by its stream.
 #[inline(always)]
-pub(crate) fn changes(ctx: &XdpContext, verdict: &Verdict, first: bool, now_ns: u64) {
-    if first {
+pub(crate) fn changes(ctx: &XdpContext, verdict: &Verdict, counted: EventKind, now_ns: u64) {
+    if counted != EventKind::NONE {
         info!(
             ctx,
-            "flow {} generation {}: first packet", verdict.stats, verdict.generation
+            "flow {} generation {}: event {}", verdict.stats, verdict.generation, counted.0
         );
-        submit(verdict, EventKind::FIRST_PACKET, now_ns);
-    } else if verdict.reason == Reason::WrongSource && verdict.action == Action::Pass {
-        debug!(
-            ctx,
-            "flow {} generation {}: stranger", verdict.stats, verdict.generation
-        );
-        submit(verdict, EventKind::STRANGER, now_ns);
+        submit(verdict, counted, now_ns);
+    }
+    if verdict.change != EventKind::NONE {
+        submit(verdict, verdict.change, now_ns);
     }
 }
 

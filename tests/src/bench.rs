@@ -64,6 +64,7 @@ impl Depth {
         columns: &[
             Column::Redirect,
             Column::Xdp,
+            Column::Measured,
             Column::Forward,
             Column::Nftables,
         ],
@@ -149,6 +150,7 @@ fn median(values: &mut [f64]) -> f64 {
 
 fn quantile(values: &mut [f64], part: f64) -> f64 {
     values.sort_by(f64::total_cmp);
+    #[allow(clippy::cast_possible_truncation, reason = "a place in a slice")]
     let place = (values.len() as f64 * part) as usize;
     values.get(place).copied().unwrap_or_default()
 }

@@ -1,12 +1,15 @@
 //! The maps on the host: `Flows` over ordinary memory, and around `forward` what the program does
 //! around it. The differential test and the simulator drive it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use common::flow::Flow;
+use common::event::{Event, EventKind};
+use common::flow::{Endpoint, Flow};
 use common::forward::{Action, Flows, Reason, Verdict, forward};
 use common::map::{SLOT_NONE, Settings};
+use common::media::Media;
+use common::rtp::Rtp;
 use common::stats::FlowStats;
 
 /// One CPU's view of the maps.
@@ -18,11 +21,17 @@ pub struct Table {
     pub egress: BTreeSet<u32>,
     pub reasons: [u64; Reason::COUNT as usize],
     stats: RefCell<BTreeMap<u32, FlowStats>>,
+    media: RefCell<BTreeMap<u32, Media>>,
+    /// Strangers that were shown, and how their packets began.
+    pub shown: RefCell<Vec<Event>>,
+    /// When the frame came, by the clock that `Media` is kept by.
+    now_ns: Cell<u64>,
 }
 
 impl Table {
     /// What becomes of a frame, accounted for.
     pub fn run(&mut self, frame: &mut [u8], ingress: u32, now_ns: u64) -> Verdict {
+        self.now_ns.set(now_ns);
         let mut verdict = forward(frame, ingress, self, now_ns);
         if verdict.action == Action::Redirect && !self.egress.contains(&verdict.egress) {
             verdict = verdict.without_egress();
@@ -32,10 +41,11 @@ impl Table {
         }
         if verdict.stats != SLOT_NONE {
             let mut stats = self.stats.borrow_mut();
+            let silence_ns = self.settings.silence_ns;
             stats
                 .entry(verdict.stats)
                 .or_default()
-                .count(&verdict, now_ns);
+                .count(&verdict, now_ns, silence_ns);
         }
         verdict
     }
@@ -44,6 +54,12 @@ impl Table {
     #[must_use]
     pub fn stats(&self, slot: u32) -> FlowStats {
         self.stats.borrow().get(&slot).copied().unwrap_or_default()
+    }
+
+    /// The account of the stream at a stats slot.
+    #[must_use]
+    pub fn media(&self, slot: u32) -> Media {
+        self.media.borrow().get(&slot).copied().unwrap_or_default()
     }
 }
 
@@ -69,5 +85,15 @@ impl Flows for Table {
                 .entry(SLOT_NONE)
                 .or_default()
                 .show(now_ns, settings.stranger_all_ns)
+    }
+    fn stranger(&self, flow: &Flow, from: Endpoint, head: Option<&Rtp>, now_ns: u64) {
+        let event = Event::stranger(now_ns, flow, from, head);
+        self.shown.borrow_mut().push(event);
+    }
+
+    fn measure(&self, flow: &Flow, rtp: &Rtp) -> EventKind {
+        let mut media = self.media.borrow_mut();
+        let account = media.entry(flow.stats).or_default();
+        account.receive(flow.generation, flow.clock_hz, rtp, self.now_ns.get())
     }
 }

@@ -13,6 +13,7 @@ use common::event::Event;
 use common::flow::Flow;
 use common::forward::Reason;
 use common::map::{self, Settings};
+use common::media::Media;
 use common::stats::FlowStats;
 use towpath_tests::process;
 
@@ -48,6 +49,7 @@ fn the_object_has_our_maps() {
         size_of::<FlowStats>(),
         map::FLOWS_DEFAULT,
     );
+    check(map::MEDIA, ARRAY, 4, size_of::<Media>(), map::FLOWS_DEFAULT);
     check(
         map::REASONS,
         PERCPU_ARRAY,
@@ -71,8 +73,9 @@ fn the_abi_number_covers_these_sizes() {
         size_of::<Settings>(),
         size_of::<Flow>(),
         size_of::<FlowStats>(),
+        size_of::<Media>(),
         size_of::<Event>(),
         Reason::ALL.len(),
     ];
-    assert_eq!((map::ABI, sizes), (1, [280, 116, 64, 24, 16]));
+    assert_eq!((map::ABI, sizes), (2, [304, 128, 64, 64, 56, 16]));
 }

@@ -22,11 +22,11 @@ use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::Reason;
 use common::wire::Mac;
 use control::shell::detach;
-use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Reach};
+use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Reach, Stream};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use towpath_tests::frame::rtp;
-use towpath_tests::process;
+use towpath_tests::{clock, process};
 
 const FLOWS_MAX: u32 = 8;
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -165,6 +165,43 @@ fn events_tell_of_first_packets_and_strangers() {
 }
 
 #[test]
+fn a_stream_is_measured_in_the_kernel() {
+    for family in [V4, V6] {
+        let lab = Lab::new();
+        let (mut kernel, _) = lab.start().unwrap();
+        let (at, flow) = lab.flow(family, lab.core, 5004);
+        let (phone, mcu) = (lab.phone(family), lab.mcu(family, 5004));
+        kernel.install(at, flow, Instant::now()).unwrap();
+        carry(&phone, at, &mcu, lab.source(family), 0..2);
+        assert_eq!(kernel.stats(at).unwrap().stream, None, "not asked for");
+        // From now on, under the same count.
+        kernel
+            .install(at, flow.measured(8000), Instant::now())
+            .unwrap();
+        assert_eq!(kernel.stats(at).unwrap().stream, None, "nothing came yet");
+        for sequence in [65_533, 65_534, 2, 1, 1] {
+            carry(&phone, at, &mcu, lab.source(family), sequence..sequence + 1);
+        }
+        let stream = kernel.stats(at).unwrap().stream.unwrap();
+        let expected = Stream {
+            ssrc: 0xdead_beef,
+            ssrc_changes: 0,
+            received: 5,
+            // 65,535 and 0; one that comes twice makes up for one (RFC 3550 §A.3).
+            lost: 1,
+            reordered: 2,
+            jitter: stream.jitter,
+        };
+        assert_eq!(stream, expected);
+        // The timestamp stands still, so that what passes is jitter.
+        assert!(stream.jitter.is_some_and(|j| j < PATIENCE), "{stream:?}");
+        let position = kernel.position(at).unwrap();
+        assert_eq!((position.ssrc, position.timestamp), (0xdead_beef, 0x1020));
+        assert!(position.at_ns > 0);
+    }
+}
+
+#[test]
 fn an_address_that_goes_takes_its_flows_along() {
     let lab = Lab::new();
     let (mut kernel, _) = lab.start().unwrap();
@@ -285,7 +322,7 @@ fn an_interface_that_is_no_longer_configured_is_let_go() {
     };
     let (kernel, _) = Kernel::start(&attach, Instant::now()).unwrap();
     assert_eq!(kernel.attached().collect::<Vec<_>>(), [lab.access]);
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
 }
 
 #[test]
@@ -312,14 +349,14 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
     );
     assert_eq!(kernel.attached().collect::<Vec<_>>(), [lab.access]);
     assert_eq!(kernel.locals().into_iter().collect::<Vec<_>>(), v4[..1]);
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
     let many: Vec<IpAddr> = (1..=16).map(|i| IpAddr::from([10, 9, 8, i])).collect();
     let refused = kernel.extend(slice::from_ref(&core), &many).unwrap_err();
     assert!(
         matches!(refused, KernelError::TooManyLocals { .. }),
         "{refused}"
     );
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
 
     let added = kernel.extend(&lab.interfaces(), &v4).unwrap();
     let expected = Reach {
@@ -348,7 +385,7 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
         locals: v4[..1].to_vec(),
     };
     assert_eq!(kernel.withdraw(&all).unwrap(), used);
-    assert_eq!(lab.programs(), [false, true]);
+    lab.programs_become([false, true]);
     kernel.extend(&lab.interfaces(), &v4).unwrap();
     carry(&phone, at, &mcu, lab.source(V4), 10..15);
     assert_eq!(kernel.stats(at).unwrap().packets, 15);
@@ -363,12 +400,12 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
 
     kernel.remove(at, Instant::now()).unwrap();
     assert_eq!(kernel.withdraw(&used).unwrap(), Reach::default());
-    assert_eq!(lab.programs(), [true, false]);
+    lab.programs_become([true, false]);
     kernel.extend(&[core], &[]).unwrap();
     drop(kernel);
-    // Seven maps, two links.
-    assert_eq!(detach(&lab.pins()).unwrap(), 9);
-    assert_eq!(lab.programs(), [false, false]);
+    // Eight maps, two links.
+    assert_eq!(detach(&lab.pins()).unwrap(), 10);
+    lab.programs_become([false, false]);
 }
 
 /// Sends RTP and expects every packet, in order, from the source it should have.
@@ -547,6 +584,13 @@ impl Lab {
             locals,
         };
         Kernel::start(&attach, Instant::now())
+    }
+
+    /// The kernel forgets a pin when it gets round to it.
+    fn programs_become(&self, expected: [bool; 2]) {
+        let what = format!("programs {expected:?}");
+        let there = || Ok((self.programs() == expected).then_some(()));
+        clock::until(&what, PATIENCE, there).unwrap();
     }
 
     /// Whether access and core have a program.

@@ -23,7 +23,7 @@ fn every_column_forwards_and_is_reported() {
         relay,
     };
     let report = bench::run(&programs, Depth::KERNEL, &|_| {}).unwrap();
-    assert_eq!(report.rows.len(), 4);
+    assert_eq!(report.rows.len(), 5);
     for row in &report.rows {
         let measured = row.measured.as_ref().unwrap_or_else(|e| panic!("{e}"));
         let (rate, lost) = (measured.rate(), measured.lost);

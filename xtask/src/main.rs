@@ -4,6 +4,7 @@ mod bench;
 mod check;
 mod demo;
 mod ebpf;
+mod fuzz;
 mod mutants;
 mod run;
 mod setup;
@@ -37,6 +38,8 @@ enum Command {
     Demo(demo::Options),
     /// Measure in private namespaces, beside others that forward
     Bench(bench::Options),
+    /// Send generated packets through host and kernel, and compare
+    Fuzz(fuzz::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Command::Tidy => tidy::tidy(),
         Command::Test => test::test(),
         Command::Demo(options) => return exit(demo::demo(&options)),
+        Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Mutants(options) => mutants::mutants(&options),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

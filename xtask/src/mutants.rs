@@ -27,6 +27,9 @@ struct Mutant {
 
 const FORWARD: &str = "common/src/forward.rs";
 const CHECKSUM: &str = "common/src/checksum.rs";
+const FLOW: &str = "common/src/flow.rs";
+const MEDIA: &str = "common/src/media.rs";
+const STATS: &str = "common/src/stats.rs";
 const LATCH: &str = "control/src/nat/latch.rs";
 
 /// The tests of what a file belongs to; those of the core need no kernel.
@@ -37,7 +40,7 @@ fn tests_of(file: &str) -> &'static [&'static str] {
     }
 }
 
-const MUTANTS: [Mutant; 19] = [
+const MUTANTS: [Mutant; 47] = [
     Mutant {
         name: "checksum: the IPv4 header's is not updated",
         file: FORWARD,
@@ -71,8 +74,8 @@ const MUTANTS: [Mutant; 19] = [
     Mutant {
         name: "checksum: a whole one that looks partial is punted",
         file: FORWARD,
-        was: "Some(headers) if whole =>",
-        becomes: "Some(headers) if whole && false =>",
+        was: "if !is_whole(",
+        becomes: "if true || !is_whole(",
     },
     Mutant {
         name: "checksum: a partial one is taken for whole",
@@ -145,6 +148,174 @@ const MUTANTS: [Mutant; 19] = [
         file: FORWARD,
         was: "(new & 0xfc) | (old & 3)",
         becomes: "(new & 0xfc) | (old & 0)",
+    },
+    Mutant {
+        name: "ports: the port of the source is not in UDP's difference",
+        file: FLOW,
+        was: ".halfword(peer.port, source.port)",
+        becomes: "",
+    },
+    Mutant {
+        name: "ports: the port of the destination is not in UDP's difference",
+        file: FLOW,
+        was: ".halfword(local.port, target.port)",
+        becomes: "",
+    },
+    Mutant {
+        name: "checksum: the hop is not in the header's difference",
+        file: FLOW,
+        was: "addresses.halfword(Be16(ONE_HOP), Be16(0)).folded()",
+        becomes: "addresses.folded()",
+    },
+    Mutant {
+        name: "checksum: the pseudo-header forgets its protocol",
+        file: FLOW,
+        was: "u32::from(part(dst)) + u32::from(protocol))",
+        becomes: "u32::from(part(dst)) + u32::from(protocol) * 0)",
+    },
+    Mutant {
+        name: "checksum: the prefix of a mapped address is summed",
+        file: FLOW,
+        was: "        if ip.is_v4() {\n            Ip([0",
+        becomes: "        if false {\n            Ip([0",
+    },
+    Mutant {
+        name: "flow: two families are for the kernel",
+        file: FLOW,
+        was: "if one_family {",
+        becomes: "if true {",
+    },
+    Mutant {
+        name: "flow: a class that is asked for is not written",
+        file: FLOW,
+        was: "if tos.is_some() {",
+        becomes: "if false {",
+    },
+    Mutant {
+        name: "flow: endpoints differ by address alone",
+        file: FLOW,
+        was: "self.port.0 == other.port.0 && self.ip == other.ip",
+        becomes: "self.ip == other.ip",
+    },
+    Mutant {
+        name: "TTL: a hop limit to write does not change the difference",
+        file: FLOW,
+        was: "            delta_l3: addresses.folded(),\n            ..self",
+        becomes: "            ..self",
+    },
+    Mutant {
+        name: "TTL: IPv4's is not written",
+        file: FORWARD,
+        was: "self.ip.ttl = flow.hops;",
+        becomes: "",
+    },
+    Mutant {
+        name: "TTL: IPv6's is not written",
+        file: FORWARD,
+        was: "self.ip.hop_limit = flow.hops;",
+        becomes: "",
+    },
+    Mutant {
+        name: "TTL: IPv4's checksum forgets what was written",
+        file: FORWARD,
+        was: "let change = u32::from(!halfword(self.ip.ttl)) + u32::from(halfword(flow.hops));",
+        becomes: "let change = u32::from(halfword(0)) * 0;",
+    },
+    Mutant {
+        name: "shape: fragments are forwarded",
+        file: FORWARD,
+        was: "if self.ip.fragment.0 & FRAGMENT.0 != 0 {",
+        becomes: "if false {",
+    },
+    Mutant {
+        name: "shape: options are forwarded",
+        file: FORWARD,
+        was: "if self.ip.version_ihl != 0x45 {",
+        becomes: "if false {",
+    },
+    Mutant {
+        name: "shape: other protocols are forwarded",
+        file: FORWARD,
+        was: "if self.ip.protocol != UDP {",
+        becomes: "if false {",
+    },
+    Mutant {
+        name: "length: a frame shorter than its packet is forwarded",
+        file: FORWARD,
+        was: "if usize::from(ETHERNET_BYTES) + usize::from(ip_bytes) > frame_bytes",
+        becomes: "if false",
+    },
+    Mutant {
+        name: "length: a datagram longer than its packet is forwarded",
+        file: FORWARD,
+        was: "|| u32::from(udp_bytes) + u32::from(headers.before_udp()) > u32::from(ip_bytes)",
+        becomes: "",
+    },
+    Mutant {
+        name: "length: a datagram shorter than its header is forwarded",
+        file: FORWARD,
+        was: "        || udp_bytes < UDP_BYTES\n",
+        becomes: "",
+    },
+    Mutant {
+        name: "size: what the egress does not carry is sent",
+        file: FORWARD,
+        was: "if ip_bytes > flow.mtu {",
+        becomes: "if false {",
+    },
+    Mutant {
+        name: "checksum: IPv6 without one is forwarded",
+        file: FORWARD,
+        was: "        Reason::NoChecksum\n    }",
+        becomes: "        Reason::Forwarded\n    }",
+    },
+    Mutant {
+        name: "flow: a marked one is forwarded",
+        file: FORWARD,
+        was: "if flow.flags.has(Flags::USERSPACE) {",
+        becomes: "if false {",
+    },
+    Mutant {
+        name: "egress: what turns back is redirected",
+        file: FORWARD,
+        was: "let action = if flow.egress == ingress {",
+        becomes: "let action = if flow.egress == ingress && false {",
+    },
+    Mutant {
+        name: "source: port 0 is shown",
+        file: FORWARD,
+        was: "            && from.port.0 != 0\n",
+        becomes: "",
+    },
+    Mutant {
+        name: "measure: reports are taken for media",
+        file: FORWARD,
+        was: "|| Kind::is_rtcp(head[1]) {",
+        becomes: "{",
+    },
+    Mutant {
+        name: "measure: a late packet moves the highest number",
+        file: MEDIA,
+        was: "if ahead.wrapping_sub(1) < DROPOUT_MAX - 1 {",
+        becomes: "if ahead.wrapping_sub(1) < u16::MAX {",
+    },
+    Mutant {
+        name: "measure: losses of an old source are forgotten",
+        file: MEDIA,
+        was: "self.changes = self.changes.wrapping_add(1);",
+        becomes: "self.changes = self.changes.wrapping_add(1);\nself.lost_before = 0;",
+    },
+    Mutant {
+        name: "measure: jitter never fades",
+        file: MEDIA,
+        was: ".wrapping_sub((self.jitter + 8) >> 4);",
+        becomes: ".wrapping_sub(0);",
+    },
+    Mutant {
+        name: "stats: silence is not noticed",
+        file: STATS,
+        was: "} else if now_ns.wrapping_sub(self.last_ns) >= silence_ns {",
+        becomes: "} else if false {",
     },
     Mutant {
         name: "kind: what is not RTP is forwarded",

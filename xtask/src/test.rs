@@ -12,11 +12,16 @@ use crate::run::{Clock, cargo, ourselves, say, step, target, watch};
 /// that nothing is compiled twice.
 pub(crate) const EVERYTHING: [&str; 3] = ["--workspace", "--features", "towpath-tests/root"];
 
+/// Packets that host and kernel are compared with; `fuzz` takes more.
+const DIFFERENTIAL_FRAMES: &str = "2000000";
+
 pub(crate) fn test() -> Result<()> {
     let clock = Clock::start();
     let built = Built::all(&[&["--tests"], &EVERYTHING[..]].concat())?;
     let test = [&["test", "--no-fail-fast"], &EVERYTHING[..]].concat();
-    let (tally, success) = watch("all tests", built.tell(&mut cargo(&test)?))?;
+    let mut test = cargo(&test)?;
+    test.env("TOWPATH_DIFFERENTIAL_FRAMES", DIFFERENTIAL_FRAMES);
+    let (tally, success) = watch("all tests", built.tell(&mut test))?;
     let (passed, failed, ignored) = (tally.passed, tally.failed, tally.ignored);
     say(&format!(
         "test: {passed} passed, {failed} failed, {ignored} ignored, in {clock}"

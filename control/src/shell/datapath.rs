@@ -10,7 +10,7 @@ use common::flow::{Flags, Flow, Hop, Rewrite};
 use crate::effect::Rule;
 use crate::shell::clock;
 use crate::shell::device::Link;
-use crate::shell::kernel::{Kernel, KernelError, Totals};
+use crate::shell::kernel::{Kernel, KernelError, Position, Totals, rate};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 
@@ -29,6 +29,15 @@ struct Installed {
     before: Counted,
     /// All packets, when `active` last looked.
     seen: u64,
+    clock: Clock,
+}
+
+/// What is known about the clock of a stream.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct Clock {
+    /// Zero: not known yet.
+    hz: u32,
+    looked: Option<Position>,
 }
 
 /// Which path a flow takes now.
@@ -83,6 +92,10 @@ impl Datapath {
                 placement,
                 before,
                 seen,
+                clock: Clock {
+                    hz: flow.clock_hz,
+                    looked: None,
+                },
             },
         );
     }
@@ -103,6 +116,7 @@ impl Datapath {
         let before = old.map_or_else(Counted::default, |flow| flow.before);
         let seen = old.map_or(0, |flow| flow.seen);
         let placement = old.map_or(Placement::User("new"), |flow| flow.placement);
+        let clock = old.map_or_else(Clock::default, |flow| flow.clock);
         self.flows.insert(
             at,
             Installed {
@@ -110,6 +124,7 @@ impl Datapath {
                 placement,
                 before,
                 seen,
+                clock,
             },
         );
         self.place(at).await;
@@ -149,12 +164,12 @@ impl Datapath {
         let Some(flow) = self.flows.get(&at) else {
             return;
         };
-        let (rule, was) = (flow.rule, flow.placement);
+        let (rule, was, clock) = (flow.rule, flow.placement, flow.clock);
         let now = match self.compile(at, rule).await {
             Ok(flow) => match self
                 .kernel
                 .as_mut()
-                .map(|kernel| kernel.install(at, flow, time))
+                .map(|kernel| kernel.install(at, flow.measured(clock.hz), time))
             {
                 Ok(Ok(())) => Placement::Kernel,
                 Ok(Err(error)) => {
@@ -258,6 +273,27 @@ impl Datapath {
         }
     }
 
+    /// Finds out the clocks of streams, without which their jitter says nothing.
+    pub(crate) async fn look_at_clocks(&mut self) {
+        let mut found = Vec::new();
+        for (at, flow) in &mut self.flows {
+            let Ok(kernel) = &self.kernel else { return };
+            if flow.clock.hz != 0 || flow.placement != Placement::Kernel {
+                continue;
+            }
+            let now = kernel.position(*at);
+            let rate = flow.clock.looked.zip(now).and_then(|(a, b)| rate(a, b));
+            flow.clock.looked = now;
+            if let Some(hz) = rate {
+                flow.clock.hz = hz;
+                found.push(*at);
+            }
+        }
+        for at in found {
+            self.place(at).await;
+        }
+    }
+
     pub(crate) fn flow(&self, at: SocketAddr) -> Option<FlowNow> {
         let flow = self.flows.get(&at)?;
         let kernel = flow.counted(&self.kernel, at);
@@ -288,8 +324,11 @@ impl Datapath {
         match event.kind {
             EventKind::FIRST_PACKET => tracing::debug!(%at, "first packet in the kernel path"),
             EventKind::STRANGER => {
-                tracing::debug!(%at, "a stranger's packet was shown to the latch");
+                let from = SocketAddr::from(event.from);
+                tracing::debug!(%at, %from, "a stranger's packet was shown to the latch");
             }
+            EventKind::RESUMED => tracing::debug!(%at, "media again after silence"),
+            EventKind::SSRC_CHANGED => tracing::debug!(%at, "another RTP source"),
             EventKind(kind) => tracing::debug!(%at, kind, "unknown event"),
         }
     }

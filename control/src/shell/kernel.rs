@@ -9,6 +9,7 @@
 //! locked.
 
 mod adopt;
+mod clock;
 pub mod detach;
 mod error;
 mod link;
@@ -20,16 +21,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use aya::Ebpf;
 use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
 use aya::programs::links::PinnedLink;
-use common::flow::{Endpoint, Flow};
+use common::flow::{Endpoint, Flags, Flow};
 use common::forward::Reason;
 use common::map::{self, LOCALS_MAX, SLOT_NONE, Settings, port_index};
+use common::media::Media;
 use common::stats::FlowStats;
 
+pub use self::clock::{Position, rate};
 pub use self::error::KernelError;
 pub use self::reach::Reach;
 use self::reach::check_locals;
@@ -81,6 +84,22 @@ pub struct Totals {
     pub strangers: u64,
     /// Left to userspace for another reason.
     pub punted: u64,
+    /// The RTP stream, of a flow that is measured.
+    pub stream: Option<Stream>,
+}
+
+/// What is known about an RTP stream, over all sources it has had (RFC 3550 §A.3, §A.8).
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Stream {
+    pub ssrc: u32,
+    /// Further sources than the first.
+    pub ssrc_changes: u32,
+    pub received: u64,
+    pub lost: u32,
+    /// Late or twice.
+    pub reordered: u32,
+    /// None while the rate of the stream's clock is not known.
+    pub jitter: Option<Duration>,
 }
 
 /// The loaded program, its links and maps. Dropping it leaves everything pinned and running.
@@ -94,6 +113,7 @@ pub struct Kernel {
     ports: Array<MapData, u32>,
     flows: Array<MapData, Flow>,
     stats: PerCpuArray<MapData, FlowStats>,
+    media: Array<MapData, Media>,
     reasons: PerCpuArray<MapData, u64>,
     egress: DevMapHash<MapData>,
     flow_slots: Slots,
@@ -103,6 +123,8 @@ pub struct Kernel {
     /// the program never reads.
     generation: u32,
     links: BTreeMap<u32, PinnedLink>,
+    /// Interfaces that were let go.
+    released: BTreeSet<u32>,
     /// Held as long as we are.
     _lock: File,
 }
@@ -134,6 +156,7 @@ impl Kernel {
             ports: take(&mut ebpf, map::PORTS)?,
             flows: take(&mut ebpf, map::FLOWS)?,
             stats: take(&mut ebpf, map::STATS)?,
+            media: take(&mut ebpf, map::MEDIA)?,
             reasons: take(&mut ebpf, map::REASONS)?,
             egress: take(&mut ebpf, map::EGRESS)?,
             ebpf,
@@ -145,6 +168,7 @@ impl Kernel {
             installed: BTreeMap::new(),
             generation: 1,
             links: BTreeMap::new(),
+            released: BTreeSet::new(),
             _lock: lock,
         };
         kernel.adopt_flows()?;
@@ -273,7 +297,40 @@ impl Kernel {
                 totals.first_ns = cpu.first_ns;
             }
         }
+        totals.stream = self.stream(flow);
         Some(totals)
+    }
+
+    /// The account of a flow's stream; none before its first packet.
+    fn stream(&self, flow: &Flow) -> Option<Stream> {
+        let media = self.media.get(&flow.stats, 0).ok()?;
+        if !flow.flags.has(Flags::MEASURE) || media.generation != flow.generation {
+            return None;
+        }
+        let clock = u64::from(flow.clock_hz);
+        Some(Stream {
+            ssrc: media.ssrc,
+            ssrc_changes: media.changes,
+            received: media.received(),
+            lost: media.lost(),
+            reordered: media.reordered,
+            // Sixteenths of ticks.
+            jitter: (u64::from(media.jitter) * 1_000_000_000 / 16)
+                .checked_div(clock)
+                .map(Duration::from_nanos),
+        })
+    }
+
+    /// Where the stream of a measured flow is; none before its first packet.
+    #[must_use]
+    pub fn position(&self, at: SocketAddr) -> Option<Position> {
+        let flow = &self.installed.get(&at)?.flow;
+        let media = self.media.get(&flow.stats, 0).ok()?;
+        (media.generation == flow.generation).then_some(Position {
+            ssrc: media.ssrc,
+            timestamp: media.timestamp,
+            at_ns: media.arrival_ns,
+        })
     }
 
     /// Packets by verdict, indexed by `Reason`, since the maps were made.

@@ -14,7 +14,7 @@ use nix::net::if_::if_nametoindex;
 use nix::unistd::Pid;
 
 use super::path::{self, CORE, MAC_A0, MAC_A1};
-use super::stand::{Programs, install, loaded};
+use super::stand::{CLOCK_HZ, Programs, install, loaded};
 use super::{median, quantile};
 use crate::frame::{Datagram, rtp};
 use crate::netns::{Namespace, stale};
@@ -23,6 +23,8 @@ use crate::netns::{Namespace, stale};
 #[derive(Clone, Copy, Debug)]
 pub struct Cost {
     pub v6: bool,
+    /// Whether loss and jitter are kept.
+    pub measured: bool,
     pub flows: u32,
     /// Above the program that does nothing: the median, and the tenth that was disturbed least.
     pub ns: f64,
@@ -45,21 +47,25 @@ pub fn measure(programs: &Programs, flows: &[u32], runs: u32) -> Result<Vec<Cost
     host.enter(|| {
         path::pin(Pid::from_raw(0), &[CORE])?;
         let mut costs = Vec::new();
-        for v6 in [false, true] {
+        for (v6, measured) in [(false, false), (true, false), (false, true), (true, true)] {
             for count in flows {
-                costs.push(cost(programs, v6, *count, runs)?);
+                costs.push(cost(programs, (v6, measured), *count, runs)?);
             }
         }
         Ok(costs)
     })?
 }
 
-fn cost(programs: &Programs, v6: bool, count: u32, runs: u32) -> Result<Cost> {
+fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32) -> Result<Cost> {
     let mut nop = path::load(&programs.bench, "nop")?;
     let mut relay = loaded(programs, count)?;
     let mut random = Random(0x70b3_a7b3_5eed_0001);
     let order = shuffled(count, &mut random)?;
-    install(&mut relay, &ring(v6, &order, if_nametoindex("b0")?))?;
+    let mut flows = ring(v6, &order, if_nametoindex("b0")?);
+    if measured {
+        flows = flows.into_iter().map(|f| f.measured(CLOCK_HZ)).collect();
+    }
+    install(&mut relay, &flows)?;
     // Attached, as in real life: the kernel calls such programs directly, and does not wait for
     // everybody else before and after a run.
     let _links = [
@@ -86,6 +92,7 @@ fn cost(programs: &Programs, v6: bool, count: u32, runs: u32) -> Result<Cost> {
     let nop_ns = median(&mut without);
     Ok(Cost {
         v6,
+        measured,
         flows: count,
         ns: median(&mut with) - nop_ns,
         ns_p10: quantile(&mut with, 0.1) - quantile(&mut without, 0.1),

@@ -52,7 +52,7 @@ pub(super) fn costs(costs: &[Cost]) -> String {
     for (v6, class, label) in [(false, "v", "IPv4"), (true, "w", "IPv6")] {
         let points: Vec<(f64, f64, f64)> = costs
             .iter()
-            .filter(|cost| cost.v6 == v6)
+            .filter(|cost| cost.v6 == v6 && !cost.measured)
             .map(|cost| (x(cost.flows), y(cost.ns), cost.ns))
             .collect();
         let line: Vec<String> = points

@@ -20,8 +20,12 @@ use super::path::{
 use super::{rtpengine, userspace};
 use crate::frame::{Datagram, rtp};
 
+/// A timer tick; nobody looks at the time here.
+const TICK_NS: u64 = 4_000_000;
 /// G.711 in packets of 20 ms makes a frame of 214 bytes.
 const MEDIA_BYTES: usize = 160;
+/// Of its RTP clock.
+pub(super) const CLOCK_HZ: u32 = 8000;
 /// Where relays listen.
 const RELAY_PORT: u16 = 30_000;
 /// Where they send from.
@@ -32,6 +36,8 @@ const RELAY_OUT_PORT: u16 = 20_002;
 pub enum Column {
     Redirect,
     Xdp,
+    /// With loss and jitter kept.
+    Measured,
     Userspace,
     Nftables,
     Forward,
@@ -39,9 +45,10 @@ pub enum Column {
 }
 
 impl Column {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Redirect,
         Self::Xdp,
+        Self::Measured,
         Self::Forward,
         Self::Nftables,
         Self::Userspace,
@@ -54,6 +61,7 @@ impl Column {
         match self {
             Self::Redirect => "xdp-redirect",
             Self::Xdp => "towpath-xdp",
+            Self::Measured => "towpath-xdp-measured",
             Self::Userspace => "towpath-userspace",
             Self::Nftables => "nftables-nat",
             Self::Forward => "ip-forward",
@@ -67,6 +75,7 @@ impl Column {
         match self {
             Self::Redirect => "bare XDP redirect (the limit)",
             Self::Xdp => "Towpath, XDP",
+            Self::Measured => "Towpath, XDP, loss and jitter kept",
             Self::Userspace => "Towpath, userspace",
             Self::Nftables => "nftables DNAT and SNAT",
             Self::Forward => "ip_forward, no NAT",
@@ -105,7 +114,7 @@ pub(super) struct Stand {
 pub(super) enum Held {
     Nothing,
     Programs { _ebpf: Box<Ebpf>, _link: FdLink },
-    Userspace(userspace::Call),
+    Userspace(Box<userspace::Call>),
     Rtpengine(rtpengine::Rtpengine),
 }
 
@@ -126,7 +135,8 @@ impl Stand {
         let mut to = at(RELAY_IN, RELAY_PORT)?;
         let held = match column {
             Column::Redirect => bare(&path, programs)?,
-            Column::Xdp => relay(&path, programs)?,
+            Column::Xdp => relay(&path, programs, false)?,
+            Column::Measured => relay(&path, programs, true)?,
             Column::Nftables => nat(&path)?,
             Column::Forward => {
                 to = at(SINK, SINK_PORT)?;
@@ -136,7 +146,7 @@ impl Stand {
             Column::Userspace => {
                 let call = userspace::Call::place(&mut path, programs)?;
                 to = call.sends_to();
-                Held::Userspace(call)
+                Held::Userspace(Box::new(call))
             }
             Column::Rtpengine => {
                 let rtpengine = rtpengine::Rtpengine::start(&path)?;
@@ -192,7 +202,7 @@ fn bare(path: &Path, programs: &Programs) -> Result<Held> {
     })?
 }
 
-fn relay(path: &Path, programs: &Programs) -> Result<Held> {
+fn relay(path: &Path, programs: &Programs, measured: bool) -> Result<Held> {
     path.relay.enter(|| {
         let egress = if_nametoindex("b0")?;
         let local = at(RELAY_IN, RELAY_PORT)?;
@@ -210,7 +220,11 @@ fn relay(path: &Path, programs: &Programs) -> Result<Held> {
             mtu: 1500,
         };
         let mut ebpf = loaded(programs, 16)?;
-        install(&mut ebpf, &[Flow::compile(local.into(), rewrite, hop)])?;
+        let mut flow = Flow::compile(local.into(), rewrite, hop);
+        if measured {
+            flow = flow.measured(CLOCK_HZ);
+        }
+        install(&mut ebpf, &[flow])?;
         let link = path::attach(&mut ebpf, map::PROGRAM, "a0")?;
         Ok(Held::Programs {
             _ebpf: Box::new(ebpf),
@@ -237,6 +251,7 @@ pub(super) fn room(programs: &Programs, flows_max: u32) -> Result<Ebpf> {
     EbpfLoader::new()
         .map_max_entries(map::FLOWS, map::flow_entries(flows_max))
         .map_max_entries(map::STATS, map::stats_entries(flows_max))
+        .map_max_entries(map::MEDIA, map::stats_entries(flows_max))
         .load(&object)
         .context("load the relay's object")
 }
@@ -245,7 +260,7 @@ pub(super) fn room(programs: &Programs, flows_max: u32) -> Result<Ebpf> {
 pub(super) fn install(ebpf: &mut Ebpf, flows: &[Flow]) -> Result<()> {
     let mut locals: Vec<_> = flows.iter().map(|f| f.local.ip).collect();
     locals.dedup();
-    let settings = Settings::new(&locals);
+    let settings = Settings::new(&locals).with_tick(TICK_NS);
     let mut egress: Vec<u32> = flows.iter().map(|f| f.egress).collect();
     egress.dedup();
     let mut devices = DevMapHash::try_from(ebpf.map_mut(map::EGRESS).context("no EGRESS")?)?;

@@ -94,6 +94,10 @@ fn lossless(stand: &mut Stand, rate: f64, time: Duration) -> Result<bool> {
 
 /// Sends at a rate for a while; false if a packet was lost or the rate could not be kept.
 fn trial(stand: &mut Stand, rate: f64, time: Duration) -> Result<bool> {
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "a fraction of a second of a million packets"
+    )]
     let bursts = (rate * time.as_secs_f64() / f64::from(BURST)).ceil() as u32;
     let between = Duration::from_secs_f64(f64::from(BURST) / rate);
     let wanted = stand.path.seen()? + u64::from(bursts) * u64::from(BURST);

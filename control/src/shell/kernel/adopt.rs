@@ -11,6 +11,7 @@ use aya::{Ebpf, EbpfLoader};
 use common::flow::Flow;
 use common::forward::Reason;
 use common::map::{self, ABI, SLOT_NONE, Settings};
+use common::media::Media;
 use common::stats::FlowStats;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -118,6 +119,12 @@ fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
             bytes::<FlowStats>(),
             map::stats_entries(flows_max),
         ),
+        (
+            map::MEDIA,
+            4,
+            bytes::<Media>(),
+            map::stats_entries(flows_max),
+        ),
         (map::REASONS, 4, 8, Reason::COUNT),
         (map::EVENTS, 0, 0, map::EVENTS_BYTES),
         (map::EGRESS, 4, 8, map::EGRESS_MAX),
@@ -129,7 +136,8 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(map::FLOWS, map::flow_entries(attach.flows_max))
-        .map_max_entries(map::STATS, map::stats_entries(attach.flows_max));
+        .map_max_entries(map::STATS, map::stats_entries(attach.flows_max))
+        .map_max_entries(map::MEDIA, map::stats_entries(attach.flows_max));
     for name in map::NAMES {
         loader.map_pin_path(name, dir.join(name));
     }

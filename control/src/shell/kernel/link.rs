@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -14,6 +15,10 @@ use super::{Interface, Kernel, KernelError};
 /// Pinned links are called this and the interface's index: a name may hold a dot, which the BPF
 /// file system refuses.
 const LINK_PREFIX: &str = "link-";
+
+/// How long an interface may take to be free again.
+const RELEASE_TRIES: u32 = 25;
+const RELEASE_EVERY: Duration = Duration::from_millis(20);
 
 impl Kernel {
     /// Attaches to one more interface, or takes over the link that is pinned for it, and lets flows
@@ -43,10 +48,13 @@ impl Kernel {
         Ok(())
     }
 
-    /// Detaches from an interface: nothing leaves by it any more, what arrives goes to the stack.
+    /// Detaches from an interface: nothing leaves by it any more, what arrives goes to the stack as
+    /// soon as the kernel has forgotten the pin.
     pub(super) fn remove_interface(&mut self, index: u32) -> Result<(), KernelError> {
         unpin(&self.pin(index))?;
-        self.links.remove(&index);
+        if self.links.remove(&index).is_some() {
+            self.released.insert(index);
+        }
         // It may have gone with its interface.
         drop(self.egress.remove(index));
         Ok(())
@@ -81,10 +89,24 @@ impl Kernel {
         } else {
             XdpMode::Skb
         };
+        // What we have let go of the kernel may hold for a moment more.
+        let tries = if self.released.remove(&index) {
+            RELEASE_TRIES
+        } else {
+            0
+        };
         let program = self.program()?;
-        let id = program
-            .attach_to_if_index(index, mode)
-            .map_err(|e| KernelError::attach(name, e))?;
+        let mut attached = program.attach_to_if_index(index, mode);
+        for _ in 0..tries {
+            match &attached {
+                Err(error) if errno(error) == Some(libc::EBUSY) => {
+                    std::thread::sleep(RELEASE_EVERY);
+                    attached = program.attach_to_if_index(index, mode);
+                }
+                _ => break,
+            }
+        }
+        let id = attached.map_err(|e| KernelError::attach(name, e))?;
         let link = program
             .take_link(id)
             .map_err(|e| KernelError::attach(name, e))?;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use common::map::{self, LOCALS_MAX, Settings};
 use common::wire::Ip;
@@ -96,7 +97,7 @@ impl Kernel {
 
     /// `TooManyLocals` was ruled out by `check_locals`.
     pub(super) fn write_locals(&mut self, wanted: &BTreeSet<IpAddr>) -> Result<(), KernelError> {
-        let settings = rearranged(&self.settings, wanted);
+        let settings = rearranged(&self.settings, wanted, tick_ns());
         self.settings_map
             .set(0, settings, 0)
             .map_err(|e| KernelError::map(map::SETTINGS, e))?;
@@ -121,11 +122,23 @@ pub(super) fn check_locals(wanted: &BTreeSet<IpAddr>) -> Result<(), KernelError>
     }
 }
 
+/// How long a timer tick of this machine lasts: no clock is read, its resolution is.
+fn tick_ns() -> u64 {
+    let tick = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE);
+    tick.map_or(TICK_NS, |tick| {
+        let tick = Duration::from(tick).as_nanos();
+        u64::try_from(tick).unwrap_or(TICK_NS)
+    })
+}
+
+/// Of most kernels, should this one not tell.
+const TICK_NS: u64 = 4_000_000;
+
 /// The settings with other addresses: those that stay keep their slots, new ones fill the holes.
-fn rearranged(old: &Settings, wanted: &BTreeSet<IpAddr>) -> Settings {
+fn rearranged(old: &Settings, wanted: &BTreeSet<IpAddr>, tick_ns: u64) -> Settings {
     let mut settings = Settings {
         locals: old.locals,
-        ..Settings::new(&[])
+        ..Settings::new(&[]).with_tick(tick_ns)
     };
     let mut missing: BTreeSet<IpAddr> = wanted.clone();
     for local in &mut settings.locals {
@@ -171,7 +184,7 @@ mod tests {
 
     fn check(old: &Settings, wanted: &[&str], used: u32) -> Settings {
         let wanted: BTreeSet<IpAddr> = wanted.iter().map(|ip| ip.parse().unwrap()).collect();
-        let settings = rearranged(old, &wanted);
+        let settings = rearranged(old, &wanted, 1);
         assert_eq!(settings.locals_used, used);
         for ip in &wanted {
             assert!(settings.slot(Ip::from(*ip)) < used);
