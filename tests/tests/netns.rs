@@ -28,3 +28,5 @@ mod restart;
 mod stage;
 #[path = "netns/twins.rs"]
 mod twins;
+#[path = "netns/upgrade.rs"]
+mod upgrade;

@@ -8,6 +8,7 @@ mod run;
 mod setup;
 mod test;
 mod tidy;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -25,7 +26,11 @@ enum Command {
     /// Install what build and tests need and this machine lacks; says what it does
     Setup,
     /// Build the kernel program
-    Ebpf,
+    Ebpf {
+        /// Also as other builds of it would be, for tests of upgrades
+        #[arg(long)]
+        variants: bool,
+    },
     /// Format, lints, core-only build, tidy, licences, tests without root
     Check,
     /// The rules of the house that no lint knows: layers, lengths, lost files
@@ -41,7 +46,10 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup => setup::setup(),
-        Command::Ebpf => ebpf::build().map(|object| run::say(&object.display().to_string())),
+        Command::Ebpf { variants: true } => variants::build(),
+        Command::Ebpf { variants: false } => {
+            ebpf::build().map(|object| run::say(&object.display().to_string()))
+        }
         Command::Check => check::check(),
         Command::Tidy => tidy::tidy(),
         Command::Test => test::test(),

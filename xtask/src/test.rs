@@ -15,6 +15,10 @@ pub(crate) const EVERYTHING: [&str; 3] = ["--workspace", "--features", "towpath-
 pub(crate) fn test() -> Result<()> {
     let clock = Clock::start();
     let built = Built::all(&[&["--tests"], &EVERYTHING[..]].concat())?;
+    step(
+        "other kernel programs",
+        ourselves("ebpf")?.arg("--variants"),
+    )?;
     let test = [&["test", "--no-fail-fast"], &EVERYTHING[..]].concat();
     let (tally, success) = watch("all tests", built.tell(&mut cargo(&test)?))?;
     let (passed, failed, ignored) = (tally.passed, tally.failed, tally.ignored);

@@ -384,6 +384,7 @@ fn reason(error: &KernelError) -> &'static str {
         | KernelError::OtherSize { .. }
         | KernelError::Object { .. }
         | KernelError::Refused { .. }
+        | KernelError::SelfTest { .. }
         | KernelError::NoInterface { .. }
         | KernelError::NoDriverSupport { .. }
         | KernelError::Occupied { .. }

@@ -21,6 +21,11 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     {
         warnings.push(format!("the kernel path is off: {why}"));
     }
+    if let Ok(kernel) = &shell.datapath.kernel
+        && let Some(why) = kernel.refused()
+    {
+        warnings.push(format!("the kernel program that ran before goes on: {why}"));
+    }
     let interfaces = shell.datapath.netlink.interfaces();
     let missing = config
         .networks

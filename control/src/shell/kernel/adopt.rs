@@ -136,8 +136,8 @@ fn stats_entries(flows_max: u32) -> u32 {
         .saturating_add(1)
 }
 
-/// Loads the object over the pinned maps, or over new ones, which it pins.
-pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError> {
+/// Opens the object over the pinned maps, or over new ones, which it pins.
+pub(super) fn open(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(map::FLOWS, flow_entries(attach.flows_max))
@@ -145,7 +145,11 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
     for name in map::NAMES {
         loader.map_pin_path(name, dir.join(name));
     }
-    let mut ebpf = loader.load(attach.object).map_err(KernelError::load)?;
+    loader.load(attach.object).map_err(KernelError::load)
+}
+
+/// Loads the program: the verifier's judgement.
+pub(super) fn verify(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let program = ebpf
         .program_mut(map::PROGRAM)
         .and_then(|program| <&mut aya::programs::Xdp>::try_from(program).ok())
@@ -154,13 +158,12 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
         })?;
     for _ in 1..LOADS_MAX {
         match program.load() {
-            Ok(()) => return Ok(ebpf),
+            Ok(()) => return Ok(()),
             Err(e) if errno(&e) == Some(libc::EAGAIN) => {}
             Err(e) => return Err(KernelError::verify(e)),
         }
     }
-    program.load().map_err(KernelError::verify)?;
-    Ok(ebpf)
+    program.load().map_err(KernelError::verify)
 }
 
 impl Kernel {

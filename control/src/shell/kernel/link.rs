@@ -13,7 +13,7 @@ use super::{Interface, Kernel, KernelError};
 
 /// Pinned links are called this and the interface's index: a name may hold a dot, which the BPF
 /// file system refuses.
-const LINK_PREFIX: &str = "link-";
+pub(super) const LINK_PREFIX: &str = "link-";
 
 impl Kernel {
     /// Attaches to one more interface, or takes over the link that is pinned for it, and lets flows
@@ -69,7 +69,10 @@ impl Kernel {
         Ok(())
     }
 
-    fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+    pub(super) fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+        if let Some(kept) = &mut self.kept {
+            return Ok(&mut kept.program);
+        }
         self.ebpf
             .program_mut(map::PROGRAM)
             .and_then(|program| <&mut Xdp>::try_from(program).ok())
@@ -125,7 +128,7 @@ impl Kernel {
     }
 }
 
-fn unpin(pin: &Path) -> Result<(), KernelError> {
+pub(super) fn unpin(pin: &Path) -> Result<(), KernelError> {
     match std::fs::remove_file(pin) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KernelError::PinDir {
             path: pin.to_path_buf(),
