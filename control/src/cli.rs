@@ -1,5 +1,6 @@
 //! The command line: the daemon itself, and a client of its API.
 
+mod bpf;
 mod client;
 mod output;
 
@@ -115,6 +116,12 @@ enum NetworkCommand {
 
 #[derive(Debug, Subcommand)]
 enum BpfCommand {
+    /// The program, and on which interfaces it runs; if not, why not
+    Status,
+    /// How full the maps are
+    Maps,
+    /// What became of packets, by verdict, and how many a second
+    Drops,
     /// Take the kernel program and its maps away; media that goes through the kernel stops
     Detach {
         /// datapath.pin_dir of the configuration
@@ -192,6 +199,11 @@ impl Cli {
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
+            Command::Bpf(BpfCommand::Status) => {
+                show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
+            }
+            Command::Bpf(BpfCommand::Maps) => show(&client.get(&["bpf"])?, output::Kind::BpfMaps),
+            Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }

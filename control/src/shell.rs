@@ -63,6 +63,8 @@ struct Shell {
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
     started: std::time::Instant,
+    /// Of the kernel's verdicts.
+    rates: api::Rates,
 }
 
 impl Shell {
@@ -94,6 +96,9 @@ impl Shell {
                     self.perform(&mut effects).await;
                 }
                 _ = stats.tick() => {
+                    if let Ok(kernel) = &self.datapath.kernel {
+                        self.rates.look(clock::now(), kernel.reasons());
+                    }
                     let active = Input::Active(self.datapath.active());
                     self.engine.handle(active, clock::now(), &mut effects);
                     self.perform(&mut effects).await;

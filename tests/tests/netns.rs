@@ -10,6 +10,8 @@
 
 #[path = "netns/attack.rs"]
 mod attack;
+#[path = "netns/bpf.rs"]
+mod bpf;
 #[path = "netns/call.rs"]
 mod call;
 #[path = "netns/garbage.rs"]

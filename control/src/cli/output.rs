@@ -1,6 +1,6 @@
 //! How answers look: tables for people, JSON for programs.
 
-mod table;
+pub(super) mod table;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::bpf;
 use crate::config::check::Problem;
 
 /// `json` is the API's document, indented; `jsonl` has a line for each element of a list.
@@ -25,6 +26,9 @@ pub(super) enum Kind {
     Calls,
     Registrations,
     Networks,
+    BpfStatus,
+    BpfMaps,
+    BpfDrops,
 }
 
 pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result<ExitCode> {
@@ -36,6 +40,9 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             Kind::Calls => table::calls(value),
             Kind::Registrations => table::registrations(value),
             Kind::Networks => table::networks(value),
+            Kind::BpfStatus => bpf::status(value),
+            Kind::BpfMaps => bpf::maps(value),
+            Kind::BpfDrops => bpf::drops(value),
         },
     };
     write(&text)
@@ -77,6 +84,9 @@ fn lines(value: &Value, kind: Kind) -> String {
         Kind::Calls => value.get("calls"),
         Kind::Registrations => value.get("registrations"),
         Kind::Networks => value.get("networks"),
+        Kind::BpfStatus => value.get("interfaces"),
+        Kind::BpfMaps => value.get("maps"),
+        Kind::BpfDrops => value.get("verdicts"),
     };
     match list.and_then(Value::as_array) {
         Some(elements) => elements.iter().map(|e| format!("{e}\n")).collect(),

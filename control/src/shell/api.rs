@@ -1,5 +1,6 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
+mod bpf;
 mod error;
 mod health;
 mod metrics;
@@ -21,6 +22,7 @@ use crate::effect::Effects;
 use crate::engine::admin::Command;
 use crate::shell::{Event, Shell, clock};
 
+pub(crate) use bpf::Rates;
 use error::Problem;
 
 /// Something a client wants, on its way to the loop.
@@ -34,6 +36,7 @@ enum What {
     Calls,
     Registrations,
     Networks,
+    Bpf,
     Metrics,
     Order(Command),
 }
@@ -84,6 +87,7 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::Calls => Ok(wire::calls(shell, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Networks => Ok(wire::networks(shell, now)),
+        What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
         What::Order(command) => shell
             .engine

@@ -11,6 +11,7 @@
 mod adopt;
 pub mod detach;
 mod error;
+mod inspect;
 mod link;
 mod report;
 mod selftest;
@@ -33,6 +34,7 @@ use common::stats::FlowStats;
 use common::wire::Ip;
 
 pub use self::error::KernelError;
+pub use self::inspect::{Attachment, Fill, Program};
 pub use self::report::{Events, Logs};
 use self::slots::Slots;
 use self::upgrade::Kept;

@@ -76,6 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         events,
         reports,
         started,
+        rates: api::Rates::default(),
     }
     .serve()
     .await;

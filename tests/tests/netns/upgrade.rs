@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use aya::programs::links::{FdLink, PinnedLink};
 use common::flow::Flow;
@@ -14,8 +15,11 @@ use super::stage::{CORE, Config, LIMIT, Mode, Stage, assert_whole};
 
 /// Restarts with another build.
 const UPGRADES: usize = 20;
-/// Times the program in every link is replaced.
-const LINK_UPDATES: usize = 100;
+/// Times a link gets another program: there are three links.
+const LINK_UPDATES: usize = 102;
+const LINKS: usize = 3;
+/// A hundred packets a second each way: a stream outlasts the verifier on a busy machine.
+const EVERY: Duration = Duration::from_millis(10);
 /// Packets each way after every change.
 const PHASE: u64 = 25;
 
@@ -65,7 +69,7 @@ fn upgrades_and_downgrades_lose_nothing() {
     let mut stage = Stage::raise(Mode::Xdp, &parts());
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let call = stage.call(&c3, &c1, "xdp");
-    let talk = call.talk();
+    let talk = call.talk_every(EVERY);
     let builds = [variant("other"), process::object().unwrap()];
     let mut before = programs(&stage.config);
     for build in builds.iter().cycle().take(UPGRADES) {
@@ -86,7 +90,7 @@ fn a_hundred_link_updates_lose_nothing() {
     let mut stage = Stage::raise(Mode::Xdp, &parts());
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let call = stage.call(&c3, &c1, "xdp");
-    let talk = call.talk();
+    let talk = call.talk_every(EVERY);
     stage.towpath.kill().unwrap();
     let objects = [variant("other"), process::object().unwrap()].map(|o| fs::read(o).unwrap());
     let edge = stage.lab.namespace(Role::Edge).unwrap();
@@ -111,7 +115,7 @@ fn replace(config: &Config, objects: &[Vec<u8>; 2]) {
         .collect();
     let locals = config.networks.iter().map(|n| n.address.parse().unwrap());
     let locals: Vec<_> = locals.collect();
-    for object in objects.iter().cycle().take(LINK_UPDATES) {
+    for object in objects.iter().cycle().take(LINK_UPDATES / LINKS) {
         let attach = Attach {
             object,
             pin_dir: &config.pin_dir,
@@ -122,7 +126,8 @@ fn replace(config: &Config, objects: &[Vec<u8>; 2]) {
         };
         let (kernel, adopted) = Kernel::start(&attach, clock::now()).unwrap();
         assert!(kernel.refused().is_none());
-        assert_eq!(adopted.len(), 4);
+        assert!(adopted.len() >= 2, "{adopted:?}");
+        assert_eq!(kernel.attached().count(), LINKS);
     }
 }
 
@@ -131,7 +136,7 @@ fn a_program_that_does_not_pass_its_test_does_not_take_over() {
     let mut stage = Stage::raise(Mode::Xdp, &parts());
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let call = stage.call(&c3, &c1, "xdp");
-    let talk = call.talk();
+    let talk = call.talk_every(EVERY);
     let before = programs(&stage.config);
     restart_with(&mut stage, variant("broken"));
     assert_eq!(programs(&stage.config), before);
@@ -182,7 +187,7 @@ fn a_program_of_another_abi_is_refused_and_media_goes_on() {
     let mut stage = Stage::raise(Mode::Xdp, &parts());
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let call = stage.call(&c3, &c1, "xdp");
-    let talk = call.talk();
+    let talk = call.talk_every(EVERY);
     let before = programs(&stage.config);
     stage.towpath.kill().unwrap();
     let mut config = stage.config.clone();
@@ -218,7 +223,7 @@ fn a_takeover_that_stops_half_way_is_taken_back() {
     let mut stage = Stage::with(Mode::Xdp, &parts(), |config| config.networks.truncate(2));
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let call = stage.call(&c3, &c1, "xdp");
-    let talk = call.talk();
+    let talk = call.talk_every(EVERY);
     let before = programs(&stage.config);
     assert_eq!(before.len(), 2);
     stage.towpath.kill().unwrap();

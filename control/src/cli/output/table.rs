@@ -6,7 +6,7 @@ use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
 /// A column: its title, where its value stands, and how it is shown.
-struct Column {
+pub(in crate::cli) struct Column {
     title: &'static str,
     /// A JSON pointer into the row.
     at: &'static str,
@@ -14,13 +14,13 @@ struct Column {
 }
 
 #[derive(Clone, Copy)]
-enum Show {
+pub(in crate::cli) enum Show {
     Text,
     Count,
     Seconds,
 }
 
-const fn text(title: &'static str, at: &'static str) -> Column {
+pub(in crate::cli) const fn text(title: &'static str, at: &'static str) -> Column {
     Column {
         title,
         at,
@@ -28,7 +28,7 @@ const fn text(title: &'static str, at: &'static str) -> Column {
     }
 }
 
-const fn count(title: &'static str, at: &'static str) -> Column {
+pub(in crate::cli) const fn count(title: &'static str, at: &'static str) -> Column {
     Column {
         title,
         at,
@@ -229,7 +229,7 @@ fn counters(title: &str, counters: Option<&Value>) -> String {
     )
 }
 
-fn table(rows: &[Value], columns: &[Column]) -> String {
+pub(in crate::cli) fn table(rows: &[Value], columns: &[Column]) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     table.set_header(columns.iter().map(|column| column.title));
@@ -251,12 +251,12 @@ fn indented(text: &str) -> String {
     text.lines().map(|line| format!("  {line}\n")).collect()
 }
 
-fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+pub(in crate::cli) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
     let list = value.get(key).and_then(Value::as_array);
     list.map(Vec::as_slice).unwrap_or_default()
 }
 
-fn cell(value: Option<&Value>, show: Show) -> String {
+pub(in crate::cli) fn cell(value: Option<&Value>, show: Show) -> String {
     match (value, show) {
         (None | Some(Value::Null), _) => "-".to_owned(),
         (Some(Value::Number(number)), Show::Seconds) => {

@@ -23,6 +23,7 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/networks", get(networks))
+        .route("/api/v1/bpf", get(bpf))
         .route("/api/v1/registrations", get(registrations))
         .route("/api/v1/registrations/{aor}", delete(drop_registration))
         .route("/api/v1/calls", get(calls))
@@ -37,6 +38,10 @@ async fn status(events: Loop) -> Answer {
 
 async fn networks(events: Loop) -> Answer {
     ask(&events, What::Networks).await.map(Json)
+}
+
+async fn bpf(events: Loop) -> Answer {
+    ask(&events, What::Bpf).await.map(Json)
 }
 
 async fn registrations(events: Loop) -> Answer {

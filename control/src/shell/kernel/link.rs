@@ -1,7 +1,7 @@
 //! Interfaces: the program attached, its links pinned and taken over.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::Xdp;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -13,7 +13,7 @@ use super::{Interface, Kernel, KernelError};
 
 /// Pinned links are called this and the interface's index: a name may hold a dot, which the BPF
 /// file system refuses.
-pub(super) const LINK_PREFIX: &str = "link-";
+const LINK_PREFIX: &str = "link-";
 
 impl Kernel {
     /// Attaches to one more interface, or takes over the link that is pinned for it, and lets flows
@@ -23,7 +23,7 @@ impl Kernel {
     /// Why the interface cannot carry the program.
     pub fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
         let Interface { name, index } = interface;
-        let pin = self.dir.join(format!("{}{index}", LINK_PREFIX));
+        let pin = self.pin(*index);
         let link = match self.take_over(&pin, name)? {
             Some(link) => link,
             None => self
@@ -38,6 +38,10 @@ impl Kernel {
         self.egress
             .insert(*index, *index, None, 0)
             .map_err(|e| KernelError::map(map::EGRESS, e))
+    }
+
+    pub(super) fn pin(&self, index: u32) -> PathBuf {
+        self.dir.join(format!("{LINK_PREFIX}{index}"))
     }
 
     /// Detaches from interfaces that are no longer configured.

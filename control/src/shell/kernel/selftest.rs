@@ -24,17 +24,25 @@ const SLOTS: u32 = 8;
 const FRAME_BYTES_MAX: usize = 2_048;
 const NOW_NS: u64 = 0;
 
-/// Loads an object beside whatever runs, and tries it.
+/// Opens an object over maps of its own, beside whatever runs.
 ///
 /// # Errors
-/// What is wrong with it; nothing has changed then.
-pub(super) fn check(object: &[u8]) -> Result<(), KernelError> {
+/// That it is no object, or one of another ABI: nothing may be pinned for it.
+pub(super) fn open(object: &[u8]) -> Result<Ebpf, KernelError> {
     let mut ebpf = EbpfLoader::new()
         .map_max_entries(map::FLOWS, SLOTS)
         .map_max_entries(map::STATS, SLOTS)
         .load(object)
         .map_err(KernelError::load)?;
     check_maps(&mut ebpf)?;
+    Ok(ebpf)
+}
+
+/// Tries the program of an object that was opened for it.
+///
+/// # Errors
+/// What it does otherwise than it should.
+pub(super) fn check(mut ebpf: Ebpf) -> Result<(), KernelError> {
     adopt::verify(&mut ebpf)?;
     let table = Table::new();
     fill(&mut ebpf, &table)?;
@@ -289,7 +297,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                 }
                 frame
             };
-            let (hops_at, protocol_at) = if family == "IPv4" { (22, 23) } else { (21, 20) };
+            let protocol_at = if family == "IPv4" { 23 } else { 20 };
             let all = [
                 frame(&RTP),
                 frame(&[&RTP[..], &[7; 1_200]].concat()),
@@ -299,7 +307,7 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
                 datagram(peer, peer, 64, &RTP),
                 datagram(peer, local, 1, &RTP),
                 frame(&[&RTP[..], &[7; 1_500]].concat()),
-                changed(hops_at, 2),
+                datagram(peer, local, 2, &RTP),
                 changed(protocol_at, 6),
                 changed(14, 0x55),
                 changed(12, 0x81),
@@ -329,7 +337,15 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
         *more = 0x20;
     }
     tagged.splice(12..12, [0x81, 0, 0, 7]);
-    frames.extend([("a fragment", fragment), ("a tag", tagged)]);
+    let mut options = datagram(V6[0], V6[1], 64, &RTP);
+    if let Some(next) = options.get_mut(20) {
+        *next = 0;
+    }
+    frames.extend([
+        ("a fragment", fragment),
+        ("a tag", tagged),
+        ("an extension header", options),
+    ]);
     frames
 }
 

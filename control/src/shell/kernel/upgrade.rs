@@ -5,11 +5,13 @@ use std::io;
 use std::path::Path;
 
 use aya::Ebpf;
+use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{Xdp, XdpLink};
 use aya_obj::programs::XdpAttachType;
+use common::map;
 
-use super::link::{LINK_PREFIX, unpin};
+use super::link::unpin;
 use super::{Attach, Interface, Kernel, KernelError, adopt, selftest};
 
 /// The pin of the program that runs: by it the next daemon goes back to it.
@@ -27,8 +29,15 @@ pub(super) struct Kept {
 /// Loads the object over the pinned maps, once it has passed its test. One that does not pass is
 /// left alone if there is a program to go on with.
 pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<(Ebpf, Option<Kept>), KernelError> {
+    let trial = selftest::open(attach.object)?;
     let mut ebpf = adopt::open(dir, attach)?;
-    let tried = selftest::check(attach.object).and_then(|()| adopt::verify(&mut ebpf));
+    // The verifier takes its time: what runs already has been tried.
+    let tried = adopt::verify(&mut ebpf).and_then(|()| {
+        if is_pinned(dir, &ebpf) {
+            return Ok(());
+        }
+        selftest::check(trial)
+    });
     match tried {
         Ok(()) => Ok((ebpf, None)),
         Err(why @ (KernelError::SelfTest { .. } | KernelError::Refused { .. })) => {
@@ -41,6 +50,16 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<(Ebpf, Option<Kept
     }
 }
 
+/// Whether the program that runs has the same instructions.
+fn is_pinned(dir: &Path, ebpf: &Ebpf) -> bool {
+    let own = ebpf
+        .program(map::PROGRAM)
+        .and_then(|program| <&Xdp>::try_from(program).ok()?.info().ok());
+    let pinned = ProgramInfo::from_pin(dir.join(PROGRAM_PIN)).ok();
+    own.zip(pinned)
+        .is_some_and(|(own, pinned)| own.tag() == pinned.tag())
+}
+
 fn pinned_program(dir: &Path) -> Option<Xdp> {
     let pin = dir.join(PROGRAM_PIN);
     Xdp::from_pin(pin, XdpAttachType::Interface).ok()
@@ -51,7 +70,7 @@ impl Kernel {
     pub(super) fn attach_all(&mut self, interfaces: &[Interface]) -> Result<(), KernelError> {
         let before: Vec<&Interface> = interfaces
             .iter()
-            .filter(|interface| self.dir.join(link_name(interface)).exists())
+            .filter(|interface| self.pin(interface.index).exists())
             .collect();
         for interface in interfaces {
             if let Err(error) = self.add_interface(interface) {
@@ -69,11 +88,11 @@ impl Kernel {
             let was = before.iter().find(|interface| interface.index == index);
             let result = match (was, &mut old) {
                 (Some(interface), Some(old)) => {
-                    put(old, &self.dir.join(link_name(interface)), &interface.name)
+                    put(old, &self.pin(interface.index), &interface.name)
                 }
                 // Pinned by a daemon that pinned no program: nothing to go back to.
                 (Some(_), None) => Ok(()),
-                (None, _) => unpin(&self.dir.join(format!("{LINK_PREFIX}{index}"))),
+                (None, _) => unpin(&self.pin(index)),
             };
             drop(link);
             if let Err(error) = result {
@@ -104,10 +123,6 @@ impl Kernel {
     pub fn refused(&self) -> Option<&KernelError> {
         self.kept.as_ref().map(|kept| &kept.why)
     }
-}
-
-fn link_name(interface: &Interface) -> String {
-    format!("{LINK_PREFIX}{}", interface.index)
 }
 
 /// Puts a program into a pinned link, in one step.
