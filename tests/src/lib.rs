@@ -7,6 +7,7 @@
 pub mod attacker;
 pub mod calls;
 pub mod clock;
+pub mod crowd;
 pub mod delay;
 pub mod demo;
 pub mod frame;

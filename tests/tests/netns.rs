@@ -14,6 +14,8 @@ mod attack;
 mod bpf;
 #[path = "netns/call.rs"]
 mod call;
+#[path = "netns/full.rs"]
+mod full;
 #[path = "netns/garbage.rs"]
 mod garbage;
 #[path = "netns/life.rs"]
@@ -22,10 +24,14 @@ mod life;
 mod maps;
 #[path = "netns/neighbour.rs"]
 mod neighbour;
+#[path = "netns/nic.rs"]
+mod nic;
 #[path = "netns/refusal.rs"]
 mod refusal;
 #[path = "netns/restart.rs"]
 mod restart;
+#[path = "netns/soak.rs"]
+mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
 #[path = "netns/twins.rs"]

@@ -6,6 +6,7 @@ mod ebpf;
 mod mutants;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
 mod variants;
@@ -41,6 +42,8 @@ enum Command {
     Demo(demo::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
+    /// Run one of the long tests of the kernel path
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Test => test::test(),
         Command::Demo(options) => return exit(demo::demo(&options)),
         Command::Mutants(options) => mutants::mutants(&options),
+        Command::Soak(options) => soak::soak(&options),
     };
     exit(result.map(|()| ExitCode::SUCCESS))
 }
