@@ -1,6 +1,7 @@
 //! The command line: the daemon itself, and a client of its API.
 
 mod bpf;
+mod capture;
 mod client;
 mod output;
 
@@ -75,6 +76,10 @@ enum Command {
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
+    /// Write the media of a call to a file: what enters and leaves at its ports
+    ///
+    /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
+    Trace(capture::Trace),
     /// Registered phones
     #[command(subcommand)]
     Reg(RegCommand),
@@ -187,6 +192,7 @@ impl Cli {
                 let answer = client.delete(&["calls", &id.to_string()])?;
                 done(&answer, &format!("call {id}: ended"))
             }
+            Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
                 output::Kind::Registrations,

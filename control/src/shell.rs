@@ -1,6 +1,7 @@
 //! The shell: performs what the core asks for. One loop, one screen.
 
 mod api;
+mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
@@ -96,6 +97,7 @@ impl Shell {
                     self.perform(&mut effects).await;
                 }
                 _ = stats.tick() => {
+                    self.datapath.end_captures().await;
                     if let Ok(kernel) = &self.datapath.kernel {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
@@ -136,7 +138,7 @@ impl Shell {
                 }
             }
             Event::Api(ask) => {
-                api::answer(ask, self, effects);
+                api::answer(ask, self, effects).await;
                 self.perform(effects).await;
             }
         }

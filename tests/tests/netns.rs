@@ -14,6 +14,8 @@ mod attack;
 mod bpf;
 #[path = "netns/call.rs"]
 mod call;
+#[path = "netns/capture.rs"]
+mod capture;
 #[path = "netns/full.rs"]
 mod full;
 #[path = "netns/garbage.rs"]

@@ -32,20 +32,37 @@ impl<'a> Client<'a> {
         self.ask(Method::DELETE, &path(parts))
     }
 
+    /// Asks for a file that takes `time` to become.
+    pub(super) fn file(
+        &self,
+        parts: &[&str],
+        query: &str,
+        time: Duration,
+    ) -> anyhow::Result<Bytes> {
+        let path = format!("{}?{query}", path(parts));
+        Self::within(PATIENCE + time, self.exchange(Method::POST, &path))
+    }
+
     fn ask(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+        let body = Self::within(PATIENCE, self.exchange(method, path))?;
+        serde_json::from_slice(&body).context("the daemon's answer is not JSON")
+    }
+
+    fn within<T>(
+        time: Duration,
+        exchange: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.exchange(method, path))
-                .await
-                .map_err(|_| {
-                    anyhow::anyhow!("the daemon did not answer within {} s", PATIENCE.as_secs())
-                })?
+            tokio::time::timeout(time, exchange).await.map_err(|_| {
+                anyhow::anyhow!("the daemon did not answer within {} s", time.as_secs())
+            })?
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Value> {
+    async fn exchange(&self, method: Method, path: &str) -> anyhow::Result<Bytes> {
         let stream = UnixStream::connect(self.socket).await.with_context(|| {
             format!(
                 "cannot reach the daemon on {}: is it running (`systemctl status towpath`), may \
@@ -67,16 +84,15 @@ impl<'a> Client<'a> {
             .context("the daemon hung up")?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        let value: Value =
-            serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
         if !status.is_success() {
+            let value: Value = serde_json::from_slice(&body).unwrap_or_default();
             let detail = value
                 .get("detail")
                 .and_then(Value::as_str)
                 .unwrap_or("the daemon gives no reason");
             bail!("{detail}");
         }
-        Ok(value)
+        Ok(body)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
 mod bpf;
+mod capture;
 mod error;
 mod health;
 mod metrics;
@@ -20,6 +21,7 @@ use tokio::task::JoinHandle;
 
 use crate::effect::Effects;
 use crate::engine::admin::Command;
+use crate::shell::capture::Limits;
 use crate::shell::{Event, Shell, clock};
 
 pub(crate) use bpf::Rates;
@@ -38,6 +40,11 @@ enum What {
     Networks,
     Bpf,
     Metrics,
+    Capture {
+        call: u64,
+        limits: Limits,
+        done: oneshot::Sender<Vec<u8>>,
+    },
     Order(Command),
 }
 
@@ -80,7 +87,7 @@ pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> Join
 }
 
 /// The loop's side.
-pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
+pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
     let now = clock::now();
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
@@ -89,6 +96,9 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::Networks => Ok(wire::networks(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
+        What::Capture { call, limits, done } => {
+            capture::start(shell, call, limits, done, now).await
+        }
         What::Order(command) => shell
             .engine
             .command(command, now, effects)

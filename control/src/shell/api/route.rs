@@ -2,17 +2,17 @@
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::admin::Command;
 use crate::shell::Event;
 use crate::shell::api::error::Problem;
-use crate::shell::api::{Ask, What};
+use crate::shell::api::{Ask, What, capture};
 
 type Loop = State<mpsc::Sender<Event>>;
 type Answer = Result<Json<Value>, Problem>;
@@ -28,6 +28,7 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/api/v1/registrations/{aor}", delete(drop_registration))
         .route("/api/v1/calls", get(calls))
         .route("/api/v1/calls/{id}", delete(hang_up))
+        .route("/api/v1/calls/{id}/capture", post(capture))
         .fallback(|| async { Problem::NOT_FOUND })
         .with_state(events)
 }
@@ -63,6 +64,19 @@ async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
     ask(&events, What::Order(Command::HangUp { call }))
         .await
         .map(Json)
+}
+
+async fn capture(
+    events: Loop,
+    Path(id): Path<String>,
+    Query(query): Query<capture::Query>,
+) -> Result<Response, Problem> {
+    let call = id.parse().map_err(|_| Problem::BAD_ID)?;
+    let limits = query.limits().ok_or(Problem::BAD_LIMITS)?;
+    let (done, file) = oneshot::channel();
+    ask(&events, What::Capture { call, limits, done }).await?;
+    let file = file.await.map_err(|_| Problem::BUSY)?;
+    Ok(([(CONTENT_TYPE, "application/x-pcapng")], file).into_response())
 }
 
 async fn metrics(events: Loop) -> Result<Response, Problem> {
