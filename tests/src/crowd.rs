@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use crate::clock;
 use crate::rtp::{Header, Stream};
@@ -16,6 +17,8 @@ use crate::ua::{Dialog, Ua};
 
 /// How long receivers wait for what is still on its way.
 const LINGER: Duration = Duration::from_millis(500);
+/// What a side's socket holds.
+const RECEIVE_BYTES: usize = 32 * 1024 * 1024;
 /// No sequence number comes twice.
 const PACKETS_MAX: u32 = 60_000;
 
@@ -56,6 +59,10 @@ impl Crowd {
     pub fn start(caller: &Ua, callee: &Ua, calls: &[Dialog], every: Duration) -> Result<Self> {
         let (stop, received) = (Arc::new(AtomicBool::new(false)), Arc::default());
         let sides = [caller.rtp.socket()?, callee.rtp.socket()?];
+        for side in &sides {
+            // All streams come to one socket: a receiver that is not scheduled must lose nothing.
+            setsockopt(side, sockopt::RcvBufForce, &RECEIVE_BYTES).context("receive buffer")?;
+        }
         let mut ways: Vec<(usize, SocketAddr, u32)> = Vec::new();
         for (call, number) in calls.iter().zip(0..) {
             ways.push((0, call.caller_sends_to, CALLER | number));

@@ -67,6 +67,7 @@ fn killed_again_and_again() {
         stage.phone(Role::Mcu, "9001"),
     );
     let calls = calls(&stage, &c3, &mcu, number);
+    let before = verdicts(&stage);
     let crowd = Crowd::start(&c3, &mcu, &calls, EVERY).unwrap();
     let mut starts: Vec<Duration> = Vec::new();
     for _ in 0..kills {
@@ -85,8 +86,19 @@ fn killed_again_and_again() {
         "{kills} kills under {} streams: {sum:?}; starts {median:?}, longest {longest:?}",
         sum.streams
     );
+    let after = verdicts(&stage);
+    let forwarded = after["forwarded"].as_u64().unwrap() - before["forwarded"].as_u64().unwrap();
+    assert_eq!(
+        forwarded, sum.sent,
+        "before {before}, after {after}, {sum:?}"
+    );
     assert_whole(sum);
     assert!(median < START_LIMIT, "{starts:?}");
+}
+
+/// What became of packets in the kernel; the counts outlive the daemon.
+fn verdicts(stage: &Stage) -> serde_json::Value {
+    stage.towpath.get("/api/v1/status").unwrap()["verdicts"].take()
 }
 
 /// Memory, descriptors and slots, as the system counts them.
