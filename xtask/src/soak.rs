@@ -1,4 +1,4 @@
-//! `soak`: the long tests of the kernel path, each by its name, against the daemon as it is shipped.
+//! `soak`: the long tests of the kernel path, each by its name, against the daemon as shipped.
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
