@@ -6,6 +6,7 @@ mod client;
 mod output;
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,6 +87,9 @@ enum Command {
     /// Networks of the configuration, as they are used
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Every address decision behind something, the rule, and where it is written
+    #[command(subcommand)]
+    Explain(ExplainCommand),
     /// The kernel program
     #[command(subcommand)]
     Bpf(BpfCommand),
@@ -93,8 +97,13 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum CallCommand {
-    /// Calls, their legs and flows
+    /// Calls, one line each
     List,
+    /// One call: its parties and every flow
+    Show {
+        /// Its number in `call list`
+        id: u64,
+    },
     /// End a call: BYE to both parties
     Kill {
         /// Its number in `call list`
@@ -106,6 +115,11 @@ enum CallCommand {
 enum RegCommand {
     /// Who is registered, from where
     List,
+    /// Everything one account is registered with
+    Show {
+        /// USER@DOMAIN, as in `reg list`
+        aor: String,
+    },
     /// Forget where someone is registered; the phone may register again
     Drop {
         /// USER@DOMAIN, as in `reg list`
@@ -115,8 +129,29 @@ enum RegCommand {
 
 #[derive(Debug, Subcommand)]
 enum NetworkCommand {
-    /// Networks, their addresses and ports
+    /// Networks: addresses, ports, who uses them, what is wrong with them
     List,
+}
+
+#[derive(Debug, Subcommand)]
+enum ExplainCommand {
+    /// With which address is an account registered, and why?
+    Reg {
+        /// USER@DOMAIN, as in `reg list`
+        aor: String,
+    },
+    /// Where does each stream of a call go, and why?
+    Call {
+        /// Its number in `call list`
+        id: u64,
+    },
+    /// What happens to a peer at this address, seen before or not?
+    Peer {
+        ip: IpAddr,
+        /// Only at this address of ours
+        #[arg(long, value_name = "IP")]
+        local: Option<IpAddr>,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -188,6 +223,10 @@ impl Cli {
                 Ok(ExitCode::from(health(&status)))
             }
             Command::Call(CallCommand::List) => show(&client.get(&["calls"])?, output::Kind::Calls),
+            Command::Call(CallCommand::Show { id }) => show(
+                &client.get(&["calls", &id.to_string()])?,
+                output::Kind::Call,
+            ),
             Command::Call(CallCommand::Kill { id }) => {
                 let answer = client.delete(&["calls", &id.to_string()])?;
                 done(&answer, &format!("call {id}: ended"))
@@ -197,8 +236,12 @@ impl Cli {
                 &client.get(&["registrations"])?,
                 output::Kind::Registrations,
             ),
+            Command::Reg(RegCommand::Show { aor }) => show(
+                &client.get(&["registrations", name(&aor)])?,
+                output::Kind::Registration,
+            ),
             Command::Reg(RegCommand::Drop { aor }) => {
-                let name = aor.strip_prefix("sip:").unwrap_or(&aor);
+                let name = name(&aor);
                 let answer = client.delete(&["registrations", name])?;
                 done(&answer, &format!("{name}: no longer registered"))
             }
@@ -210,7 +253,28 @@ impl Cli {
             }
             Command::Bpf(BpfCommand::Maps) => show(&client.get(&["bpf"])?, output::Kind::BpfMaps),
             Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
+            Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
+        }
+    }
+}
+
+/// An address-of-record may be pasted as a URI.
+fn name(aor: &str) -> &str {
+    aor.strip_prefix("sip:").unwrap_or(aor)
+}
+
+fn explain(client: &Client<'_>, what: ExplainCommand) -> anyhow::Result<Value> {
+    match what {
+        ExplainCommand::Reg { aor } => client.get(&["registrations", name(&aor), "explain"]),
+        ExplainCommand::Call { id } => client.get(&["calls", &id.to_string(), "explain"]),
+        ExplainCommand::Peer { ip, local } => {
+            let local = local.map(|local| ("local", local.to_string()));
+            let query: Vec<_> = [Some(("ip", ip.to_string())), local]
+                .into_iter()
+                .flatten()
+                .collect();
+            client.query(&["networks", "explain"], &query)
         }
     }
 }

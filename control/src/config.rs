@@ -3,8 +3,11 @@
 
 pub mod change;
 pub mod check;
+pub mod entry;
 mod file;
+mod origin;
 mod problem;
+pub mod redact;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -12,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use self::origin::Origins;
 use crate::id::{Listener, NetworkId};
 
 /// Everything the daemon was told.
@@ -22,6 +26,7 @@ pub struct Config {
     /// In file order. At least one.
     pub networks: Vec<Network>,
     pub datapath: Datapath,
+    origins: Origins,
 }
 
 /// `[node]`
@@ -32,6 +37,8 @@ pub struct Node {
     pub state_dir: PathBuf,
     /// The API's Unix socket.
     pub socket: PathBuf,
+    /// Whether a change of the file is applied as soon as it is seen.
+    pub watch: bool,
 }
 
 /// `[sip]`
@@ -211,6 +218,18 @@ pub enum XdpAttach {
 }
 
 impl Config {
+    /// Where a value was written: `towpath.toml:17` for `network.wan.peers[0]`, `sip.auth`,
+    /// `sip.peer.mcu.uri` or `sip.account.1001`; an option of the command line; none for a default.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Option<String> {
+        self.origins.of(key)
+    }
+
+    /// The command line decided this key.
+    pub fn overrule(&mut self, key: &str, option: &'static str) {
+        self.origins.overrule(key, option);
+    }
+
     /// The network of that name in the core.
     #[must_use]
     pub fn network(&self, id: NetworkId) -> Option<&Network> {
@@ -230,22 +249,21 @@ impl Config {
         let here = || self.networks().filter(move |(_, n)| n.address == local);
         here()
             .find(|(_, n)| n.source_rewriting_gateways.contains(&from))
-            .or_else(|| {
-                here()
-                    .filter_map(|(id, n)| Some((n.prefix_for(from)?, id, n)))
-                    .rev_max()
-            })
-            .or_else(|| here().next())
             .map(|(id, _)| id)
+            .or_else(|| {
+                let holding = here().filter_map(|(id, n)| Some((n.prefix_for(from)?, id)));
+                longest(holding)
+            })
+            .or_else(|| here().next().map(|(id, _)| id))
     }
 
     /// Which network reaches an address: the longest prefix over all networks.
     #[must_use]
     pub fn network_to(&self, to: IpAddr) -> Option<NetworkId> {
-        self.networks()
-            .filter_map(|(id, n)| Some((n.prefix_for(to)?, id, n)))
-            .rev_max()
-            .map(|(id, _)| id)
+        longest(
+            self.networks()
+                .filter_map(|(id, n)| Some((n.prefix_for(to)?, id))),
+        )
     }
 }
 
@@ -260,14 +278,39 @@ impl Network {
     }
 }
 
-trait RevMax<'a> {
-    fn rev_max(self) -> Option<(NetworkId, &'a Network)>;
+/// The longest prefix; of equals, the first in the file.
+fn longest(holding: impl Iterator<Item = (u8, NetworkId)>) -> Option<NetworkId> {
+    let first_of_equals = |(length, at, _): &(u8, usize, _)| (*length, std::cmp::Reverse(*at));
+    holding
+        .enumerate()
+        .map(|(at, (length, id))| (length, at, id))
+        .max_by_key(first_of_equals)
+        .map(|(_, _, id)| id)
 }
 
-impl<'a, I: Iterator<Item = (u8, NetworkId, &'a Network)>> RevMax<'a> for I {
-    /// The longest prefix; of equals, the first in the file.
-    fn rev_max(self) -> Option<(NetworkId, &'a Network)> {
-        self.max_by_key(|(len, id, _)| (*len, std::cmp::Reverse(*id)))
-            .map(|(_, id, n)| (id, n))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(names: &[&str]) -> Config {
+        let network = |(at, name): (usize, &&str)| {
+            format!(
+                "[[network]]\nname = '{name}'\ninterface = 'e'\naddress = '10.0.0.{}'\n",
+                at + 1
+            )
+        };
+        let networks: String = names.iter().enumerate().map(network).collect();
+        let text = format!("[sip]\ndomain = 'example.com'\n{networks}");
+        let mut none = |_: &std::path::Path| Err(std::io::ErrorKind::NotFound.into());
+        check::check("t", &text, None, &mut none).unwrap()
+    }
+
+    #[test]
+    fn of_equal_prefixes_the_first_in_the_file_counts() {
+        let mut config = config(&["a", "b"]);
+        let ip: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(config.network_to(ip), Some(NetworkId(0)));
+        config.networks.reverse();
+        assert_eq!(config.network_to(ip), Some(NetworkId(1)));
     }
 }

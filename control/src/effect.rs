@@ -28,6 +28,12 @@ pub enum Effect {
     /// Send an empty datagram from a media socket: it keeps a pinhole open, or opens one (RFC 6263
     /// §4.1).
     KeepAlive { at: SocketAddr, to: SocketAddr },
+    /// Send one datagram from a media socket: it is the party's, but no flow carries it yet.
+    Forward {
+        at: SocketAddr,
+        to: SocketAddr,
+        bytes: Bytes,
+    },
     /// A call ended: its last line in the books.
     Record(CallRecord),
 }

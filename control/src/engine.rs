@@ -2,6 +2,9 @@
 //! shard; no locks, no clock, no randomness beyond the seed it was given.
 
 pub mod admin;
+pub mod event;
+pub mod explain;
+pub mod gateway;
 pub mod input;
 
 mod call;
@@ -10,6 +13,9 @@ mod gate;
 mod invite;
 mod media;
 mod names;
+mod own;
+mod reconfigure;
+mod refresh;
 mod register;
 mod relay;
 mod route;
@@ -35,14 +41,22 @@ use crate::sip::verdict::{self, judge};
 use crate::sip::vocabulary::{self, Method};
 
 use call::Call;
+use event::Events;
 use input::Input;
 use names::Names;
+use reconfigure::Former;
+pub use reconfigure::RetiredView;
+use refresh::Schedule;
 use relay::Relay;
 
 /// Calls at a time; the next INVITE is answered 503.
 pub const CALLS_MAX: usize = 100_000;
 /// How often silent calls, expired bindings and pinholes are looked at.
 const SWEEP: Duration = Duration::from_secs(1);
+
+/// When a caller may ask again that was answered 503: ports that rest and calls that end come back
+/// within seconds.
+const RETRY_AFTER_S: &str = "10";
 
 /// Names a call for the life of the daemon.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -91,7 +105,12 @@ pub struct Engine {
     next_call: u64,
     next_sweep: Instant,
     sweeps: u64,
+    gateways: gateway::Watch,
     counters: Counters,
+    events: Events,
+    former: Former,
+    /// When which call's parties are told a new address.
+    refreshes: Schedule,
 }
 
 /// A request that opened a transaction.
@@ -110,7 +129,7 @@ impl Engine {
         let secret = names.secret("digest nonce");
         let mut engine = Self {
             challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
-            registrar: register::registrar(&config.sip),
+            registrar: Registrar::new(register::settings(&config.sip)),
             pools: Pools::new(names.number()),
             transactions: Transactions::new(Timing::default()),
             names,
@@ -124,7 +143,11 @@ impl Engine {
             next_call: 1,
             next_sweep: now + SWEEP,
             sweeps: 0,
+            gateways: gateway::Watch::default(),
             counters: Counters::default(),
+            events: Events::default(),
+            former: Former::default(),
+            refreshes: Schedule::default(),
             config,
         };
         engine.configure_pools();
@@ -136,17 +159,11 @@ impl Engine {
         &self.config
     }
 
-    /// Another configuration, already checked against this one: the next message uses it.
-    pub fn reconfigure(&mut self, config: Config, _now: Instant, _effects: &mut Effects) {
-        self.config = config;
-        self.configure_pools();
-    }
-
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {
             Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
-            Input::Media { at, from, head } => self.media(at, from, &head, now, effects),
+            Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
             Input::Active(flows) => self.active(&flows, now),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),
@@ -156,9 +173,12 @@ impl Engine {
     /// When `expire` wants to be called next.
     #[must_use]
     pub fn next_timeout(&self) -> Instant {
-        self.transactions
-            .next_timeout()
-            .map_or(self.next_sweep, |at| at.min(self.next_sweep))
+        let timers = [
+            self.transactions.next_timeout(),
+            self.refreshes.next_timeout(),
+        ];
+        let timers = timers.into_iter().flatten();
+        timers.fold(self.next_sweep, Instant::min)
     }
 
     /// Time passed.
@@ -171,12 +191,16 @@ impl Engine {
                 Expired::ClientGone(_) | Expired::ServerGone(_) => {}
             }
         }
+        self.run_refreshes(now, effects);
         if now >= self.next_sweep {
             self.next_sweep = now + SWEEP;
             self.sweeps = self.sweeps.wrapping_add(1);
             self.sweep_calls(now, effects);
+            self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);
+            self.sweep_former(now);
+            self.watch_gateways(now);
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;
@@ -243,7 +267,7 @@ impl Engine {
         let Ok(message) = Message::parse(stamped) else {
             return self.counters.count("sip_malformed", "too_large");
         };
-        let Some(network) = self.config.network_of(on.local.ip(), from.ip()) else {
+        let Some(network) = self.network_of_request(on, from, &message, now) else {
             return self.counters.count("sip_refused", "no_network");
         };
         let method = message.method().unwrap_or(Method::Other(b""));
@@ -304,7 +328,9 @@ impl Engine {
 
     /// Answers a request ourselves.
     fn answer(&mut self, request: &Request, code: u16, now: Instant, effects: &mut Effects) {
-        self.answer_with(request, code, &[], now, effects);
+        let later = [("Retry-After", RETRY_AFTER_S.to_owned())];
+        let extra = if code == 503 { &later[..] } else { &[] };
+        self.answer_with(request, code, extra, now, effects);
     }
 
     fn answer_with(

@@ -5,6 +5,7 @@ pub mod plan;
 pub mod port;
 pub mod session;
 pub mod stream;
+pub mod told;
 
 pub use leg::{Both, LegSettings, Mode, Side};
 pub use port::{Pools, Usage};

@@ -24,7 +24,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
-use crate::engine::input::{Input, MEDIA_HEAD_BYTES};
+use crate::engine::input::Input;
 use crate::id::Listener;
 
 pub use configuration::Options;
@@ -128,9 +128,12 @@ impl Shell {
                 marks,
                 packet,
             } => {
-                let head = packet.slice(..packet.len().min(MEDIA_HEAD_BYTES));
-                self.engine
-                    .handle(Input::Media { at, from, head }, clock::now(), effects);
+                let shown = Input::Media {
+                    at,
+                    from,
+                    packet: packet.clone(),
+                };
+                self.engine.handle(shown, clock::now(), effects);
                 self.perform(effects).await;
                 // The packet that taught the latch is media too.
                 if let Some(port) = self.datapath.media.port(at) {
@@ -163,7 +166,8 @@ impl Shell {
                     Effect::Close { at } => self.datapath.media.close(at),
                     Effect::Install { at, rule } => self.datapath.install(at, rule).await,
                     Effect::Remove { at } => self.datapath.remove(at),
-                    Effect::KeepAlive { at, to } => self.datapath.keep_alive(at, to),
+                    Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
+                    Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
                     Effect::Record(record) => log::call(&record),
                 }
             }

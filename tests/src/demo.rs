@@ -330,6 +330,7 @@ fn outbound(role: Role) -> Option<&'static str> {
         Role::Mcu
         | Role::Edge
         | Role::Nat1
+        | Role::Carrier
         | Role::PortMap
         | Role::Outside
         | Role::Attacker

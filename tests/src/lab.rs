@@ -9,8 +9,14 @@
 //!  outside 198.51.100.7 ── .1 portmap ────────── .254 ┘
 //! ```
 //!
-//! Switches are bridges in one namespace. Only what `Parts` asks for is built.
+//! Switches are bridges in one namespace. Only what `Parts` asks for is built. Instead of nat1's
+//! masquerading there can be NAT boxes of any behaviour, one or two in series:
+//!
+//! ```text
+//!  c1, c2 ── .1 nat1 100.64.0.2 ── 100.64.0.1 carrier 203.0.113.2 ── wan
+//! ```
 
+mod boxes;
 pub mod plan;
 mod router;
 
@@ -21,8 +27,10 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, anyhow};
 
 use crate::delay::{DelayLine, Impairment};
+use crate::natbox::NatBox;
 use crate::netns::{Checksums, Namespace, stale};
 use crate::scratch::Scratch;
+use crate::sim::nat::Behaviour;
 
 /// What to build around the edge. `Parts::default()` is the edge alone.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +41,9 @@ pub struct Parts {
     pub c3: bool,
     /// A masquerading router with phones c1 and c2 behind it.
     pub nat: bool,
+    /// NAT boxes with phones c1 and c2 behind the last of them, the first one in the wan: one, or
+    /// a carrier's and a home's. Not together with `nat`.
+    pub boxes: Vec<Behaviour>,
     /// A router that maps ports of its outer address to an address of the edge in the LAN, and a
     /// host outside it.
     pub port_map: Option<PortMap>,
@@ -47,10 +58,12 @@ pub struct Parts {
 pub struct PortMap {
     /// Where mapped packets go.
     pub to: std::net::Ipv4Addr,
-    /// Mapped as it is, UDP and TCP.
+    /// Inside, UDP and TCP.
     pub sip_port: u16,
-    /// First and last mapped UDP port of media.
+    /// First and last mapped UDP port of media, inside.
     pub media_ports: (u16, u16),
+    /// How much higher the same ports are outside.
+    pub offset: u16,
     /// Whether mapped packets also get the router's own LAN address as source.
     pub rewrite_source: bool,
 }
@@ -64,6 +77,8 @@ pub enum Role {
     C2,
     C3,
     Nat1,
+    /// The carrier's NAT box, in front of nat1.
+    Carrier,
     PortMap,
     Outside,
     Attacker,
@@ -82,6 +97,7 @@ pub struct Lab {
     name: String,
     // Fields drop in this order: threads, then namespaces, then the directory they may use.
     delay: Option<DelayLine>,
+    boxes: Vec<NatBox>,
     namespaces: BTreeMap<Role, Namespace>,
     bpffs: PathBuf,
     scratch: Scratch,
@@ -100,6 +116,7 @@ impl Lab {
         let mut lab = Self {
             name,
             delay: None,
+            boxes: Vec::new(),
             namespaces,
             bpffs,
             scratch,
@@ -122,6 +139,7 @@ impl Lab {
         if parts.nat {
             lab.raise_nat()?;
         }
+        lab.raise_boxes(&parts.boxes)?;
         if let Some(map) = &parts.port_map {
             lab.raise_port_map(map)?;
         }
@@ -165,6 +183,12 @@ impl Lab {
     #[must_use]
     pub fn delay(&self) -> Option<&DelayLine> {
         self.delay.as_ref()
+    }
+
+    /// The NAT boxes, from the wan inwards.
+    #[must_use]
+    pub fn boxes(&self) -> &[NatBox] {
+        &self.boxes
     }
 
     /// Everyone in this lab.
@@ -232,10 +256,17 @@ impl Lab {
         self.create(Role::Nat1)?;
         self.plug(Role::Nat1, "wan", "wan", &[plan::NAT1_WAN])?;
         let router = self.namespace(Role::Nat1)?;
-        router.ip("link add home type bridge mcast_snooping 0\nlink set home up")?;
-        router.addresses("home", &[plan::NAT1_HOME])?;
         router.sysctls(&[("net/ipv4/ip_forward", "1")])?;
         router.nft(router::MASQUERADE)?;
+        self.raise_home()?;
+        let router = self.namespace(Role::Nat1)?;
+        router.addresses("home", &[plan::NAT1_HOME])
+    }
+
+    /// The phones behind nat1, at the bridge `home` in it.
+    fn raise_home(&mut self) -> Result<()> {
+        let router = self.namespace(Role::Nat1)?;
+        router.ip("link add home type bridge mcast_snooping 0\nlink set home up")?;
         for (role, address) in [(Role::C1, plan::C1_V4), (Role::C2, plan::C2_V4)] {
             self.create(role)?;
             let (phone, router) = (self.namespace(role)?, self.namespace(Role::Nat1)?);
@@ -263,6 +294,8 @@ impl Lab {
         router.sysctls(&[("net/ipv4/ip_forward", "1")])?;
         router.nft(&router::port_map(map))?;
         outside.addresses("eth0", &[plan::OUTSIDE])?;
+        let provider = plan::ip(plan::PORT_MAP_OUT);
+        outside.ip(&format!("route add default via {provider}"))?;
         let gateway = plan::ip(plan::PORT_MAP_LAN);
         self.namespace(Role::Edge)?
             .ip(&format!("route add {} via {gateway}", plan::OUTSIDE_NET))
@@ -302,6 +335,7 @@ impl Role {
             Self::C2 => "c2",
             Self::C3 => "c3",
             Self::Nat1 => "nat1",
+            Self::Carrier => "carrier",
             Self::PortMap => "portmap",
             Self::Outside => "outside",
             Self::Attacker => "attacker",

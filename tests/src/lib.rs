@@ -13,6 +13,7 @@ pub mod demo;
 pub mod frame;
 pub mod http;
 pub mod lab;
+pub mod natbox;
 pub mod netns;
 pub mod observer;
 pub mod packet;

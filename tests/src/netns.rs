@@ -125,6 +125,22 @@ impl Namespace {
         self.ip(&prefixes.iter().map(line).collect::<String>())
     }
 
+    /// The hardware address of an interface.
+    ///
+    /// # Errors
+    /// No such interface, or none of Ethernet.
+    pub fn mac(&self, interface: &str) -> Result<[u8; 6]> {
+        let printed = self.run("ip", &["-json", "link", "show", "dev", interface])?;
+        let links: serde_json::Value = serde_json::from_str(&printed)?;
+        let text = links.pointer("/0/address").and_then(|a| a.as_str());
+        let parse = |text: &str| {
+            let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
+            bytes.collect::<Result<Vec<_>, _>>().ok()?.try_into().ok()
+        };
+        text.and_then(parse)
+            .with_context(|| format!("{interface}: no Ethernet address"))
+    }
+
     /// Sets kernel parameters, named by their path below `/proc/sys`.
     ///
     /// # Errors

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 /// Compares a document with lines such as `calls[].setup_ms null|number`; `counters.* number`
-/// stands for members of any name. Every line must be met. What differs, in words.
+/// stands for members of any name. Every line must be met, unless `absent` is among its types. What
+/// differs, in words.
 #[must_use]
 pub fn differences(schema: &str, document: &Value) -> Vec<String> {
     let expected: BTreeMap<&str, BTreeSet<&str>> = schema
@@ -27,9 +28,10 @@ pub fn differences(schema: &str, document: &Value) -> Vec<String> {
             ),
         }
     }
-    for path in expected.keys().filter(|path| !found.contains_key(**path)) {
-        differences.push(format!("{path} is missing"));
-    }
+    let missing = expected
+        .iter()
+        .filter(|(path, types)| !found.contains_key(**path) && !types.contains("absent"));
+    differences.extend(missing.map(|(path, _)| format!("{path} is missing")));
     differences
 }
 
@@ -81,7 +83,8 @@ mod tests {
     use super::*;
 
     const SCHEMA: &str = "calls array\ncalls[] object\ncalls[].id number\n\
-                          calls[].setup_ms null|number\nn object\nn.* number\n";
+                          calls[].setup_ms null|number\nn object\nn.* number\n\
+                          calls[].odd number|absent\n";
 
     #[track_caller]
     fn check(document: &Value, expected: &[&str]) {
@@ -92,6 +95,11 @@ mod tests {
     fn members_and_types_are_compared() {
         let call = json!({ "id": 1, "setup_ms": null });
         check(&json!({ "calls": [call], "n": { "a": 1, "b": 2 } }), &[]);
+        let odd = json!({ "id": 1, "setup_ms": 2, "odd": "x" });
+        check(
+            &json!({ "calls": [odd], "n": { "a": 1 } }),
+            &["calls[].odd is string"],
+        );
         check(
             &json!({ "calls": [call, { "id": "1" }], "n": { "a": 1 } }),
             &["calls[].id is string"],

@@ -4,22 +4,31 @@
 pub mod message;
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 pub use message::{Message, sdp};
 
-use crate::clock;
 use crate::netns::Namespace;
 use crate::rtp::{RtpSocket, is_quiet};
+use crate::{clock, talk};
 
 /// How long an expected message may take.
 pub const ANSWER_LIMIT: Duration = Duration::from_secs(8);
 
 /// Where a user agent's SIP socket is bound.
 const SIP_PORT: u16 = 5060;
+
+/// The socket at the port above that of RTP (RFC 3550 §11).
+fn bind_rtcp(namespace: &Namespace, rtp: SocketAddr) -> Result<UdpSocket> {
+    let at = SocketAddr::new(rtp.ip(), rtp.port() + 1);
+    let what = format!("bind {at} in {}", namespace.name());
+    namespace
+        .enter(|| UdpSocket::bind(at))?
+        .with_context(|| what)
+}
 
 /// Names are unique within a run.
 static NAMES: AtomicU64 = AtomicU64::new(1);
@@ -36,8 +45,14 @@ pub struct Ua {
     pub domain: String,
     /// Where its media is sent from and expected.
     pub rtp: RtpSocket,
+    /// The same for RTCP, at the port above.
+    pub rtcp: UdpSocket,
+    /// Of its stream, in every call.
+    pub ssrc: u32,
     /// Where it says its media is; its RTP socket, unless a scenario lies.
     pub media: SocketAddr,
+    /// How often; a refresh goes on in the same sequence (RFC 3261 §10.2).
+    registered: AtomicU32,
     socket: UdpSocket,
     at: SocketAddr,
     edge: SocketAddr,
@@ -84,32 +99,47 @@ impl Ua {
             user: user.to_owned(),
             domain: domain.to_owned(),
             rtp: RtpSocket::bind(namespace, media)?,
+            rtcp: bind_rtcp(namespace, media)?,
+            ssrc: talk::ssrc(),
             media,
+            registered: AtomicU32::new(0),
             socket,
             at,
             edge,
         })
     }
 
-    /// Registers without credentials.
+    /// Sends and expects media at another address from now on, and says so in SDP.
+    ///
+    /// # Errors
+    /// A port is taken.
+    pub fn move_media(&mut self, namespace: &Namespace, to: SocketAddr) -> Result<()> {
+        self.rtp = RtpSocket::bind(namespace, to)?;
+        self.rtcp = bind_rtcp(namespace, to)?;
+        self.media = to;
+        Ok(())
+    }
+
+    /// Registers without credentials, or refreshes that.
     ///
     /// # Errors
     /// Any answer but 200.
     pub fn register(&self) -> Result<()> {
-        let (own, call) = (self.own(), name());
+        let (own, call) = (self.own(), self.ssrc);
+        let cseq = self.registered.fetch_add(1, Ordering::Relaxed) + 1;
         let headers = [
             ("Via", self.via()),
             ("Max-Forwards", "70".to_owned()),
             ("From", format!("<{own}>;tag=r{call}")),
             ("To", format!("<{own}>")),
             ("Call-ID", format!("register-{call}@{}", self.at.ip())),
-            ("CSeq", "1 REGISTER".to_owned()),
+            ("CSeq", format!("{cseq} REGISTER")),
             ("Contact", self.contact()),
             ("Expires", "300".to_owned()),
         ];
         let start = format!("REGISTER sip:{} SIP/2.0", self.domain);
         self.send(&Message::new(start, &headers, None))?;
-        let answer = self.response("REGISTER", 1)?;
+        let answer = self.response("REGISTER", cseq)?;
         if answer.status() != Some(200) {
             bail!("{}: REGISTER: {}", self.user, answer.start);
         }
@@ -172,11 +202,11 @@ impl Ua {
         Ok(dialog)
     }
 
-    /// The caller ends the call, and the callee is told.
+    /// The caller ends the call; what the callee is told.
     ///
     /// # Errors
     /// A message does not come, or BYE is refused.
-    pub fn hang_up(&self, callee: &Self, dialog: &mut Dialog) -> Result<()> {
+    pub fn hang_up(&self, callee: &Self, dialog: &mut Dialog) -> Result<Message> {
         dialog.cseq += 1;
         self.send(&self.within(dialog, "BYE"))?;
         let bye = callee.request_of("BYE", &dialog.id)?;
@@ -185,7 +215,18 @@ impl Ua {
         if answer.status() != Some(200) {
             bail!("{}: BYE: {}", self.user, answer.start);
         }
-        Ok(())
+        Ok(bye)
+    }
+
+    /// Waits for an offer within a call and takes it, with its own media as it is; the offer.
+    ///
+    /// # Errors
+    /// It, or the ACK, does not come within 8 s.
+    pub fn reoffered(&self, call: &str) -> Result<Message> {
+        let offer = self.request_of("INVITE", call)?;
+        self.respond(&offer, "200 OK", Some(sdp(self.media, "sendrecv")))?;
+        self.request_of("ACK", call)?;
+        Ok(offer)
     }
 
     /// A request of the caller's within a call.
@@ -292,8 +333,11 @@ impl Ua {
                 return Ok(None);
             }
             self.socket.set_read_timeout(Some(left))?;
-            match self.socket.recv(&mut buffer) {
-                Ok(length) => {
+            match self.socket.recv_from(&mut buffer) {
+                Ok((_, from)) if from != self.edge => {
+                    bail!("SIP from {from}, spoken to was {}", self.edge)
+                }
+                Ok((length, _)) => {
                     if let Some(message) = Message::parse(buffer.get(..length).unwrap_or_default())
                     {
                         return Ok(Some(message));

@@ -15,12 +15,14 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::slice;
 use std::time::{Duration, Instant};
 
 use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::Reason;
 use common::wire::Mac;
-use control::shell::kernel::{Attach, Interface, Kernel, KernelError};
+use control::shell::detach;
+use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Reach};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 use towpath_tests::frame::rtp;
@@ -283,14 +285,90 @@ fn an_interface_that_is_no_longer_configured_is_let_go() {
     };
     let (kernel, _) = Kernel::start(&attach, Instant::now()).unwrap();
     assert_eq!(kernel.attached().collect::<Vec<_>>(), [lab.access]);
-    let shown = |name| {
-        let link = Command::new("ip")
-            .args(["-d", "link", "show", name])
-            .output()
-            .unwrap();
-        String::from_utf8(link.stdout).unwrap().contains("prog/xdp")
+    assert_eq!(lab.programs(), [true, false]);
+}
+
+#[test]
+fn interfaces_and_addresses_come_and_go_around_live_flows() {
+    let lab = Lab::new();
+    let [access, core] = lab.interfaces();
+    let v4 = lab.locals_of(V4);
+    let mut kernel = lab
+        .start_with(slice::from_ref(&access), &v4[..1])
+        .unwrap()
+        .0;
+    let (at, flow) = lab.flow(V4, lab.core, 5004);
+    let (phone, mcu) = (lab.phone(V4), lab.mcu(V4, 5004));
+
+    // All or nothing: the good interface is let go when its neighbour cannot be had.
+    let gone = Interface {
+        name: "gone0".into(),
+        index: 4711,
     };
-    lab.inside(&lab.edge, || assert!(shown("a0") && !shown("b0")));
+    let refused = kernel.extend(&[core.clone(), gone], &v4).unwrap_err();
+    assert!(
+        matches!(refused, KernelError::NoInterface { .. }),
+        "{refused}"
+    );
+    assert_eq!(kernel.attached().collect::<Vec<_>>(), [lab.access]);
+    assert_eq!(kernel.locals().into_iter().collect::<Vec<_>>(), v4[..1]);
+    assert_eq!(lab.programs(), [true, false]);
+    let many: Vec<IpAddr> = (1..=16).map(|i| IpAddr::from([10, 9, 8, i])).collect();
+    let refused = kernel.extend(slice::from_ref(&core), &many).unwrap_err();
+    assert!(
+        matches!(refused, KernelError::TooManyLocals { .. }),
+        "{refused}"
+    );
+    assert_eq!(lab.programs(), [true, false]);
+
+    let added = kernel.extend(&lab.interfaces(), &v4).unwrap();
+    let expected = Reach {
+        interfaces: vec![lab.core],
+        locals: v4[1..].to_vec(),
+    };
+    assert_eq!(added, expected);
+    assert_eq!(
+        kernel.extend(&lab.interfaces(), &v4).unwrap(),
+        Reach::default()
+    );
+    kernel.install(at, flow, Instant::now()).unwrap();
+    carry(&phone, at, &mcu, lab.source(V4), 0..5);
+
+    // Another address does not touch the flow; what it uses stays until it has ended.
+    let v6 = kernel.extend(&[], &lab.locals_of(V6)).unwrap();
+    carry(&phone, at, &mcu, lab.source(V4), 5..10);
+    assert_eq!(kernel.withdraw(&v6).unwrap(), Reach::default());
+    assert_eq!(kernel.locals().into_iter().collect::<Vec<_>>(), v4);
+    let all = Reach {
+        interfaces: vec![lab.access, lab.core],
+        locals: v4.clone(),
+    };
+    let used = Reach {
+        interfaces: vec![lab.core],
+        locals: v4[..1].to_vec(),
+    };
+    assert_eq!(kernel.withdraw(&all).unwrap(), used);
+    assert_eq!(lab.programs(), [false, true]);
+    kernel.extend(&lab.interfaces(), &v4).unwrap();
+    carry(&phone, at, &mcu, lab.source(V4), 10..15);
+    assert_eq!(kernel.stats(at).unwrap().packets, 15);
+
+    // Who starts next finds what came later, and media goes on meanwhile.
+    drop(kernel);
+    carry(&phone, at, &mcu, lab.source(V4), 15..20);
+    let (mut kernel, adopted) = lab.start_with(&lab.interfaces(), &v4).unwrap();
+    assert_eq!(adopted.len(), 1);
+    carry(&phone, at, &mcu, lab.source(V4), 20..25);
+    assert_eq!(kernel.stats(at).unwrap().packets, 25);
+
+    kernel.remove(at, Instant::now()).unwrap();
+    assert_eq!(kernel.withdraw(&used).unwrap(), Reach::default());
+    assert_eq!(lab.programs(), [true, false]);
+    kernel.extend(&[core], &[]).unwrap();
+    drop(kernel);
+    // Seven maps, two links.
+    assert_eq!(detach(&lab.pins()).unwrap(), 9);
+    assert_eq!(lab.programs(), [false, false]);
 }
 
 /// Sends RTP and expects every packet, in order, from the source it should have.
@@ -442,21 +520,44 @@ impl Lab {
     }
 
     fn locals(&self) -> Vec<IpAddr> {
-        [V4.access, V4.core, V6.access, V6.core]
+        [self.locals_of(V4), self.locals_of(V6)].concat()
+    }
+
+    fn locals_of(&self, family: Family) -> Vec<IpAddr> {
+        [family.access, family.core]
             .map(|a| a.parse().unwrap())
             .to_vec()
     }
 
-    fn start(&self) -> Result<(Kernel, Vec<control::shell::kernel::Adopted>), KernelError> {
+    fn start(&self) -> Result<(Kernel, Vec<Adopted>), KernelError> {
+        self.start_with(&self.interfaces(), &self.locals())
+    }
+
+    fn start_with(
+        &self,
+        interfaces: &[Interface],
+        locals: &[IpAddr],
+    ) -> Result<(Kernel, Vec<Adopted>), KernelError> {
         let attach = Attach {
             object: &object(),
             pin_dir: &self.pins(),
-            interfaces: &self.interfaces(),
+            interfaces,
             native: true,
             flows_max: FLOWS_MAX,
-            locals: &self.locals(),
+            locals,
         };
         Kernel::start(&attach, Instant::now())
+    }
+
+    /// Whether access and core have a program.
+    fn programs(&self) -> [bool; 2] {
+        ["a0", "b0"].map(|name| {
+            let link = Command::new("ip")
+                .args(["-d", "link", "show", name])
+                .output()
+                .unwrap();
+            String::from_utf8(link.stdout).unwrap().contains("prog/xdp")
+        })
     }
 
     /// From the phone's port 4000 to the MCU's.

@@ -22,6 +22,9 @@ use serde_json::Value;
 use towpath_tests::private::{in_private_network, ip};
 use towpath_tests::{clock, http, process, schema};
 
+#[path = "daemon/explain.rs"]
+mod explain;
+
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// The daemon's addresses and, on the loopback interface, two phones'.
@@ -62,18 +65,21 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
             let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
             let call = caller.call(&callee);
             call.speak();
-            for document in ["status", "calls", "registrations", "networks"] {
-                let found = http::get(&daemon.socket(), &format!("/api/v1/{document}")).unwrap();
-                let schema = format!(
-                    "{}/vectors/api/{document}.schema",
-                    env!("CARGO_MANIFEST_DIR")
-                );
-                let schema = fs::read_to_string(schema).unwrap();
-                let differences = schema::differences(&schema, &found);
-                assert!(
-                    differences.is_empty(),
-                    "{document}: {differences:#?}\n{found:#}"
-                );
+            for (document, path) in [
+                ("status", "status"),
+                ("calls", "calls"),
+                ("call", "calls/1"),
+                ("call-explain", "calls/1/explain"),
+                ("registrations", "registrations"),
+                ("registration", "registrations/1001@example.com"),
+                (
+                    "registration-explain",
+                    "registrations/1001@example.com/explain",
+                ),
+                ("networks", "networks"),
+                ("network-explain", "networks/explain?ip=10.0.0.20"),
+            ] {
+                daemon.documented(document, path);
             }
             shown(&daemon);
             let text = daemon.metrics();
@@ -109,10 +115,15 @@ fn shown(daemon: &Daemon) {
     );
     let (code, calls) = daemon.ask(&["call", "list"]);
     assert_eq!(code, 0);
+    let row = columns(calls.lines().nth(1).unwrap());
+    assert_eq!(row[..4], ["1", "1001", "1002", "established"], "{calls}");
+    assert_eq!(row[5..], ["lan", "→", "wan", "4", "user"], "{calls}");
+    let (code, call) = daemon.ask(&["call", "show", "1"]);
+    assert_eq!(code, 0);
     let head = "call 1: 1001 → 1002, established for ";
-    assert!(calls.starts_with(head), "{calls}");
-    let why = "  not in the kernel (all): the kernel path is off\n";
-    assert!(calls.contains(why), "{calls}");
+    assert!(call.starts_with(head), "{call}");
+    let path = "  path             the daemon: the kernel path is off\n";
+    assert_eq!(call.matches(path).count(), 4, "{call}");
     let (_, lines) = daemon.ask(&["reg", "list", "-o", "jsonl"]);
     let users: Vec<String> = lines
         .lines()
@@ -120,23 +131,23 @@ fn shown(daemon: &Daemon) {
         .collect();
     assert_eq!(users, ["\"1001@example.com\"", "\"1002@example.com\""]);
     let (_, networks) = daemon.ask(&["network", "list"]);
-    let columns = |line: &str| {
-        line.split_whitespace()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    };
-    let row = columns(networks.lines().nth(2).unwrap());
-    let expected = [
-        "wan",
-        "eth1",
-        "10.0.1.3",
-        "10.0.1.3",
-        "auto",
-        "30000-39999",
-        "5000",
-        "1",
-    ];
-    assert_eq!(row, expected, "{networks}");
+    let wan = networks.split("\n\n").nth(1).unwrap();
+    let expected = "wan on eth1: 10.0.1.3";
+    assert!(wan.starts_with(expected), "{networks}");
+    for line in [
+        "  is told      10.0.1.3\n",
+        "  media        10.0.1.3, ports 30000-39999 (ours 30000-39999), mode auto\n",
+        "  peers        10.0.1.0/24\n",
+        "  port pairs   1 in use, 0 resting, 4999 free\n",
+        "  used by      1 registration, 1 call\n",
+        "  seen         1 peer from 10.0.1.20",
+    ] {
+        assert!(wan.contains(line), "{line}{networks}");
+    }
+}
+
+fn columns(line: &str) -> Vec<String> {
+    line.split_whitespace().map(str::to_owned).collect()
 }
 
 /// Ends the call, then a registration.
@@ -254,9 +265,13 @@ struct Daemon {
 impl Daemon {
     /// Starts it and waits until it tells the service manager that it is ready.
     fn start(name: &str) -> Self {
+        Self::with(name, CONFIG)
+    }
+
+    fn with(name: &str, config: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("towpath-{name}-{}", std::process::id()));
         fs::create_dir(&directory).unwrap();
-        fs::write(directory.join("towpath.toml"), CONFIG).unwrap();
+        fs::write(directory.join("towpath.toml"), config).unwrap();
         let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
         let log = fs::File::create(directory.join("log")).unwrap();
@@ -335,6 +350,23 @@ impl Daemon {
             output.status.code().unwrap(),
             String::from_utf8(text).unwrap(),
         )
+    }
+
+    /// The document has the shape that is written down; returns it.
+    #[track_caller]
+    fn documented(&self, document: &str, path: &str) -> Value {
+        let found = http::get(&self.socket(), &format!("/api/v1/{path}")).unwrap();
+        let schema = format!(
+            "{}/vectors/api/{document}.schema",
+            env!("CARGO_MANIFEST_DIR")
+        );
+        let schema = fs::read_to_string(schema).unwrap();
+        let differences = schema::differences(&schema, &found);
+        assert!(
+            differences.is_empty(),
+            "{document}: {differences:#?}\n{found:#}"
+        );
+        found
     }
 
     fn metrics(&self) -> String {

@@ -8,10 +8,11 @@
 
 use std::net::{SocketAddr, UdpSocket};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
-use towpath_tests::attacker::{Spray, spray};
+use towpath_tests::attacker::{Spray, Watch, What, spray};
 use towpath_tests::clock;
 use towpath_tests::delay::Impairment;
 use towpath_tests::lab::{Lab, Parts, PortMap, Role, plan};
@@ -21,7 +22,11 @@ use towpath_tests::packet::{Direction, PacketSocket};
 use towpath_tests::phone::{Phone, Settings};
 use towpath_tests::rtp::{Report, RtpSocket, Stream};
 use towpath_tests::scratch::Scratch;
+use towpath_tests::sim::nat::{Behaviour, Dependence};
 use towpath_tests::xdp::{Verdict, attach};
+
+/// How long a datagram may take through a NAT box.
+const PASS_LIMIT: Duration = Duration::from_millis(200);
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -34,6 +39,7 @@ fn everything() -> Parts {
         mcu: true,
         c3: true,
         nat: true,
+        boxes: Vec::new(),
         port_map: Some(port_map(false)),
         attacker: true,
         far: Some(Impairment::default()),
@@ -46,6 +52,7 @@ fn port_map(rewrite_source: bool) -> PortMap {
         to,
         sip_port: 5060,
         media_ports: (20_000, 20_099),
+        offset: 0,
         rewrite_source,
     }
 }
@@ -195,6 +202,148 @@ fn the_nat_maps_to_random_ports_and_lets_nobody_in() {
 }
 
 #[test]
+fn nat_boxes_map_and_filter_in_nine_ways() {
+    let parts = Parts {
+        boxes: vec![Behaviour::CONE],
+        attacker: true,
+        ..Parts::default()
+    };
+    let lab = Lab::raise(&parts).unwrap();
+    let phone = socket(&lab, Role::C1, address(plan::C1_V4, 4000));
+    // One destination, another port of it, another address.
+    let others = [
+        socket(&lab, Role::Edge, address(plan::EDGE_WAN, 1000)),
+        socket(&lab, Role::Edge, address(plan::EDGE_WAN, 2000)),
+        socket(&lab, Role::Attacker, address(plan::ATTACKER_V4, 1000)),
+    ];
+    let (nat, outside) = (&lab.boxes()[0], address(plan::NAT1_WAN, 0).ip());
+    for mapping in Dependence::ALL {
+        for filtering in Dependence::ALL {
+            nat.replace(Behaviour {
+                mapping,
+                filtering,
+                preserve: false,
+                ..Behaviour::CONE
+            });
+            let seen = others.each_ref().map(|other| {
+                let seen = pass(&phone, other.local_addr().unwrap(), other).unwrap();
+                assert_eq!(seen.ip(), outside);
+                seen
+            });
+            let [first, other_port, other_address] = seen;
+            let same = [other_port == first, other_address == first];
+            let expected = match mapping {
+                Dependence::Endpoint => [true, true],
+                Dependence::Address => [true, false],
+                Dependence::AddressAndPort => [false, false],
+            };
+            assert_eq!(same, expected, "mapping by {mapping:?}");
+            // Forgotten, and one spoken to: who is let in at its mapping?
+            nat.rebind();
+            let (one, at) = (&others[0], others[0].local_addr().unwrap());
+            let mapped = pass(&phone, at, one).unwrap();
+            assert_ne!(mapped, first, "rebinding moves the port");
+            let let_in = others.each_ref().map(|o| pass(o, mapped, &phone).is_some());
+            let expected = match filtering {
+                Dependence::Endpoint => [true, true, true],
+                Dependence::Address => [true, true, false],
+                Dependence::AddressAndPort => [true, false, false],
+            };
+            assert_eq!(let_in, expected, "filtering by {filtering:?}");
+            assert!(pass(one, first, &phone).is_none(), "the old mapping lives");
+        }
+    }
+    let counts = nat.counts();
+    assert!(counts.translated > 0 && counts.refused > 0, "{counts:?}");
+}
+
+#[test]
+fn nat_boxes_preserve_ports_hairpin_and_forget() {
+    let parts = Parts {
+        boxes: vec![Behaviour::CONE],
+        ..Parts::default()
+    };
+    let lab = Lab::raise(&parts).unwrap();
+    let one = socket(&lab, Role::C1, address(plan::C1_V4, 4000));
+    let two = socket(&lab, Role::C2, address(plan::C2_V4, 4000));
+    let edge = socket(&lab, Role::Edge, address(plan::EDGE_WAN, 1000));
+    let nat = &lab.boxes()[0];
+    let at = edge.local_addr().unwrap();
+    let mapped = [&one, &two].map(|phone| pass(phone, at, &edge).unwrap());
+    assert_eq!(mapped[0].port(), 4000, "preserved while free");
+    assert_ne!(mapped[1].port(), 4000);
+    // From one phone to the other by their outside addresses.
+    assert_eq!(pass(&one, mapped[1], &two), Some(mapped[0]));
+    nat.replace(Behaviour {
+        hairpin: false,
+        ..Behaviour::CONE
+    });
+    let mapped = [&one, &two].map(|phone| pass(phone, at, &edge).unwrap());
+    assert_eq!(pass(&one, mapped[1], &two), None);
+    assert_eq!(pass(&edge, mapped[1], &two), Some(at));
+    let timeout = Duration::from_millis(200);
+    nat.replace(Behaviour {
+        timeout,
+        ..Behaviour::CONE
+    });
+    let mapped = pass(&one, at, &edge).unwrap();
+    assert_eq!(pass(&edge, mapped, &one), Some(at));
+    clock::until("the mapping to be forgotten", LIMIT, || {
+        clock::wait_until(clock::now() + timeout);
+        Ok(pass(&edge, mapped, &one).is_none().then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn two_nat_boxes_stand_in_series() {
+    let parts = Parts {
+        boxes: vec![Behaviour::SYMMETRIC, Behaviour::CONE],
+        ..Parts::default()
+    };
+    let lab = Lab::raise(&parts).unwrap();
+    let phone = socket(&lab, Role::C1, address(plan::C1_V4, 4000));
+    let edge = socket(&lab, Role::Edge, address(plan::EDGE_WAN, 1000));
+    let at = edge.local_addr().unwrap();
+    let mapped = pass(&phone, at, &edge).unwrap();
+    assert_eq!(mapped.ip(), address(plan::NAT1_WAN, 0).ip());
+    assert_ne!(mapped.port(), 4000);
+    assert_eq!(pass(&edge, mapped, &phone), Some(at));
+    // Either box forgets.
+    for nat in lab.boxes() {
+        nat.rebind();
+        assert_eq!(pass(&edge, mapped, &phone), None);
+        pass(&phone, at, &edge).unwrap();
+    }
+    let [carrier, home] = lab.boxes() else {
+        panic!("two boxes");
+    };
+    assert_eq!(carrier.counts().other, 0);
+    assert!(home.counts().translated >= 4);
+}
+
+fn socket(lab: &Lab, role: Role, at: SocketAddr) -> UdpSocket {
+    let bound = namespace(lab, role).enter(|| UdpSocket::bind(at));
+    bound.unwrap().unwrap()
+}
+
+/// Sends a datagram to `to`; where it seems to come from at `receiver`, if it gets there.
+fn pass(sender: &UdpSocket, to: SocketAddr, receiver: &UdpSocket) -> Option<SocketAddr> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+    sender.send_to(&number, to).unwrap();
+    receiver.set_read_timeout(Some(PASS_LIMIT)).unwrap();
+    let mut buffer = [0; 16];
+    loop {
+        let (bytes, from) = receiver.recv_from(&mut buffer).ok()?;
+        // A late one of those before is none.
+        if buffer[..bytes] == number {
+            return Some(from);
+        }
+    }
+}
+
+#[test]
 fn the_port_map_rewrites_sources_only_if_told_to() {
     for rewrite_source in [false, true] {
         let port_map = Some(port_map(rewrite_source));
@@ -243,6 +392,30 @@ fn the_port_map_rewrites_sources_only_if_told_to() {
         let back = host.receive(Duration::from_millis(100)).unwrap();
         assert_eq!(back.from(mapped, 2).map(|j| j.packets), Some(1), "{back:?}");
         assert_eq!(back.unexpected(mapped), 0);
+    }
+}
+
+#[test]
+fn the_port_map_shifts_ports_there_and_back() {
+    let map = PortMap {
+        offset: 10_000,
+        ..port_map(false)
+    };
+    let lab = Lab::raise(&Parts {
+        port_map: Some(map),
+        ..Parts::default()
+    })
+    .unwrap();
+    for port in [5060, 20_000, 20_099] {
+        let inside = address(plan::EDGE_LAN_SECOND, port);
+        let outside = address(plan::PORT_MAP_OUT, port + 10_000);
+        let edge = socket(&lab, Role::Edge, inside);
+        let host = socket(&lab, Role::Outside, address(plan::OUTSIDE, 4000));
+        let seen = host.local_addr().unwrap();
+        // From inside first: the host sees the port that is mapped to where it came from.
+        assert_eq!(pass(&edge, seen, &host), Some(outside));
+        assert_eq!(pass(&host, outside, &edge), Some(seen));
+        assert_eq!(pass(&host, address(plan::PORT_MAP_OUT, port), &edge), None);
     }
 }
 
@@ -308,12 +481,14 @@ fn the_attacker_sprays_and_gets_nothing_from_a_silent_edge() {
         rounds_per_second: 50,
         time: Duration::from_millis(400),
         ssrc: 5,
+        what: What::Rtp,
     };
+    let watch = Watch::default();
     let attacker = lab.namespace(Role::Attacker).unwrap();
     let (loot, heard) = std::thread::scope(|scope| {
         let hearing = scope.spawn(|| victim.receive(Duration::from_millis(700)));
         (
-            spray(attacker, how).unwrap(),
+            spray(attacker, how, &watch).unwrap(),
             hearing.join().unwrap().unwrap(),
         )
     });
@@ -326,7 +501,8 @@ fn the_attacker_sprays_and_gets_nothing_from_a_silent_edge() {
             Spray {
                 rounds_per_second: 100_000,
                 ..how
-            }
+            },
+            &watch
         )
         .is_err()
     );

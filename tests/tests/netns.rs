@@ -24,6 +24,8 @@ mod garbage;
 mod life;
 #[path = "netns/maps.rs"]
 mod maps;
+#[path = "netns/nat.rs"]
+mod nat;
 #[path = "netns/neighbour.rs"]
 mod neighbour;
 #[path = "netns/nic.rs"]
@@ -36,6 +38,8 @@ mod restart;
 mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/trouble.rs"]
+mod trouble;
 #[path = "netns/twins.rs"]
 mod twins;
 #[path = "netns/upgrade.rs"]

@@ -130,8 +130,8 @@ mod tests {
                 { "name": "lan", "index": 2, "rung": "native", "link": 7, "program": 40,
                   "why": "in the driver", "rx_errors": 0, "rx_dropped": 0,
                   "tx_errors": 0, "tx_dropped": 3 },
-                { "name": "wan", "index": 3, "rung": "userspace", "link": null, "program": null,
-                  "why": "is not attached", "rx_errors": 0, "rx_dropped": 0,
+                { "name": "wan", "index": 3, "rung": null, "link": null, "program": null,
+                  "why": "gone", "rx_errors": 0, "rx_dropped": 0,
                   "tx_errors": 0, "tx_dropped": 0 },
             ],
             "maps": [
@@ -158,9 +158,9 @@ program        40, tag 00c0ffee00c0ffee, loaded 1m 1s ago
 instructions   900; the verifier looked at 5000; 4100 bytes of machine code
 ABI            1, pinned below /sys/fs/bpf/towpath
 
-INTERFACE  RUNG       WHY              LINK  PROGRAM  RX ERRORS  TX ERRORS  TX DROPPED
-lan        native     in the driver    7     40               0          0           3
-wan        userspace  is not attached  -     -                0          0           0
+INTERFACE  RUNG    WHY            LINK  PROGRAM  RX ERRORS  TX ERRORS  TX DROPPED
+lan        native  in the driver  7     40               0          0           3
+wan        -       gone           -     -                0          0           0
 ",
         );
     }

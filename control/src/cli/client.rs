@@ -28,6 +28,12 @@ impl<'a> Client<'a> {
         self.ask(Method::GET, &path(parts))
     }
 
+    /// The same, with a query: pairs of a name and a value that needs no encoding.
+    pub(super) fn query(&self, parts: &[&str], query: &[(&str, String)]) -> anyhow::Result<Value> {
+        let query: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        self.ask(Method::GET, &format!("{}?{}", path(parts), query.join("&")))
+    }
+
     pub(super) fn delete(&self, parts: &[&str]) -> anyhow::Result<Value> {
         self.ask(Method::DELETE, &path(parts))
     }

@@ -1,6 +1,8 @@
 //! How answers look: tables for people, JSON for programs.
 
+mod show;
 pub(super) mod table;
+mod wrap;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -24,11 +26,14 @@ pub(super) enum Format {
 pub(super) enum Kind {
     Status { verbose: bool },
     Calls,
+    Call,
     Registrations,
+    Registration,
     Networks,
     BpfStatus,
     BpfMaps,
     BpfDrops,
+    Explained,
 }
 
 pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result<ExitCode> {
@@ -39,7 +44,10 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             Kind::Status { verbose } => table::status(value, verbose),
             Kind::Calls => table::calls(value),
             Kind::Registrations => table::registrations(value),
-            Kind::Networks => table::networks(value),
+            Kind::Call => show::call(value),
+            Kind::Registration => show::registration(value),
+            Kind::Networks => show::networks(value),
+            Kind::Explained => show::explained(value),
             Kind::BpfStatus => bpf::status(value),
             Kind::BpfMaps => bpf::maps(value),
             Kind::BpfDrops => bpf::drops(value),
@@ -80,7 +88,8 @@ fn write(text: &str) -> anyhow::Result<ExitCode> {
 
 fn lines(value: &Value, kind: Kind) -> String {
     let list = match kind {
-        Kind::Status { .. } => None,
+        Kind::Status { .. } | Kind::Call | Kind::Explained => None,
+        Kind::Registration => value.get("bindings"),
         Kind::Calls => value.get("calls"),
         Kind::Registrations => value.get("registrations"),
         Kind::Networks => value.get("networks"),

@@ -1,13 +1,24 @@
-//! What differs between two configurations, and what each difference takes.
+//! What differs between two configurations, what each difference takes, and how many calls it
+//! touches.
 
-use super::{Config, Datapath, Network, Node, Sip};
+use std::collections::BTreeMap;
+
+use super::entry::{Entry, Value};
+use super::{Account, Config, Network, Peer};
+
+#[cfg(test)]
+mod tests;
 
 /// One key that differs.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Change {
-    /// As in the file: `sip.auth`; of a network with its name: `network.wan.advertise`.
+    /// With its network, peer or account: `sip.auth`, `network.wan.advertise`, `network.wan`.
     pub key: String,
     pub takes: Takes,
+    pub old: Value,
+    pub new: Value,
+    /// Running calls that it concerns.
+    pub calls: usize,
 }
 
 /// What a change takes. Later ones disturb more.
@@ -21,218 +32,243 @@ pub enum Takes {
     Restart,
 }
 
-/// Every key that differs, in the order of the file.
+impl Takes {
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Hot => "hot",
+            Self::Drain => "drain",
+            Self::Restart => "restart",
+        }
+    }
+}
+
+/// Whose calls a change concerns.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Concerns<'a> {
+    Nobody,
+    /// Calls with a party in the network of this name.
+    Network(&'a str),
+    Everybody,
+}
+
+/// What a change of each key takes, in the order of the file. The handbook is tested against it.
+pub const TAKES: [(&str, Takes); 40] = [
+    ("node.id", Takes::Restart),
+    ("node.state_dir", Takes::Restart),
+    ("node.socket", Takes::Restart),
+    ("node.watch", Takes::Hot),
+    ("sip.domain", Takes::Restart),
+    ("sip.listen", Takes::Hot),
+    ("sip.auth", Takes::Hot),
+    ("sip.expires_min", Takes::Hot),
+    ("sip.expires_max", Takes::Hot),
+    ("sip.address_grace", Takes::Hot),
+    ("sip.account.user", Takes::Hot),
+    ("sip.account.password", Takes::Hot),
+    ("sip.account.password_file", Takes::Hot),
+    ("sip.account.ha1_sha256", Takes::Hot),
+    ("sip.peer.name", Takes::Hot),
+    ("sip.peer.uri", Takes::Hot),
+    ("sip.peer.register", Takes::Hot),
+    ("sip.peer.routes", Takes::Hot),
+    // Another name is another network: the old one drains.
+    ("network.name", Takes::Drain),
+    ("network.interface", Takes::Drain),
+    ("network.address", Takes::Drain),
+    ("network.advertise", Takes::Hot),
+    ("network.advertise_media", Takes::Hot),
+    ("network.peers", Takes::Hot),
+    ("network.source_rewriting_gateways", Takes::Hot),
+    ("network.media_ports", Takes::Drain),
+    ("network.advertise_ports", Takes::Hot),
+    ("network.nat", Takes::Hot),
+    ("network.media", Takes::Drain),
+    ("network.media_from", Takes::Drain),
+    ("network.media_senders", Takes::Drain),
+    ("network.ice", Takes::Drain),
+    ("network.address_change", Takes::Hot),
+    ("network.dscp", Takes::Drain),
+    ("datapath.mode", Takes::Restart),
+    ("datapath.xdp", Takes::Restart),
+    ("datapath.object", Takes::Restart),
+    ("datapath.pin_dir", Takes::Restart),
+    ("datapath.flows", Takes::Restart),
+    ("datapath.media_timeout", Takes::Hot),
+];
+
+/// Every key that differs, in the order of the file. `calls` counts those a change concerns.
 #[must_use]
-pub fn changes(old: &Config, new: &Config) -> Vec<Change> {
-    // Taken apart by name, so that a new key must be thought about.
+pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize) -> Vec<Change> {
+    // Taken apart by name, so that a new section must be thought about.
     let Config {
         node,
         sip,
         networks,
         datapath,
+        origins: _,
     } = old;
-    let mut changes = Changes::default();
-    changes.node(node, &new.node);
-    changes.sip(sip, &new.sip);
-    changes.networks(networks, &new.networks);
-    changes.datapath(datapath, &new.datapath);
-    changes.0
+    let mut changes = Changes {
+        calls,
+        found: Vec::new(),
+    };
+    changes.section(Concerns::Nobody, &node.entries(), &new.node.entries());
+    changes.section(Concerns::Nobody, &sip.entries(), &new.sip.entries());
+    let accounts =
+        |accounts: &[Account]| -> Vec<Member> { accounts.iter().map(Member::account).collect() };
+    changes.members(
+        "sip.account",
+        &accounts(&sip.accounts),
+        &accounts(&new.sip.accounts),
+    );
+    let peers = |peers: &[Peer]| -> Vec<Member> { peers.iter().map(Member::peer).collect() };
+    changes.members("sip.peer", &peers(&sip.peers), &peers(&new.sip.peers));
+    let all =
+        |networks: &[Network]| -> Vec<Member> { networks.iter().map(Member::network).collect() };
+    changes.members("network", &all(networks), &all(&new.networks));
+    changes.section(
+        Concerns::Nobody,
+        &datapath.entries(),
+        &new.datapath.entries(),
+    );
+    changes.found
 }
 
-#[derive(Default)]
-struct Changes(Vec<Change>);
+/// One of a section that stands many times, known by its name and not by its place.
+struct Member {
+    name: String,
+    /// What is said of it when it comes or goes.
+    summary: Value,
+    entries: Vec<Entry>,
+}
 
-impl Changes {
-    fn compare<T: PartialEq>(&mut self, key: &str, old: &T, new: &T, takes: Takes) {
-        let key = key.to_owned();
-        self.0.extend((old != new).then_some(Change { key, takes }));
-    }
-
-    fn node(&mut self, old: &Node, new: &Node) {
-        let Node {
-            id,
-            state_dir,
-            socket,
-        } = old;
-        self.compare("node.id", id, &new.id, Takes::Restart);
-        self.compare("node.state_dir", state_dir, &new.state_dir, Takes::Restart);
-        self.compare("node.socket", socket, &new.socket, Takes::Restart);
-    }
-
-    fn sip(&mut self, old: &Sip, new: &Sip) {
-        let Sip {
-            domain,
-            listen,
-            auth,
-            accounts,
-            peers,
-            expires_min,
-            expires_max,
-            address_grace,
-        } = old;
-        self.compare("sip.domain", domain, &new.domain, Takes::Restart);
-        self.compare("sip.listen", listen, &new.listen, Takes::Restart);
-        self.compare("sip.auth", auth, &new.auth, Takes::Hot);
-        self.compare("sip.expires_min", expires_min, &new.expires_min, Takes::Hot);
-        self.compare("sip.expires_max", expires_max, &new.expires_max, Takes::Hot);
-        let grace = &new.address_grace;
-        self.compare("sip.address_grace", address_grace, grace, Takes::Hot);
-        self.compare("sip.account", accounts, &new.accounts, Takes::Hot);
-        self.compare("sip.peer", peers, &new.peers, Takes::Hot);
-    }
-
-    /// Networks are known by their place in the file, so their list changes by a restart only.
-    fn networks(&mut self, old: &[Network], new: &[Network]) {
-        let names = |networks: &[Network]| -> Vec<String> {
-            networks.iter().map(|n| n.name.clone()).collect()
-        };
-        if names(old) != names(new) {
-            self.compare("network", &names(old), &names(new), Takes::Restart);
-            return;
+impl Member {
+    fn account(account: &Account) -> Self {
+        Self {
+            name: account.user.clone(),
+            summary: Value::Secret(account.secret.clone()),
+            entries: account.entries(),
         }
+    }
+
+    fn peer(peer: &Peer) -> Self {
+        Self {
+            name: peer.name.clone(),
+            summary: Value::Text(format!("sip:{}", peer.address)),
+            entries: peer.entries(),
+        }
+    }
+
+    fn network(network: &Network) -> Self {
+        Self {
+            name: network.name.clone(),
+            summary: Value::Text(format!("{} on {}", network.address, network.interface)),
+            entries: network.entries(),
+        }
+    }
+}
+
+struct Changes<'a> {
+    calls: &'a dyn Fn(Concerns<'_>) -> usize,
+    found: Vec<Change>,
+}
+
+impl Changes<'_> {
+    /// Keys that are always there, in one order; those of an account are one of two.
+    fn section(&mut self, of: Concerns<'_>, old: &[Entry], new: &[Entry]) {
         for (old, new) in old.iter().zip(new) {
-            self.network(old, new);
+            if old.value != new.value {
+                self.change(of, &new.key, new.kind, (&old.value, &new.value));
+            }
         }
     }
 
-    fn network(&mut self, old: &Network, new: &Network) {
-        let Network {
-            id: _,
-            name,
-            interface,
-            address,
-            advertise,
-            advertise_port,
-            advertise_media,
-            peers,
-            source_rewriting_gateways: gateways,
-            media_ports,
-            advertise_ports,
-            nat,
-            media,
-            media_from,
-            media_senders,
-            ice,
-            address_change,
-            dscp,
-        } = old;
-        let key = |key: &str| format!("network.{name}.{key}");
-        self.compare(&key("interface"), interface, &new.interface, Takes::Restart);
-        self.compare(&key("address"), address, &new.address, Takes::Restart);
-        let told = (advertise, advertise_port);
-        let new_told = (&new.advertise, &new.advertise_port);
-        self.compare(&key("advertise"), &told, &new_told, Takes::Hot);
-        let media_told = &new.advertise_media;
-        self.compare(
-            &key("advertise_media"),
-            advertise_media,
-            media_told,
-            Takes::Hot,
-        );
-        let ports_told = &new.advertise_ports;
-        self.compare(
-            &key("advertise_ports"),
-            advertise_ports,
-            ports_told,
-            Takes::Hot,
-        );
-        self.compare(&key("nat"), nat, &new.nat, Takes::Hot);
-        self.compare(
-            &key("media_from"),
-            media_from,
-            &new.media_from,
-            Takes::Drain,
-        );
-        let senders = &new.media_senders;
-        self.compare(&key("media_senders"), media_senders, senders, Takes::Drain);
-        self.compare(&key("ice"), ice, &new.ice, Takes::Drain);
-        let on_change = &new.address_change;
-        self.compare(
-            &key("address_change"),
-            address_change,
-            on_change,
-            Takes::Hot,
-        );
-        self.compare(&key("peers"), peers, &new.peers, Takes::Hot);
-        let gateways_key = key("source_rewriting_gateways");
-        self.compare(
-            &gateways_key,
-            gateways,
-            &new.source_rewriting_gateways,
-            Takes::Hot,
-        );
-        self.compare(
-            &key("media_ports"),
-            media_ports,
-            &new.media_ports,
-            Takes::Drain,
-        );
-        self.compare(&key("media"), media, &new.media, Takes::Drain);
-        self.compare(&key("dscp"), dscp, &new.dscp, Takes::Drain);
+    fn members(&mut self, section: &'static str, old: &[Member], new: &[Member]) {
+        let by_name = |members: &'_ [Member]| -> BTreeMap<String, usize> {
+            let named = members.iter().enumerate();
+            named
+                .map(|(at, member)| (member.name.clone(), at))
+                .collect()
+        };
+        let (before, after) = (by_name(old), by_name(new));
+        for gone in old.iter().filter(|m| !after.contains_key(&m.name)) {
+            let key = format!("{section}.{}", gone.name);
+            let of = concerned(section, &gone.name);
+            self.change(of, &key, naming(section), (&gone.summary, &Value::Unset));
+        }
+        for member in new {
+            match before.get(&member.name).and_then(|at| old.get(*at)) {
+                Some(known) => {
+                    let of = concerned(section, &member.name);
+                    self.section(of, &known.entries, &member.entries);
+                }
+                None => self.come(section, member),
+            }
+        }
+        // Where two hold the same prefix or route, the first in the file counts.
+        let order = |members: &[Member], others: &BTreeMap<String, usize>| -> Vec<String> {
+            let both = members.iter().filter(|m| others.contains_key(&m.name));
+            both.map(|m| m.name.clone()).collect()
+        };
+        let (before, after) = (order(old, &after), order(new, &before));
+        if before != after && section != "sip.account" {
+            let (old, new) = (Value::List(before), Value::List(after));
+            self.found.push(Change {
+                key: section.to_owned(),
+                takes: Takes::Hot,
+                old,
+                new,
+                calls: 0,
+            });
+        }
     }
 
-    fn datapath(&mut self, old: &Datapath, new: &Datapath) {
-        let Datapath {
-            mode,
-            xdp,
-            object,
-            pin_dir,
-            flows_max,
-            media_timeout,
-        } = old;
-        self.compare("datapath.mode", mode, &new.mode, Takes::Restart);
-        self.compare("datapath.xdp", xdp, &new.xdp, Takes::Restart);
-        self.compare("datapath.object", object, &new.object, Takes::Restart);
-        self.compare("datapath.pin_dir", pin_dir, &new.pin_dir, Takes::Restart);
-        self.compare("datapath.flows", flows_max, &new.flows_max, Takes::Restart);
-        let timeout = &new.media_timeout;
-        self.compare(
-            "datapath.media_timeout",
-            media_timeout,
-            timeout,
-            Takes::Drain,
-        );
+    /// What is new is used by what is new.
+    fn come(&mut self, section: &str, member: &Member) {
+        self.found.push(Change {
+            key: format!("{section}.{}", member.name),
+            takes: Takes::Hot,
+            old: Value::Unset,
+            new: member.summary.clone(),
+            calls: 0,
+        });
+    }
+
+    fn change(&mut self, of: Concerns<'_>, key: &str, kind: &str, values: (&Value, &Value)) {
+        let takes = takes(kind);
+        let concerns = match takes {
+            Takes::Restart => Concerns::Everybody,
+            Takes::Hot if kind == "datapath.media_timeout" => Concerns::Everybody,
+            Takes::Hot | Takes::Drain => of,
+        };
+        self.found.push(Change {
+            key: key.to_owned(),
+            takes,
+            old: values.0.clone(),
+            new: values.1.clone(),
+            calls: (self.calls)(concerns),
+        });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::check::check as read;
-
-    const TEXT: &str = "[sip]\ndomain = 'example.com'\nauth = 'digest'\n\
-                        [[network]]\nname = 'lan'\ninterface = 'eth1'\naddress = '10.0.0.3'\n\
-                        media = 'sdp'\n[datapath]\nmode = 'auto'\n";
-
-    fn config(text: &str) -> Config {
-        read("t", text, None, &mut |_| {
-            Err(std::io::ErrorKind::NotFound.into())
-        })
-        .unwrap()
+fn concerned<'a>(section: &str, name: &'a str) -> Concerns<'a> {
+    match section {
+        "network" => Concerns::Network(name),
+        _ => Concerns::Nobody,
     }
+}
 
-    #[track_caller]
-    fn check(from: &str, to: &str, expected: &[(&str, Takes)]) {
-        assert!(TEXT.contains(from), "{from}");
-        let found = changes(&config(TEXT), &config(&TEXT.replace(from, to)));
-        let found: Vec<_> = found.iter().map(|c| (c.key.as_str(), c.takes)).collect();
-        assert_eq!(found, expected);
+/// The key that names a member of a section.
+fn naming(section: &str) -> &'static str {
+    match section {
+        "sip.account" => "sip.account.user",
+        "sip.peer" => "sip.peer.name",
+        _ => "network.name",
     }
+}
 
-    #[test]
-    fn each_key_says_what_it_takes() {
-        check("", "", &[]);
-        check("'digest'", "'none'", &[("sip.auth", Takes::Hot)]);
-        check("media = 'sdp'", "", &[("network.lan.media", Takes::Drain)]);
-        check("'auto'", "'xdp'", &[("datapath.mode", Takes::Restart)]);
-        check("'lan'", "'office'", &[("network", Takes::Restart)]);
-        // Wildcards are spelt out: another address is another listener.
-        let expected = [
-            ("sip.listen", Takes::Restart),
-            ("network.lan.address", Takes::Restart),
-            ("network.lan.advertise", Takes::Hot),
-            ("network.lan.advertise_media", Takes::Hot),
-        ];
-        check("10.0.0.3", "10.0.0.4", &expected);
-    }
+fn takes(kind: &str) -> Takes {
+    let class = TAKES.iter().find(|(key, _)| *key == kind);
+    debug_assert!(class.is_some(), "{kind} has no class");
+    class.map_or(Takes::Restart, |(_, takes)| *takes)
 }

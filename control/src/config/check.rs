@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+pub(super) mod choice;
 pub mod later;
 mod network;
 mod sip;
@@ -16,8 +17,12 @@ pub use self::network::{ADDRESSES_MAX, NETWORKS_MAX};
 pub use super::file::{ENTRIES_MAX, TEXT_BYTES_MAX};
 pub use super::problem::{PROBLEMS_MAX, Problem};
 
+use toml::de::DeTable;
+
+use self::choice::{MODE, XDP, choose};
 use self::value::Refusal;
-use super::problem::{At, Problems, Span, nearest};
+pub(super) use self::value::spell;
+use super::problem::{At, Problems, Span};
 use super::{Config, Datapath, DatapathMode, Network, Node, XdpAttach, file};
 use crate::id::NetworkId;
 
@@ -57,6 +62,7 @@ pub fn check(
     let Some(file) = file::File::read(text, &mut problems) else {
         return Err(problems.into_vec());
     };
+    let origins = file.origins;
     let node = node(file.node, &mut problems);
     let drafts = network::read(file.networks, host, &mut problems);
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
@@ -69,6 +75,7 @@ pub fn check(
             sip,
             networks,
             datapath,
+            origins,
         }),
         _ => Err(problems.into_vec()),
     }
@@ -109,6 +116,21 @@ pub fn defaults(host: &[Interface]) -> String {
     text
 }
 
+/// The state directory of a text that may have problems, to find out whether another text is to be
+/// used in its place.
+#[must_use]
+pub fn state_dir(text: &str) -> PathBuf {
+    let (root, _) = DeTable::parse_recoverable(text);
+    let node = root
+        .get_ref()
+        .iter()
+        .find(|(key, _)| key.get_ref() == "node");
+    let node = node.and_then(|(_, value)| value.get_ref().as_table());
+    let path = node.and_then(|node| node.iter().find(|(key, _)| key.get_ref() == "state_dir"));
+    let path = path.and_then(|(_, value)| value.get_ref().as_str());
+    PathBuf::from(path.unwrap_or(STATE_DIR))
+}
+
 /// A domain that is nobody's, for a host that was told none.
 const DOMAIN: &str = "towpath.internal";
 
@@ -136,18 +158,17 @@ fn node(node: file::Node, problems: &mut Problems<'_>) -> Node {
         let help = format!("the system allows {SOCKET_PATH_BYTES_MAX}: choose a shorter one");
         problems.add(&socket.span, "node.socket", message, help);
     }
-    let state_dir = absolute(
-        node.state_dir,
-        "node.state_dir",
-        "/var/lib/towpath",
-        problems,
-    );
+    let state_dir = absolute(node.state_dir, "node.state_dir", STATE_DIR, problems);
     Node {
         id,
         state_dir: state_dir.value,
         socket: socket.value,
+        watch: node.watch.is_some_and(|watch| watch.value),
     }
 }
+
+/// The default of `node.state_dir`.
+const STATE_DIR: &str = "/var/lib/towpath";
 
 /// `sun_path` of unix(7) without its final zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -195,16 +216,6 @@ fn datapath(datapath: file::Datapath, problems: &mut Problems<'_>) -> Datapath {
     }
 }
 
-const MODE: [(&str, DatapathMode); 3] = [
-    ("auto", DatapathMode::Auto),
-    ("xdp", DatapathMode::Xdp),
-    ("userspace", DatapathMode::Userspace),
-];
-const XDP: [(&str, XdpAttach); 2] = [
-    ("native", XdpAttach::Native),
-    ("generic", XdpAttach::Generic),
-];
-
 /// Default and bounds of `datapath.flows`: one flow is one direction of one stream.
 const FLOWS: u32 = 65_536;
 const FLOWS_MIN: u32 = 64;
@@ -227,7 +238,7 @@ fn lifetime(
         return default;
     };
     if !range.contains(&found) {
-        let (from, to) = (value::spell(*range.start()), value::spell(*range.end()));
+        let (from, to) = (spell(*range.start()), spell(*range.end()));
         let message = format!("{} is out of range", text.value);
         problems.add(&text.span, key, message, format!("write {from} to {to}"));
     }
@@ -258,28 +269,6 @@ fn absolute(
 /// A relative path is meant from the configuration's directory.
 fn beside(file: &str, path: &str) -> PathBuf {
     Path::new(file).parent().unwrap_or(Path::new("")).join(path)
-}
-
-/// One of a few words.
-fn choose<T: Copy>(
-    text: Option<At<String>>,
-    key: &str,
-    default: T,
-    choices: &[(&str, T)],
-    problems: &mut Problems<'_>,
-) -> T {
-    let Some(text) = text else { return default };
-    if let Some((_, choice)) = choices.iter().find(|(word, _)| *word == text.value) {
-        return *choice;
-    }
-    let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
-    let help = match nearest(&text.value, &words) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => format!("write one of: {}", words.join(", ")),
-    };
-    let message = format!("`{}` is not a choice", text.value);
-    problems.add(&text.span, key, message, help);
-    default
 }
 
 fn parsed<T>(

@@ -2,9 +2,13 @@
 //! reports every key it does not know and every value of a wrong type, not only the first, which
 //! is why it walks the parsed table instead of deserialising into structs.
 
-use toml::de::{DeTable, DeValue};
+mod table;
 
-use super::problem::{At, Problems, Span, nearest};
+use toml::de::DeTable;
+
+use self::table::Table;
+use super::origin::Origins;
+use super::problem::{At, Problems, Span};
 
 /// `[node]`
 #[derive(Debug, Default)]
@@ -12,6 +16,7 @@ pub(super) struct Node {
     pub(super) id: Option<At<String>>,
     pub(super) state_dir: Option<At<String>>,
     pub(super) socket: Option<At<String>>,
+    pub(super) watch: Option<At<bool>>,
 }
 
 /// `[sip]`
@@ -24,6 +29,7 @@ pub(super) struct Sip {
     pub(super) auth: Option<At<String>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
+    pub(super) address_grace: Option<At<String>>,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
 }
@@ -55,10 +61,17 @@ pub(super) struct Network {
     pub(super) interface: Option<At<String>>,
     pub(super) address: Option<At<String>>,
     pub(super) advertise: Option<At<String>>,
+    pub(super) advertise_media: Option<At<String>>,
     pub(super) peers: Option<At<Vec<At<String>>>>,
     pub(super) source_rewriting_gateways: Option<At<Vec<At<String>>>>,
     pub(super) media_ports: Option<At<String>>,
+    pub(super) advertise_ports: Option<At<String>>,
+    pub(super) nat: Option<At<String>>,
     pub(super) media: Option<At<String>>,
+    pub(super) media_from: Option<At<String>>,
+    pub(super) media_senders: Option<At<Vec<At<String>>>>,
+    pub(super) ice: Option<At<String>>,
+    pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
 }
 
@@ -80,14 +93,23 @@ pub(super) struct File {
     pub(super) sip: Sip,
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
+    /// Where each of it stands.
+    pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
 pub(super) const KEYS: [(&str, &[&str]); 6] = [
-    ("node", &["id", "state_dir", "socket"]),
+    ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
-        &["domain", "listen", "auth", "expires_min", "expires_max"],
+        &[
+            "domain",
+            "listen",
+            "auth",
+            "expires_min",
+            "expires_max",
+            "address_grace",
+        ],
     ),
     (
         "sip.account",
@@ -101,10 +123,17 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "interface",
             "address",
             "advertise",
+            "advertise_media",
             "peers",
             "source_rewriting_gateways",
             "media_ports",
+            "advertise_ports",
+            "nat",
             "media",
+            "media_from",
+            "media_senders",
+            "ice",
+            "address_change",
             "dscp",
         ],
     ),
@@ -145,12 +174,14 @@ impl File {
             at: 0..0,
             table: root.get_ref(),
         };
+        let origins = Origins::read(text, problems.file(), root.table);
         root.refuse_unknown(&["node", "sip", "network", "datapath"], problems);
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
+            origins,
         })
     }
 }
@@ -161,6 +192,7 @@ impl Node {
             id: table.text("id", problems),
             state_dir: table.text("state_dir", problems),
             socket: table.text("socket", problems),
+            watch: table.boolean("watch", problems),
         }
     }
 }
@@ -174,6 +206,7 @@ impl Sip {
             auth: table.text("auth", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
+            address_grace: table.text("address_grace", problems),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
         }
@@ -211,10 +244,17 @@ impl Network {
             interface: table.required("interface", problems),
             address: table.text("address", problems),
             advertise: table.text("advertise", problems),
+            advertise_media: table.text("advertise_media", problems),
             peers: table.texts("peers", problems),
             source_rewriting_gateways: table.texts("source_rewriting_gateways", problems),
             media_ports: table.text("media_ports", problems),
+            advertise_ports: table.text("advertise_ports", problems),
+            nat: table.text("nat", problems),
             media: table.text("media", problems),
+            media_from: table.text("media_from", problems),
+            media_senders: table.texts("media_senders", problems),
+            ice: table.text("ice", problems),
+            address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
         }
     }
@@ -230,242 +270,5 @@ impl Datapath {
             flows: table.integer("flows", problems),
             media_timeout: table.text("media_timeout", problems),
         }
-    }
-}
-
-/// A table of the parsed text, with its section's name: `network`, `sip.account`.
-struct Table<'t, 'i> {
-    section: &'t str,
-    at: Span,
-    table: &'t DeTable<'i>,
-}
-
-impl<'i> Table<'_, 'i> {
-    fn value(&self, key: &str) -> Option<At<&DeValue<'i>>> {
-        let (_, value) = self.table.iter().find(|(k, _)| k.get_ref() == key)?;
-        Some(At {
-            value: value.get_ref(),
-            span: value.span(),
-        })
-    }
-
-    fn full(&self, key: &str) -> String {
-        match self.section {
-            "" => key.to_owned(),
-            section => format!("{section}.{key}"),
-        }
-    }
-
-    fn text(&self, key: &str, problems: &mut Problems<'_>) -> Option<At<String>> {
-        let found = self.value(key)?;
-        let text = found.value.as_str();
-        if text.is_none() {
-            self.wrong_type(key, &found, "text in quotes", problems);
-        }
-        Some(At {
-            value: text?.to_owned(),
-            span: found.span,
-        })
-    }
-
-    fn required(&self, key: &str, problems: &mut Problems<'_>) -> Option<At<String>> {
-        if self.value(key).is_none() {
-            let section = self.section;
-            let message = format!("`{key}` is missing from [[{section}]]");
-            problems.add(
-                &self.at,
-                &self.full(key),
-                message,
-                missing_help(section, key),
-            );
-        }
-        self.text(key, problems)
-    }
-
-    fn texts(&self, key: &str, problems: &mut Problems<'_>) -> Option<At<Vec<At<String>>>> {
-        let found = self.value(key)?;
-        let Some(list) = found.value.as_array() else {
-            self.wrong_type(key, &found, "a list of texts: [\"…\", \"…\"]", problems);
-            return None;
-        };
-        self.bounded(key, &found.span, list.len(), problems);
-        let mut texts = Vec::new();
-        for entry in list.iter().take(ENTRIES_MAX) {
-            let (value, span) = (entry.get_ref(), entry.span());
-            match value.as_str() {
-                Some(text) => texts.push(At {
-                    value: text.to_owned(),
-                    span,
-                }),
-                None => self.wrong_type(key, &At { value, span }, "text in quotes", problems),
-            }
-        }
-        Some(At {
-            value: texts,
-            span: found.span,
-        })
-    }
-
-    fn integer(&self, key: &str, problems: &mut Problems<'_>) -> Option<At<i64>> {
-        let found = self.value(key)?;
-        let number = found
-            .value
-            .as_integer()
-            .and_then(|n| i64::from_str_radix(n.as_str(), n.radix()).ok());
-        if number.is_none() {
-            self.wrong_type(key, &found, "a whole number, without quotes", problems);
-        }
-        Some(At {
-            value: number?,
-            span: found.span,
-        })
-    }
-
-    /// A section that stands once, or not at all.
-    fn table<T: Default>(
-        &self,
-        key: &str,
-        problems: &mut Problems<'_>,
-        read: fn(&Table<'_, '_>, &mut Problems<'_>) -> T,
-    ) -> T {
-        let Some(found) = self.value(key) else {
-            return T::default();
-        };
-        match found.value.as_table() {
-            Some(table) => self.enter(key, &found.span, table, problems, read),
-            None => {
-                self.wrong_type(key, &found, &format!("a section: [{key}]"), problems);
-                T::default()
-            }
-        }
-    }
-
-    /// A section that may stand many times.
-    fn tables<T>(
-        &self,
-        key: &str,
-        problems: &mut Problems<'_>,
-        read: fn(&Table<'_, '_>, &mut Problems<'_>) -> T,
-    ) -> Vec<T> {
-        let Some(found) = self.value(key) else {
-            return Vec::new();
-        };
-        let wanted = format!("a section in double brackets: [[{}]]", self.full(key));
-        let Some(list) = found.value.as_array() else {
-            self.wrong_type(key, &found, &wanted, problems);
-            return Vec::new();
-        };
-        self.bounded(key, &found.span, list.len(), problems);
-        let mut entries = Vec::new();
-        for entry in list.iter().take(ENTRIES_MAX) {
-            let (value, span) = (entry.get_ref(), entry.span());
-            match value.as_table() {
-                Some(table) => entries.push(self.enter(key, &span, table, problems, read)),
-                None => self.wrong_type(key, &At { value, span }, &wanted, problems),
-            }
-        }
-        entries
-    }
-
-    fn enter<T>(
-        &self,
-        key: &str,
-        at: &Span,
-        table: &DeTable<'_>,
-        problems: &mut Problems<'_>,
-        read: fn(&Table<'_, '_>, &mut Problems<'_>) -> T,
-    ) -> T {
-        let section = self.full(key);
-        let table = Table {
-            section: &section,
-            at: at.clone(),
-            table,
-        };
-        let keys = KEYS.iter().find(|(name, _)| *name == section);
-        let mut known = keys.map_or(Vec::new(), |(_, keys)| keys.to_vec());
-        known.extend(
-            (section == "sip")
-                .then_some(["account", "peer"])
-                .into_iter()
-                .flatten(),
-        );
-        table.refuse_unknown(&known, problems);
-        read(&table, problems)
-    }
-
-    fn refuse_unknown(&self, known: &[&str], problems: &mut Problems<'_>) {
-        for (key, _) in self.table.iter() {
-            let name: &str = key.get_ref();
-            if known.contains(&name) {
-                continue;
-            }
-            let full = self.full(name);
-            let (message, help) = match (self.section, nearest(name, known)) {
-                ("", _) if LATER.contains(&name) => (
-                    format!("[{name}] is not available in this version"),
-                    "remove the section".to_owned(),
-                ),
-                ("", Some(near)) => (
-                    format!("unknown section `{name}`"),
-                    format!("did you mean `{near}`?"),
-                ),
-                ("", None) => (
-                    format!("unknown section `{name}`"),
-                    format!("there are: {}", known.join(", ")),
-                ),
-                (section, Some(near)) => (
-                    format!("unknown key `{name}` in [{section}]"),
-                    format!("did you mean `{near}`?"),
-                ),
-                (section, None) => (
-                    format!("unknown key `{name}` in [{section}]"),
-                    format!("[{section}] has: {}", known.join(", ")),
-                ),
-            };
-            problems.add(&key.span(), &full, message, help);
-        }
-    }
-
-    fn wrong_type(
-        &self,
-        key: &str,
-        found: &At<&DeValue<'_>>,
-        wanted: &str,
-        problems: &mut Problems<'_>,
-    ) {
-        let article = match found.value {
-            DeValue::Integer(_) | DeValue::Array(_) => "an",
-            DeValue::String(_)
-            | DeValue::Float(_)
-            | DeValue::Boolean(_)
-            | DeValue::Datetime(_)
-            | DeValue::Table(_) => "a",
-        };
-        let message = format!("`{key}` is {article} {}", found.value.type_str());
-        problems.add(
-            &found.span,
-            &self.full(key),
-            message,
-            format!("write {wanted}"),
-        );
-    }
-
-    fn bounded(&self, key: &str, span: &Span, count: usize, problems: &mut Problems<'_>) {
-        if count > ENTRIES_MAX {
-            let message = format!("`{key}` has {count} entries");
-            let help = format!("at most {ENTRIES_MAX} are read");
-            problems.add(span, &self.full(key), message, help);
-        }
-    }
-}
-
-fn missing_help(section: &str, key: &str) -> &'static str {
-    match (section, key) {
-        ("sip.account", "user") => "add the user part of its address: user = \"1001\"",
-        ("sip.peer", "name") => "add a name you will recognise in logs: name = \"mcu\"",
-        ("sip.peer", "uri") => "add where it listens: uri = \"sip:10.0.0.20:5060\"",
-        ("network", "name") => "add a name you will recognise in logs: name = \"lan\"",
-        ("network", "interface") => "add the network interface: interface = \"eth0\"",
-        _ => "add it",
     }
 }

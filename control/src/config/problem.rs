@@ -201,10 +201,15 @@ fn holds_secret(key: &str, line: &str) -> bool {
         "sip.account.user",
         "sip.account.password_file",
     ];
+    let in_account = key.starts_with("sip.account") && !HARMLESS.contains(&key);
+    in_account || tells_secret(line)
+}
+
+/// Whether a line speaks of a password as one would that holds it.
+pub(super) fn tells_secret(line: &str) -> bool {
     const TELLING: [&str; 4] = ["pass", "ha1", "secret", "pwd"];
     let line = line.to_ascii_lowercase().replace("password_file", "");
-    let in_account = key.starts_with("sip.account") && !HARMLESS.contains(&key);
-    in_account || TELLING.iter().any(|word| line.contains(word))
+    TELLING.iter().any(|word| line.contains(word))
 }
 
 fn floor_char_boundary(text: &str, at: usize) -> usize {

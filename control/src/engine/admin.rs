@@ -6,10 +6,15 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::effect::{Effects, Rule};
-use crate::engine::{Counters, Engine};
+use crate::engine::event::Kind;
+use crate::engine::explain::registration::nat_words;
+use crate::engine::explain::words::told_sip;
+use crate::engine::route::way_to;
+use crate::engine::{CallKey, Counters, Engine};
 use crate::id::{Aor, NetworkId, Path};
-use crate::media::session::Session;
-use crate::media::stream::{SideView, StreamView};
+use crate::media::session::{Mode, Session, Side};
+use crate::media::stream::StreamView;
+use crate::sip::registrar::Binding;
 
 /// An order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,6 +23,14 @@ pub enum Command {
     HangUp { call: u64 },
     /// Forget every binding of an address-of-record.
     DropRegistration { aor: String },
+    /// Where a party's media is sent, whatever its network says; none goes back to that.
+    SetMedia {
+        call: u64,
+        leg: Side,
+        mode: Option<Mode>,
+    },
+    /// Tell both parties once more where we are, by a re-INVITE.
+    Refresh { call: u64 },
 }
 
 /// Why an order was not carried out.
@@ -25,6 +38,10 @@ pub enum Command {
 pub enum Refused {
     NoSuchCall,
     NoSuchRegistration,
+    /// The call has no callee yet.
+    NoMedia,
+    /// The call is not up yet.
+    NotAnswered,
 }
 
 /// One call as it is now.
@@ -57,6 +74,8 @@ pub struct FlowView {
     pub rule: &'static str,
     pub advertised: SocketAddr,
     pub signalled: Option<SocketAddr>,
+    /// Where its packets are taken from and sent to.
+    pub held: Option<SocketAddr>,
     /// Packets refused, RTP and RTCP.
     pub strangers: u64,
 }
@@ -74,9 +93,17 @@ pub(super) fn flows(
     ];
     for (leg, network, side) in sides {
         let Some(network) = network else { continue };
-        let components: &[(&str, SocketAddr)] = &[("rtp", side.local), ("rtcp", rtcp(side))];
+        let components = &[
+            ("rtp", side.local, side.advertised, side.held),
+            (
+                "rtcp",
+                odd(side.local),
+                odd(side.advertised),
+                side.rtcp_held,
+            ),
+        ];
         let shown = if stream.mux { 1 } else { components.len() };
-        for (component, at) in components.iter().take(shown) {
+        for (component, at, advertised, held) in components.iter().take(shown) {
             flows.push(FlowView {
                 at: *at,
                 network,
@@ -86,8 +113,9 @@ pub(super) fn flows(
                 component,
                 latch: side.latch,
                 rule: side.rule,
-                advertised: side.advertised,
+                advertised: *advertised,
                 signalled: side.signalled,
+                held: *held,
                 strangers: side.strangers,
             });
         }
@@ -96,8 +124,8 @@ pub(super) fn flows(
 }
 
 /// The odd port of a pair.
-fn rtcp(side: &SideView) -> SocketAddr {
-    SocketAddr::new(side.local.ip(), side.local.port() | 1)
+fn odd(even: SocketAddr) -> SocketAddr {
+    SocketAddr::new(even.ip(), even.port() | 1)
 }
 
 /// One party of a call.
@@ -117,10 +145,18 @@ pub struct RegistrationView {
     pub instance: Option<String>,
     /// Where the REGISTER really came from.
     pub seen: Path,
-    /// The address its Contact names.
+    /// The address its Contact names, and the one its Via does.
     pub claimed: Option<SocketAddr>,
+    pub via: Option<SocketAddr>,
     pub network: NetworkId,
     pub natted: bool,
+    /// Why it is taken to be behind a NAT, or not to be.
+    pub nat_why: String,
+    /// Where requests to it go.
+    pub reached_at: SocketAddr,
+    /// The SIP address of ours that it is told.
+    pub told: Option<SocketAddr>,
+    pub age: Duration,
     pub expires_in: Duration,
     pub user_agent: Option<String>,
 }
@@ -146,16 +182,42 @@ impl Engine {
     ) -> Result<(), Refused> {
         match command {
             Command::HangUp { call } => self
-                .hang_up_call(super::CallKey(call), "administrator", now, effects)
+                .hang_up_call(CallKey(call), "administrator", now, effects)
                 .then_some(())
                 .ok_or(Refused::NoSuchCall),
             Command::DropRegistration { aor } => match aor.split_once('@') {
                 Some((user, domain)) if self.registrar.remove(&Aor::new(user, domain)) > 0 => {
+                    let why = vec![("why", "administrator".to_owned())];
+                    self.note(now, Kind::RegistrationEnded, aor, why);
                     Ok(())
                 }
                 _ => Err(Refused::NoSuchRegistration),
             },
+            Command::SetMedia { call, leg, mode } => {
+                let call = self.calls.get_mut(&CallKey(call));
+                let call = call.ok_or(Refused::NoSuchCall)?;
+                let session = call.session.as_mut().ok_or(Refused::NoMedia)?;
+                session.set_mode(leg, mode, now, effects);
+                Ok(())
+            }
+            Command::Refresh { call } => self.refresh_now(CallKey(call), now, effects),
         }
+    }
+
+    fn refresh_now(
+        &mut self,
+        key: CallKey,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
+        let mut call = self.calls.remove(&key).ok_or(Refused::NoSuchCall)?;
+        let answered = call.answered.is_some();
+        if answered {
+            self.schedule(key, &mut call, &Side::BOTH, false, now);
+        }
+        self.calls.insert(key, call);
+        self.run_refreshes(now, effects);
+        answered.then_some(()).ok_or(Refused::NotAnswered)
     }
 
     #[must_use]
@@ -212,18 +274,46 @@ impl Engine {
     pub fn registrations(&self, now: Instant) -> Vec<RegistrationView> {
         self.registrar
             .iter()
-            .map(|(aor, binding)| RegistrationView {
-                aor: aor.clone(),
-                contact: text(&binding.contact),
-                instance: binding.instance.as_deref().map(text),
-                seen: binding.path,
-                claimed: binding.claimed,
-                network: binding.network,
-                natted: binding.natted,
-                expires_in: binding.expires_at.saturating_duration_since(now),
-                user_agent: binding.user_agent.clone(),
-            })
+            .map(|(aor, binding)| self.registration_view(aor, binding, now))
             .collect()
+    }
+
+    /// The bindings of one address-of-record, the newest first.
+    #[must_use]
+    pub fn registrations_of(&self, aor: &str, now: Instant) -> Vec<RegistrationView> {
+        let Some((user, domain)) = aor.split_once('@') else {
+            return Vec::new();
+        };
+        let aor = Aor::new(user, domain);
+        let bindings = self.registrar.fetch(&aor, now).into_iter();
+        bindings
+            .map(|binding| self.registration_view(&aor, binding, now))
+            .collect()
+    }
+
+    pub(super) fn registration_view(
+        &self,
+        aor: &Aor,
+        binding: &Binding,
+        now: Instant,
+    ) -> RegistrationView {
+        let network = self.config.network(binding.network);
+        RegistrationView {
+            aor: aor.clone(),
+            contact: text(&binding.contact),
+            instance: binding.instance.as_deref().map(text),
+            seen: binding.path,
+            claimed: binding.claimed,
+            via: binding.via,
+            network: binding.network,
+            natted: binding.natted,
+            nat_why: network.map_or_else(String::new, |n| nat_words(n, binding)),
+            reached_at: way_to(binding).to,
+            told: network.map(|n| told_sip(n, binding.path.on)),
+            age: now.saturating_duration_since(binding.registered_at),
+            expires_in: binding.expires_at.saturating_duration_since(now),
+            user_agent: binding.user_agent.clone(),
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! One call: two legs, their media, and the INVITE in progress.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::effect::CallRecord;
+use crate::effect::{CallRecord, Effect};
 use crate::engine::admin::{CallView, LegView, flows, text};
+use crate::engine::event::Kind;
+use crate::engine::refresh::{Refresh, SessionTimer};
 use crate::engine::relay::Origin;
 use crate::engine::route::Target;
 use crate::media::session::{Session, Side};
@@ -30,10 +34,60 @@ pub(super) struct Call {
     pub(super) acked: Option<(Side, u32, Bytes)>,
     /// Who sent an offer in a response: the answer comes in PRACK or ACK (RFC 3261 §13.2.1).
     pub(super) delayed: Option<Side>,
+    /// Requests other than INVITE under way whose bodies are offers.
+    pub(super) offers: usize,
+    /// What the parties are still to be told of our address.
+    pub(super) refresh: Option<Refresh>,
+    /// The session timer they have agreed on.
+    pub(super) timer: Option<SessionTimer>,
+    /// Where its media comes from, as far as it was said.
+    pub(super) sources: Sources,
     pub(super) started: Instant,
     pub(super) answered: Option<Instant>,
     pub(super) status: u16,
     pub(super) ended_by: Option<&'static str>,
+}
+
+/// What was said of the sources of a call's media.
+#[derive(Debug, Default)]
+pub(super) struct Sources {
+    locked: BTreeMap<SocketAddr, SocketAddr>,
+    strangers: bool,
+}
+
+impl Sources {
+    /// What is new in a packet from `from` at `at`, and in what followed from it.
+    pub(super) fn learn(
+        &mut self,
+        at: SocketAddr,
+        from: SocketAddr,
+        verdict: &'static str,
+        done: &[Effect],
+    ) -> Option<(Kind, Vec<(&'static str, String)>)> {
+        let installed = |effect: &Effect| matches!(effect, Effect::Install { at: there, rule } if *there == at && rule.peer == from);
+        if done.iter().any(installed) {
+            return match self.locked.insert(at, from) {
+                None => Some((Kind::SourceLocked, Vec::new())),
+                Some(old) if old != from => {
+                    Some((Kind::SourceChanged, vec![("before", old.to_string())]))
+                }
+                Some(_) => None,
+            };
+        }
+        let stranger = !matches!(verdict, "held" | "tentative" | "passed" | "not_media");
+        let first = stranger && !self.strangers;
+        self.strangers |= stranger;
+        first.then(|| (Kind::Stranger, vec![("verdict", verdict.to_owned())]))
+    }
+
+    /// Sources that SDP has settled are nobody's news, but what comes after them is.
+    pub(super) fn expect(&mut self, done: &[Effect]) {
+        for effect in done {
+            if let Effect::Install { at, rule } = effect {
+                self.locked.insert(*at, rule.peer);
+            }
+        }
+    }
 }
 
 /// An INVITE on its way.
@@ -58,6 +112,8 @@ pub(super) struct Success {
     pub(super) to_tag: Option<Bytes>,
     pub(super) code: u16,
     pub(super) reply: Bytes,
+    /// Its ACK has passed.
+    pub(super) acked: bool,
 }
 
 impl Call {
@@ -77,6 +133,12 @@ impl Call {
 
     pub(super) fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
         [Some(&mut self.caller), self.callee.as_mut()]
+            .into_iter()
+            .flatten()
+    }
+
+    pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
+        [Some(&self.caller), self.callee.as_ref()]
             .into_iter()
             .flatten()
     }

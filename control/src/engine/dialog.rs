@@ -8,15 +8,16 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
 use crate::engine::invite::TOKEN;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
+use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Hop, Origin, Purpose};
 use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::Path;
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Onward};
-use crate::sip::dialog::Leg;
+use crate::sip::dialog::{Leg, contact_uri};
 use crate::sip::index::Message;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{self, Method, NewRequest};
+use crate::sip::vocabulary::{self, Method};
 
 impl Engine {
     /// The call a message belongs to and who sent it: Call-ID and tags, and where those are not
@@ -77,7 +78,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        if call.setup.is_some() || call.answered.is_none() {
+        if call.setup.is_some() || call.answered.is_none() || call.is_refreshing() {
             self.counters.count("sip_refused", "glare");
             return self.answer(request, 491, now, effects);
         }
@@ -152,6 +153,7 @@ impl Engine {
             self.answer(request, 200, now, effects);
         }
         self.abandon_setup(&mut call, now, effects);
+        self.cancel_if_proceeding(call.refreshing(), now, effects);
         call.ended_by = Some(match from {
             Side::A => "caller",
             Side::B => "callee",
@@ -184,6 +186,12 @@ impl Engine {
             Some(Method::Prack) => Some(Part::Offer),
             _ => None,
         };
+        let offers = part == Some(Part::Offer) && sdp_range(message).is_some();
+        if offers && call.is_refreshing() {
+            // RFC 3311 §5.2: our offer is open.
+            self.counters.count("sip_refused", "glare");
+            return self.answer(request, 491, now, effects);
+        }
         let body = match part {
             Some(part) => self.exchange(key, call, from, part, message, now, effects),
             None => Ok(None),
@@ -207,8 +215,9 @@ impl Engine {
             .pass_on(call, from, message, body, purpose, now, effects)
             .is_none()
         {
-            self.answer(request, 503, now, effects);
+            return self.answer(request, 503, now, effects);
         }
+        call.offers += usize::from(offered);
     }
 
     /// Sends an in-dialog request to the other leg.
@@ -223,15 +232,19 @@ impl Engine {
         effects: &mut Effects,
     ) -> Option<crate::sip::transaction::ClientKey> {
         let leg = call.leg_mut(from.other())?;
-        leg.cseq = leg.cseq.max(message.cseq().0);
+        let (theirs, method) = message.cseq();
+        let cseq = leg.numbers.pass(theirs, method);
         let leg = leg.clone();
-        let contact = self.contact(leg.network, leg.path, call, message);
+        let uri = contact_uri(message);
+        let contact = self.contact(leg.network, leg.path, call, uri.as_deref());
         let hop = Hop {
             uri: &leg.target,
             path: leg.next_hop(),
             network: leg.network,
             contact: contact.as_deref(),
             routes: &leg.routes,
+            cseq,
+            invite_cseq: b2bua::rack_cseq(message).map(|theirs| leg.numbers.of_invite(theirs)),
             body,
         };
         self.send_on(message, hop, purpose, now, effects)
@@ -256,11 +269,13 @@ impl Engine {
         let mut body = None;
         let mut reply = None;
         if let Some(mut call) = self.calls.remove(&key) {
+            call.offers = call.offers.saturating_sub(usize::from(offered));
             if (200..300).contains(&code) {
                 if origin.request.method() == Some(Method::Update)
                     && let Some(leg) = call.leg_mut(from.other())
                 {
                     leg.refresh_target(message);
+                    call.timer = SessionTimer::read(message, from);
                 }
                 if offered {
                     let (side, part) = (from.other(), Part::Answer);
@@ -298,6 +313,11 @@ impl Engine {
         };
         follow_flow(&mut call, from, path);
         let (cseq, _) = message.cseq();
+        if let Some(success) = call.success.as_mut()
+            && success.origin.request.cseq().0 == cseq
+        {
+            success.acked = true;
+        }
         let repeat = call.acked.as_ref();
         let repeat = repeat.filter(|(side, number, _)| (*side, *number) == (from, cseq));
         let repeat = repeat.map(|(_, _, bytes)| bytes.clone());
@@ -307,6 +327,7 @@ impl Engine {
             let answer = self.exchange(key, &mut call, from, Part::Answer, message, now, effects);
             // An answer we cannot serve leaves the call without media; the parties notice.
             body = answer.unwrap_or(Some(NO_BODY));
+            self.settle(key, &mut call, now, effects);
         }
         if let Some(leg) = call.leg(from.other()).cloned()
             && let Some(bytes) = repeat.or_else(|| self.ack_onward(&call, &leg, message, body))
@@ -331,7 +352,8 @@ impl Engine {
     ) -> Option<Bytes> {
         let branch = self.names.branch();
         let via = self.via(leg.network, leg.next_hop(), &branch)?;
-        let contact = self.contact(leg.network, leg.path, call, message);
+        let uri = contact_uri(message);
+        let contact = self.contact(leg.network, leg.path, call, uri.as_deref());
         let onward = Onward {
             uri: &leg.target,
             via: &via,
@@ -339,6 +361,8 @@ impl Engine {
             routes: &leg.routes,
             max_forwards: forwards_left(message),
             realm: &self.config.sip.domain,
+            cseq: leg.numbers.of_invite(message.cseq().0),
+            invite_cseq: None,
             body,
         };
         Some(b2bua::request(message, onward))
@@ -366,6 +390,7 @@ impl Engine {
             self.send_bye(&mut call, side, now, effects);
         }
         self.abandon_setup(&mut call, now, effects);
+        self.cancel_if_proceeding(call.refreshing(), now, effects);
         call.ended_by = Some(why);
         self.finish(key, call, now, effects);
         true
@@ -387,38 +412,6 @@ impl Engine {
             self.respond(&setup.origin.key, 487, bytes, now, effects);
         }
         self.cancel_if_proceeding(setup.client, now, effects);
-    }
-
-    fn send_bye(&mut self, call: &mut Call, to: Side, now: Instant, effects: &mut Effects) {
-        let call_id = call.call_id.clone();
-        let Some(from) = call.leg(to.other()).map(|leg| leg.party.clone()) else {
-            return;
-        };
-        let Some(leg) = call.leg_mut(to) else { return };
-        leg.cseq = leg.cseq.saturating_add(1);
-        let leg = leg.clone();
-        let hop = leg.next_hop();
-        let branch = self.names.branch();
-        let Some(via) = self.via(leg.network, hop, &branch) else {
-            return;
-        };
-        let routes: Vec<&[u8]> = leg.routes.iter().map(|route| &route[..]).collect();
-        let bytes = NewRequest {
-            method: Method::Bye,
-            uri: &leg.target,
-            via: via.as_bytes(),
-            from: &from,
-            to: &leg.party,
-            call_id: &call_id,
-            cseq: leg.cseq,
-            max_forwards: super::MAX_FORWARDS,
-            contact: None,
-            routes: &routes,
-            extra: &[],
-            body: None,
-        }
-        .build();
-        self.launch(branch, bytes, hop, Purpose::Own, now, effects);
     }
 }
 

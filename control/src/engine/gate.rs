@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use crate::config::{self, Auth, Peer, Secret};
 use crate::effect::Effects;
+use crate::engine::event::Kind;
 use crate::engine::{Engine, Request};
-use crate::id::{NetworkId, Path};
+use crate::id::{Aor, NetworkId, Path};
 use crate::sip::digest::{self, Algorithm, Credentials, Verdict};
 use crate::sip::index::{Message, Name};
 use crate::sip::uri::Uri;
@@ -37,6 +38,7 @@ impl Engine {
             Some(Verdict::Stale) => true,
             Some(Verdict::Wrong) => {
                 self.counters.count("sip_auth", "wrong");
+                self.note_wrong(&request.message, now);
                 false
             }
             Some(Verdict::Replay) => {
@@ -84,6 +86,19 @@ impl Engine {
             self.challenger
                 .verify(&method, &credentials, secret, message.body(), at),
         )
+    }
+
+    /// A wrong password of a user there is: strangers' guesses are only counted.
+    fn note_wrong(&mut self, message: &Message, now: Instant) {
+        let to = message.get(Name::To).and_then(NameAddr::parse);
+        let user = to.and_then(|to| Uri::parse(to.uri)?.user_decoded());
+        let register = message.method() == Some(Method::Register);
+        let known = |user: &str| self.config.sip.accounts.iter().any(|a| a.user == user);
+        if let Some(user) = user.filter(|user| register && known(user)) {
+            let aor = Aor::new(&user, &self.config.sip.domain);
+            let why = vec![("why", "wrong password".to_owned())];
+            self.note_rarely(now, Kind::RegistrationRefused, aor.as_str(), why);
+        }
     }
 
     /// The user that proved itself is the one the message speaks for: To in REGISTER, else From.

@@ -14,11 +14,11 @@ pub enum Input {
         from: SocketAddr,
         bytes: Bytes,
     },
-    /// A media packet arrived that no flow claimed: its first bytes, at most `MEDIA_HEAD_BYTES`.
+    /// A media packet arrived that no flow claimed.
     Media {
         at: SocketAddr,
         from: SocketAddr,
-        head: Bytes,
+        packet: Bytes,
     },
     /// Flows at these local addresses carried packets since the last such input.
     Active(Vec<SocketAddr>),
@@ -27,6 +27,3 @@ pub enum Input {
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
 }
-
-/// Enough for the fixed RTP header (RFC 3550 §5.1) and the first RTCP sender identifier.
-pub const MEDIA_HEAD_BYTES: usize = 16;

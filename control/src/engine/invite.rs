@@ -6,21 +6,21 @@ use bytes::Bytes;
 
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
-use crate::engine::call::{Call, Setup, Success};
+use crate::engine::call::{Call, Setup, Sources, Success};
+use crate::engine::event::Kind;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, capabilities, refusal_code, sdp_range};
-use crate::engine::register::seen;
+use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Hop, Origin, Purpose, REPEATS};
 use crate::engine::route::Target;
-use crate::engine::{CALLS_MAX, CallKey, Engine, Request};
+use crate::engine::{CALLS_MAX, CallKey, Engine, RETRY_AFTER_S, Request};
 use crate::id::{NetworkId, Path, SessionId};
 use crate::media::session::{Session, Side};
-use crate::nat::policy::natted;
 use crate::sip::b2bua::{self, Back};
-use crate::sip::dialog::{Leg, contact_uri, record_routes};
+use crate::sip::dialog::{Leg, Numbers, contact_uri, record_routes};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
 use crate::sip::uri::Uri;
-use crate::sip::vocabulary::{self, Method, NewRequest};
+use crate::sip::vocabulary;
 
 impl Engine {
     pub(super) fn invite(&mut self, request: Request, now: Instant, effects: &mut Effects) {
@@ -29,8 +29,7 @@ impl Engine {
         }
         if self.calls.len() >= CALLS_MAX {
             self.counters.count("sip_refused", "calls_max");
-            let extra = [("Retry-After", "10".to_owned())];
-            return self.answer_with(&request, 503, &extra, now, effects);
+            return self.answer(&request, 503, now, effects);
         }
         let uri = request
             .message
@@ -47,6 +46,8 @@ impl Engine {
         let key = CallKey(self.next_call);
         self.next_call += 1;
         let mut call = self.new_call(&request, targets, now);
+        let parties = vec![("from", call.from.clone()), ("to", call.to.clone())];
+        self.note(now, Kind::CallStarted, key.0.to_string(), parties);
         self.dialogs
             .entry(call.call_id.clone())
             .or_default()
@@ -70,12 +71,12 @@ impl Engine {
         let caller = Leg {
             network: request.network,
             path: request.path,
-            natted: natted(&seen(message, request.path.to)),
+            natted: self.natted(request.network, message, request.path.to),
             tag: message.from_tag().map(Bytes::copy_from_slice),
             party: value(Name::From),
             target: contact_uri(message).unwrap_or_default(),
             routes: record_routes(message),
-            cseq: message.cseq().0,
+            numbers: Numbers::after(message.cseq().0),
         };
         Call {
             call_id: Bytes::copy_from_slice(message.call_id()),
@@ -101,6 +102,10 @@ impl Engine {
             success: None,
             acked: None,
             delayed: None,
+            offers: 0,
+            refresh: None,
+            timer: None,
+            sources: Sources::default(),
             started: now,
             answered: None,
             status: 0,
@@ -134,13 +139,16 @@ impl Engine {
                 effects,
             )
             .map_err(refusal_code)?;
-        let contact = self.contact(target.network, target.path, call, &origin.request);
+        let uri = contact_uri(&origin.request);
+        let contact = self.contact(target.network, target.path, call, uri.as_deref());
         let hop = Hop {
             uri: &target.uri,
             path: target.path,
             network: target.network,
             contact: contact.as_deref(),
             routes: &[],
+            cseq: origin.request.cseq().0,
+            invite_cseq: None,
             body,
         };
         let purpose = Purpose::Invite {
@@ -170,7 +178,7 @@ impl Engine {
             party: Bytes::new(),
             target: target.uri.clone(),
             routes: Vec::new(),
-            cseq,
+            numbers: Numbers::with_invite(cseq),
         };
         let settings = (self.leg_settings(&call.caller), self.leg_settings(&callee));
         let (Some(a), Some(b)) = settings else {
@@ -184,7 +192,7 @@ impl Engine {
             None => call.session.insert(Session::new(SessionId(key.0), a, b)),
         };
         for (side, network) in [(Side::A, call.caller.network), (Side::B, callee.network)] {
-            if let Some(network) = self.config.network(network) {
+            if let Some(network) = self.network(network) {
                 session.set_prefixes(side, network.peers.clone());
             }
         }
@@ -198,11 +206,10 @@ impl Engine {
         network: NetworkId,
         path: Path,
         call: &Call,
-        message: &Message,
+        theirs: Option<&[u8]>,
     ) -> Option<String> {
-        let address = self.advertised(self.config.network(network)?, path.on);
-        let uri = contact_uri(message);
-        let user = uri.as_deref().and_then(Uri::parse).and_then(|uri| uri.user);
+        let address = self.advertised(self.network(network)?, path.on);
+        let user = theirs.and_then(Uri::parse).and_then(|uri| uri.user);
         let user = user.and_then(|user| std::str::from_utf8(user).ok());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
         Some(format!("<sip:{user}{address};{TOKEN}={}>", call.token))
@@ -328,6 +335,7 @@ impl Engine {
         if first {
             call.answered = Some(now);
             call.status = code;
+            self.note(now, Kind::CallAnswered, key.0.to_string(), Vec::new());
         }
         call.success = Some(Success {
             client: client.clone(),
@@ -335,7 +343,9 @@ impl Engine {
             to_tag: message.to_tag().map(Bytes::copy_from_slice),
             code,
             reply: reply.clone(),
+            acked: false,
         });
+        call.timer = SessionTimer::read(message, from);
         self.respond(&origin.key, code, reply, now, effects);
         Some(call)
     }
@@ -393,9 +403,10 @@ impl Engine {
         message: &Message,
         body: Option<Vec<u8>>,
     ) -> Bytes {
+        let uri = contact_uri(message);
         let contact = call
             .leg(to)
-            .and_then(|leg| self.contact(leg.network, leg.path, call, message));
+            .and_then(|leg| self.contact(leg.network, leg.path, call, uri.as_deref()));
         let back = Back {
             request: &origin.request,
             contact: contact.as_deref(),
@@ -480,7 +491,9 @@ impl Engine {
                 _ => {
                     let tag = self.names.token();
                     let request = &origin.request;
-                    vocabulary::response(request, code, None, Some(&tag), &[], None)
+                    let later = [("Retry-After", RETRY_AFTER_S.to_owned())];
+                    let extra = if code == 503 { &later[..] } else { &[] };
+                    vocabulary::response(request, code, None, Some(&tag), extra, None)
                 }
             };
             self.respond(&origin.key, code, reply, now, effects);
@@ -504,60 +517,15 @@ impl Engine {
                 self.dialogs.remove(&call.call_id);
             }
         }
-        effects.push(Effect::Record(call.record(now)));
-    }
-
-    /// A 2xx nobody wants any more: ACK it, then BYE (RFC 3261 §13.2.2.4, §15).
-    fn turn_away(
-        &mut self,
-        client: &ClientKey,
-        message: &Message,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        self.counters.count("call_setup", "late_success");
-        let Some(relay) = self.relays.get(client) else {
-            return;
-        };
-        let path = relay.path;
-        let Some(network) = self.config.network_of(path.on.local.ip(), path.to.ip()) else {
-            return;
-        };
-        let value = |name| message.get(name).unwrap_or_default().to_vec();
-        let (cseq, _) = message.cseq();
-        let uri = contact_uri(message).unwrap_or_default();
-        let recorded = record_routes(message);
-        let routes: Vec<&[u8]> = recorded.iter().rev().map(|route| &route[..]).collect();
-        for (method, cseq) in [(Method::Ack, cseq), (Method::Bye, cseq.saturating_add(1))] {
-            let branch = self.names.branch();
-            let Some(via) = self.via(network, path, &branch) else {
-                return;
-            };
-            let bytes = NewRequest {
-                method,
-                uri: &uri,
-                via: via.as_bytes(),
-                from: &value(Name::From),
-                to: &value(Name::To),
-                call_id: message.call_id(),
-                cseq,
-                max_forwards: super::MAX_FORWARDS,
-                contact: None,
-                routes: &routes,
-                extra: &[],
-                body: None,
-            }
-            .build();
-            if method == Method::Ack {
-                effects.push(Effect::Send {
-                    on: path.on,
-                    to: path.to,
-                    bytes,
-                });
-            } else {
-                self.launch(branch, bytes, path, Purpose::Own, now, effects);
-            }
-        }
+        let record = call.record(now);
+        let fields = vec![
+            ("why", record.ended_by.to_owned()),
+            ("status", record.status.to_string()),
+            ("from", record.from.clone()),
+            ("to", record.to.clone()),
+        ];
+        self.note(now, Kind::CallEnded, key.0.to_string(), fields);
+        effects.push(Effect::Record(record));
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::config::{Ice, MediaFrom, MediaMode, Network};
 use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
+use crate::engine::event::Kind;
 use crate::engine::{CallKey, Engine, SWEEP};
-use crate::id::NetworkId;
 use crate::media::port::Pools;
 use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
@@ -31,7 +31,7 @@ impl Engine {
     }
 
     pub(super) fn leg_settings(&self, leg: &Leg) -> Option<LegSettings> {
-        let network = self.config.network(leg.network)?;
+        let network = self.network(leg.network)?;
         Some(LegSettings {
             network: leg.network,
             local: network.address,
@@ -75,11 +75,18 @@ impl Engine {
             Part::Offer => session.offer(from, sdp, pools, now, effects),
             Part::Answer => session.answer(from, sdp, pools, now, effects),
         };
-        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+        self.index_sockets(key, effects.get(before..).unwrap_or_default(), now);
+        call.sources
+            .expect(effects.get(before..).unwrap_or_default());
         match outcome {
             Ok(sdp) => Ok(Some(multipart::splice(message.body(), &range, &sdp))),
             Err(refusal) => {
                 self.counters.count("sdp_refused", refusal_reason(refusal));
+                if let Refusal::NoPorts(network) = refusal {
+                    let name = self.network(network).map(|n| n.name.clone());
+                    let name = name.unwrap_or_default();
+                    self.note_rarely(now, Kind::PortsExhausted, &name, Vec::new());
+                }
                 Err(refusal)
             }
         }
@@ -93,7 +100,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.with_session(key, call, effects, |session, pools, effects| {
+        self.with_session(key, call, now, effects, |session, pools, effects| {
             session.roll_back(pools, now, effects);
         });
     }
@@ -101,6 +108,7 @@ impl Engine {
     /// The request that carried an offer died: no answer will come.
     pub(super) fn withdraw_offer(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         if let Some(mut call) = self.calls.remove(&key) {
+            call.offers = call.offers.saturating_sub(1);
             self.roll_back(key, &mut call, now, effects);
             self.calls.insert(key, call);
         }
@@ -114,7 +122,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.with_session(key, call, effects, |session, pools, effects| {
+        self.with_session(key, call, now, effects, |session, pools, effects| {
             session.settle(pools, now, effects);
         });
     }
@@ -126,17 +134,18 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        self.with_session(key, call, effects, |session, pools, effects| {
+        self.with_session(key, call, now, effects, |session, pools, effects| {
             session.close(pools, now, effects);
         });
         call.session = None;
     }
 
     /// Lets a call's session open and close ports, and keeps the index of them in step.
-    fn with_session(
+    pub(super) fn with_session(
         &mut self,
         key: CallKey,
         call: &mut Call,
+        now: Instant,
         effects: &mut Effects,
         work: impl FnOnce(&mut Session, &mut Pools, &mut Effects),
     ) {
@@ -144,11 +153,11 @@ impl Engine {
         if let Some(session) = call.session.as_mut() {
             work(session, &mut self.pools, effects);
         }
-        self.index_sockets(key, effects.get(before..).unwrap_or_default());
+        self.index_sockets(key, effects.get(before..).unwrap_or_default(), now);
     }
 
     /// Keeps the index of media addresses in step with what was just opened and closed.
-    fn index_sockets(&mut self, key: CallKey, done: &[Effect]) {
+    fn index_sockets(&mut self, key: CallKey, done: &[Effect], now: Instant) {
         for effect in done {
             match effect {
                 Effect::Open { at, .. } => {
@@ -156,11 +165,13 @@ impl Engine {
                 }
                 Effect::Close { at } => {
                     self.sockets.remove(at);
+                    self.release(*at, now);
                 }
                 Effect::Send { .. }
                 | Effect::Install { .. }
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
+                | Effect::Forward { .. }
                 | Effect::Record(_) => {}
             }
         }
@@ -171,23 +182,30 @@ impl Engine {
         &mut self,
         at: SocketAddr,
         from: SocketAddr,
-        head: &[u8],
+        packet: &[u8],
         now: Instant,
         effects: &mut Effects,
     ) {
-        let call = self
-            .sockets
-            .get(&at)
-            .and_then(|key| self.calls.get_mut(key));
-        let Some(session) = call.and_then(|call| call.session.as_mut()) else {
+        let key = self.sockets.get(&at).copied();
+        let call = key.and_then(|key| Some((key, self.calls.get_mut(&key)?)));
+        let Some((key, session, sources)) =
+            call.and_then(|(key, call)| Some((key, call.session.as_mut()?, &mut call.sources)))
+        else {
             return self.counters.count("media_unclaimed", "no_call");
         };
-        let label = match session.media(at, from, head, now, effects) {
+        let before = effects.len();
+        let label = match session.media(at, from, packet, now, effects) {
             Learned::Held => "held",
             Learned::Tentative => "tentative",
             Learned::Stranger(reason) => reason,
+            Learned::Passed => "passed",
             Learned::NotMedia => "not_media",
         };
+        let learned = sources.learn(at, from, label, effects.get(before..).unwrap_or_default());
+        if let Some((kind, mut fields)) = learned {
+            fields.extend([("at", at.to_string()), ("source", from.to_string())]);
+            self.note(now, kind, key.0.to_string(), fields);
+        }
         self.counters.count("media_unclaimed", label);
     }
 
@@ -235,24 +253,10 @@ impl Engine {
             self.adopted.remove(&at);
             effects.push(Effect::Remove { at });
             effects.push(Effect::Close { at });
-            if let Some(network) = self.network_at(at)
-                && !self.adopted.contains_key(&sibling(at))
-            {
-                self.pools.give_back(network, at.port() & !1, now);
+            if !self.adopted.contains_key(&sibling(at)) {
+                self.release(at, now);
             }
         }
-    }
-
-    /// The network whose ports an address is one of.
-    fn network_at(&self, at: SocketAddr) -> Option<NetworkId> {
-        let holds = |network: &Network| {
-            let ports = network.media_ports;
-            network.address == at.ip() && (ports.first..=ports.last).contains(&at.port())
-        };
-        self.config
-            .networks()
-            .find(|(_, network)| holds(network))
-            .map(|(id, _)| id)
     }
 
     /// Ends calls whose media fell silent, and set-ups that took too long.

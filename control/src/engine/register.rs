@@ -5,24 +5,25 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config;
+use crate::config::{self, NatMode};
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::Call;
+use crate::engine::event::Kind;
 use crate::engine::{Engine, Request};
-use crate::id::{Aor, Path};
+use crate::id::{Aor, NetworkId, Path};
 use crate::nat::policy::{Seen, natted};
 use crate::sip::dialog::contact_uri;
 use crate::sip::index::{Message, Name};
-use crate::sip::registrar::{self, Change, Registrar, Registration};
+use crate::sip::registrar::{self, Binding, Change, Registration};
 use crate::sip::uri::Uri;
 use crate::sip::value::{Contact, NameAddr, delta_seconds};
 
 /// Lifetime granted behind NAT: short enough that a changed mapping is soon noticed.
-const EXPIRES_NATTED: Duration = Duration::from_secs(60);
+pub(super) const EXPIRES_NATTED: Duration = Duration::from_secs(60);
 /// How often the pinhole of a binding behind NAT is refreshed, in sweeps of a second: RFC 5626
 /// §4.4.1 asks for 25–30 s.
-const KEEP_ALIVE_S: u64 = 25;
+pub(super) const KEEP_ALIVE_S: u64 = 25;
 
 /// Who registered. After a reboot it is another client.
 #[derive(Eq, PartialEq)]
@@ -32,12 +33,12 @@ struct Client {
     name: Vec<u8>,
 }
 
-pub(super) fn registrar(sip: &config::Sip) -> Registrar {
-    Registrar::new(registrar::Settings {
+pub(super) fn settings(sip: &config::Sip) -> registrar::Settings {
+    registrar::Settings {
         expires_min: sip.expires_min,
         expires_max: sip.expires_max,
         expires_natted_max: EXPIRES_NATTED,
-    })
+    }
 }
 
 impl Engine {
@@ -46,7 +47,7 @@ impl Engine {
             return;
         }
         let message = &request.message;
-        let Some(aor) = self.aor(message) else {
+        let Some(aor) = self.aor(message, now) else {
             self.counters.count("sip_refused", "not_our_domain");
             return self.answer(&request, 404, now, effects);
         };
@@ -55,7 +56,6 @@ impl Engine {
             return self.answer(&request, 400, now, effects);
         };
         let (cseq, _) = message.cseq();
-        let seen = seen(message, request.path.to);
         let registration = Registration {
             contacts: changes,
             star,
@@ -63,7 +63,8 @@ impl Engine {
             cseq,
             path: request.path,
             network: request.network,
-            natted: natted(&seen),
+            natted: self.natted(request.network, message, request.path.to),
+            via: seen(message, request.path.to).via.map(SocketAddr::from),
             route: message
                 .values(Name::Path)
                 .iter()
@@ -76,6 +77,7 @@ impl Engine {
             user_agent: message.get(Name::UserAgent).map(text),
         };
         let before = self.flows_of(&aor, now);
+        let known = self.clients_of(&aor, now);
         let outcome = self
             .registrar
             .register(&aor, &registration, now)
@@ -92,10 +94,13 @@ impl Engine {
             Ok(contacts) => {
                 self.counters.count("sip_registration", "accepted");
                 self.follow_registration(&before, &self.flows_of(&aor, now));
+                self.note_clients(&aor, &known, now);
                 self.answer_with(&request, 200, &contacts, now, effects);
             }
             Err(refused) => {
                 self.counters.count("sip_registration", reason(refused));
+                let why = vec![("why", reason(refused).to_owned())];
+                self.note_rarely(now, Kind::RegistrationRefused, aor.as_str(), why);
                 let extra: &[(&str, String)] = match refused {
                     registrar::Refused::IntervalTooBrief(least) => {
                         &[("Min-Expires", least.as_secs().to_string())]
@@ -106,6 +111,38 @@ impl Engine {
                     | registrar::Refused::BadStar => &[],
                 };
                 self.answer_with(&request, refused.code(), extra, now, effects);
+            }
+        }
+    }
+
+    /// Each client of an address-of-record, and the way to it.
+    fn clients_of(&self, aor: &Aor, now: Instant) -> Vec<(String, Path)> {
+        let bindings = self.registrar.fetch(aor, now).into_iter();
+        let name = |b: &Binding| {
+            let flow = b.reg_id.map(|id| format!(" {id}")).unwrap_or_default();
+            text(b.instance.as_ref().unwrap_or(&b.contact)) + &flow
+        };
+        bindings.map(|b| (name(b), b.path)).collect()
+    }
+
+    /// Says which clients are new, came another way, or left.
+    fn note_clients(&mut self, aor: &Aor, before: &[(String, Path)], now: Instant) {
+        let after = self.clients_of(aor, now);
+        for (client, path) in &after {
+            let old = before.iter().find(|(known, _)| known == client);
+            let (kind, was) = match old {
+                None => (Kind::RegistrationNew, None),
+                Some((_, old)) if old != path => (Kind::RegistrationMoved, Some(old.to)),
+                Some(_) => continue,
+            };
+            let mut fields = vec![("client", client.clone()), ("source", path.to.to_string())];
+            fields.extend(was.map(|was| ("before", was.to_string())));
+            self.note(now, kind, aor.as_str(), fields);
+        }
+        for (client, _) in before {
+            if !after.iter().any(|(known, _)| known == client) {
+                let fields = vec![("client", client.clone()), ("why", "client".to_owned())];
+                self.note(now, Kind::RegistrationEnded, aor.as_str(), fields);
             }
         }
     }
@@ -143,16 +180,27 @@ impl Engine {
         }
     }
 
+    /// Whether the sender of a request is behind a NAT, as its network has it.
+    pub(super) fn natted(&self, network: NetworkId, message: &Message, source: SocketAddr) -> bool {
+        match self.network(network).map(|network| network.nat) {
+            Some(NatMode::Always) => true,
+            Some(NatMode::Never) => false,
+            Some(NatMode::Auto) | None => natted(&seen(message, source)),
+        }
+    }
+
     /// The address-of-record a REGISTER speaks of, if it is in our domain.
-    fn aor(&self, message: &Message) -> Option<Aor> {
+    fn aor(&self, message: &Message, now: Instant) -> Option<Aor> {
         let to = NameAddr::parse(message.get(Name::To)?)?;
-        let uri = Uri::parse(to.uri).filter(|uri| self.is_ours(uri))?;
+        let uri = Uri::parse(to.uri).filter(|uri| self.is_ours(uri, now))?;
         Some(Aor::new(&uri.user_decoded()?, &self.config.sip.domain))
     }
 
     pub(super) fn sweep_registrations(&mut self, now: Instant, effects: &mut Effects) {
-        for _ in self.registrar.expire(now) {
+        for (aor, _) in self.registrar.expire(now) {
             self.counters.count("sip_registration", "expired");
+            let why = vec![("why", "expired".to_owned())];
+            self.note(now, Kind::RegistrationEnded, aor.as_str(), why);
         }
         // Spread over the period by port, so that a full registrar sends no bursts.
         let turn = self.sweeps % KEEP_ALIVE_S;
@@ -169,7 +217,7 @@ impl Engine {
 }
 
 /// What a message claims about its sender, and what the packet says.
-pub(super) fn seen(message: &Message, source: SocketAddr) -> Seen {
+fn seen(message: &Message, source: SocketAddr) -> Seen {
     let via = message.top_via();
     let via = via.host_ip().map(|ip| (ip, via.port.unwrap_or(5060)));
     let contact = contact_uri(message);

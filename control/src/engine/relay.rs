@@ -41,6 +41,13 @@ pub(super) enum Purpose {
     },
     /// A request outside any dialog.
     Outside(Origin),
+    /// An INVITE of our own inside a call.
+    Refresh {
+        call: CallKey,
+        side: Side,
+        /// Our ACK for its 2xx, and where it went.
+        ack: Option<(Path, Bytes)>,
+    },
     /// Sent by ourselves: nobody waits for the answer.
     Own,
 }
@@ -60,7 +67,7 @@ impl Engine {
         };
         // RFC 3261 §11: an OPTIONS that may go no further asks whoever it has reached.
         let stranded = max_forwards(&request.message) == Some(0);
-        let ours = |uri: Uri<'_>| uri.user.is_none() && self.is_ours(&uri);
+        let ours = |uri: Uri<'_>| uri.user.is_none() && self.is_ours(&uri, now);
         let for_us = stranded || Uri::parse(uri).is_some_and(ours);
         match method {
             b"OPTIONS" if for_us => {
@@ -100,6 +107,8 @@ impl Engine {
             network: target.network,
             contact: None,
             routes: &[],
+            cseq: request.message.cseq().0,
+            invite_cseq: None,
             body: None,
         };
         let purpose = Purpose::Outside(origin);
@@ -131,6 +140,8 @@ impl Engine {
                 routes: hop.routes,
                 max_forwards: forwards_left(message),
                 realm: &self.config.sip.domain,
+                cseq: hop.cseq,
+                invite_cseq: hop.invite_cseq,
                 body: hop.body,
             },
         );
@@ -168,7 +179,7 @@ impl Engine {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
             | Purpose::Outside(origin) => Some(origin.key.clone()),
-            Purpose::Own => None,
+            Purpose::Refresh { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
             self.relayed.insert(origin, key.clone());
@@ -187,7 +198,7 @@ impl Engine {
 
     /// Our Via towards a network; None if it has no SIP socket any more.
     pub(super) fn via(&self, network: NetworkId, path: Path, branch: &str) -> Option<String> {
-        let network = self.config.network(network)?;
+        let network = self.network(network)?;
         let sent_by = self.advertised(network, path.on);
         let transport = path.on.transport.token();
         Some(format!(
@@ -235,6 +246,9 @@ impl Engine {
         if let Purpose::Invite { call, .. } = relay.purpose {
             return self.invite_response(call, key, code, message, now, effects);
         }
+        if let Purpose::Refresh { .. } = relay.purpose {
+            return self.refresh_response(key, code, message, now, effects);
+        }
         if code < 200 {
             // RFC 4320 §4.1: provisional responses to non-INVITE requests are not forwarded early.
             return;
@@ -267,7 +281,7 @@ impl Engine {
                     effects,
                 );
             }
-            Purpose::Invite { .. } | Purpose::Own => {}
+            Purpose::Invite { .. } | Purpose::Refresh { .. } | Purpose::Own => {}
         }
     }
 
@@ -298,6 +312,9 @@ impl Engine {
             }
             Purpose::Outside(origin) => {
                 self.relayed.remove(&origin.key);
+            }
+            Purpose::Refresh { call, side, .. } => {
+                self.refreshed(call, key, side, 408, None, now, effects);
             }
             Purpose::Own => {}
         }
@@ -341,7 +358,10 @@ impl Engine {
             .and_then(|key| self.relays.get(key));
         let call = call.and_then(|relay| match relay.purpose {
             Purpose::Invite { call, .. } => Some(call),
-            Purpose::InDialog { .. } | Purpose::Outside(_) | Purpose::Own => None,
+            Purpose::InDialog { .. }
+            | Purpose::Outside(_)
+            | Purpose::Refresh { .. }
+            | Purpose::Own => None,
         });
         let Some(call) = call else {
             return self.answer(request, 481, now, effects);
@@ -426,6 +446,9 @@ pub(super) struct Hop<'a> {
     pub(super) network: NetworkId,
     pub(super) contact: Option<&'a str>,
     pub(super) routes: &'a [Bytes],
+    pub(super) cseq: u32,
+    /// Of the INVITE a PRACK speaks of.
+    pub(super) invite_cseq: Option<u32>,
     pub(super) body: Option<Vec<u8>>,
 }
 

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::config::Network;
 use crate::engine::Engine;
 use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::sip::registrar::Binding;
 use crate::sip::uri::{Host, Scheme, Uri};
 
 /// One place to try.
@@ -59,7 +60,7 @@ impl Engine {
         if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
             return Err(Nowhere::Scheme);
         }
-        if !self.is_ours(&uri) {
+        if !self.is_ours(&uri, now) {
             return Err(Nowhere::NotOurs);
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
@@ -79,16 +80,11 @@ impl Engine {
         }
         Ok(bindings
             .into_iter()
-            .map(|binding| Target {
+            .filter_map(|binding| Some((self.home(binding.network)?, binding)))
+            .map(|(network, binding)| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
-                path: match binding.claimed {
-                    Some(to) if !binding.natted => Path {
-                        on: binding.path.on,
-                        to,
-                    },
-                    _ => binding.path,
-                },
-                network: binding.network,
+                path: way_to(binding),
+                network,
                 natted: binding.natted,
             })
             .collect())
@@ -116,8 +112,8 @@ impl Engine {
         })
     }
 
-    /// Whether a URI names this edge: its domain or any address it is known by.
-    pub(super) fn is_ours(&self, uri: &Uri<'_>) -> bool {
+    /// Whether a URI names this edge: its domain, or an address it is known by or was until lately.
+    pub(super) fn is_ours(&self, uri: &Uri<'_>, now: Instant) -> bool {
         let ip = match &uri.host {
             Host::Name(name) => {
                 return name.eq_ignore_ascii_case(self.config.sip.domain.as_bytes());
@@ -129,6 +125,7 @@ impl Engine {
             .networks
             .iter()
             .any(|n| n.address == ip || n.advertise == ip)
+            || self.is_former(ip, now)
             || self.config.sip.domain == ip.to_string()
     }
 
@@ -145,7 +142,19 @@ impl Engine {
 
     /// Our SIP address as a peer of `network` is told it.
     pub(super) fn advertised(&self, network: &Network, on: Listener) -> SocketAddr {
-        SocketAddr::new(network.advertise, on.local.port())
+        let port = network.advertise_port.unwrap_or(on.local.port());
+        SocketAddr::new(network.advertise, port)
+    }
+}
+
+/// Where requests to a binding go.
+pub(super) fn way_to(binding: &Binding) -> Path {
+    match binding.claimed {
+        Some(to) if !binding.natted => Path {
+            on: binding.path.on,
+            to,
+        },
+        _ => binding.path,
     }
 }
 

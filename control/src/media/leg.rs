@@ -125,6 +125,15 @@ pub struct LegSettings {
 }
 
 impl LegSettings {
+    /// What this party is told for a local port.
+    #[must_use]
+    pub fn told(&self, port: u16) -> SocketAddr {
+        let told = i32::from(port).saturating_add(self.port_offset);
+        // A range that maps beyond the last port is refused with the configuration.
+        let told = u16::try_from(told).unwrap_or(port);
+        SocketAddr::new(self.advertise, told)
+    }
+
     /// From whom media is accepted, given the address in SDP and the prefixes of the network.
     #[must_use]
     pub fn policy(&self, signalled: Option<SocketAddr>, network: &[IpNet]) -> Policy {

@@ -66,6 +66,7 @@ mod tests {
             | Effect::Open { .. }
             | Effect::Close { .. }
             | Effect::KeepAlive { .. }
+            | Effect::Forward { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
-use super::leg::{Both, Side, rtcp_policy};
+use super::leg::{Both, Mode, Side, rtcp_policy};
 use crate::effect::Rule;
 use crate::id::NetworkId;
 use crate::nat::latch::{Latch, Pace, Policy, Verdict};
@@ -47,7 +47,8 @@ pub struct Terms {
     pub kind: String,
     pub protocol: Protocol,
     pub pairs: Both<Pair>,
-    pub advertise: Both<IpAddr>,
+    /// What each party was told.
+    pub advertise: Both<SocketAddr>,
     pub tos: Both<Option<u8>>,
     pub remote: Both<Remote>,
     pub policy: Both<Policy>,
@@ -102,12 +103,18 @@ pub struct SideView {
     pub latch: &'static str,
     /// Which rule chose the address.
     pub rule: &'static str,
+    /// An operator's word, if the rule follows from one.
+    pub mode: Option<Mode>,
     /// Packets refused, RTP and RTCP.
     pub strangers: u64,
     /// Whether a flow was asked for at `local`.
     pub flow: bool,
     pub rtcp_held: Option<SocketAddr>,
     pub rtcp_flow: bool,
+}
+
+impl Component {
+    pub const BOTH: [Self; 2] = [Self::Rtp, Self::Rtcp];
 }
 
 impl Pair {
@@ -162,6 +169,18 @@ impl Terms {
         String::from_utf8_lossy(slice(body, &media.kind)).into_owned()
     }
 
+    /// The same, but one party takes part no more: it rejected the line.
+    #[must_use]
+    pub fn without(&self, side: Side) -> Self {
+        let mut terms = self.clone();
+        *terms.policy.of_mut(side) = Policy::Nobody;
+        let remote = terms.remote.of_mut(side);
+        remote.rtp = None;
+        remote.rtcp = None;
+        remote.direction = Direction::Inactive;
+        terms
+    }
+
     fn is_mux(&self) -> bool {
         self.remote.a.mux && self.remote.b.mux
     }
@@ -187,10 +206,10 @@ impl Stream {
     }
 
     /// Newly agreed terms. What they do not change stays as it is.
-    #[must_use]
-    pub fn renew(mut self, terms: Terms, now: Instant) -> Self {
+    pub fn renew(&mut self, terms: Terms, now: Instant) {
         if self.terms.protocol != terms.protocol {
-            return Self::new(terms, now);
+            *self = Self::new(terms, now);
+            return;
         }
         for side in Side::BOTH {
             if self.terms.pairs.of(side) == terms.pairs.of(side) {
@@ -199,11 +218,8 @@ impl Stream {
                 *self.latches.of_mut(side) = Latches::new(&terms, side, now);
             }
         }
-        Self {
-            terms,
-            latches: self.latches,
-            active: now,
-        }
+        self.terms = terms;
+        self.active = now;
     }
 
     #[must_use]
@@ -254,6 +270,26 @@ impl Stream {
         Some(verdict)
     }
 
+    /// Whereby a packet that teaches nothing crosses: STUN goes end to end, wherever its sender may
+    /// come to be latched (RFC 7584 §4).
+    #[must_use]
+    pub fn way_across(
+        &self,
+        (side, component): (Side, Component),
+        from: SocketAddr,
+        packet: &[u8],
+    ) -> Option<(SocketAddr, SocketAddr)> {
+        let latches = self.latches.of(side);
+        let latch = match component {
+            Component::Rtp => &latches.rtp,
+            Component::Rtcp => &latches.rtcp,
+        };
+        let other = side.other();
+        let to = self.latches.of(other).peer(component)?;
+        let crosses = Packet::read(packet) == Packet::Stun && latch.admits(from);
+        crosses.then(|| (self.terms.pairs.of(other).at(component), to))
+    }
+
     /// A flow at this socket carried packets.
     pub fn heard(&mut self, (side, component): (Side, Component), now: Instant) {
         self.active = self.active.max(now);
@@ -282,7 +318,7 @@ impl Stream {
     /// Both ends of a flow are known, or there is none.
     pub fn add_wanted(&self, wanted: &mut BTreeMap<SocketAddr, Rule>) {
         for side in Side::BOTH {
-            for component in [Component::Rtp, Component::Rtcp] {
+            for component in Component::BOTH {
                 if let Some(rule) = self.rule(side, component) {
                     wanted.insert(self.terms.pairs.of(side).at(component), rule);
                 }
@@ -291,17 +327,23 @@ impl Stream {
     }
 
     #[must_use]
-    pub fn view(&self, index: usize, has_flow: impl Fn(SocketAddr) -> bool) -> StreamView {
+    pub fn view(
+        &self,
+        index: usize,
+        modes: Both<Option<Mode>>,
+        has_flow: impl Fn(SocketAddr) -> bool,
+    ) -> StreamView {
         let sides = self.latches.map(|side, latches| {
             let terms = &self.terms;
             let pair = terms.pairs.of(side);
             SideView {
-                advertised: SocketAddr::new(*terms.advertise.of(side), pair.port),
+                advertised: *terms.advertise.of(side),
                 local: pair.at(Component::Rtp),
                 signalled: terms.remote.of(side).rtp,
                 held: latches.rtp.peer(),
                 latch: latches.rtp.state(),
                 rule: latches.rtp.rule(),
+                mode: *modes.of(side),
                 strangers: latches
                     .rtp
                     .strangers()

@@ -188,6 +188,18 @@ impl Latch {
         }
     }
 
+    /// Whether a source could be the party, by its address alone.
+    #[must_use]
+    pub fn admits(&self, from: SocketAddr) -> bool {
+        let ip = from.ip().to_canonical();
+        match self.policy {
+            Policy::Nobody => false,
+            Policy::Strict { at } => at == SocketAddr::new(ip, from.port()),
+            Policy::Believe { at, also } => at.ip() == ip || also == Some(ip),
+            Policy::Learn { from, .. } => from.to_canonical() == ip,
+        }
+    }
+
     /// The held peer was heard elsewhere: in the kernel, or by a flow in userspace.
     pub fn heard(&mut self, now: Instant) {
         self.state.heard(Sign::default(), now);

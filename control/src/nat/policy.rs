@@ -61,7 +61,8 @@ fn is_source(said: Option<(IpAddr, u16)>, source: SocketAddr) -> bool {
 }
 
 /// Not from a range that is private to a site, a link or a host (RFC 6890).
-fn is_routable(ip: IpAddr) -> bool {
+#[must_use]
+pub fn is_routable(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             // RFC 6598: shared between carrier and customer.

@@ -25,6 +25,8 @@ pub enum Anchor {
     Here { rtp: u16, rtcp: u16 },
     /// Port 0 stays port 0 (RFC 3264 §6).
     Rejected,
+    /// Port 0 instead of the one it has.
+    Refused,
     /// Not relayed: it keeps its own address, also if that stood at session level.
     Untouched,
 }
@@ -45,7 +47,10 @@ pub fn rewrite(body: &[u8], sdp: &Sdp, to: &Rewrite) -> Vec<u8> {
     for (index, media) in sdp.media.iter().enumerate() {
         match to.media.get(index).copied().unwrap_or(Anchor::Untouched) {
             Anchor::Here { rtp, rtcp } => edits.anchor(media, to.address, rtp, rtcp),
-            Anchor::Rejected => {
+            refused @ (Anchor::Rejected | Anchor::Refused) => {
+                if refused == Anchor::Refused {
+                    edits.replace(&media.port_at, "0".to_owned());
+                }
                 for connection in &media.connections {
                     edits.address(connection, to.address);
                 }

@@ -27,7 +27,8 @@ pub enum Fault {
 /// A body, taken apart.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Sdp {
-    /// `o=`: the version's place and the address.
+    /// `o=`: what names the session, the version's place and the address.
+    pub session_at: Option<Range<usize>>,
     pub version_at: Option<Range<usize>>,
     pub origin: Option<Connection>,
     /// Session-level `c=`.
@@ -139,6 +140,18 @@ impl Sdp {
         media.connections.first().or(self.connection.as_ref())
     }
 
+    /// The version in `o=`; none if it is not a number that can be counted on.
+    #[must_use]
+    pub fn version(&self, body: &[u8]) -> Option<u64> {
+        let text = slice(body, self.version_at.as_ref()?);
+        let digits = text.iter().all(u8::is_ascii_digit);
+        std::str::from_utf8(text)
+            .ok()?
+            .parse()
+            .ok()
+            .filter(|_| digits)
+    }
+
     /// The direction that holds for a media section; `sendrecv` unless told.
     #[must_use]
     pub fn direction_of(&self, media: &Media) -> Direction {
@@ -184,6 +197,7 @@ impl Sdp {
     fn take_origin(&mut self, body: &[u8], line: &Line) {
         let words: Vec<_> = words(body, &line.value).collect();
         if let [.., version, _net, family, address] = words.as_slice() {
+            self.session_at = Some(line.value.start..version.start);
             self.version_at = Some(version.clone());
             self.origin = Some(Connection::parse(body, family.clone(), address.clone()));
         }

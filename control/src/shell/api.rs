@@ -10,6 +10,7 @@ mod wire;
 
 use std::fs;
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -36,9 +37,18 @@ pub(crate) struct Ask {
 enum What {
     Status,
     Calls,
+    Call(u64),
+    CallExplained(u64),
     Registrations,
+    Registration(String),
+    RegistrationExplained(String),
     Networks,
     Bpf,
+    /// What would happen to a peer, at one address of ours or at each.
+    PeerExplained {
+        ip: IpAddr,
+        local: Option<IpAddr>,
+    },
     Metrics,
     Capture {
         call: u64,
@@ -92,7 +102,12 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
+        What::Call(id) => wire::call_of(shell, id, now),
+        What::CallExplained(id) => wire::call_explained(shell, id, now),
         What::Registrations => Ok(wire::registrations(shell, now)),
+        What::Registration(aor) => wire::registrations_of(shell, &aor, now),
+        What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),
+        What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
         What::Networks => Ok(wire::networks(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),

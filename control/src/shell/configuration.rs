@@ -38,9 +38,11 @@ impl Options {
         let mut config = source.check(Some(host))?;
         if let Some(socket) = &self.socket {
             config.node.socket.clone_from(socket);
+            config.overrule("node.socket", "--socket");
         }
         if self.object.is_some() {
             config.datapath.object.clone_from(&self.object);
+            config.overrule("datapath.object", "--object");
         }
         Ok((config, source))
     }
@@ -141,7 +143,7 @@ pub(super) fn reload(options: &Options, running: &Config, host: &[Interface]) {
             return;
         }
     };
-    let changes = changes(running, &new);
+    let changes = changes(running, &new, &|_| 0);
     if changes.is_empty() {
         tracing::info!("SIGHUP: the configuration is the one that runs");
         return;
@@ -211,6 +213,9 @@ mod tests {
         let change = |key: &str, takes| Change {
             key: key.to_owned(),
             takes,
+            old: crate::config::entry::Value::Unset,
+            new: crate::config::entry::Value::Unset,
+            calls: 0,
         };
         let changes = [
             change("sip.auth", Takes::Hot),

@@ -124,9 +124,10 @@ impl Datapath {
         self.netlink.link_for(rule.source.ip(), rule.target.ip())
     }
 
-    pub(crate) fn keep_alive(&self, at: SocketAddr, to: SocketAddr) {
+    /// Sends a datagram that no rule sends.
+    pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         let link = self.netlink.link_for(at.ip(), to.ip());
-        self.media.keep_alive(at, to, link);
+        self.media.send(at, to, bytes, link);
     }
 
     pub(crate) fn remove(&mut self, at: SocketAddr) {

@@ -13,6 +13,7 @@ pub mod detach;
 mod error;
 mod inspect;
 mod link;
+mod reach;
 mod report;
 mod selftest;
 mod slots;
@@ -31,10 +32,11 @@ use common::flow::{Endpoint, Flow};
 use common::forward::Reason;
 use common::map::{self, LOCALS_MAX, SLOT_NONE, Settings, port_index};
 use common::stats::FlowStats;
-use common::wire::Ip;
 
 pub use self::error::KernelError;
 pub use self::inspect::{Attachment, Fill, Program};
+pub use self::reach::Reach;
+use self::reach::check_locals;
 pub use self::report::{Events, Logs};
 use self::slots::Slots;
 use self::upgrade::Kept;
@@ -299,9 +301,7 @@ impl Kernel {
     /// `TooManyLocals`, and nothing has changed; or that a map cannot be written.
     pub fn set_locals(&mut self, locals: &[IpAddr], now: Instant) -> Result<(), KernelError> {
         let wanted: BTreeSet<IpAddr> = locals.iter().copied().collect();
-        if let Some(ip) = wanted.iter().nth(LOCALS_MAX as usize) {
-            return Err(KernelError::TooManyLocals { ip: *ip });
-        }
+        check_locals(&wanted)?;
         let gone: Vec<_> = self
             .installed
             .keys()
@@ -311,10 +311,7 @@ impl Kernel {
         for at in gone {
             self.remove(at, now)?;
         }
-        self.settings = rearranged(&self.settings, &wanted);
-        self.settings_map
-            .set(0, self.settings, 0)
-            .map_err(|e| KernelError::map(map::SETTINGS, e))
+        self.write_locals(&wanted)
     }
 
     /// Interface indices the program is attached to, in order.
@@ -375,36 +372,6 @@ impl Kernel {
     }
 }
 
-/// The settings with other addresses: those that stay keep their slots, new ones fill the holes.
-fn rearranged(old: &Settings, wanted: &BTreeSet<IpAddr>) -> Settings {
-    let mut settings = Settings {
-        locals: old.locals,
-        ..Settings::new(&[])
-    };
-    let mut missing: BTreeSet<IpAddr> = wanted.clone();
-    for local in &mut settings.locals {
-        if *local == Ip::default() || !missing.remove(&IpAddr::from(*local)) {
-            *local = Ip::default();
-        }
-    }
-    for local in settings
-        .locals
-        .iter_mut()
-        .filter(|local| **local == Ip::default())
-    {
-        let Some(ip) = missing.pop_first() else {
-            break;
-        };
-        *local = Ip::from(ip);
-    }
-    for (used, local) in (1..).zip(&settings.locals) {
-        if *local != Ip::default() {
-            settings.locals_used = used;
-        }
-    }
-    settings
-}
-
 /// A map out of the object, as what it is.
 fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, KernelError> {
     let missing = || KernelError::Object {
@@ -412,33 +379,4 @@ fn take<M: TryFrom<Map>>(ebpf: &mut Ebpf, name: &'static str) -> Result<M, Kerne
     };
     let map = ebpf.take_map(name).ok_or_else(missing)?;
     M::try_from(map).map_err(|_| missing())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_that_stays_keeps_its_slot() {
-        let none = Settings::default();
-        let first = check(&none, &["10.1.2.3", "192.0.2.7", "2001:db8::1"], 3);
-        let ip = |text: &str| Ip::from(text.parse::<IpAddr>().unwrap());
-        let kept = first.slot(ip("192.0.2.7"));
-        let second = check(&first, &["192.0.2.7"], kept + 1);
-        assert_eq!(second.slot(ip("192.0.2.7")), kept);
-        assert_eq!(second.slot(ip("10.1.2.3")), LOCALS_MAX);
-        let third = check(&second, &["192.0.2.7", "198.51.100.4", "2001:db8::2"], 3);
-        assert_eq!(third.slot(ip("192.0.2.7")), kept);
-        check(&third, &[], 0);
-    }
-
-    fn check(old: &Settings, wanted: &[&str], used: u32) -> Settings {
-        let wanted: BTreeSet<IpAddr> = wanted.iter().map(|ip| ip.parse().unwrap()).collect();
-        let settings = rearranged(old, &wanted);
-        assert_eq!(settings.locals_used, used);
-        for ip in &wanted {
-            assert!(settings.slot(Ip::from(*ip)) < used);
-        }
-        settings
-    }
 }

@@ -121,12 +121,12 @@ impl Media {
         }
     }
 
-    /// Sends an empty datagram; a full socket buffer loses it like the network would.
-    pub(crate) fn keep_alive(&self, at: SocketAddr, to: SocketAddr, link: Option<Link>) {
+    /// Sends a datagram that no rule sends; a full socket buffer loses it like the network would.
+    pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8], link: Option<Link>) {
         if let Some(port) = self.ports.get(&at)
-            && let Err(error) = device::try_send(&port.socket, &[], to, at.ip(), link)
+            && let Err(error) = device::try_send(&port.socket, bytes, to, at.ip(), link)
         {
-            tracing::debug!(%at, %to, %error, "cannot keep a pinhole open");
+            tracing::debug!(%at, %to, %error, "cannot send from a media socket");
         }
     }
 

@@ -291,9 +291,17 @@ impl Netlink {
 
     /// The link that must be named when sending, because the destination does not tell: several
     /// links have it for a neighbour (two LANs with one private range). It is the one with our
-    /// source address. None where routing knows better.
+    /// source address. None where routing knows better, as it does for our own addresses.
     pub(crate) fn link_for(&self, source: IpAddr, target: IpAddr) -> Option<u32> {
         let near = |link: &&Link| link.addresses.iter().any(|net| net.contains(&target));
+        let is_target = |net: &IpNet| net.addr() == target;
+        if self
+            .links
+            .values()
+            .any(|l| l.addresses.iter().any(is_target))
+        {
+            return None;
+        }
         if self.links.values().filter(|l| l.up).filter(near).count() < 2 {
             return None;
         }

@@ -1,5 +1,6 @@
-//! Two legs of one call: the same message on the other side. Call-ID, tags, sequence numbers and
-//! every header we have no business with cross byte for byte (the dialog-preserving B2BUA).
+//! Two legs of one call: the same message on the other side. Call-ID, tags and every header we have
+//! no business with cross byte for byte (the dialog-preserving B2BUA); so do sequence numbers,
+//! until requests of our own on a leg move them (`dialog::Numbers`).
 
 use bytes::Bytes;
 
@@ -21,6 +22,10 @@ pub struct Onward<'a> {
     pub max_forwards: u8,
     /// Credentials for this realm were meant for us and stay here.
     pub realm: &'a str,
+    /// Its sequence number on the other leg.
+    pub cseq: u32,
+    /// That of the INVITE a PRACK speaks of.
+    pub invite_cseq: Option<u32>,
     pub body: Option<Vec<u8>>,
 }
 
@@ -49,6 +54,10 @@ pub fn request(message: &Message, onward: Onward<'_>) -> Bytes {
         }
     }
     set_contact(&mut edit, message, onward.contact);
+    set_cseq(&mut edit, message, onward.cseq);
+    if let Some(number) = onward.invite_cseq {
+        set_rack(&mut edit, message, number);
+    }
     if let Some(body) = onward.body {
         edit.set_body(body);
     }
@@ -80,10 +89,42 @@ pub fn response(message: &Message, back: Back<'_>) -> Bytes {
         edit.append("Record-Route", back.request.slice(&field.value));
     }
     set_contact(&mut edit, message, back.contact);
+    set_cseq(&mut edit, message, back.request.cseq().0);
     if let Some(body) = back.body {
         edit.set_body(body);
     }
     edit.finish()
+}
+
+/// The INVITE's number in a PRACK's RAck, as its sender knows it (RFC 3262 §7.2).
+#[must_use]
+pub fn rack_cseq(message: &Message) -> Option<u32> {
+    rack(message).map(|[_, number, _]| number)?.parse().ok()
+}
+
+/// Response number, CSeq number and method.
+fn rack(message: &Message) -> Option<[&str; 3]> {
+    let text = std::str::from_utf8(message.get(Name::RAck)?).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    Some([words.next()?, words.next()?, words.next()?])
+}
+
+fn set_rack(edit: &mut Edit<'_>, message: &Message, number: u32) {
+    if rack_cseq(message) != Some(number)
+        && let Some([response, _, method]) = rack(message)
+    {
+        let value = format!("{response} {number} {method}");
+        edit.set(Name::RAck, value.as_bytes());
+    }
+}
+
+/// Writes the number only where it differs: the bytes of one that crosses stay as they are.
+fn set_cseq(edit: &mut Edit<'_>, message: &Message, number: u32) {
+    let (old, method) = message.cseq();
+    if old != number {
+        let value = [number.to_string().as_bytes(), b" ", method].concat();
+        edit.set(Name::CSeq, &value);
+    }
 }
 
 /// Puts `vias` where the message's own stood.
@@ -126,4 +167,60 @@ fn names_realm(credentials: &[u8], realm: &str) -> bool {
             };
             name.trim().eq_ignore_ascii_case("realm") && quoted.trim().trim_matches('"') == realm
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRACK: &str = "PRACK sip:b@192.0.2.9 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
+         From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq:   7  PRACK\r\n\
+         RAck: 1  6\tINVITE\r\nContent-Length: 0\r\n\r\n";
+
+    #[track_caller]
+    fn check(cseq: u32, invite: u32, expected: &[&str]) {
+        let message = Message::parse(Bytes::from_static(PRACK.as_bytes())).unwrap();
+        assert_eq!(rack_cseq(&message), Some(6));
+        let onward = Onward {
+            uri: b"sip:b@10.0.0.2",
+            via: "SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK2",
+            contact: None,
+            routes: &[],
+            max_forwards: 69,
+            realm: "d",
+            cseq,
+            invite_cseq: Some(invite),
+            body: None,
+        };
+        let sent = Message::parse(request(&message, onward)).unwrap();
+        let text = String::from_utf8(sent.bytes().to_vec()).unwrap();
+        for line in expected {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+        let answer = text
+            .replace("PRACK sip:b@10.0.0.2 SIP/2.0", "SIP/2.0 200 OK")
+            .replace("Max-Forwards: 69\r\n", "");
+        let answer = Message::parse(Bytes::from(answer)).unwrap();
+        let back = Back {
+            request: &message,
+            contact: None,
+            body: None,
+        };
+        let back = Message::parse(response(&answer, back)).unwrap();
+        assert_eq!(back.cseq(), (7, &b"PRACK"[..]));
+    }
+
+    #[test]
+    fn numbers_cross_or_are_moved() {
+        check(
+            7,
+            6,
+            &["\r\nCSeq:   7  PRACK\r\n", "\r\nRAck: 1  6\tINVITE\r\n"],
+        );
+        check(
+            9,
+            8,
+            &["\r\nCSeq:   9 PRACK\r\n", "\r\nRAck: 1 8 INVITE\r\n"],
+        );
+    }
 }

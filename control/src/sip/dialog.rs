@@ -26,8 +26,75 @@ pub struct Leg {
     pub target: Bytes,
     /// Route set, in the order it is written into requests (§12.1).
     pub routes: Vec<Bytes>,
-    /// Highest sequence number sent towards it; requests of our own continue from here.
-    pub cseq: u32,
+    /// Sequence numbers of requests towards it.
+    pub numbers: Numbers,
+}
+
+/// Sequence numbers on one leg (§12.2.1.1). The other party's requests keep theirs until a request
+/// of our own takes one; from then on theirs are moved up, so that this party sees them rise.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Numbers {
+    /// Highest sent.
+    sent: u32,
+    /// Highest the other party has used.
+    theirs: Option<u32>,
+    /// Added to the other party's; none while no request was our own.
+    shift: Option<u32>,
+    /// The other party's last INVITE: its number and the one it bears here.
+    invite: Option<(u32, u32)>,
+}
+
+impl Numbers {
+    /// Requests of our own continue after `sent`.
+    #[must_use]
+    pub fn after(sent: u32) -> Self {
+        Self {
+            sent,
+            ..Self::default()
+        }
+    }
+
+    /// A leg that begins with the other party's INVITE.
+    #[must_use]
+    pub fn with_invite(theirs: u32) -> Self {
+        let mut numbers = Self::default();
+        numbers.pass(theirs, b"INVITE");
+        numbers
+    }
+
+    /// The number a request of the other party's bears here.
+    pub fn pass(&mut self, theirs: u32, method: &[u8]) -> u32 {
+        let fresh = self.theirs.is_none_or(|last| theirs > last);
+        if let Some(shift) = self.shift.as_mut()
+            && fresh
+            && theirs.saturating_add(*shift) <= self.sent
+        {
+            *shift = self.sent.saturating_add(1).saturating_sub(theirs);
+        }
+        let number = theirs.saturating_add(self.shift.unwrap_or(0));
+        self.theirs = self.theirs.max(Some(theirs));
+        self.sent = self.sent.max(number);
+        if method == b"INVITE" {
+            self.invite = Some((theirs, number));
+        }
+        number
+    }
+
+    /// The number for a request of our own.
+    pub fn take(&mut self) -> u32 {
+        self.sent = self.sent.saturating_add(1);
+        self.shift.get_or_insert(0);
+        self.sent
+    }
+
+    /// The number the other party's INVITE went out with, for its ACK and for RAck (RFC 3262 §7.2).
+    #[must_use]
+    pub fn of_invite(&self, theirs: u32) -> u32 {
+        match self.invite {
+            Some((known, number)) if known == theirs => number,
+            Some(_) | None => theirs.saturating_add(self.shift.unwrap_or(0)),
+        }
+    }
 }
 
 impl Leg {
@@ -77,4 +144,70 @@ pub fn record_routes(message: &Message) -> Vec<Bytes> {
         .take(ROUTES_MAX)
         .map(|range| message.bytes().slice(range.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Numbers the other party uses, `own` for a request of our own, and what each becomes.
+    #[track_caller]
+    fn check(mut numbers: Numbers, script: &[(&str, u32)]) {
+        for (step, expected) in script {
+            let number = match *step {
+                "own" => numbers.take(),
+                theirs => numbers.pass(theirs.parse().unwrap(), b"INFO"),
+            };
+            assert_eq!(number, *expected, "{step} of {script:?}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_the_partys_own_until_we_take_one() {
+        check(Numbers::with_invite(5), &[("6", 6), ("9", 9), ("7", 7)]);
+        check(Numbers::after(100), &[("1", 1), ("2", 2)]);
+    }
+
+    #[test]
+    fn numbers_rise_after_one_of_ours() {
+        let script = [("own", 6), ("6", 7), ("7", 8), ("own", 9), ("own", 10)];
+        check(Numbers::with_invite(5), &script);
+        check(
+            Numbers::with_invite(5),
+            &[("own", 6), ("10", 10), ("11", 11)],
+        );
+        check(
+            Numbers::with_invite(5),
+            &[("own", 6), ("own", 7), ("6", 8), ("7", 9)],
+        );
+        // A leg on which the other party has sent nothing yet.
+        check(Numbers::after(100), &[("own", 101), ("1", 102), ("2", 103)]);
+        check(Numbers::after(0), &[("7", 7), ("own", 8), ("8", 9)]);
+    }
+
+    /// A request that was overtaken stays behind the ones that overtook it.
+    #[test]
+    fn a_late_request_is_not_moved_up() {
+        check(
+            Numbers::with_invite(5),
+            &[("7", 7), ("own", 8), ("6", 6), ("8", 9)],
+        );
+    }
+
+    #[test]
+    fn an_invite_is_remembered() {
+        let mut numbers = Numbers::with_invite(5);
+        numbers.take();
+        assert_eq!(numbers.of_invite(5), 5, "sent before ours");
+        assert_eq!(numbers.pass(6, b"INVITE"), 7);
+        numbers.take();
+        assert_eq!(numbers.pass(7, b"PRACK"), 9);
+        assert_eq!(numbers.of_invite(6), 7);
+    }
+
+    #[test]
+    fn numbers_have_an_end() {
+        let script = [("own", u32::MAX), ("own", u32::MAX), ("9", u32::MAX)];
+        check(Numbers::after(u32::MAX - 1), &script);
+    }
 }

@@ -91,6 +91,11 @@ impl Challenger {
         }
     }
 
+    /// Challenges by another hash from now on; credentials by the old one are challenged again.
+    pub fn set_algorithm(&mut self, algorithm: Algorithm) {
+        self.algorithm = algorithm;
+    }
+
     /// The value of a WWW-Authenticate or Proxy-Authenticate header. `at` counts from an epoch of
     /// the caller's, which must not go back.
     ///

@@ -352,6 +352,7 @@ mod tests {
             path: path(5_060),
             route: Vec::new(),
             network: NetworkId(0),
+            via: None,
             natted: false,
             user_agent: None,
         }

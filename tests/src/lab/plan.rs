@@ -27,6 +27,9 @@ pub const FAR_V6: &str = "2001:db8:1::77/64";
 
 pub const NAT1_WAN: &str = "203.0.113.2/24";
 pub const NAT1_HOME: &str = "192.168.1.1/24";
+/// Between a home router and a carrier's (RFC 6598).
+pub const NAT1_CARRIER: &str = "100.64.0.2/10";
+pub const CARRIER_HOME: &str = "100.64.0.1/10";
 pub const C1_V4: &str = "192.168.1.10/24";
 pub const C2_V4: &str = "192.168.1.11/24";
 

@@ -26,31 +26,50 @@ table ip filter {
 }
 ";
 
-/// The rules of a router that maps ports.
+/// The rules of a router that maps ports, there and back.
 pub(super) fn port_map(map: &PortMap) -> String {
     let PortMap {
         to,
         sip_port,
         media_ports: (first, last),
+        offset,
         ..
     } = map;
-    let router = plan::ip(plan::PORT_MAP_LAN);
+    let (router, outer) = (plan::ip(plan::PORT_MAP_LAN), plan::ip(plan::PORT_MAP_OUT));
     let source = if map.rewrite_source {
         format!("oifname \"lan\" ct status dnat snat to {router}")
     } else {
         String::new()
     };
+    // Ports of both sides, one by one: a range would be mapped to any of another.
+    let pairs = |outwards: bool| {
+        let pair = |inside: u16| match outwards {
+            true => format!("{inside} : {}", inside + offset),
+            false => format!("{} : {inside}", inside + offset),
+        };
+        let ports = (*first..=*last).chain([*sip_port]);
+        ports.map(pair).collect::<Vec<_>>().join(", ")
+    };
+    let (inwards, outwards) = (pairs(false), pairs(true));
+    let back = format!(
+        "oifname \"out\" ip saddr {to} udp sport {{ {sip_port}, {first}-{last} }} \
+         snat to {outer} : udp sport map @outwards"
+    );
+    let (sip, low, high) = (sip_port + offset, first + offset, last + offset);
     format!(
         "
 table ip nat {{
+    map inwards {{ type inet_service : inet_service; elements = {{ {inwards} }}; }}
+    map outwards {{ type inet_service : inet_service; elements = {{ {outwards} }}; }}
     chain prerouting {{
         type nat hook prerouting priority dstnat;
-        iifname \"out\" udp dport {{ {sip_port}, {first}-{last} }} dnat to {to}
-        iifname \"out\" tcp dport {sip_port} dnat to {to}
+        iifname \"out\" udp dport {{ {sip}, {low}-{high} }} dnat to {to} : udp dport map @inwards
+        iifname \"out\" tcp dport {sip} dnat to {to} : {sip_port}
     }}
     chain postrouting {{
         type nat hook postrouting priority srcnat;
         {source}
+        {back}
         oifname \"out\" masquerade
     }}
 }}

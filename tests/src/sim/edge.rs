@@ -15,7 +15,7 @@ use control::config::Config;
 use control::effect::{CallRecord, Effect, Effects, Rule};
 use control::engine::Engine;
 use control::engine::admin::Command;
-use control::engine::input::{Input, MEDIA_HEAD_BYTES};
+use control::engine::input::Input;
 use control::id::{Listener, NetworkId};
 
 use super::Packet;
@@ -228,6 +228,11 @@ impl Edge {
                             bytes,
                         });
                     }
+                    Effect::Forward { at, to, bytes } => {
+                        assert!(self.sockets.contains(&at), "{at} is not open");
+                        let from = at;
+                        out.push(Packet { from, to, bytes });
+                    }
                     Effect::Record(record) => self.records.push(record),
                 }
             }
@@ -273,10 +278,12 @@ impl Edge {
         }
         self.count.unclaimed += 1;
         let (at, from) = (packet.to, packet.from);
-        let head = packet
-            .bytes
-            .slice(..packet.bytes.len().min(MEDIA_HEAD_BYTES));
-        self.input(Input::Media { at, from, head }, now, out);
+        let shown = Input::Media {
+            at,
+            from,
+            packet: packet.bytes.clone(),
+        };
+        self.input(shown, now, out);
         // The packet that taught the latch is media too.
         self.forward(&packet, out);
     }

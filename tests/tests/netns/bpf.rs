@@ -66,7 +66,7 @@ fn the_kernel_path_is_shown() {
         "{status}"
     );
     assert!(
-        status.contains("\nlan        native  the program runs in the driver"),
+        status.contains("\nlan        native  in the driver"),
         "{status}"
     );
     let maps = shown(&stage, &["bpf", "maps"]);

@@ -146,6 +146,7 @@ fn one_nic_two_networks(mode: Mode) {
         to: plan::EDGE_LAN.parse().unwrap(),
         sip_port: 5060,
         media_ports: (21_000, 21_199),
+        offset: 0,
         rewrite_source: true,
     };
     let parts = Parts {

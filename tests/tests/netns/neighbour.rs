@@ -3,7 +3,6 @@
 use towpath_tests::clock;
 use towpath_tests::lab::{Parts, Role, plan};
 use towpath_tests::observer::Observer;
-use towpath_tests::rtp::RtpSocket;
 
 use super::stage::{LIMIT, Mode, Stage, assert_whole};
 
@@ -26,8 +25,8 @@ fn a_neighbour_that_is_not_resolved_yet_is_reached_by_userspace_first() {
     // Its media is at an address nobody has spoken to, and that does not answer ARP yet.
     let namespace = stage.lab.namespace(Role::C3).unwrap();
     namespace.addresses("eth0", &["10.1.0.40/24"]).unwrap();
-    c3.media = "10.1.0.40:10000".parse().unwrap();
-    c3.rtp = RtpSocket::bind(namespace, c3.media).unwrap();
+    let elsewhere = "10.1.0.40:10000".parse().unwrap();
+    c3.move_media(namespace, elsewhere).unwrap();
     let mute = |ignore| {
         let key = "net/ipv4/conf/all/arp_ignore";
         namespace.sysctls(&[(key, ignore)]).unwrap();
@@ -125,8 +124,8 @@ fn a_route_to_another_gateway_is_followed_without_loss() {
     mcu.addresses("lo", &["10.77.0.1/32"]).unwrap();
     edge.ip("route add 10.77.0.0/24 via 10.9.0.20").unwrap();
     let mut peer = stage.phone(Role::Mcu, "9000");
-    peer.media = "10.77.0.1:10000".parse().unwrap();
-    peer.rtp = RtpSocket::bind(mcu, peer.media).unwrap();
+    peer.move_media(mcu, "10.77.0.1:10000".parse().unwrap())
+        .unwrap();
     let c3 = stage.phone(Role::C3, "1003");
     let call = stage.call(&c3, &peer, "xdp");
     let [first, second] = ["eth0", "eth1"].map(|i| Observer::start(mcu, i).unwrap());

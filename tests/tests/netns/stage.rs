@@ -9,7 +9,7 @@ use towpath_tests::clock;
 use towpath_tests::demo::config::DOMAIN;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::process::{self, Refusal, Towpath};
-use towpath_tests::talk::{End, Heard, Talk};
+use towpath_tests::talk::{End, Heard, ReportsHeard, Talk};
 use towpath_tests::ua::{Dialog, Ua};
 
 /// How long anything may take that should be a matter of milliseconds.
@@ -219,7 +219,12 @@ impl Stage {
             Role::Mcu => (plan::MCU_V4, plan::EDGE_CORE),
             Role::Outside => (plan::OUTSIDE, plan::ip(plan::PORT_MAP_OUT)),
             Role::Attacker => (plan::ATTACKER_V4, plan::EDGE_WAN),
-            Role::Edge | Role::Nat1 | Role::PortMap | Role::Delay | Role::Switch => {
+            Role::Edge
+            | Role::Nat1
+            | Role::Carrier
+            | Role::PortMap
+            | Role::Delay
+            | Role::Switch => {
                 panic!("{role:?} has no phone")
             }
         };
@@ -262,25 +267,44 @@ impl Stage {
     /// One calls the other; returns when every media flow has found its peer and goes the way it
     /// should, `path`.
     pub(crate) fn call<'a>(&self, caller: &'a Ua, callee: &'a Ua, path: &str) -> Between<'a> {
-        let dialog = caller.call(callee).unwrap();
-        let call = Between {
-            caller,
-            callee,
-            dialog,
-        };
+        let call = self.set_up(caller, callee);
         let talk = call.talk();
         self.settled(&call, path);
         talk.hear(5, LIMIT).unwrap();
+        talk.hear_reports(2, LIMIT).unwrap();
         talk.finish().unwrap();
         call
     }
 
-    /// Waits until both media flows of a call go by `path`.
+    /// One calls the other; whatever becomes of media.
+    pub(crate) fn set_up<'a>(&self, caller: &'a Ua, callee: &'a Ua) -> Between<'a> {
+        match caller.call(callee) {
+            Ok(dialog) => Between {
+                caller,
+                callee,
+                dialog,
+            },
+            Err(e) => panic!("{e:#}\n{}", self.towpath.tail()),
+        }
+    }
+
+    /// Waits until all flows of a call, RTP and RTCP both ways, go by `path`; those of RTP.
     pub(crate) fn settled(&self, call: &Between<'_>, path: &str) -> Vec<Flow> {
+        let mut settled = self.settle(4, path, || self.all_flows(call));
+        settled.retain(Flow::is_media);
+        settled
+    }
+
+    /// The same for RTP alone.
+    pub(crate) fn media_settled(&self, call: &Between<'_>, path: &str) -> Vec<Flow> {
+        self.settle(2, path, || self.flows(call))
+    }
+
+    fn settle(&self, number: usize, path: &str, flows: impl Fn() -> Vec<Flow>) -> Vec<Flow> {
         let mut last = Vec::new();
         let settled = clock::until("media flows settled", LIMIT, || {
-            last = self.flows(call);
-            let all = last.len() == 2 && last.iter().all(|f| f.path == path);
+            last = flows();
+            let all = last.len() == number && last.iter().all(|f| f.path == path);
             Ok(all.then_some(()))
         });
         if let Err(e) = settled {
@@ -291,9 +315,16 @@ impl Stage {
 
     /// The RTP flows of a call.
     pub(crate) fn flows(&self, call: &Between<'_>) -> Vec<Flow> {
+        let mut flows = self.all_flows(call);
+        flows.retain(Flow::is_media);
+        flows
+    }
+
+    /// The RTP and RTCP flows of a call.
+    pub(crate) fn all_flows(&self, call: &Between<'_>) -> Vec<Flow> {
         let calls = self.towpath.calls().unwrap().into_iter();
         let ours = calls.filter(|c: &Call| c.call_id == call.dialog.id);
-        ours.flat_map(|c| c.flows).filter(Flow::is_media).collect()
+        ours.flat_map(|c| c.flows).collect()
     }
 
     /// A number from the status: `flows.adopted`.
@@ -324,6 +355,20 @@ impl Stage {
         });
         if let Err(e) = waited {
             panic!("{e:#}: it is {last}\n{}", self.towpath.tail());
+        }
+    }
+
+    /// Waits until peers of a network are told this address.
+    pub(crate) fn advertises(&self, network: &str, address: &str) {
+        let what = format!("{network} to advertise {address}");
+        let told = clock::until(&what, LIMIT, || {
+            let answer = self.towpath.get("/api/v1/networks")?;
+            let networks = answer["networks"].as_array().unwrap().iter();
+            let mut ours = networks.filter(|n| n["name"] == network);
+            Ok(ours.any(|n| n["advertise"] == address).then_some(()))
+        });
+        if let Err(e) = told {
+            panic!("{e:#}\n{}", self.towpath.tail());
         }
     }
 
@@ -359,21 +404,21 @@ impl Stage {
     }
 }
 
-impl Between<'_> {
+impl<'a> Between<'a> {
     /// Both send and listen, until told to stop.
     pub(crate) fn talk(&self) -> Talk {
         self.talk_every(EVERY)
     }
 
     pub(crate) fn talk_every(&self, every: Duration) -> Talk {
-        let caller = End {
-            socket: &self.caller.rtp,
-            sends_to: self.dialog.caller_sends_to,
+        let end = |ua: &'a Ua, sends_to| End {
+            rtp: &ua.rtp,
+            rtcp: &ua.rtcp,
+            sends_to,
+            ssrc: ua.ssrc,
         };
-        let callee = End {
-            socket: &self.callee.rtp,
-            sends_to: self.dialog.callee_sends_to,
-        };
+        let caller = end(self.caller, self.dialog.caller_sends_to);
+        let callee = end(self.callee, self.dialog.callee_sends_to);
         Talk::start([caller, callee], every).unwrap()
     }
 
@@ -382,13 +427,26 @@ impl Between<'_> {
     }
 }
 
-/// Nothing lost, nothing twice, nothing of anybody else.
+/// Nothing lost, nothing twice, nothing of anybody else: neither of RTP nor of RTCP.
 pub(crate) fn assert_whole(heard: &[Heard; 2]) {
+    assert_media_whole(heard);
+    for h in heard {
+        let whole = ReportsHeard {
+            sent: h.reports.sent,
+            heard: h.reports.sent,
+            ..ReportsHeard::default()
+        };
+        assert_eq!(h.reports, whole, "{h:?}");
+    }
+}
+
+/// The same of RTP alone.
+pub(crate) fn assert_media_whole(heard: &[Heard; 2]) {
     for h in heard {
         // A sender that moves to another CPU overtakes itself; that is not the edge's doing.
         let (j, missing) = (h.judgement, h.missing());
         assert_eq!((j.lost, j.duplicates, missing), (0, 0, 0), "{h:?}");
-        assert_eq!(h.foreign, 0, "{h:?}");
+        assert_eq!((h.arrived(), h.foreign), (h.sent.into(), 0), "{h:?}");
     }
 }
 

@@ -1,9 +1,10 @@
 //! Tables for people: units are spelt, numbers stand to the right, nothing is `-`.
 
-use std::collections::BTreeMap;
-
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
+
+use super::show::lined;
+use super::wrap::{WIDTH, field, wrapped};
 
 /// A column: its title, where its value stands, and how it is shown.
 pub(in crate::cli) struct Column {
@@ -36,41 +37,31 @@ pub(in crate::cli) const fn count(title: &'static str, at: &'static str) -> Colu
     }
 }
 
-const REGISTRATIONS: [Column; 7] = [
+const CALLS: [Column; 7] = [
+    count("ID", "/id"),
+    text("CALLER", "/from"),
+    text("CALLEE", "/to"),
+    text("STATE", "/state"),
+    Column {
+        title: "FOR",
+        at: "/age_s",
+        show: Show::Seconds,
+    },
+    text("NETWORKS", "/networks"),
+    text("MEDIA", "/paths"),
+];
+
+const REGISTRATIONS: [Column; 6] = [
     text("USER", "/aor"),
     text("NETWORK", "/network"),
     text("SEEN AT", "/seen"),
     text("SAYS IT IS AT", "/claimed"),
     text("NAT", "/nat"),
     Column {
-        title: "EXPIRES IN",
+        title: "EXPIRES",
         at: "/expires_s",
         show: Show::Seconds,
     },
-    text("USER AGENT", "/user_agent"),
-];
-
-const NETWORKS: [Column; 8] = [
-    text("NAME", "/name"),
-    text("INTERFACE", "/interface"),
-    text("ADDRESS", "/address"),
-    text("ADVERTISED", "/advertise"),
-    text("MEDIA", "/media"),
-    text("MEDIA PORTS", "/media_ports"),
-    count("PAIRS", "/pairs"),
-    count("IN USE", "/pairs_used"),
-];
-
-const FLOWS: [Column; 9] = [
-    text("FROM", "/leg"),
-    text("MEDIA", "/kind"),
-    text("PART", "/component"),
-    text("PEER", "/peer"),
-    text("ARRIVES AT", "/at"),
-    text("SENT TO", "/target"),
-    text("PATH", "/path"),
-    count("XDP PKTS", "/packets_xdp"),
-    count("USER PKTS", "/packets_user"),
 ];
 
 pub(super) fn registrations(value: &Value) -> String {
@@ -81,73 +72,63 @@ pub(super) fn registrations(value: &Value) -> String {
     table(rows, &REGISTRATIONS)
 }
 
-pub(super) fn networks(value: &Value) -> String {
-    table(list(value, "networks"), &NETWORKS)
-}
-
-/// Calls, each with its flows below it, and why a flow is not in the kernel.
+/// One line for each call.
 pub(super) fn calls(value: &Value) -> String {
     let calls = list(value, "calls");
     if calls.is_empty() {
         return "no calls\n".to_owned();
     }
-    calls.iter().map(call).collect::<Vec<_>>().join("\n")
+    let rows: Vec<Value> = calls.iter().map(row).collect();
+    table(&rows, &CALLS)
 }
 
-fn call(call: &Value) -> String {
+/// A call with what is made of its parts: the networks it crosses and the paths its media takes.
+fn row(call: &Value) -> Value {
+    let network = |party: &str| {
+        let name = call.get(party).and_then(|leg| leg.get("network"));
+        cell(name, Show::Text)
+    };
+    let flows = list(call, "flows");
+    let by = |path: &str| {
+        let those = flows
+            .iter()
+            .filter(|flow| flow.get("path") == Some(&path.into()));
+        those.count()
+    };
+    let paths = [("xdp", "kernel"), ("user", "user"), ("none", "waiting")];
+    let paths = paths.map(|(path, name)| (by(path), name));
+    let paths: Vec<String> = paths
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, name)| format!("{count} {name}"))
+        .collect();
+    let mut row = call.clone();
+    if let Some(row) = row.as_object_mut() {
+        let networks = format!("{} → {}", network("caller"), network("callee"));
+        row.insert("networks".to_owned(), networks.into());
+        if !paths.is_empty() {
+            row.insert("paths".to_owned(), paths.join(", ").into());
+        }
+    }
+    row
+}
+
+/// Who calls whom, and since when.
+pub(super) fn headline(call: &Value) -> String {
     let get = |at: &str| cell(call.pointer(at), Show::Text);
     let setup = match call.get("setup_ms").and_then(Value::as_u64) {
         Some(ms) => format!(", set up in {ms} ms"),
         None => String::new(),
     };
-    let mut shown = format!(
-        "call {}: {} → {}, {} for {}{setup}\n",
+    let line = format!(
+        "call {}: {} → {}, {} for {}{setup}",
         get("/id"),
         get("/from"),
         get("/to"),
         get("/state"),
         cell(call.get("age_s"), Show::Seconds),
     );
-    for party in ["caller", "callee"] {
-        if let Some(leg) = call.get(party).filter(|leg| !leg.is_null()) {
-            let part = |name: &str| cell(leg.get(name), Show::Text);
-            let natted = leg.get("nat") == Some(&Value::Bool(true));
-            shown.push_str(&format!(
-                "  {party} in {}, signalling with {}{}\n",
-                part("network"),
-                part("signalling"),
-                if natted { ", behind a NAT" } else { "" },
-            ));
-        }
-    }
-    let flows = list(call, "flows");
-    if flows.is_empty() {
-        shown.push_str("  no media yet\n");
-        return shown;
-    }
-    shown.push_str(&indented(&table(flows, &FLOWS)));
-    for (why, those) in outside(flows) {
-        let which = if those.len() == flows.len() {
-            "all".to_owned()
-        } else {
-            those.join(", ")
-        };
-        shown.push_str(&format!("  not in the kernel ({which}): {why}\n"));
-    }
-    shown
-}
-
-/// Flows that are not in the kernel, by the reason.
-fn outside(flows: &[Value]) -> BTreeMap<&str, Vec<String>> {
-    let mut outside: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for flow in flows {
-        let part = |name: &str| cell(flow.get(name), Show::Text);
-        if let Some(why) = flow.get("why").and_then(Value::as_str) {
-            let which = format!("{} {} {}", part("leg"), part("kind"), part("component"));
-            outside.entry(why).or_default().push(which);
-        }
-    }
-    outside
+    format!("{}\n", wrapped(&line, 2))
 }
 
 pub(super) fn status(value: &Value, verbose: bool) -> String {
@@ -195,11 +176,8 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         .map(|(name, value)| format!("{name:<15}{value}\n"))
         .collect();
     for warning in list(value, "warnings") {
-        shown.push_str(&format!(
-            "{:<15}{}\n",
-            "warning",
-            cell(Some(warning), Show::Text)
-        ));
+        let text = wrapped(&lined(warning), 15);
+        shown.push_str(&format!("{:<15}{text}\n", "warning"));
     }
     if verbose {
         shown.push_str(&counters("packets by verdict", value.get("verdicts")));
@@ -244,11 +222,26 @@ pub(in crate::cli) fn table(rows: &[Value], columns: &[Column]) -> String {
     }
     // The preset's padding, before the first column and after the last.
     let line = |line: &str| format!("{}\n", line.strip_prefix(' ').unwrap_or(line).trim_end());
-    format!("{table}").lines().map(line).collect()
+    let shown: String = format!("{table}").lines().map(line).collect();
+    if shown.lines().all(|line| line.chars().count() <= WIDTH) {
+        return shown;
+    }
+    expanded(rows, columns)
 }
 
-fn indented(text: &str) -> String {
-    text.lines().map(|line| format!("  {line}\n")).collect()
+/// Rows that are too wide for a terminal: each as a block of its own.
+fn expanded(rows: &[Value], columns: &[Column]) -> String {
+    let titles = columns.iter().map(|column| column.title.chars().count());
+    let indent = titles.max().unwrap_or(0) + 4;
+    let block = |row: &Value| {
+        let shown = columns.iter().map(|c| cell(row.pointer(c.at), c.show));
+        let lines = columns.iter().zip(shown);
+        let lines: String = lines
+            .map(|(c, text)| field(c.title, &text, indent))
+            .collect();
+        lines
+    };
+    rows.iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
 pub(in crate::cli) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {

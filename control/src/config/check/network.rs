@@ -1,16 +1,21 @@
 //! `[[network]]`: one by one against the host, then all against each other.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod across;
+mod told;
+
 use std::net::IpAddr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::Interface;
+use super::choice::{ADDRESS_CHANGE, ICE, MEDIA, MEDIA_FROM, NAT, choose};
 use super::value::{self, Refusal};
-use super::{Interface, choose};
 use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
 use crate::config::{AddressChange, Ice, MediaFrom, MediaMode, NatMode, Network, PortRange};
 use crate::id::NetworkId;
+
+use told::Told;
 
 pub const NETWORKS_MAX: usize = 64;
 /// Different addresses of all networks: the kernel program compares with each of them.
@@ -22,11 +27,16 @@ pub(super) struct Draft {
     pub(super) name: Option<At<String>>,
     interface: Option<String>,
     pub(super) address: Option<IpAddr>,
-    advertise: Option<IpAddr>,
+    told: Told,
     pub(super) peers: Vec<At<IpNet>>,
     gateways: Vec<At<IpAddr>>,
     pub(super) ports: Option<At<PortRange>>,
+    nat: NatMode,
     media: MediaMode,
+    media_from: MediaFrom,
+    media_senders: Vec<IpNet>,
+    ice: Ice,
+    address_change: AddressChange,
     dscp: Option<u8>,
 }
 
@@ -49,11 +59,7 @@ pub(super) fn read(
         .take(NETWORKS_MAX)
         .map(|network| draft(network, host, problems))
         .collect();
-    few_addresses(&drafts, problems);
-    distinct_names(&drafts, problems);
-    distinct_prefixes(&drafts, problems);
-    distinct_gateways(&drafts, problems);
-    disjoint_ports(&drafts, problems);
+    across::check(&drafts, problems);
     drafts
 }
 
@@ -65,7 +71,8 @@ impl Draft {
 
     /// The checked form; nothing if a part is missing, which was reported.
     pub(super) fn finish(self, id: NetworkId) -> Option<Network> {
-        let advertise = self.advertise.or(self.address)?;
+        let advertise = self.told.sip().or(self.address)?;
+        let advertise_media = self.told.media().or(self.address)?;
         let media_ports = self.ports?.value;
         Some(Network {
             id,
@@ -73,18 +80,18 @@ impl Draft {
             interface: self.interface?,
             address: self.address?,
             advertise,
-            advertise_port: None,
-            advertise_media: advertise,
+            advertise_port: self.told.sip_port(),
+            advertise_media,
             peers: self.peers.into_iter().map(|p| p.value).collect(),
             source_rewriting_gateways: self.gateways.into_iter().map(|g| g.value).collect(),
             media_ports,
-            advertise_ports: media_ports,
-            nat: NatMode::Auto,
+            advertise_ports: self.told.ports.map_or(media_ports, |ports| ports.value),
+            nat: self.nat,
             media: self.media,
-            media_from: MediaFrom::Signalling,
-            media_senders: Vec::new(),
-            ice: Ice::Strip,
-            address_change: AddressChange::Reinvite,
+            media_from: self.media_from,
+            media_senders: self.media_senders,
+            ice: self.ice,
+            address_change: self.address_change,
             dscp: self.dscp,
         })
     }
@@ -99,17 +106,6 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         host,
         problems,
     );
-    let advertise = network.advertise.and_then(|text| {
-        let advertise = parse(&text, "network.advertise", value::host, problems)?;
-        same_family(
-            &text.span,
-            "network.advertise",
-            advertise,
-            address,
-            problems,
-        );
-        Some(advertise)
-    });
     let ports = match network.media_ports {
         Some(text) => parse(&text, "network.media_ports", value::ports, problems).map(|value| At {
             value,
@@ -120,19 +116,45 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
             span: network.at.clone(),
         }),
     };
+    let told = Told::read(
+        network.advertise.as_ref(),
+        network.advertise_media.as_ref(),
+        network.advertise_ports.as_ref(),
+        (address, ports.as_ref()),
+        problems,
+    );
+    let (nat, from) = ("network.nat", "network.media_from");
+    let (ice, change) = ("network.ice", "network.address_change");
     Draft {
         name,
         interface: network.interface.map(|interface| interface.value),
         address,
-        advertise,
+        told,
         peers: prefixes(&network.at, network.peers, address, problems),
         gateways: gateways(network.source_rewriting_gateways, address, problems),
         ports,
+        nat: choose(network.nat, nat, NatMode::Auto, &NAT, problems),
         media: choose(
             network.media,
             "network.media",
             MediaMode::Auto,
             &MEDIA,
+            problems,
+        ),
+        media_from: choose(
+            network.media_from,
+            from,
+            MediaFrom::Signalling,
+            &MEDIA_FROM,
+            problems,
+        ),
+        media_senders: senders(network.media_senders, address, problems),
+        ice: choose(network.ice, ice, Ice::Strip, &ICE, problems),
+        address_change: choose(
+            network.address_change,
+            change,
+            AddressChange::Reinvite,
+            &ADDRESS_CHANGE,
             problems,
         ),
         dscp: network.dscp.and_then(|dscp| codepoint(&dscp, problems)),
@@ -144,12 +166,6 @@ const MEDIA_PORTS: PortRange = PortRange {
     first: 20_000,
     last: 29_999,
 };
-
-const MEDIA: [(&str, MediaMode); 3] = [
-    ("auto", MediaMode::Auto),
-    ("sdp", MediaMode::Sdp),
-    ("symmetric", MediaMode::Symmetric),
-];
 
 fn parse<T>(
     text: &At<String>,
@@ -324,6 +340,28 @@ fn gateways(
     gateways
 }
 
+/// Prefixes media may come from although nobody names them.
+fn senders(
+    written: Option<At<Vec<At<String>>>>,
+    address: Option<IpAddr>,
+    problems: &mut Problems<'_>,
+) -> Vec<IpNet> {
+    const KEY: &str = "network.media_senders";
+    let mut senders: Vec<IpNet> = Vec::new();
+    for text in written.map_or(Vec::new(), |w| w.value) {
+        let Some(value) = parse(&text, KEY, value::prefix, problems) else {
+            continue;
+        };
+        if senders.contains(&value) {
+            let message = format!("{value} is already listed");
+            problems.add(&text.span, KEY, message, "remove it");
+        } else if same_family(&text.span, KEY, value.addr(), address, problems) {
+            senders.push(value);
+        }
+    }
+    senders
+}
+
 fn codepoint(dscp: &At<i64>, problems: &mut Problems<'_>) -> Option<u8> {
     let good = u8::try_from(dscp.value).ok().filter(|d| *d <= DSCP_MAX);
     if good.is_none() {
@@ -336,106 +374,3 @@ fn codepoint(dscp: &At<i64>, problems: &mut Problems<'_>) -> Option<u8> {
 
 /// RFC 2474 §3: six bits.
 const DSCP_MAX: u8 = 63;
-
-fn few_addresses(drafts: &[Draft], problems: &mut Problems<'_>) {
-    let mut seen = BTreeSet::new();
-    for draft in drafts {
-        let Some(address) = draft.address else {
-            continue;
-        };
-        seen.insert(address);
-        if let (Some(name), true) = (&draft.name, seen.len() > ADDRESSES_MAX) {
-            let message = format!("network `{}` brings one address too many", name.value);
-            let help = format!("all networks together may have {ADDRESSES_MAX}");
-            problems.add(&name.span, "network.address", message, help);
-            return;
-        }
-    }
-}
-
-fn distinct_names(drafts: &[Draft], problems: &mut Problems<'_>) {
-    let mut seen = BTreeMap::new();
-    for name in drafts.iter().filter_map(|draft| draft.name.as_ref()) {
-        if let Some(first) = seen.insert(&name.value, &name.span) {
-            let line = problems.line(first);
-            let message = format!("the name `{}` is taken in line {line}", name.value);
-            problems.add(
-                &name.span,
-                "network.name",
-                message,
-                "give each its own name",
-            );
-        }
-    }
-}
-
-/// A peer that sends to one of our addresses belongs to one network by its source alone.
-fn distinct_prefixes(drafts: &[Draft], problems: &mut Problems<'_>) {
-    let mut seen: BTreeMap<(Option<IpAddr>, IpNet), (&Draft, &Span)> = BTreeMap::new();
-    for draft in drafts.iter().filter(|draft| draft.address.is_some()) {
-        for peers in &draft.peers {
-            let Some((other, span)) = seen.get(&(draft.address, peers.value)) else {
-                seen.insert((draft.address, peers.value), (draft, &peers.span));
-                continue;
-            };
-            let (line, net) = (problems.line(span), peers.value);
-            let (message, help) = if std::ptr::eq(*other, draft) {
-                let message = format!("{net} is already listed, in line {line}");
-                (message, "remove it".to_owned())
-            } else {
-                let (ours, theirs) = (draft.label(), other.label());
-                let message = format!(
-                    "the networks `{theirs}` and `{ours}` overlap: both hold {net} (line {line})"
-                );
-                let help = "they share an address, so each needs prefixes of its own; \
-                            give one a longer prefix or another address";
-                (message, help.to_owned())
-            };
-            problems.add(&peers.span, "network.peers", message, help);
-        }
-    }
-}
-
-fn distinct_gateways(drafts: &[Draft], problems: &mut Problems<'_>) {
-    let mut seen = BTreeMap::new();
-    for draft in drafts {
-        for gateway in &draft.gateways {
-            let key = (draft.address, gateway.value);
-            if let Some(first) = seen.insert(key, &gateway.span) {
-                let line = problems.line(first);
-                let message = format!("the gateway {} is listed in line {line}", gateway.value);
-                let help = "traffic from it can belong to one network only: remove one";
-                let key = "network.source_rewriting_gateways";
-                problems.add(&gateway.span, key, message, help);
-            }
-        }
-    }
-}
-
-fn disjoint_ports(drafts: &[Draft], problems: &mut Problems<'_>) {
-    const KEY: &str = "network.media_ports";
-    for (index, draft) in drafts.iter().enumerate() {
-        let earlier = drafts.iter().take(index);
-        let same_address = earlier.filter(|d| d.address.is_some() && d.address == draft.address);
-        for other in same_address {
-            let (Some(a), Some(b)) = (&other.ports, &draft.ports) else {
-                continue;
-            };
-            if a.value.first > b.value.last || b.value.first > a.value.last {
-                continue;
-            }
-            let message = format!(
-                "the media ports {}-{} overlap {}-{} of network `{}` (line {}) on the same address",
-                b.value.first,
-                b.value.last,
-                a.value.first,
-                a.value.last,
-                other.label(),
-                problems.line(&a.span),
-            );
-            let help = "give each network of an address its own range: \
-                        media_ports = \"30000-39999\"";
-            problems.add(&b.span, KEY, message, help);
-        }
-    }
-}

@@ -6,8 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, choose, is_label, lifetime, list, parsed, value};
+use super::{account, is_label, lifetime, list, parsed, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Auth, Peer, Sip, file};
 use crate::id::{Listener, Transport};
@@ -35,6 +36,9 @@ pub(super) fn read(
             "exchange them, or lower expires_min",
         );
     }
+    let (grace, key) = (sip.address_grace, "sip.address_grace");
+    let range = Duration::ZERO..=ADDRESS_GRACE_MAX;
+    let address_grace = lifetime(grace, key, 3600, &range, problems);
     let domain = domain(sip.domain, &at, problems);
     Some(Sip {
         listen: listen.iter().map(|l| l.value).collect(),
@@ -43,19 +47,17 @@ pub(super) fn read(
         peers: peers(sip.peers, networks, &listen, problems),
         expires_min,
         expires_max,
-        address_grace: ADDRESS_GRACE,
+        address_grace,
         domain: domain?,
     })
 }
 
-/// How long a former address is recognised.
-const ADDRESS_GRACE: Duration = Duration::from_secs(3600);
+/// A week.
+const ADDRESS_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Bounds of `expires_min` and `expires_max`.
 const EXPIRES_MIN: Duration = Duration::from_secs(1);
 const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
-
-const AUTH: [(&str, Auth); 2] = [("digest", Auth::Digest), ("none", Auth::None)];
 
 fn domain(domain: Option<At<String>>, at: &Span, problems: &mut Problems<'_>) -> Option<String> {
     const KEY: &str = "sip.domain";
@@ -174,6 +176,8 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
                 let message = format!("the media ports {first}-{last} hold the SIP port {port}");
                 let help = "move one of them: media_ports = \"20000-29999\" is free of SIP's 5060";
                 problems.add(&ports.span, "network.media_ports", message, help);
+            } else if network.address == Some(ip) {
+                network.sip_port_told(port, problems);
             }
         }
     }

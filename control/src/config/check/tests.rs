@@ -102,6 +102,15 @@ fn the_minimum_is_a_domain_and_a_network() {
 }
 
 #[test]
+fn the_state_directory_is_found_in_a_bad_text_too() {
+    let check = |text: &str, expected: &str| assert_eq!(state_dir(text), Path::new(expected));
+    check("[node]\nstate_dir = '/srv'\nidd = 5\n", "/srv");
+    check("[node]\nstate_dir = 5\n", "/var/lib/towpath");
+    check("[node]\nstate_dir = '/srv'\n[sip\n", "/srv");
+    check("", "/var/lib/towpath");
+}
+
+#[test]
 fn a_wildcard_is_spelt_out_once_for_each_address() {
     let text = format!(
         "{SIP}{LAN}\
@@ -164,6 +173,10 @@ fn shape() {
     after_refused(
         "dscp = 99999999999999999999\n",
         &[(7, 8, "`dscp` is an integer", "whole number")],
+    );
+    after_refused(
+        "[node]\nwatch = 'yes'\n",
+        &[(8, 9, "`watch` is a string", "true or false")],
     );
     after_refused(
         "source_rewriting_gateways = '10.0.0.1'\n",

@@ -34,7 +34,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, Refusal> {
 }
 
 /// Written as a person would.
-pub(super) fn spell(duration: Duration) -> String {
+pub(in crate::config) fn spell(duration: Duration) -> String {
     match (duration.as_secs(), duration.subsec_millis()) {
         (0, ms) => format!("{ms}ms"),
         (s, 0) if s % 3600 == 0 => format!("{}h", s / 3600),
@@ -161,6 +161,27 @@ pub(super) fn host(text: &str) -> Result<IpAddr, Refusal> {
     };
     one_host(ip)?;
     Ok(ip)
+}
+
+/// An address of one host, with a port if it is not the listener's own.
+pub(super) fn advertise(text: &str) -> Result<(IpAddr, Option<u16>), Refusal> {
+    let Ok(full) = text.parse::<SocketAddr>() else {
+        if text.starts_with('[') || text.rsplit_once(':').is_some_and(|(ip, _)| is_ipv4(ip)) {
+            let help = "write \"203.0.113.9:5060\" or \"[2001:db8::9]:5060\"; without a port: \
+                        the address alone, without brackets";
+            return refuse(format!("`{text}` is not an address and port"), help);
+        }
+        return Ok((host(text)?, None));
+    };
+    if full.port() == 0 {
+        return refuse("port 0 cannot be reached", "SIP's own is 5060");
+    }
+    one_host(full.ip())?;
+    Ok((full.ip(), Some(full.port())))
+}
+
+fn is_ipv4(text: &str) -> bool {
+    text.parse::<Ipv4Addr>().is_ok()
 }
 
 fn one_host(ip: IpAddr) -> Result<(), Refusal> {
@@ -303,6 +324,16 @@ mod tests {
         check(host("edge.example.com"), "not a name");
         check(host("0.0.0.0"), "not the address of one host");
         check(host("ff02::1"), "not the address of one host");
+        check(advertise("203.0.113.9"), "(203.0.113.9, None)");
+        check(advertise("203.0.113.9:5070"), "(203.0.113.9, Some(5070))");
+        check(advertise("2001:db8::9"), "(2001:db8::9, None)");
+        check(advertise("[2001:db8::9]:5070"), "(2001:db8::9, Some(5070))");
+        check(advertise("203.0.113.9:0"), "port 0 cannot be reached");
+        check(advertise("203.0.113.9:99999"), "not an address and port");
+        check(advertise("[2001:db8::9]"), "without brackets");
+        check(advertise("0.0.0.0:5060"), "not the address of one host");
+        check(advertise("stun:example.com"), "not available");
+        check(advertise("edge.example.com:5060"), "not a name");
         check(prefix("10.0.0.0/8"), "10.0.0.0/8");
         check(prefix("10.0.0.3/8"), "write \"10.0.0.0/8\"");
         check(prefix("10.0.0.3"), "write \"10.0.0.3/32\"");

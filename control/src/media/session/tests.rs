@@ -1,11 +1,15 @@
 //! Whole exchanges against a simulated flow table and socket set. Network 0 is the outside
 //! (ports from 20000), network 1 the inside (ports from 30000).
 
+mod own;
+
 use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::exchange::NO_CONNECTION;
 use super::*;
+use crate::media::stream::SideView;
 
 const ROOM_OFFER: &str = include_str!("../../../../tests/vectors/room-offer.sdp");
 const ROOM_ANSWER: &str = include_str!("../../../../tests/vectors/room-answer.sdp");
@@ -246,7 +250,7 @@ fn what_teaches_a_source() {
         Learned::Stranger("not a source named in SDP"),
     );
     check("RTCP on the RTP port", RTCP, Learned::NotMedia);
-    check("STUN", STUN, Learned::NotMedia);
+    check("STUN crosses", STUN, Learned::Passed);
     check("keep-alive", [0; 12], Learned::NotMedia);
 
     fn check(name: &str, head: [u8; 12], expected: Learned) {
@@ -527,7 +531,7 @@ fn another_protocol_on_the_same_line() {
     assert_eq!((stream.kind.as_str(), stream.a.local), ("image", local));
     assert_eq!((stream.a.held, world.flows.len()), (None, 0));
     let (local, fax) = ("192.0.2.1:20000", "203.0.113.9:40009");
-    world.packet(local, fax, STUN, Learned::NotMedia);
+    world.packet(local, fax, STUN, Learned::Passed);
     let udptl = [0, 0, 1, 6, 2, 0, 0, 0, 0, 0, 0, 0];
     world.packet(local, fax, udptl, Learned::Held);
     assert_eq!(world.flows.len(), 2);
@@ -713,6 +717,9 @@ enum Step {
     RollBack,
     Settle,
     Leg(Side, usize),
+    Follow(Side, usize),
+    Mode(Side, Option<Mode>),
+    Reoffer(Side),
     Packet {
         local: usize,
         from: usize,
@@ -733,6 +740,11 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::RollBack),
         1 => Just(Step::Settle),
         1 => (side(), 0usize..4).prop_map(|(s, l)| Step::Leg(s, l)),
+        1 => (side(), 0usize..4).prop_map(|(s, l)| Step::Follow(s, l)),
+        1 => (side(), prop_oneof![
+            Just(None), Just(Some(Mode::Sdp)), Just(Some(Mode::Symmetric)), Just(Some(Mode::Auto)),
+        ]).prop_map(|(s, m)| Step::Mode(s, m)),
+        2 => side().prop_map(Step::Reoffer),
         9 => packet.prop_map(|(local, from, head, sequence)| {
             Step::Packet { local, from, head, sequence }
         }),
@@ -774,6 +786,8 @@ struct World {
     now: Instant,
     flows: BTreeMap<SocketAddr, Rule>,
     sockets: BTreeSet<SocketAddr>,
+    /// What was sent from our sockets without a flow.
+    sent: Vec<(SocketAddr, SocketAddr, Vec<u8>)>,
     /// Flow effects since it was last set to zero.
     effects: usize,
 }
@@ -789,6 +803,7 @@ impl World {
             now: start(),
             flows: BTreeMap::new(),
             sockets: BTreeSet::new(),
+            sent: Vec::new(),
             effects: 0,
         }
     }
@@ -847,13 +862,34 @@ impl World {
         self.perform(effects);
     }
 
+    fn follow(&mut self, side: Side, leg: LegSettings) {
+        let mut effects = Vec::new();
+        self.session.follow(side, leg, self.now, &mut effects);
+        self.perform(effects);
+    }
+
+    fn set_mode(&mut self, side: Side, mode: Option<Mode>) {
+        let mut effects = Vec::new();
+        self.session.set_mode(side, mode, self.now, &mut effects);
+        self.perform(effects);
+    }
+
+    fn reoffer(&mut self, to: Side) -> Option<String> {
+        let mut effects = Vec::new();
+        let pools = &mut self.pools;
+        let out = self.session.reoffer(to, pools, self.now, &mut effects);
+        assert!(out.is_some() || effects.is_empty());
+        self.perform(effects);
+        out.map(|out| latin1(&out))
+    }
+
     fn media(&mut self, local: SocketAddr, from: &str, head: [u8; 12]) -> Learned {
         let mut effects = Vec::new();
         let learned = self
             .session
             .media(local, at(from), &head, self.now, &mut effects);
         assert!(
-            learned == Learned::Held || effects.is_empty(),
+            matches!(learned, Learned::Held | Learned::Passed) || effects.is_empty(),
             "{learned:?} {effects:?}"
         );
         self.perform(effects);
@@ -886,10 +922,10 @@ impl World {
             Step::Answer(side, body) => drop(self.answer(side, BODIES[body])),
             Step::RollBack => self.roll_back(),
             Step::Settle => self.settle(),
-            Step::Leg(side, which) => {
-                let leg = [natted(), honest(INSIDE), honest_outside(), strict()][which].clone();
-                self.session.set_leg(side, leg);
-            }
+            Step::Leg(side, which) => self.session.set_leg(side, leg(which)),
+            Step::Follow(side, which) => self.follow(side, leg(which)),
+            Step::Mode(side, mode) => self.set_mode(side, mode),
+            Step::Reoffer(to) => drop(self.reoffer(to)),
             Step::Packet {
                 local,
                 from,
@@ -903,7 +939,8 @@ impl World {
                 let head = [rtp(SSRC, sequence), rtp(5, sequence), RTCP, STUN, [0; 12]][head];
                 let learned = self.media(*local, FROM[from], head);
                 let stranger = STRANGERS.contains(&from);
-                assert!(!stranger || !matches!(learned, Learned::Held | Learned::Tentative));
+                let refused = matches!(learned, Learned::Stranger(_) | Learned::NotMedia);
+                assert!(!stranger || refused);
             }
             Step::Activity(local) => {
                 if let Some((_, local)) = self.session.locals().get(local) {
@@ -947,6 +984,10 @@ impl World {
                 Effect::KeepAlive { at, .. } => {
                     assert!(self.sockets.contains(&at), "{at} is not open");
                 }
+                Effect::Forward { at, to, bytes } => {
+                    assert!(self.sockets.contains(&at), "{at} is not open");
+                    self.sent.push((at, to, bytes.to_vec()));
+                }
                 Effect::Send { .. } | Effect::Record(_) => panic!("not a media effect"),
             }
         }
@@ -959,6 +1000,10 @@ impl World {
             .collect();
         assert_eq!(self.sockets, locals);
     }
+}
+
+fn leg(which: usize) -> LegSettings {
+    [natted(), honest(INSIDE), honest_outside(), strict()][which].clone()
 }
 
 /// A call from behind a NAT to the inside, audio only, latched.

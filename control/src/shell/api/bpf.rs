@@ -140,7 +140,7 @@ fn interfaces(shell: &Shell, off: Option<&str>) -> Vec<Value> {
 /// Where media of an interface is forwarded, and why there.
 fn rung(attached: bool, native: bool, there: bool, off: Option<&str>) -> (&'static str, String) {
     match (attached, off) {
-        (true, _) if native => ("native", "the program runs in the driver".to_owned()),
+        (true, _) if native => ("native", "in the driver".to_owned()),
         (true, _) => (
             "generic",
             "datapath.xdp = \"generic\": for tests".to_owned(),
@@ -228,13 +228,7 @@ mod tests {
     #[test]
     fn every_rung_has_its_reason() {
         for (attached, native, there, off, expected) in [
-            (
-                true,
-                true,
-                true,
-                None,
-                "native: the program runs in the driver",
-            ),
+            (true, true, true, None, "native: in the driver"),
             (
                 true,
                 false,

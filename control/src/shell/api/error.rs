@@ -56,6 +56,18 @@ impl Problem {
         detail: "no such call, or it ended",
         ..Self::NOT_FOUND
     };
+
+    pub(super) const BAD_ADDRESS: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_address",
+        detail: "`ip` and `local` are IP addresses, without a port: ?ip=192.0.2.1",
+    };
+
+    pub(super) const NO_SUCH_ADDRESS: Self = Self {
+        code: "no_such_address",
+        detail: "no network has this address of ours; `towpath network list` shows them",
+        ..Self::NOT_FOUND
+    };
 }
 
 impl From<Refused> for Problem {
@@ -66,6 +78,16 @@ impl From<Refused> for Problem {
                 code: "no_such_registration",
                 detail: "nobody is registered under this name (user@domain)",
                 ..Self::NOT_FOUND
+            },
+            Refused::NoMedia => Self {
+                status: StatusCode::CONFLICT,
+                code: "no_media",
+                detail: "the call has no media yet; order it once the callee is asked",
+            },
+            Refused::NotAnswered => Self {
+                status: StatusCode::CONFLICT,
+                code: "not_answered",
+                detail: "the call is not answered yet; order it once it is up",
             },
         }
     }

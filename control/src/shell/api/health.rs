@@ -2,6 +2,8 @@
 
 use crate::config::check::Interface;
 use crate::config::{DatapathMode, Network};
+use crate::engine::gateway::{Remedy, Suspect, remedy};
+use crate::id::NetworkId;
 use crate::shell::Shell;
 
 /// Port pairs in use, in hundredths of those there are, above which it is time to act.
@@ -27,21 +29,13 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         warnings.push(format!("the kernel program that ran before goes on: {why}"));
     }
     let interfaces = shell.datapath.netlink.interfaces();
-    let missing = config
+    let all_missing = config
         .networks
         .iter()
-        .filter_map(|n| missing(n, &interfaces));
-    let missing: Vec<String> = missing.collect();
-    let all_missing = missing.len() == config.networks.len();
-    warnings.extend(missing);
-    for (id, network) in config.networks() {
-        let (used, pairs) = (shell.engine.ports_used(id, now), port_pairs(network));
-        if used.saturating_mul(100) >= pairs.saturating_mul(PORTS_USED_PERCENT_MAX) {
-            warnings.push(format!(
-                "network {}: {used} of {pairs} port pairs are in use; widen media_ports",
-                network.name
-            ));
-        }
+        .all(|n| missing(n, &interfaces).is_some());
+    let suspects = shell.engine.suspected_gateways();
+    for network in config.networks() {
+        warnings.extend(network_warnings(shell, network, &suspects, now));
     }
     let state = match (all_missing, warnings.is_empty()) {
         (true, _) => "down",
@@ -49,6 +43,64 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         (false, true) => "ok",
     };
     Health { state, warnings }
+}
+
+/// What is wrong with one network.
+pub(super) fn network_warnings(
+    shell: &Shell,
+    (id, network): (NetworkId, &Network),
+    suspects: &[Suspect],
+    now: std::time::Instant,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    warnings.extend(missing(network, &shell.datapath.netlink.interfaces()));
+    let (used, pairs) = (shell.engine.ports_used(id, now), port_pairs(network));
+    if used.saturating_mul(100) >= pairs.saturating_mul(PORTS_USED_PERCENT_MAX) {
+        warnings.push(format!(
+            "network {}: {used} of {pairs} port pairs are in use; widen media_ports",
+            network.name
+        ));
+    }
+    let here = suspects.iter().filter(|suspect| suspect.network == id);
+    warnings.extend(here.map(|suspect| {
+        let remedy = remedy(shell.engine.config(), suspect);
+        let key = remedy
+            .network
+            .as_ref()
+            .map(|name| format!("network.{name}"));
+        let place = key.and_then(|key| shell.engine.place(&key));
+        rewrites(network, suspect, &remedy, place)
+    }));
+    warnings
+}
+
+/// A router that rewrites sources, and the lines to write; each line is one of the text.
+fn rewrites(
+    network: &Network,
+    suspect: &Suspect,
+    remedy: &Remedy,
+    place: Option<String>,
+) -> String {
+    let (name, address) = (&network.name, suspect.address);
+    let examples = suspect.examples.iter();
+    let examples: Vec<String> = examples
+        .map(|e| format!("{} at {}", e.aor, e.claimed))
+        .collect();
+    let place = place.map(|place| format!(" ({place})")).unwrap_or_default();
+    let place = match &remedy.network {
+        Some(network) => format!("into [[network]] \"{network}\"{place}"),
+        None => "a network for them".to_owned(),
+    };
+    format!(
+        "network {name}: {address} looks like a router that rewrites sources: {} clients come from \
+         it and say they are elsewhere ({}); they are told {}, which they may not reach. Write \
+         {place}:\n{}\nIf it is an ordinary NAT inside {name}, add the prefix behind it to the \
+         peers of {name} instead.",
+        suspect.clients,
+        examples.join(", "),
+        network.advertise,
+        remedy.lines.join("\n"),
+    )
 }
 
 /// Why nobody can reach us in this network, if its address has gone.

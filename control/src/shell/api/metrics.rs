@@ -74,6 +74,13 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let used = shell.engine.ports_used(id, now);
         text.series(&[("network", &network.name)], count(used));
     }
+    let help = "Neighbours that look like routers which rewrite sources.";
+    text.family("gateways_suspected", Kind::Gauge, help);
+    let suspects = shell.engine.suspected_gateways();
+    for (id, network) in config.networks() {
+        let here = suspects.iter().filter(|s| s.network == id).count();
+        text.series(&[("network", &network.name)], count(here));
+    }
     let help = "Whether the kernel program is attached.";
     text.family("xdp_attached", Kind::Gauge, help);
     let attached = shell.datapath.interfaces();

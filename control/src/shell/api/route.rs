@@ -1,11 +1,14 @@
 //! One function per route.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
 use axum::Json;
 use axum::Router;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{get, post};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,10 +27,19 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/api/v1/status", get(status))
         .route("/api/v1/networks", get(networks))
         .route("/api/v1/bpf", get(bpf))
+        .route("/api/v1/networks/explain", get(explain_peer))
         .route("/api/v1/registrations", get(registrations))
-        .route("/api/v1/registrations/{aor}", delete(drop_registration))
+        .route(
+            "/api/v1/registrations/{aor}",
+            get(registration).delete(drop_registration),
+        )
+        .route(
+            "/api/v1/registrations/{aor}/explain",
+            get(explain_registration),
+        )
         .route("/api/v1/calls", get(calls))
-        .route("/api/v1/calls/{id}", delete(hang_up))
+        .route("/api/v1/calls/{id}", get(call).delete(hang_up))
+        .route("/api/v1/calls/{id}/explain", get(explain_call))
         .route("/api/v1/calls/{id}/capture", post(capture))
         .fallback(|| async { Problem::NOT_FOUND })
         .with_state(events)
@@ -45,8 +57,30 @@ async fn bpf(events: Loop) -> Answer {
     ask(&events, What::Bpf).await.map(Json)
 }
 
+async fn explain_peer(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+    let address = |name: &str| match query.get(name).map(|text| text.parse::<IpAddr>()) {
+        Some(Err(_)) => Err(Problem::BAD_ADDRESS),
+        Some(Ok(ip)) => Ok(Some(ip)),
+        None => Ok(None),
+    };
+    let ip = address("ip")?.ok_or(Problem::BAD_ADDRESS)?;
+    let local = address("local")?;
+    let what = What::PeerExplained { ip, local };
+    ask(&events, what).await.map(Json)
+}
+
 async fn registrations(events: Loop) -> Answer {
     ask(&events, What::Registrations).await.map(Json)
+}
+
+async fn registration(events: Loop, Path(aor): Path<String>) -> Answer {
+    ask(&events, What::Registration(aor)).await.map(Json)
+}
+
+async fn explain_registration(events: Loop, Path(aor): Path<String>) -> Answer {
+    ask(&events, What::RegistrationExplained(aor))
+        .await
+        .map(Json)
 }
 
 async fn drop_registration(events: Loop, Path(aor): Path<String>) -> Answer {
@@ -59,8 +93,22 @@ async fn calls(events: Loop) -> Answer {
     ask(&events, What::Calls).await.map(Json)
 }
 
+async fn call(events: Loop, Path(id): Path<String>) -> Answer {
+    ask(&events, What::Call(number(&id)?)).await.map(Json)
+}
+
+async fn explain_call(events: Loop, Path(id): Path<String>) -> Answer {
+    ask(&events, What::CallExplained(number(&id)?))
+        .await
+        .map(Json)
+}
+
+fn number(id: &str) -> Result<u64, Problem> {
+    id.parse().map_err(|_| Problem::BAD_ID)
+}
+
 async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
-    let call = id.parse().map_err(|_| Problem::BAD_ID)?;
+    let call = number(&id)?;
     ask(&events, What::Order(Command::HangUp { call }))
         .await
         .map(Json)

@@ -1,16 +1,25 @@
 //! JSON: what clients see of the core's values.
 
+mod explain;
+mod network;
+mod registration;
+
 use std::net::SocketAddr;
 use std::time::Instant;
 
 use common::forward::Reason;
 use serde_json::{Map, Value, json};
 
-use crate::engine::admin::{CallView, FlowView, LegView};
+use crate::engine::admin::{CallView, FlowView, LegView, Refused};
 use crate::id::NetworkId;
 use crate::shell::Shell;
-use crate::shell::api::health::{health, port_pairs};
+use crate::shell::api::error::Problem;
+use crate::shell::api::health::health;
 use crate::shell::datapath::{FlowNow, Placement};
+
+pub(super) use explain::{call_explained, peer_explained, registration_explained};
+pub(super) use network::networks;
+pub(super) use registration::{registrations, registrations_of};
 
 pub(super) fn status(shell: &Shell, now: Instant) -> Value {
     let totals = shell.engine.totals();
@@ -71,6 +80,12 @@ pub(super) fn calls(shell: &mut Shell, now: Instant) -> Value {
     json!({ "calls": calls })
 }
 
+/// One call, as it is in the list.
+pub(super) fn call_of(shell: &mut Shell, id: u64, now: Instant) -> Result<Value, Problem> {
+    let view = shell.engine.call(id, now).ok_or(Refused::NoSuchCall)?;
+    Ok(call(shell, &view))
+}
+
 fn call(shell: &mut Shell, view: &CallView) -> Value {
     let flows: Vec<Value> = view.flows.iter().map(|f| flow(shell, f)).collect();
     json!({
@@ -118,6 +133,7 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "rule": view.rule,
         "advertised": view.advertised.to_string(),
         "signalled": text(view.signalled),
+        "held": text(view.held),
         "strangers": view.strangers,
         "peer": text(now.as_ref().map(|f| f.rule.peer)),
         "source": text(now.as_ref().map(|f| f.rule.source)),
@@ -150,50 +166,4 @@ fn network_name(shell: &Shell, id: NetworkId) -> String {
         .network(id)
         .map(|n| n.name.clone())
         .unwrap_or_default()
-}
-
-pub(super) fn registrations(shell: &Shell, now: Instant) -> Value {
-    let registrations: Vec<Value> = shell
-        .engine
-        .registrations(now)
-        .iter()
-        .map(|view| {
-            json!({
-                "aor": view.aor.as_str(),
-                "contact": view.contact,
-                "instance": view.instance,
-                "seen": view.seen.to.to_string(),
-                "via": view.seen.on.to_string(),
-                "claimed": view.claimed.map(|claimed| claimed.to_string()),
-                "network": network_name(shell, view.network),
-                "nat": view.natted,
-                "expires_s": view.expires_in.as_secs(),
-                "user_agent": view.user_agent,
-            })
-        })
-        .collect();
-    json!({ "registrations": registrations })
-}
-
-pub(super) fn networks(shell: &Shell, now: Instant) -> Value {
-    let networks: Vec<Value> = shell
-        .engine
-        .config()
-        .networks()
-        .map(|(id, network)| {
-            json!({
-                "name": network.name,
-                "interface": network.interface,
-                "address": network.address.to_string(),
-                "advertise": network.advertise.to_string(),
-                "peers": network.peers.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "media_ports":
-                    format!("{}-{}", network.media_ports.first, network.media_ports.last),
-                "media": format!("{:?}", network.media).to_lowercase(),
-                "pairs": port_pairs(network),
-                "pairs_used": shell.engine.ports_used(id, now),
-            })
-        })
-        .collect();
-    json!({ "networks": networks })
 }

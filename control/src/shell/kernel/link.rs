@@ -20,8 +20,8 @@ impl Kernel {
     /// leave by it.
     ///
     /// # Errors
-    /// Why the interface cannot carry the program.
-    pub fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
+    /// Why the interface cannot carry the program, which is then not attached to it.
+    pub(super) fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
         let Interface { name, index } = interface;
         let pin = self.pin(*index);
         let link = match self.take_over(&pin, name)? {
@@ -34,10 +34,22 @@ impl Kernel {
                     source: io::Error::other(e),
                 })?,
         };
+        if let Err(error) = self.egress.insert(*index, *index, None, 0) {
+            drop(link);
+            unpin(&pin)?;
+            return Err(KernelError::map(map::EGRESS, error));
+        }
         self.links.insert(*index, link);
-        self.egress
-            .insert(*index, *index, None, 0)
-            .map_err(|e| KernelError::map(map::EGRESS, e))
+        Ok(())
+    }
+
+    /// Detaches from an interface: nothing leaves by it any more, what arrives goes to the stack.
+    pub(super) fn remove_interface(&mut self, index: u32) -> Result<(), KernelError> {
+        unpin(&self.pin(index))?;
+        self.links.remove(&index);
+        // It may have gone with its interface.
+        drop(self.egress.remove(index));
+        Ok(())
     }
 
     pub(super) fn pin(&self, index: u32) -> PathBuf {
@@ -46,29 +58,10 @@ impl Kernel {
 
     /// Detaches from interfaces that are no longer configured.
     pub(super) fn forget_interfaces(&mut self, keep: &[Interface]) -> Result<(), KernelError> {
-        let path = || self.dir.clone();
-        let entries = std::fs::read_dir(&self.dir).map_err(|source| KernelError::PinDir {
-            path: path(),
-            source,
-        })?;
-        for entry in entries {
-            let entry = entry.map_err(|source| KernelError::PinDir {
-                path: path(),
-                source,
-            })?;
-            let name = entry.file_name();
-            let index = name
-                .to_str()
-                .and_then(|n| n.strip_prefix(LINK_PREFIX)?.parse().ok());
-            let Some(index) = index else {
-                continue;
-            };
-            if keep.iter().any(|interface| interface.index == index) {
-                continue;
+        for index in pinned(&self.dir)? {
+            if !keep.iter().any(|interface| interface.index == index) {
+                self.remove_interface(index)?;
             }
-            unpin(&entry.path())?;
-            // It may have gone with its interface.
-            drop(self.egress.remove(index));
         }
         Ok(())
     }
@@ -130,6 +123,21 @@ impl Kernel {
             Err(e) => Err(KernelError::attach(name, e)),
         }
     }
+}
+
+/// The interfaces that links are pinned for.
+fn pinned(dir: &Path) -> Result<Vec<u32>, KernelError> {
+    let error = |source| KernelError::PinDir {
+        path: dir.to_path_buf(),
+        source,
+    };
+    let mut pinned = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(error)? {
+        let name = entry.map_err(error)?.file_name();
+        let index = name.to_str().and_then(|n| n.strip_prefix(LINK_PREFIX));
+        pinned.extend(index.and_then(|index| index.parse::<u32>().ok()));
+    }
+    Ok(pinned)
 }
 
 pub(super) fn unpin(pin: &Path) -> Result<(), KernelError> {

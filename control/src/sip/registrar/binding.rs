@@ -32,6 +32,8 @@ pub struct Binding {
     pub network: NetworkId,
     /// The address in the Contact, as claimed.
     pub claimed: Option<SocketAddr>,
+    /// The address in its topmost Via, as claimed.
+    pub via: Option<SocketAddr>,
     pub natted: bool,
     pub expires_at: Instant,
     pub user_agent: Option<String>,
@@ -72,6 +74,8 @@ pub struct Registration {
     /// Path values, the nearest to us first (RFC 3327).
     pub route: Vec<Vec<u8>>,
     pub network: NetworkId,
+    /// The address in the topmost Via, as claimed.
+    pub via: Option<SocketAddr>,
     pub natted: bool,
     pub user_agent: Option<String>,
 }
@@ -122,6 +126,7 @@ pub(super) fn bound(
         route: request.route.clone(),
         network: request.network,
         claimed: change.claimed,
+        via: request.via,
         natted: request.natted,
         expires_at: now + granted,
         user_agent,

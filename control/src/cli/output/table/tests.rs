@@ -40,47 +40,49 @@ fn registrations_are_a_table() {
     check(
         &shown,
         "
-USER              NETWORK  SEEN AT           SAYS IT IS AT      NAT  EXPIRES IN  USER AGENT
-1001@example.com  wan      203.0.113.2:1024  192.168.1.10:5060  yes     59m 50s  -
-1003@example.com  lan      10.1.0.30:5060    10.1.0.30:5060     no          59s  phone 1
+USER              NETWORK  SEEN AT           SAYS IT IS AT      NAT  EXPIRES
+1001@example.com  wan      203.0.113.2:1024  192.168.1.10:5060  yes  59m 50s
+1003@example.com  lan      10.1.0.30:5060    10.1.0.30:5060     no       59s
 ",
     );
 }
 
 #[test]
-fn a_call_shows_why_a_flow_is_not_in_the_kernel() {
-    let flow = |leg: &str, path: &str, why: Value| {
-        json!({ "leg": leg, "kind": "audio", "component": "rtp", "peer": "192.0.2.2:24",
-                "at": "192.0.2.1:30000", "target": "10.9.0.20:78", "path": path,
-                "packets_xdp": 51234, "packets_user": 2, "why": why })
-    };
-    let signalling = "203.0.113.2:1025";
-    let leg = |network: &str, nat: bool| {
-        json!({ "network": network, "signalling": signalling,
-                "nat": nat })
-    };
-    let shown = calls(&json!({ "calls": [
-        { "id": 7, "from": "1001@example.com", "to": "9000@example.com", "state": "answered",
-          "age_s": 75, "setup_ms": 212, "caller": leg("wan", true), "callee": leg("core", false),
-          "flows": [flow("caller", "xdp", Value::Null),
-                    flow("callee", "user", "neighbour not resolved yet".into())] },
-        { "id": 8, "from": "a@b", "to": "c@d", "state": "ringing", "age_s": 1, "setup_ms": null,
-          "caller": leg("wan", true), "callee": null, "flows": [] },
+fn what_is_too_wide_for_a_terminal_is_a_block_for_each_row() {
+    let shown = registrations(&json!({ "registrations": [
+        { "aor": "1001@example.com", "network": "wan", "seen": "[2001:db8:1:2:3:4:5:6]:54321",
+          "claimed": "[2001:db8:1:2:3:4:5:7]:54321", "nat": true, "expires_s": 3590 },
     ]}));
     check(
         &shown,
         "
-call 7: 1001@example.com → 9000@example.com, answered for 1m 15s, set up in 212 ms
-  caller in wan, signalling with 203.0.113.2:1025, behind a NAT
-  callee in core, signalling with 203.0.113.2:1025
-  FROM    MEDIA  PART  PEER          ARRIVES AT       SENT TO       PATH  XDP PKTS  USER PKTS
-  caller  audio  rtp   192.0.2.2:24  192.0.2.1:30000  10.9.0.20:78  xdp      51234          2
-  callee  audio  rtp   192.0.2.2:24  192.0.2.1:30000  10.9.0.20:78  user     51234          2
-  not in the kernel (callee audio rtp): neighbour not resolved yet
+  USER           1001@example.com
+  NETWORK        wan
+  SEEN AT        [2001:db8:1:2:3:4:5:6]:54321
+  SAYS IT IS AT  [2001:db8:1:2:3:4:5:7]:54321
+  NAT            yes
+  EXPIRES        59m 50s
+",
+    );
+}
 
-call 8: a@b → c@d, ringing for 1s
-  caller in wan, signalling with 203.0.113.2:1025, behind a NAT
-  no media yet
+#[test]
+fn a_call_is_a_line_with_its_networks_and_paths() {
+    let flow = |path: &str| json!({ "path": path });
+    let leg = |network: &str| json!({ "network": network });
+    let shown = calls(&json!({ "calls": [
+        { "id": 7, "from": "1001", "to": "9000", "state": "established", "age_s": 75,
+          "caller": leg("wan"), "callee": leg("core"),
+          "flows": [flow("xdp"), flow("xdp"), flow("user"), flow("none")] },
+        { "id": 12, "from": "1", "to": "2", "state": "calling", "age_s": 1,
+          "caller": leg("wan"), "callee": null, "flows": [] },
+    ]}));
+    check(
+        &shown,
+        "
+ID  CALLER  CALLEE  STATE           FOR  NETWORKS    MEDIA
+ 7  1001    9000    established  1m 15s  wan → core  2 kernel, 1 user, 1 waiting
+12  1       2       calling          1s  wan → -     -
 ",
     );
 }
@@ -89,7 +91,7 @@ call 8: a@b → c@d, ringing for 1s
 fn status_fits_a_screen_and_counters_come_when_asked() {
     let document = json!({
         "node": "edge-01", "version": "0.1.0", "pid": 42, "uptime_s": 3725, "state": "degraded",
-        "warnings": ["the kernel path is off: no kernel program"],
+        "warnings": ["the kernel path is off: no kernel program", "network lan: write\n  a = 1"],
         "datapath": { "interfaces": [], "why": "no kernel program" },
         "flows": { "kernel": 0, "user": 8, "adopted": 0 },
         "calls": { "now": 2, "answered": 1 }, "registrations": 3, "media_sockets": 16,
@@ -111,6 +113,8 @@ registrations  3
 media sockets  16
 transactions   1
 warning        the kernel path is off: no kernel program
+warning        network lan: write
+                 a = 1
 
 packets by verdict: none
 

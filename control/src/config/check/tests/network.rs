@@ -72,6 +72,199 @@ fn networks_against_the_host() {
     assert!(check("t", &text, None, &mut files).is_ok());
 }
 
+/// A line in a network of its own, which begins in line 3.
+#[track_caller]
+fn line_refused(line: &str, column: usize, message: &str, help: &str) {
+    network_refused(
+        &format!("name = 'n'\ninterface = 'eth1'\n{line}\n"),
+        &[(6, column, message, help)],
+    );
+}
+
+#[test]
+fn what_peers_are_told() {
+    let check = line_refused;
+    check("advertise = '203.0.113.9:0'", 13, "port 0", "5060");
+    check(
+        "advertise = '[203.0.113.9]'",
+        13,
+        "not an address",
+        "[2001:",
+    );
+    check(
+        "advertise = '[2001:db8::9]:5060'",
+        13,
+        "of two families",
+        "another",
+    );
+    check(
+        "advertise = 'edge.test:5060'",
+        13,
+        "`edge.test:5060` is not an",
+        "not a name",
+    );
+    check(
+        "advertise_media = '203.0.113.9:1'",
+        19,
+        "is not an address",
+        "203.0.113.9",
+    );
+    check(
+        "advertise_media = '2001:db8::9'",
+        19,
+        "of two families",
+        "another",
+    );
+    check(
+        "advertise_ports = '40001-50000'",
+        19,
+        "is odd",
+        "\"40000-50001\"",
+    );
+    check(
+        "advertise_ports = '40000-49997'",
+        19,
+        "40000-49997 are 9998 ports, and media_ports, 20000-29999, are 10000",
+        "write \"40000-49999\"",
+    );
+    check(
+        "advertise_ports = '60000-65535'",
+        19,
+        "are 5536 ports",
+        "begin at 55536",
+    );
+    check(
+        "nat = 'sometimes'",
+        7,
+        "is not a choice",
+        "auto, always, never",
+    );
+    check(
+        "nat = 'alway'",
+        7,
+        "is not a choice",
+        "did you mean \"always\"?",
+    );
+    check(
+        "media_from = 'any'",
+        14,
+        "is not a choice",
+        "signalling, subnet, anywhere",
+    );
+    check(
+        "media_senders = ['10.0.0.1']",
+        18,
+        "no prefix length",
+        "10.0.0.1/32",
+    );
+    check(
+        "media_senders = ['2001:db8::/32']",
+        18,
+        "of two families",
+        "another",
+    );
+    check(
+        "media_senders = ['10.0.0.0/8', '10.0.0.0/8']",
+        32,
+        "already listed",
+        "remove",
+    );
+    check("ice = 'lite'", 7, "is not a choice", "strip, pass");
+    check(
+        "address_change = 'hangup'",
+        18,
+        "is not a choice",
+        "reinvite, ignore, drop",
+    );
+    check(
+        "advertise_ports = 40000",
+        19,
+        "is an integer",
+        "text in quotes",
+    );
+    check("ice = true", 7, "is a boolean", "text in quotes");
+}
+
+#[test]
+fn what_peers_are_told_is_understood() {
+    let text = format!(
+        "{SIP}address_grace = '24h'\n[node]\nwatch = true\n{LAN}\
+         advertise = '203.0.113.9:15060'\nadvertise_ports = '40000-49999'\nnat = 'always'\n\
+         media_from = 'subnet'\nmedia_senders = ['198.51.100.0/24']\nice = 'pass'\n\
+         address_change = 'drop'\n\
+         [[network]]\nname = 'b'\ninterface = 'eth1'\naddress = '10.0.0.4'\n\
+         advertise = '203.0.113.10'\nadvertise_media = '203.0.113.11'\n"
+    );
+    let config = accepted(&text);
+    assert!(config.node.watch);
+    assert_eq!(config.sip.address_grace, Duration::from_secs(24 * 3600));
+    let [lan, b] = &config.networks[..] else {
+        panic!("{:?}", config.networks)
+    };
+    let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+    assert_eq!(lan.advertise, ip("203.0.113.9"));
+    assert_eq!(lan.advertise_port, Some(15060));
+    assert_eq!(lan.advertise_media, ip("203.0.113.9"));
+    assert_eq!(
+        (lan.advertise_ports.first, lan.advertise_ports.last),
+        (40000, 49999)
+    );
+    assert_eq!(lan.nat, super::super::super::NatMode::Always);
+    assert_eq!(lan.media_from, super::super::super::MediaFrom::Subnet);
+    assert_eq!(lan.media_senders, ["198.51.100.0/24".parse().unwrap()]);
+    assert_eq!(lan.ice, super::super::super::Ice::Pass);
+    assert_eq!(lan.address_change, super::super::super::AddressChange::Drop);
+    assert_eq!((b.advertise, b.advertise_port), (ip("203.0.113.10"), None));
+    assert_eq!(b.advertise_media, ip("203.0.113.11"));
+    assert_eq!(b.advertise_ports, b.media_ports);
+}
+
+#[test]
+fn what_networks_tell_does_not_overlap() {
+    let second = |rest: &str| {
+        format!("[[network]]\nname = 'b'\ninterface = 'eth1'\naddress = '10.0.0.4'\n{rest}")
+    };
+    let first = "advertise = '203.0.113.9'\n";
+    let told = "`b` tells the media ports 20000-29999 of 203.0.113.9, `lan` tells 20000-29999";
+    after_refused(
+        &format!("{first}{}", second(first)),
+        &[(12, 13, told, "advertise_ports")],
+    );
+    after_refused(
+        &format!("{first}{}", second("advertise_media = '203.0.113.9'\n")),
+        &[(12, 19, told, "another address")],
+    );
+    let ports = "advertise_ports = '28000-37999'\n";
+    after_refused(
+        &format!("{first}{}", second(&format!("{first}{ports}"))),
+        &[(13, 19, "28000-37999 of 203.0.113.9", "(line 7)")]
+            .map(|(l, c, m, _)| (l, c, m, "router")),
+    );
+    let apart = "advertise_ports = '30000-39999'\n";
+    accepted(&format!(
+        "{SIP}{LAN}{first}{}",
+        second(&format!("{first}{apart}"))
+    ));
+    // A router maps SIP and media apart.
+    after_refused(
+        "advertise = '203.0.113.9:40000'\nadvertise_ports = '40000-49999'\n",
+        &[(
+            8,
+            19,
+            "the advertised media ports 40000-49999 hold SIP's 40000",
+            "move",
+        )],
+    );
+    after_refused(
+        "advertise_ports = '5000-14999'\n",
+        &[(7, 19, "5000-14999 hold SIP's 5060", "router")],
+    );
+    accepted(&format!(
+        "{SIP}{LAN}advertise = '203.0.113.9:40000'\nadvertise_media = '203.0.113.10'\n\
+         advertise_ports = '40000-49999'\n"
+    ));
+}
+
 #[test]
 fn networks_against_each_other() {
     let second = |rest: &str| format!("[[network]]\nname = 'b'\ninterface = 'eth1'\n{rest}");

@@ -51,6 +51,10 @@ fn sip_values() {
         &[(7, 15, "48h is out of range", "1s to 24h")],
     );
     sip_refused(
+        "address_grace = '200h'\n",
+        &[(7, 17, "200h is out of range", "0ms to 168h")],
+    );
+    sip_refused(
         "expires_min = '2h'\n",
         &[(
             7,

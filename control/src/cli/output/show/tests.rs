@@ -1,0 +1,107 @@
+use super::super::wrap::WIDTH;
+use super::*;
+use serde_json::json;
+
+#[track_caller]
+fn check(shown: &str, expected: &str) {
+    let expected = expected.strip_prefix('\n').unwrap_or(expected);
+    assert_eq!(shown, expected, "\n{shown}");
+    assert!(shown.lines().all(|line| line.chars().count() <= WIDTH));
+}
+
+#[test]
+fn a_call_shows_each_flow_and_why_it_is_not_in_the_kernel() {
+    let flow = |leg: &str, path: &str, why: Value| {
+        json!({ "leg": leg, "kind": "audio", "component": "rtp", "held": "192.0.2.2:24",
+                "at": "192.0.2.1:30000", "target": "10.9.0.20:78", "path": path,
+                "advertised": "203.0.113.9:30000", "signalled": "192.168.1.10:24",
+                "latch": "held", "rule": "as SDP says", "strangers": 3, "strangers_xdp": 4,
+                "packets_xdp": 51234, "packets_user": 2, "why": why })
+    };
+    let leg = |network: &str, nat: bool| {
+        json!({ "network": network, "signalling": "203.0.113.2:1025", "nat": nat,
+                "via": "udp:192.0.2.1:5060", "target": "sip:1001@192.168.1.10" })
+    };
+    let shown = call(&json!({
+        "id": 7, "call_id": "abc", "from": "1001@example.com", "to": "9000@example.com",
+        "state": "answered", "age_s": 75, "setup_ms": 212, "caller": leg("wan", true),
+        "callee": leg("core", false),
+        "flows": [flow("caller", "xdp", Value::Null),
+                  flow("callee", "user", "neighbour not resolved yet".into())],
+    }));
+    check(
+        &shown,
+        "
+call 7: 1001@example.com → 9000@example.com, answered for 1m 15s, set up in
+  212 ms
+  Call-ID      abc
+  caller       in wan, signalling with 203.0.113.2:1025 by udp:192.0.2.1:5060,
+               behind a NAT; sip:1001@192.168.1.10
+  callee       in core, signalling with 203.0.113.2:1025 by udp:192.0.2.1:5060;
+               sip:1001@192.168.1.10
+
+audio rtp from the caller
+  told to send to  203.0.113.9:30000
+  arrives at       192.0.2.1:30000
+  SDP says         192.168.1.10:24
+  held at          192.0.2.2:24
+  latch            held: as SDP says
+  sent to          10.9.0.20:78
+  path             the kernel
+  packets          51234 in the kernel, 2 by the daemon; refused: 4 and 3
+
+audio rtp from the callee
+  told to send to  203.0.113.9:30000
+  arrives at       192.0.2.1:30000
+  SDP says         192.168.1.10:24
+  held at          192.0.2.2:24
+  latch            held: as SDP says
+  sent to          10.9.0.20:78
+  path             the daemon: neighbour not resolved yet
+  packets          51234 in the kernel, 2 by the daemon; refused: 4 and 3
+",
+    );
+    let early = json!({ "id": 8, "from": "a@b", "to": "c@d", "state": "ringing", "age_s": 1,
+                        "call_id": "x", "setup_ms": null, "caller": leg("wan", true),
+                        "callee": null, "flows": [] });
+    assert!(call(&early).ends_with("\n  no media yet\n"));
+}
+
+#[test]
+fn a_decision_has_its_facts_its_rule_and_its_place() {
+    let step = json!({
+        "topic": "network", "question": "Which network?", "decision": "wan",
+        "facts": ["packets arrive at 10.1.0.2 from 192.168.1.1", "x\u{1b}[2J"],
+        "rule": "192.168.1.1 rewrites sources: what comes from there is of this network",
+        "key": "network.wan.source_rewriting_gateways[0]", "place": "towpath.toml:31",
+        "losers": [{ "network": "lan", "why": "192.168.0.0/16 holds 192.168.1.1, but a gateway \
+                                               comes before any prefix" }],
+        "means": "it is told 203.0.113.9 in Contact, Via and SDP",
+    });
+    let default = json!({ "topic": "media", "question": "Where?", "decision": "there", "facts": [],
+                          "rule": "so it is", "key": "network.wan.media", "place": null,
+                          "losers": [], "means": null });
+    let shown = explained(&json!({
+        "bindings": [{ "answer": ["One line.", "Another."], "steps": [step, default] }],
+    }));
+    check(
+        &shown,
+        "
+One line.
+Another.
+
+Which network?  wan
+  seen     packets arrive at 10.1.0.2 from 192.168.1.1
+           x�[2J
+  because  192.168.1.1 rewrites sources: what comes from there is of this
+           network
+  written  towpath.toml:31  network.wan.source_rewriting_gateways[0]
+  not      lan: 192.168.0.0/16 holds 192.168.1.1, but a gateway comes before any
+           prefix
+  so       it is told 203.0.113.9 in Contact, Via and SDP
+Where?  there
+  because  so it is
+  default  network.wan.media is not written
+",
+    );
+}

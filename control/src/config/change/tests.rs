@@ -1,0 +1,444 @@
+use super::super::file::KEYS;
+use super::*;
+use crate::config::check::check as read;
+
+/// Every key is written, so that every one can be changed.
+const TEXT: &str = "[node]
+id = 'edge'
+state_dir = '/var/lib/towpath'
+socket = '/run/towpath.sock'
+watch = false
+[sip]
+domain = 'example.com'
+listen = ['udp:0.0.0.0:5060']
+auth = 'digest'
+expires_min = '60s'
+expires_max = '1h'
+address_grace = '1h'
+[[sip.account]]
+user = '1001'
+password = 'hunter2'
+[[sip.account]]
+user = '1002'
+ha1_sha256 = '0000000000000000000000000000000000000000000000000000000000000000'
+[[sip.account]]
+user = '1003'
+password_file = 'old'
+[[sip.peer]]
+name = 'mcu'
+uri = 'sip:10.0.0.20'
+register = 'local'
+routes = ['8???']
+[[sip.peer]]
+name = 'pbx'
+uri = 'sip:10.0.0.30'
+[[network]]
+name = 'lan'
+interface = 'eth1'
+address = '10.0.0.3'
+advertise = '10.0.0.3'
+advertise_media = '10.0.0.3'
+peers = ['10.0.0.0/8']
+source_rewriting_gateways = []
+media_ports = '20000-29999'
+advertise_ports = '20000-29999'
+nat = 'auto'
+media = 'sdp'
+media_from = 'signalling'
+media_senders = []
+ice = 'strip'
+address_change = 'reinvite'
+dscp = 34
+[[network]]
+name = 'wan'
+interface = 'eth0'
+address = '192.0.2.10'
+[datapath]
+mode = 'auto'
+xdp = 'native'
+object = '/relay.o'
+pin_dir = '/sys/fs/bpf/towpath'
+flows = 65536
+media_timeout = '60s'
+";
+
+fn config(text: &str) -> Config {
+    let mut secrets = |path: &std::path::Path| match path.to_str() {
+        Some("old") => Ok("first".to_owned()),
+        Some("new") => Ok("second".to_owned()),
+        _ => Err(std::io::ErrorKind::NotFound.into()),
+    };
+    read("t", text, None, &mut secrets).unwrap_or_else(|problems| {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        panic!("{}", problems.join("\n"))
+    })
+}
+
+/// 3 calls in `lan`, 5 in `wan`, 7 in all.
+fn calls(concerns: Concerns<'_>) -> usize {
+    match concerns {
+        Concerns::Nobody => 0,
+        Concerns::Network("lan") => 3,
+        Concerns::Network("wan") => 5,
+        Concerns::Network(_) => 100,
+        Concerns::Everybody => 7,
+    }
+}
+
+fn shown(changes: &[Change]) -> Vec<String> {
+    let one = |c: &Change| {
+        let (key, takes, old, new) = (&c.key, c.takes.word(), &c.old, &c.new);
+        format!("{key} {takes} {old} -> {new} ({})", c.calls)
+    };
+    changes.iter().map(one).collect()
+}
+
+#[track_caller]
+fn check(from: &str, to: &str, expected: &[&str]) {
+    assert!(TEXT.contains(from), "{from}");
+    let new = config(&TEXT.replacen(from, to, 1));
+    assert_eq!(shown(&changes(&config(TEXT), &new, &calls)), expected);
+}
+
+/// Section, key, another value, and what is said.
+const EACH: [(&str, &str, &str, &str); 40] = [
+    (
+        "node",
+        "id",
+        "'other'",
+        "node.id restart \"edge\" -> \"other\" (7)",
+    ),
+    (
+        "node",
+        "state_dir",
+        "'/srv'",
+        "node.state_dir restart \"/var/lib/towpath\" -> \"/srv\" (7)",
+    ),
+    (
+        "node",
+        "socket",
+        "'/s'",
+        "node.socket restart \"/run/towpath.sock\" -> \"/s\" (7)",
+    ),
+    ("node", "watch", "true", "node.watch hot false -> true (0)"),
+    (
+        "sip",
+        "domain",
+        "'example.net'",
+        "sip.domain restart \"example.com\" -> \"example.net\" (7)",
+    ),
+    (
+        "sip",
+        "listen",
+        "['udp:0.0.0.0:5070']",
+        "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
+         [\"udp:10.0.0.3:5070\", \"udp:192.0.2.10:5070\"] (0)",
+    ),
+    (
+        "sip",
+        "auth",
+        "'none'",
+        "sip.auth hot \"digest\" -> \"none\" (0)",
+    ),
+    (
+        "sip",
+        "expires_min",
+        "'90s'",
+        "sip.expires_min hot \"1m\" -> \"90s\" (0)",
+    ),
+    (
+        "sip",
+        "expires_max",
+        "'2h'",
+        "sip.expires_max hot \"1h\" -> \"2h\" (0)",
+    ),
+    (
+        "sip",
+        "address_grace",
+        "'0s'",
+        "sip.address_grace hot \"1h\" -> \"0ms\" (0)",
+    ),
+    (
+        "sip.account",
+        "user",
+        "'1009'",
+        "sip.account.1001 hot … -> - (0); sip.account.1009 hot - -> … (0)",
+    ),
+    (
+        "sip.account",
+        "password",
+        "'hunter3'",
+        "sip.account.1001.password hot … -> … (0)",
+    ),
+    (
+        "sip.account",
+        "password_file",
+        "'new'",
+        "sip.account.1003.password hot … -> … (0)",
+    ),
+    (
+        "sip.account",
+        "ha1_sha256",
+        "'1111111111111111111111111111111111111111111111111111111111111111'",
+        "sip.account.1002.ha1_sha256 hot … -> … (0)",
+    ),
+    (
+        "sip.peer",
+        "name",
+        "'room'",
+        "sip.peer.mcu hot \"sip:10.0.0.20:5060\" -> - (0); \
+         sip.peer.room hot - -> \"sip:10.0.0.20:5060\" (0)",
+    ),
+    (
+        "sip.peer",
+        "uri",
+        "'sip:10.0.0.21'",
+        "sip.peer.mcu.uri hot \"sip:10.0.0.20:5060\" -> \"sip:10.0.0.21:5060\" (0)",
+    ),
+    // There is one choice only.
+    ("sip.peer", "register", "\"local\"", ""),
+    (
+        "sip.peer",
+        "routes",
+        "['9*']",
+        "sip.peer.mcu.routes hot [\"8???\"] -> [\"9*\"] (0)",
+    ),
+    (
+        "network",
+        "name",
+        "'office'",
+        "network.lan drain \"10.0.0.3 on eth1\" -> - (3); \
+         network.office hot - -> \"10.0.0.3 on eth1\" (0)",
+    ),
+    (
+        "network",
+        "interface",
+        "'eth2'",
+        "network.lan.interface drain \"eth1\" -> \"eth2\" (3)",
+    ),
+    (
+        "network",
+        "address",
+        "'10.0.0.4'",
+        "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
+         [\"udp:10.0.0.4:5060\", \"udp:192.0.2.10:5060\"] (0); \
+         network.lan.address drain \"10.0.0.3\" -> \"10.0.0.4\" (3)",
+    ),
+    (
+        "network",
+        "advertise",
+        "'203.0.113.9:15060'",
+        "network.lan.advertise hot \"10.0.0.3\" -> \"203.0.113.9:15060\" (3)",
+    ),
+    (
+        "network",
+        "advertise_media",
+        "'203.0.113.9'",
+        "network.lan.advertise_media hot \"10.0.0.3\" -> \"203.0.113.9\" (3)",
+    ),
+    (
+        "network",
+        "peers",
+        "['10.0.0.0/16']",
+        "network.lan.peers hot [\"10.0.0.0/8\"] -> [\"10.0.0.0/16\"] (3)",
+    ),
+    (
+        "network",
+        "source_rewriting_gateways",
+        "['10.0.0.1']",
+        "network.lan.source_rewriting_gateways hot [] -> [\"10.0.0.1\"] (3)",
+    ),
+    (
+        "network",
+        "media_ports",
+        "'30000-39999'",
+        "network.lan.media_ports drain \"20000-29999\" -> \"30000-39999\" (3)",
+    ),
+    (
+        "network",
+        "advertise_ports",
+        "'40000-49999'",
+        "network.lan.advertise_ports hot \"20000-29999\" -> \"40000-49999\" (3)",
+    ),
+    (
+        "network",
+        "nat",
+        "'never'",
+        "network.lan.nat hot \"auto\" -> \"never\" (3)",
+    ),
+    (
+        "network",
+        "media",
+        "'auto'",
+        "network.lan.media drain \"sdp\" -> \"auto\" (3)",
+    ),
+    (
+        "network",
+        "media_from",
+        "'subnet'",
+        "network.lan.media_from drain \"signalling\" -> \"subnet\" (3)",
+    ),
+    (
+        "network",
+        "media_senders",
+        "['10.1.0.0/16']",
+        "network.lan.media_senders drain [] -> [\"10.1.0.0/16\"] (3)",
+    ),
+    (
+        "network",
+        "ice",
+        "'pass'",
+        "network.lan.ice drain \"strip\" -> \"pass\" (3)",
+    ),
+    (
+        "network",
+        "address_change",
+        "'drop'",
+        "network.lan.address_change hot \"reinvite\" -> \"drop\" (3)",
+    ),
+    (
+        "network",
+        "dscp",
+        "46",
+        "network.lan.dscp drain 34 -> 46 (3)",
+    ),
+    (
+        "datapath",
+        "mode",
+        "'xdp'",
+        "datapath.mode restart \"auto\" -> \"xdp\" (7)",
+    ),
+    (
+        "datapath",
+        "xdp",
+        "'generic'",
+        "datapath.xdp restart \"native\" -> \"generic\" (7)",
+    ),
+    (
+        "datapath",
+        "object",
+        "'/other.o'",
+        "datapath.object restart \"/relay.o\" -> \"/other.o\" (7)",
+    ),
+    (
+        "datapath",
+        "pin_dir",
+        "'/sys/fs/bpf/b'",
+        "datapath.pin_dir restart \"/sys/fs/bpf/towpath\" -> \"/sys/fs/bpf/b\" (7)",
+    ),
+    (
+        "datapath",
+        "flows",
+        "64",
+        "datapath.flows restart 65536 -> 64 (7)",
+    ),
+    (
+        "datapath",
+        "media_timeout",
+        "'30s'",
+        "datapath.media_timeout hot \"1m\" -> \"30s\" (7)",
+    ),
+];
+
+#[test]
+fn each_key_says_what_it_takes() {
+    for (section, key, to, expected) in EACH {
+        let at = TEXT.find(&format!("[{section}]")).unwrap();
+        let at = at + TEXT[at..].find(&format!("\n{key} = ")).unwrap() + 1;
+        let line = TEXT[at..].lines().next().unwrap();
+        let new = config(&TEXT.replacen(line, &format!("{key} = {to}"), 1));
+        let found = changes(&config(TEXT), &new, &calls);
+        assert_eq!(shown(&found).join("; "), expected, "{section}.{key}");
+        // What is declared is what is done.
+        let declared = takes(&format!("{section}.{key}"));
+        let done = found.iter().map(|change| change.takes).max();
+        assert_eq!(done.unwrap_or(declared), declared, "{section}.{key}");
+    }
+}
+
+#[test]
+fn every_key_of_the_file_is_declared_and_tried() {
+    let keys: Vec<String> = KEYS
+        .iter()
+        .flat_map(|(section, keys)| keys.iter().map(move |key| format!("{section}.{key}")))
+        .collect();
+    let declared: Vec<&str> = TAKES.iter().map(|(key, _)| *key).collect();
+    assert_eq!(keys, declared);
+    let tried = EACH.map(|(section, key, _, _)| format!("{section}.{key}"));
+    assert_eq!(keys, tried);
+}
+
+#[test]
+fn the_handbook_says_the_same() {
+    const HANDBOOK: &str = include_str!("../../../../docs/configuration.md");
+    let mut section = "";
+    let mut said = Vec::new();
+    for line in HANDBOOK.lines() {
+        if line.starts_with('#') {
+            section = line.trim_matches(['#', ' ', '`', '[', ']']);
+        } else if let Some((key, rest)) = line
+            .strip_prefix("| `")
+            .and_then(|line| line.split_once("` |"))
+        {
+            let takes = rest
+                .trim_end_matches([' ', '|'])
+                .rsplit("| ")
+                .next()
+                .unwrap();
+            said.push((format!("{section}.{key}"), takes.to_owned()));
+        }
+    }
+    let declared = TAKES.map(|(key, takes)| (key.to_owned(), takes.word().to_owned()));
+    assert_eq!(said, declared);
+}
+
+#[test]
+fn networks_peers_and_accounts_are_known_by_name() {
+    check("", "", &[]);
+    let dmz = "[[network]]\nname = 'dmz'\ninterface = 'eth2'\naddress = '10.9.0.3'\n";
+    check(
+        "[[network]]\nname = 'lan'",
+        &format!("{dmz}[[network]]\nname = 'lan'"),
+        &[
+            "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
+             [\"udp:10.9.0.3:5060\", \"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] (0)",
+            "network.dmz hot - -> \"10.9.0.3 on eth2\" (0)",
+        ],
+    );
+    let wan = "[[network]]\nname = 'wan'\ninterface = 'eth0'\naddress = '192.0.2.10'\n";
+    check(
+        wan,
+        "",
+        &[
+            "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
+             [\"udp:10.0.0.3:5060\"] (0)",
+            "network.wan drain \"192.0.2.10 on eth0\" -> - (5)",
+        ],
+    );
+    // The order counts where two match.
+    let pbx = "[[sip.peer]]\nname = 'pbx'\nuri = 'sip:10.0.0.30'\n";
+    let swapped = TEXT.replacen(pbx, "", 1).replacen(
+        "[[sip.peer]]\nname = 'mcu'",
+        &format!("{pbx}[[sip.peer]]\nname = 'mcu'"),
+        1,
+    );
+    let found = changes(&config(TEXT), &config(&swapped), &calls);
+    let expected = ["sip.peer hot [\"mcu\", \"pbx\"] -> [\"pbx\", \"mcu\"] (0)"];
+    assert_eq!(shown(&found), expected);
+    check(
+        "password = 'hunter2'",
+        "ha1_sha256 = '2222222222222222222222222222222222222222222222222222222222222222'",
+        &["sip.account.1001.ha1_sha256 hot … -> … (0)"],
+    );
+}
+
+#[test]
+fn secrets_are_never_shown() {
+    let old = config(TEXT);
+    let new = config(&TEXT.replace("hunter2", "hunter3"));
+    let all = format!("{:?} {:?}", old.entries(), changes(&old, &new, &calls));
+    assert!(all.contains("sip.account.1001.password"), "{all}");
+    for secret in ["hunter", "first", "00000000"] {
+        assert!(!all.contains(secret), "{secret} in {all}");
+    }
+}

@@ -1,0 +1,272 @@
+//! A configuration key by key: what is shown to people, and what two configurations are compared
+//! by.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, XDP};
+use super::check::spell;
+use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Secret, Sip};
+
+/// One key and its effective value.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Entry {
+    /// With the names of networks, peers and accounts in it: `network.wan.advertise`.
+    pub key: String,
+    /// Without them: `network.advertise`.
+    pub kind: &'static str,
+    pub value: Value,
+}
+
+/// As it would be written; a secret is compared, never shown.
+#[derive(Clone, Eq, PartialEq)]
+pub enum Value {
+    Unset,
+    Flag(bool),
+    Number(u64),
+    Text(String),
+    List(Vec<String>),
+    Secret(Secret),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unset => f.write_str("-"),
+            Self::Flag(flag) => write!(f, "{flag}"),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Text(text) => write!(f, "\"{}\"", text.escape_default()),
+            Self::List(list) => {
+                let quoted = |text: &String| format!("\"{}\"", text.escape_default());
+                let quoted: Vec<String> = list.iter().map(quoted).collect();
+                write!(f, "[{}]", quoted.join(", "))
+            }
+            Self::Secret(_) => f.write_str("…"),
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Config {
+    /// Every key, in the order of the handbook.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        // Taken apart by name, so that a new key must be thought about.
+        let Self {
+            node: _,
+            sip,
+            networks,
+            datapath: _,
+            origins: _,
+        } = self;
+        let mut entries = self.node.entries();
+        entries.extend(sip.entries());
+        entries.extend(sip.accounts.iter().flat_map(Account::entries));
+        entries.extend(sip.peers.iter().flat_map(Peer::entries));
+        entries.extend(networks.iter().flat_map(Network::entries));
+        entries.extend(self.datapath.entries());
+        entries
+    }
+}
+
+impl Node {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            id,
+            state_dir,
+            socket,
+            watch,
+        } = self;
+        let path = |path: &Path| text(path.display());
+        vec![
+            plain("node.id", text(id)),
+            plain("node.state_dir", path(state_dir)),
+            plain("node.socket", path(socket)),
+            plain("node.watch", Value::Flag(*watch)),
+        ]
+    }
+}
+
+impl Sip {
+    /// Without accounts and peers.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            domain,
+            listen,
+            auth,
+            accounts: _,
+            peers: _,
+            expires_min,
+            expires_max,
+            address_grace,
+        } = self;
+        vec![
+            plain("sip.domain", text(domain)),
+            plain("sip.listen", texts(listen)),
+            plain("sip.auth", word(&AUTH, *auth)),
+            plain("sip.expires_min", span(*expires_min)),
+            plain("sip.expires_max", span(*expires_max)),
+            plain("sip.address_grace", span(*address_grace)),
+        ]
+    }
+}
+
+impl Account {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self { user, secret } = self;
+        let (name, kind) = match secret {
+            Secret::Password(_) => ("password", "sip.account.password"),
+            Secret::Ha1Sha256(_) => ("ha1_sha256", "sip.account.ha1_sha256"),
+        };
+        vec![Entry {
+            key: format!("sip.account.{user}.{name}"),
+            kind,
+            value: Value::Secret(secret.clone()),
+        }]
+    }
+}
+
+impl Peer {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            name,
+            address,
+            routes,
+        } = self;
+        let entry = |key: &str, kind, value| Entry {
+            key: format!("sip.peer.{name}.{key}"),
+            kind,
+            value,
+        };
+        let uri = text(format_args!("sip:{address}"));
+        vec![
+            entry("uri", "sip.peer.uri", uri),
+            entry("routes", "sip.peer.routes", texts(routes)),
+        ]
+    }
+}
+
+impl Network {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            id: _,
+            name,
+            interface,
+            address,
+            advertise: _,
+            advertise_port: _,
+            advertise_media,
+            peers,
+            source_rewriting_gateways,
+            media_ports,
+            advertise_ports,
+            nat,
+            media,
+            media_from,
+            media_senders,
+            ice,
+            address_change,
+            dscp,
+        } = self;
+        let entries = [
+            ("network.interface", text(interface)),
+            ("network.address", text(address)),
+            ("network.advertise", self.advertised()),
+            ("network.advertise_media", text(advertise_media)),
+            ("network.peers", texts(peers)),
+            (
+                "network.source_rewriting_gateways",
+                texts(source_rewriting_gateways),
+            ),
+            ("network.media_ports", ports(*media_ports)),
+            ("network.advertise_ports", ports(*advertise_ports)),
+            ("network.nat", word(&NAT, *nat)),
+            ("network.media", word(&MEDIA, *media)),
+            ("network.media_from", word(&MEDIA_FROM, *media_from)),
+            ("network.media_senders", texts(media_senders)),
+            ("network.ice", word(&ICE, *ice)),
+            (
+                "network.address_change",
+                word(&ADDRESS_CHANGE, *address_change),
+            ),
+            (
+                "network.dscp",
+                dscp.map_or(Value::Unset, |dscp| Value::Number(dscp.into())),
+            ),
+        ];
+        let named = |(kind, value): (&'static str, Value)| Entry {
+            key: kind.replacen("network.", &format!("network.{name}."), 1),
+            kind,
+            value,
+        };
+        entries.into_iter().map(named).collect()
+    }
+
+    fn advertised(&self) -> Value {
+        text(match self.advertise_port {
+            Some(port) => std::net::SocketAddr::new(self.advertise, port).to_string(),
+            None => self.advertise.to_string(),
+        })
+    }
+}
+
+impl Datapath {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            mode,
+            xdp,
+            object,
+            pin_dir,
+            flows_max,
+            media_timeout,
+        } = self;
+        let path = |path: &Path| text(path.display());
+        vec![
+            plain("datapath.mode", word(&MODE, *mode)),
+            plain("datapath.xdp", word(&XDP, *xdp)),
+            plain(
+                "datapath.object",
+                object.as_deref().map_or(Value::Unset, path),
+            ),
+            plain("datapath.pin_dir", path(pin_dir)),
+            plain("datapath.flows", Value::Number((*flows_max).into())),
+            plain("datapath.media_timeout", span(*media_timeout)),
+        ]
+    }
+}
+
+fn plain(kind: &'static str, value: Value) -> Entry {
+    Entry {
+        key: kind.to_owned(),
+        kind,
+        value,
+    }
+}
+
+fn text(text: impl ToString) -> Value {
+    Value::Text(text.to_string())
+}
+
+/// The word a choice is written with.
+fn word<T: PartialEq>(choices: &[(&str, T)], choice: T) -> Value {
+    let word = choices.iter().find(|(_, value)| *value == choice);
+    word.map_or(Value::Unset, |(word, _)| text(word))
+}
+
+fn span(duration: Duration) -> Value {
+    text(spell(duration))
+}
+
+fn ports(range: PortRange) -> Value {
+    text(format_args!("{}-{}", range.first, range.last))
+}
+
+fn texts<T: ToString>(list: &[T]) -> Value {
+    Value::List(list.iter().map(ToString::to_string).collect())
+}

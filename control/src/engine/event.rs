@@ -1,0 +1,144 @@
+//! What an operator would want to have seen: the last events of this engine, each with a number.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+
+/// Events kept; older ones are forgotten.
+pub const EVENTS_MAX: usize = 1_000;
+
+/// How long the same is not said again of what repeats itself.
+const REPEATED: Duration = Duration::from_secs(60);
+
+/// One event.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Event {
+    /// Counts from 1 without gaps.
+    pub seq: u64,
+    pub at: Instant,
+    pub kind: Kind,
+    /// Whom it is about: a call's number, an address-of-record, a network.
+    pub subject: String,
+    /// What else is known, by name.
+    pub fields: Vec<(&'static str, String)>,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Kind {
+    RegistrationNew,
+    RegistrationMoved,
+    RegistrationEnded,
+    RegistrationRefused,
+    CallStarted,
+    CallAnswered,
+    CallEnded,
+    /// A party was told another address, or could not be told.
+    CallRefreshed,
+    SourceLocked,
+    SourceChanged,
+    /// A packet nobody expects, the first in its call.
+    Stranger,
+    PortsExhausted,
+    ConfigurationApplied,
+    NetworkRetired,
+    NetworkGone,
+    GatewaySuspected,
+}
+
+impl Kind {
+    /// Its stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RegistrationNew => "registration.new",
+            Self::RegistrationMoved => "registration.moved",
+            Self::RegistrationEnded => "registration.ended",
+            Self::RegistrationRefused => "registration.refused",
+            Self::CallStarted => "call.started",
+            Self::CallAnswered => "call.answered",
+            Self::CallEnded => "call.ended",
+            Self::CallRefreshed => "call.refreshed",
+            Self::SourceLocked => "source.locked",
+            Self::SourceChanged => "source.changed",
+            Self::Stranger => "source.stranger",
+            Self::PortsExhausted => "ports.exhausted",
+            Self::ConfigurationApplied => "configuration.applied",
+            Self::NetworkRetired => "network.retired",
+            Self::NetworkGone => "network.gone",
+            Self::GatewaySuspected => "gateway.suspected",
+        }
+    }
+}
+
+/// The ring.
+#[derive(Debug, Default)]
+pub(super) struct Events {
+    last: u64,
+    ring: VecDeque<Event>,
+}
+
+impl Events {
+    fn push(
+        &mut self,
+        at: Instant,
+        kind: Kind,
+        subject: String,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        if self.ring.len() >= EVENTS_MAX {
+            self.ring.pop_front();
+        }
+        self.last += 1;
+        self.ring.push_back(Event {
+            seq: self.last,
+            at,
+            kind,
+            subject,
+            fields,
+        });
+    }
+}
+
+impl Engine {
+    /// Events after number `since` that are still known, in order. A first number greater than
+    /// `since + 1` says that some were forgotten.
+    pub fn events(&self, since: u64) -> impl Iterator<Item = &Event> {
+        let known = &self.events.ring;
+        let forgotten = known.front().map_or(0, |first| first.seq - 1);
+        let skip = usize::try_from(since.saturating_sub(forgotten)).unwrap_or(usize::MAX);
+        known.iter().skip(skip)
+    }
+
+    /// Number of the last event; zero before the first.
+    #[must_use]
+    pub fn last_event(&self) -> u64 {
+        self.events.last
+    }
+
+    /// Once in a while is enough for what repeats itself about one subject.
+    pub(super) fn note_rarely(
+        &mut self,
+        at: Instant,
+        kind: Kind,
+        subject: &str,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        let recent = |event: &&Event| at.saturating_duration_since(event.at) < REPEATED;
+        let mut recent = self.events.ring.iter().rev().take_while(recent);
+        if !recent.any(|event| event.kind == kind && event.subject == subject) {
+            self.note(at, kind, subject, fields);
+        }
+    }
+
+    pub(super) fn note(
+        &mut self,
+        at: Instant,
+        kind: Kind,
+        subject: impl Into<String>,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        self.events.push(at, kind, subject.into(), fields);
+    }
+}

@@ -1,0 +1,156 @@
+//! With which address is an account registered, and why?
+
+use std::time::Instant;
+
+use super::words::{self, Said};
+use super::{Explanation, Reason, Step, steps};
+use crate::config::{Config, Network};
+use crate::engine::Engine;
+use crate::engine::admin::RegistrationView;
+use crate::engine::register::{EXPIRES_NATTED, KEEP_ALIVE_S};
+use crate::engine::route::way_to;
+use crate::id::Aor;
+use crate::sip::registrar::Binding;
+
+/// An account and everything it is registered with.
+#[derive(Clone, Debug)]
+pub struct RegistrationExplained {
+    pub aor: Aor,
+    /// The newest first.
+    pub bindings: Vec<(RegistrationView, Explanation)>,
+}
+
+impl Engine {
+    /// The chain of decisions behind each binding; none if nobody is registered under this name.
+    #[must_use]
+    pub fn explain_registration(&self, aor: &str, now: Instant) -> Option<RegistrationExplained> {
+        let (user, domain) = aor.split_once('@')?;
+        let aor = Aor::new(user, domain);
+        let bindings = self.registrar.fetch(&aor, now).into_iter();
+        let bindings: Vec<_> = bindings
+            .filter_map(|binding| {
+                let network = self.config.network(binding.network)?;
+                let explanation = explain(&self.config, network, &aor, binding, now);
+                Some((self.registration_view(&aor, binding, now), explanation))
+            })
+            .collect();
+        (!bindings.is_empty()).then_some(RegistrationExplained { aor, bindings })
+    }
+}
+
+fn explain(
+    config: &Config,
+    network: &Network,
+    aor: &Aor,
+    binding: &Binding,
+    now: Instant,
+) -> Explanation {
+    let path = binding.path;
+    let why = nat_words(network, binding);
+    let (local, from) = (path.on.local.ip(), path.to.ip());
+    let steps = [
+        Some(arrived(binding, now)),
+        steps::network(config, local, from, Some(binding.network)),
+        Some(steps::nat(config, network, binding.natted, why)),
+        Some(steps::requests(binding.natted, path, way_to(binding))),
+        Some(steps::told(config, network, Some(path.on))),
+        Some(steps::media(config, network, Some(binding.natted))),
+        Some(expiry(config, binding, now)),
+    ];
+    Explanation {
+        answer: answer(network, aor, binding),
+        steps: steps.into_iter().flatten().collect(),
+    }
+}
+
+/// Why a binding is taken to be behind a NAT, or not to be.
+pub(in crate::engine) fn nat_words(network: &Network, binding: &Binding) -> String {
+    let (via, contact) = (Said::of(binding.via), Said::of(binding.claimed));
+    words::nat(network.nat, binding.natted, binding.path.to, via, contact)
+}
+
+/// The trouble book's question, answered.
+fn answer(network: &Network, aor: &Aor, binding: &Binding) -> Vec<String> {
+    let seen = binding.path.to;
+    let way = way_to(binding).to;
+    let claimed = Said::of(binding.claimed);
+    let with = match (steps::same(way, seen), claimed) {
+        (true, Said::At(at)) if steps::same(at, seen) => format!(
+            "{aor} is registered with {seen}: its packets come from there, and its Contact says \
+             the same."
+        ),
+        (true, _) => format!(
+            "{aor} is registered with {seen}, where its packets come from. Its Contact says \
+             {claimed}; the packets decide."
+        ),
+        (false, _) => format!(
+            "{aor} is registered with {way}, as its Contact says. Its packets come from {seen}."
+        ),
+    };
+    vec![
+        with,
+        "The address in SDP has no part in registering; it is looked at in calls only.".to_owned(),
+        format!(
+            "It belongs to network {}, so it is told {}.",
+            network.name,
+            words::told(network)
+        ),
+    ]
+}
+
+fn arrived(binding: &Binding, now: Instant) -> Step {
+    let ago = now.saturating_duration_since(binding.refreshed_at);
+    let mut facts = vec![
+        format!(
+            "REGISTER arrived at {} from {}, {} ago",
+            binding.path.on,
+            binding.path.to,
+            words::seconds(ago)
+        ),
+        format!("Via says {}", Said::of(binding.via)),
+        format!("Contact says {}", Said::of(binding.claimed)),
+    ];
+    if let Some(before) = binding.moved_from {
+        facts.push(format!("before it came from {}", before.to));
+    }
+    Step {
+        topic: "arrived",
+        question: "Where do its requests come from?",
+        decision: binding.path.to.to_string(),
+        facts,
+        reason: Reason::fixed("the packet's source counts, whatever the message says of itself"),
+        means: Some("answers go back there, from the address it was sent to".to_owned()),
+        ..Step::default()
+    }
+}
+
+fn expiry(config: &Config, binding: &Binding, now: Instant) -> Step {
+    let left = binding.expires_at.saturating_duration_since(now);
+    let granted = binding
+        .expires_at
+        .saturating_duration_since(binding.refreshed_at);
+    let since = now.saturating_duration_since(binding.registered_at);
+    let reason = if binding.natted && granted >= EXPIRES_NATTED {
+        let most = words::seconds(EXPIRES_NATTED);
+        Reason::fixed(format!(
+            "behind a NAT at most {most}: a changed mapping is soon noticed"
+        ))
+    } else {
+        let most = words::seconds(config.sip.expires_max);
+        let words = format!("what it asked for, at most {most}");
+        Reason::of(config, words, "sip.expires_max".to_owned())
+    };
+    let kept = format!("a packet every {KEEP_ALIVE_S} s keeps the way to it open");
+    Step {
+        topic: "expiry",
+        question: "How long?",
+        decision: format!("another {}", words::seconds(left)),
+        facts: vec![
+            format!("it was granted {}", words::seconds(granted)),
+            format!("it has been registered for {}", words::seconds(since)),
+        ],
+        reason,
+        means: binding.natted.then_some(kept),
+        ..Step::default()
+    }
+}

@@ -1,0 +1,195 @@
+//! The same thing is always said in the same words.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::config::{Config, MediaMode, NatMode, Network, PortRange};
+use crate::id::{Listener, NetworkId};
+use crate::media::session::LegSettings;
+use crate::nat::latch::Policy;
+
+/// What is known of a party's own words about its address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::engine) enum Said {
+    /// It was not kept.
+    Unknown,
+    /// It is a host name.
+    Name,
+    At(SocketAddr),
+}
+
+impl Said {
+    pub(in crate::engine) fn of(said: Option<SocketAddr>) -> Self {
+        said.map_or(Self::Name, Self::At)
+    }
+
+    fn contradicts(self, source: SocketAddr) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Name => true,
+            Self::At(at) => {
+                (at.ip().to_canonical(), at.port()) != (source.ip().to_canonical(), source.port())
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for Said {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("what was not kept"),
+            Self::Name => f.write_str("a host name"),
+            Self::At(at) => write!(f, "{at}"),
+        }
+    }
+}
+
+/// Why a party is taken to be behind a NAT, or not to be.
+pub(in crate::engine) fn nat(
+    mode: NatMode,
+    natted: bool,
+    source: SocketAddr,
+    via: Said,
+    contact: Said,
+) -> String {
+    let odd = (via.contradicts(source), contact.contradicts(source));
+    match (mode, natted, odd) {
+        (NatMode::Always, true, _) => "its network says so: nat = \"always\"".to_owned(),
+        (NatMode::Never, false, (true, _) | (_, true)) => {
+            "its network says so: nat = \"never\"".to_owned()
+        }
+        (_, _, (true, true)) if via == contact => {
+            format!("Via and Contact say {via}, its packets come from {source}")
+        }
+        (_, _, (true, true)) => {
+            format!("Via says {via} and Contact {contact}, its packets come from {source}")
+        }
+        (_, _, (true, false)) => format!("Via says {via}, its packets come from {source}"),
+        (_, _, (false, true)) => format!("Contact says {contact}, its packets come from {source}"),
+        (_, true, (false, false)) => {
+            format!("Via says another address than its packets come from, {source}")
+        }
+        (_, false, (false, false)) => {
+            "Via and Contact say the address its packets come from".to_owned()
+        }
+    }
+}
+
+/// What peers of a network are told of us.
+pub(in crate::engine) fn told(network: &Network) -> String {
+    let (sip, media) = (network.advertise, network.advertise_media);
+    if sip == media {
+        format!("{sip} in Contact, Via and SDP")
+    } else {
+        format!("{sip} in Contact and Via, {media} in SDP")
+    }
+}
+
+/// Our SIP address as peers of a network are told it.
+pub(in crate::engine) fn told_sip(network: &Network, on: Listener) -> SocketAddr {
+    let port = network.advertise_port.unwrap_or(on.local.port());
+    SocketAddr::new(network.advertise, port)
+}
+
+pub(in crate::engine) fn range(ports: PortRange) -> String {
+    format!("{}-{}", ports.first, ports.last)
+}
+
+pub(in crate::engine) fn name(config: &Config, id: NetworkId) -> String {
+    let network = config.network(id);
+    network.map_or_else(String::new, |n| n.name.clone())
+}
+
+pub(super) fn media_mode(mode: MediaMode) -> &'static str {
+    match mode {
+        MediaMode::Auto => "auto",
+        MediaMode::Sdp => "sdp",
+        MediaMode::Symmetric => "symmetric",
+    }
+}
+
+pub(super) fn yes_no(yes: bool) -> String {
+    if yes { "yes" } else { "no" }.to_owned()
+}
+
+pub(super) fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs())
+}
+
+/// Whether the address in a party's SDP is believed, and why.
+pub(super) fn belief(
+    mode: crate::media::session::Mode,
+    leg: &LegSettings,
+    policy: Policy,
+    signalled: Option<SocketAddr>,
+) -> (&'static str, String) {
+    use crate::media::session::Mode;
+    let source = leg.signalled_from;
+    let Some(signalled) = signalled else {
+        return ("no", "its SDP names no address".to_owned());
+    };
+    match (policy, mode) {
+        (Policy::Nobody, _) => ("no", format!("{signalled} is nowhere we could send to")),
+        (Policy::Strict { .. }, _) => ("yes", "SDP is taken by the letter".to_owned()),
+        (Policy::Believe { also: None, .. }, _) => (
+            "yes",
+            "it is the address its signalling comes from".to_owned(),
+        ),
+        (Policy::Believe { .. }, _) => (
+            "yes",
+            format!(
+                "it is in its network, though its signalling comes from {source}; packets from \
+                 there would be believed too, after a few"
+            ),
+        ),
+        (Policy::Learn { .. }, Mode::Symmetric) => {
+            ("no", "only where its packets come from counts".to_owned())
+        }
+        (Policy::Learn { .. }, _) if leg.natted => (
+            "no",
+            "it is behind a NAT: what it says of itself cannot be reached from here".to_owned(),
+        ),
+        (Policy::Learn { .. }, _) => (
+            "no",
+            format!(
+                "its signalling comes from {source}, and {} is not of its network",
+                signalled.ip()
+            ),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nat_is_a_contradiction_or_an_order() {
+        let source: SocketAddr = "203.0.113.2:1024".parse().unwrap();
+        let own = Said::At(source);
+        let inner = Said::At("192.168.1.10:5060".parse().unwrap());
+        let other = Said::At("192.168.1.10:5062".parse().unwrap());
+        let check = |mode, natted, via, contact, expected: &str| {
+            assert_eq!(nat(mode, natted, source, via, contact), expected);
+        };
+        let auto = NatMode::Auto;
+        let same = "Via and Contact say the address its packets come from";
+        check(auto, false, own, own, same);
+        let from = "its packets come from 203.0.113.2:1024";
+        let both = format!("Via and Contact say 192.168.1.10:5060, {from}");
+        check(auto, true, inner, inner, &both);
+        let each = format!("Via says 192.168.1.10:5060 and Contact 192.168.1.10:5062, {from}");
+        check(auto, true, inner, other, &each);
+        let via = format!("Via says 192.168.1.10:5060, {from}");
+        check(auto, true, inner, own, &via);
+        let name = format!("Contact says a host name, {from}");
+        check(auto, true, own, Said::Name, &name);
+        let kept = "Via says another address than its packets come from, 203.0.113.2:1024";
+        check(auto, true, Said::Unknown, own, kept);
+        let always = "its network says so: nat = \"always\"";
+        check(NatMode::Always, true, own, own, always);
+        let never = "its network says so: nat = \"never\"";
+        check(NatMode::Never, false, inner, own, never);
+        check(NatMode::Never, false, own, own, same);
+    }
+}

@@ -1,0 +1,427 @@
+//! Offer and answer (RFC 3264): what each line is agreed to be, and the ports it needs.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use super::{Both, Refusal, Session, Side};
+use crate::effect::{Effect, Effects};
+use crate::media::port::Pools;
+use crate::media::stream::{Component, Pair, Remote, Stream, Terms};
+use crate::nat::latch::Policy;
+use crate::sdp::edit::{Anchor, Rewrite, rewrite};
+use crate::sdp::lines::{Media, Protocol, Sdp};
+
+/// The offer that was made last.
+#[derive(Clone, Debug)]
+pub(super) struct Exchange {
+    pub(super) from: Side,
+    pub(super) stage: Stage,
+    pub(super) lines: Vec<Line>,
+    /// We made it, on behalf of `from`, who knows nothing of it.
+    pub(super) own: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Stage {
+    Offered,
+    /// Answered for the first time in this call. Another branch of a fork may answer otherwise,
+    /// so ports of rejected lines are kept.
+    Early,
+    Answered,
+}
+
+/// An offered `m=` line.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    /// None for a line that is rejected or not relayed.
+    pub(super) offered: Option<Offered>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Offered {
+    pub(super) kind: String,
+    pub(super) protocol: Protocol,
+    pub(super) pairs: Both<Pair>,
+    pub(super) remote: Remote,
+}
+
+impl Session {
+    /// SDP from `from` as an offer (RFC 3264 §5, §8): the body for the other side. Sockets are
+    /// opened before anything can be sent; what is agreed keeps flowing.
+    pub fn offer(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        pools: &mut Pools,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<Vec<u8>, Refusal> {
+        let open = self.exchange.as_ref().filter(|e| e.stage == Stage::Offered);
+        if open.is_some_and(|exchange| exchange.own || exchange.from != from) {
+            return Err(Refusal::Glare);
+        }
+        let sdp = Sdp::parse(body)?;
+        let mut fresh = Vec::new();
+        let lines = match self.offered_lines(from, body, &sdp, pools, now, &mut fresh) {
+            Ok(lines) => lines,
+            Err(refusal) => {
+                for pair in fresh.into_iter().rev() {
+                    pools.untake(pair.network, pair.port);
+                }
+                return Err(refusal);
+            }
+        };
+        for pair in fresh {
+            self.open(pair, effects);
+        }
+        let to = from.other();
+        let anchors = sdp
+            .media
+            .iter()
+            .zip(&lines)
+            .map(|(media, line)| match &line.offered {
+                Some(offered) => self.anchor(to, *offered.pairs.of(to)),
+                None => unrelayed(media),
+            });
+        let mut rewriting = self.rewriting(to, anchors.collect());
+        let (plain, out) = self.tell(to, body, &sdp, &mut rewriting);
+        self.told.of_mut(to).offer(plain);
+        self.exchange = Some(Exchange {
+            from,
+            stage: Stage::Offered,
+            lines,
+            own: false,
+        });
+        self.settle_ports(pools, now, effects);
+        Ok(out)
+    }
+
+    /// SDP from `from` as the answer to the other side's offer (RFC 3264 §6): the body for the
+    /// offerer. Also early answers; a repeated one changes nothing, another branch's replaces it.
+    pub fn answer(
+        &mut self,
+        from: Side,
+        body: &[u8],
+        pools: &mut Pools,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<Vec<u8>, Refusal> {
+        let sdp = Sdp::parse(body)?;
+        let exchange = self.exchange.as_ref().filter(|e| e.from == from.other());
+        let exchange = exchange.ok_or(Refusal::NotAnAnswer)?;
+        if sdp.media.len() > exchange.lines.len() {
+            return Err(Refusal::NotAnAnswer);
+        }
+        let mut anchors = Vec::new();
+        let mut agreed = Vec::new();
+        for (index, line) in exchange.lines.iter().enumerate() {
+            // RFC 3264 §6 wants as many lines as offered; missing ones are taken as rejected.
+            let media = sdp.media.get(index);
+            let relayed = match (&line.offered, media) {
+                (Some(offered), Some(media)) if is_relayed(&sdp, media) => Some((offered, media)),
+                _ => None,
+            };
+            let terms = match relayed {
+                Some((offered, media)) => Some(self.terms(index, from, offered, &sdp, media)?),
+                None => None,
+            };
+            if let Some(media) = media {
+                anchors.push(match &terms {
+                    Some(terms) => self.anchor(from.other(), *terms.pairs.of(from.other())),
+                    None => unrelayed(media),
+                });
+            }
+            agreed.push(terms);
+        }
+        let own = exchange.own;
+        let mut rewriting = self.rewriting(from.other(), anchors);
+        self.told.of_mut(from).agree();
+        let out = if own {
+            // Nobody waits for it.
+            agreed = self.with_absent(agreed, from);
+            Vec::new()
+        } else {
+            let (plain, out) = self.tell(from.other(), body, &sdp, &mut rewriting);
+            self.told.of_mut(from.other()).answer(plain);
+            out
+        };
+        self.agree(agreed, now);
+        self.replan(effects);
+        self.settle_ports(pools, now, effects);
+        Ok(out)
+    }
+
+    /// The answer was final: no other branch will answer this offer. Gives back the ports of lines
+    /// it rejected; without this call they come back with the next offer or the end of the call.
+    pub fn settle(&mut self, pools: &mut Pools, now: Instant, effects: &mut Effects) {
+        if let Some(exchange) = &mut self.exchange
+            && exchange.stage == Stage::Early
+        {
+            exchange.stage = Stage::Answered;
+            self.settle_ports(pools, now, effects);
+        }
+    }
+
+    /// The open offer was refused or given up: what was agreed before stays (RFC 3264 §8). An
+    /// offer that was answered stays agreed whatever becomes of its request (RFC 6141 §3.4).
+    pub fn roll_back(&mut self, pools: &mut Pools, now: Instant, effects: &mut Effects) {
+        if self
+            .exchange
+            .as_ref()
+            .is_some_and(|e| e.stage == Stage::Offered)
+        {
+            self.exchange = None;
+            for side in Side::BOTH {
+                self.told.of_mut(side).withdraw();
+            }
+            self.settle_ports(pools, now, effects);
+        }
+    }
+
+    /// A body with our addresses: under its sender's version, as it is kept, and under the one its
+    /// receiver counts by.
+    fn tell(
+        &mut self,
+        to: Side,
+        body: &[u8],
+        sdp: &Sdp,
+        rewriting: &mut Rewrite,
+    ) -> (Vec<u8>, Vec<u8>) {
+        let plain = rewrite(body, sdp, rewriting);
+        rewriting.version = self.told.of_mut(to).version(sdp, body, &plain);
+        let out = match rewriting.version {
+            Some(_) => rewrite(body, sdp, rewriting),
+            None => plain.clone(),
+        };
+        (plain, out)
+    }
+
+    /// The lines of an offer, each with the ports it had, or with new ones, noted in `fresh`.
+    fn offered_lines(
+        &self,
+        from: Side,
+        body: &[u8],
+        sdp: &Sdp,
+        pools: &mut Pools,
+        now: Instant,
+        fresh: &mut Vec<Pair>,
+    ) -> Result<Vec<Line>, Refusal> {
+        let mut lines = Vec::with_capacity(sdp.media.len());
+        for (index, media) in sdp.media.iter().enumerate() {
+            if !is_relayed(sdp, media) {
+                lines.push(Line { offered: None });
+                continue;
+            }
+            let remote = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
+            let mut pair = |side| self.pair(index, side, pools, now, fresh);
+            let pairs = Both {
+                a: pair(Side::A)?,
+                b: pair(Side::B)?,
+            };
+            let remote = self.inherit(index, from, pairs, remote);
+            let kind = Terms::kind(body, media);
+            let protocol = media.protocol;
+            lines.push(Line {
+                offered: Some(Offered {
+                    kind,
+                    protocol,
+                    pairs,
+                    remote,
+                }),
+            });
+        }
+        Ok(lines)
+    }
+
+    /// The pair a line has on a side, if that is still in the leg's network; else a new one.
+    pub(super) fn pair(
+        &self,
+        index: usize,
+        side: Side,
+        pools: &mut Pools,
+        now: Instant,
+        fresh: &mut Vec<Pair>,
+    ) -> Result<Pair, Refusal> {
+        let leg = self.legs.of(side);
+        let agreed = self.agreed.get(index).and_then(Option::as_ref);
+        let agreed = agreed.map(|stream| *stream.terms().pairs.of(side));
+        // An offer repeated before it was answered: the same ports.
+        let offered = self.exchange.as_ref().filter(|e| e.stage == Stage::Offered);
+        let offered = offered.and_then(|e| e.lines.get(index)?.offered.as_ref());
+        let offered = offered.map(|line| *line.pairs.of(side));
+        let fits = |pair: &Pair| pair.network == leg.network && pair.local == leg.local;
+        if let Some(pair) = agreed.filter(fits).or(offered.filter(fits)) {
+            return Ok(pair);
+        }
+        let (network, local) = (leg.network, leg.local);
+        let port = pools.take(network, now).ok_or(Refusal::NoPorts(network))?;
+        let pair = Pair {
+            network,
+            local,
+            port,
+        };
+        fresh.push(pair);
+        Ok(pair)
+    }
+
+    /// Hold by `c=0.0.0.0` says nothing about where the party is: it stays where it was.
+    fn inherit(&self, index: usize, side: Side, pairs: Both<Pair>, remote: Remote) -> Remote {
+        let before = self
+            .agreed
+            .get(index)
+            .and_then(Option::as_ref)
+            .map(Stream::terms);
+        match before {
+            Some(before) if remote.nowhere && before.pairs.of(side) == pairs.of(side) => {
+                let Remote { rtp, rtcp, .. } = *before.remote.of(side);
+                Remote {
+                    rtp,
+                    rtcp,
+                    ..remote
+                }
+            }
+            Some(_) | None => remote,
+        }
+    }
+
+    /// What an answered line is agreed to be.
+    fn terms(
+        &self,
+        index: usize,
+        from: Side,
+        offered: &Offered,
+        sdp: &Sdp,
+        media: &Media,
+    ) -> Result<Terms, Refusal> {
+        let answered = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
+        let answered = self.inherit(index, from, offered.pairs, answered);
+        let remote = Both::new(from, answered, offered.remote.clone());
+        let policy = remote.map(|side, remote| self.policy(side, remote));
+        Ok(Terms {
+            kind: offered.kind.clone(),
+            protocol: offered.protocol,
+            pairs: offered.pairs,
+            advertise: offered
+                .pairs
+                .map(|side, pair| self.legs.of(side).told(pair.port)),
+            tos: self.legs.map(|_, leg| leg.tos),
+            remote,
+            policy,
+        })
+    }
+
+    /// From whom a party's media is accepted now.
+    pub(super) fn policy(&self, side: Side, remote: &Remote) -> Policy {
+        let signalled = remote.rtp.filter(|at| !self.is_own(*at));
+        self.legs.of(side).policy(signalled, self.prefixes.of(side))
+    }
+
+    /// A socket of this call, by any of its names: media sent there would go round for ever.
+    fn is_own(&self, at: SocketAddr) -> bool {
+        let is = |pair: &Pair, component| {
+            let local = pair.at(component);
+            let mut legs = [&self.legs.a, &self.legs.b].into_iter();
+            local == at
+                || legs.any(|leg| leg.network == pair.network && leg.told(local.port()) == at)
+        };
+        let mut open = self.open.iter();
+        // What was told and is not yet taken back still leads to us.
+        let mut agreed = self.streams_agreed().map(|stream| stream.terms().advertise);
+        open.any(|pair| Component::BOTH.into_iter().any(|c| is(pair, c)))
+            || agreed.any(|told| told.a == at || told.b == at)
+    }
+
+    fn agree(&mut self, terms: Vec<Option<Terms>>, now: Instant) {
+        let first = self.agreed.iter().all(Option::is_none);
+        let mut before = std::mem::take(&mut self.agreed).into_iter();
+        for terms in terms {
+            let stream = match (before.next().flatten(), terms) {
+                (Some(stream), Some(terms)) if *stream.terms() == terms => Some(stream),
+                (Some(mut stream), Some(terms)) => {
+                    stream.renew(terms, now);
+                    Some(stream)
+                }
+                (None, Some(terms)) => Some(Stream::new(terms, now)),
+                (_, None) => None,
+            };
+            self.agreed.push(stream);
+        }
+        if let Some(exchange) = &mut self.exchange
+            && exchange.stage == Stage::Offered
+        {
+            exchange.stage = if first { Stage::Early } else { Stage::Answered };
+        }
+    }
+
+    pub(super) fn open(&mut self, pair: Pair, effects: &mut Effects) {
+        self.open.insert(pair);
+        for component in Component::BOTH {
+            effects.push(Effect::Open {
+                at: pair.at(component),
+                network: pair.network,
+            });
+        }
+    }
+
+    /// Closes and gives back every pair that neither an agreed stream nor an open offer needs.
+    pub(super) fn settle_ports(&mut self, pools: &mut Pools, now: Instant, effects: &mut Effects) {
+        let agreed = self.streams_agreed().map(|stream| stream.terms().pairs);
+        let mut needed: BTreeSet<Pair> = agreed.flat_map(|p| [p.a, p.b]).collect();
+        if let Some(exchange) = &mut self.exchange {
+            if exchange.stage == Stage::Answered {
+                for line in &mut exchange.lines {
+                    let kept = |o: &Offered| needed.contains(&o.pairs.a);
+                    line.offered = line.offered.take().filter(kept);
+                }
+            }
+            let offered = exchange
+                .lines
+                .iter()
+                .filter_map(|line| line.offered.as_ref());
+            needed.extend(offered.flat_map(|o| [o.pairs.a, o.pairs.b]));
+        }
+        for pair in self.open.extract_if(.., |pair| !needed.contains(pair)) {
+            for component in Component::BOTH {
+                effects.push(Effect::Close {
+                    at: pair.at(component),
+                });
+            }
+            pools.give_back(pair.network, pair.port, now);
+        }
+    }
+
+    /// The ports a party is told for a pair.
+    pub(super) fn anchor(&self, to: Side, pair: Pair) -> Anchor {
+        let leg = self.legs.of(to);
+        Anchor::Here {
+            rtp: leg.told(pair.port).port(),
+            rtcp: leg.told(pair.rtcp()).port(),
+        }
+    }
+
+    pub(super) fn rewriting(&self, to: Side, media: Vec<Anchor>) -> Rewrite {
+        let address = self.legs.of(to).advertise;
+        Rewrite {
+            address,
+            version: None,
+            media,
+            strip_ice: !(self.legs.a.ice && self.legs.b.ice),
+        }
+    }
+}
+
+pub(super) const NO_CONNECTION: Refusal = Refusal::Malformed("m= line without a c= line");
+
+pub(super) fn is_relayed(sdp: &Sdp, media: &Media) -> bool {
+    let multicast = || sdp.connection_of(media).is_some_and(|c| c.is_multicast());
+    media.port != 0 && media.protocol != Protocol::Stream && !multicast()
+}
+
+pub(super) fn unrelayed(media: &Media) -> Anchor {
+    if media.port == 0 {
+        Anchor::Rejected
+    } else {
+        Anchor::Untouched
+    }
+}
