@@ -4,13 +4,12 @@ use serde_json::Value;
 
 use super::output::table::{Column, Show, cell, count, list, table, text};
 
-const INTERFACES: [Column; 8] = [
+const INTERFACES: [Column; 7] = [
     text("INTERFACE", "/name"),
     text("RUNG", "/rung"),
     text("WHY", "/why"),
     text("LINK", "/link"),
     text("PROGRAM", "/program"),
-    count("RX ERRORS", "/rx_errors"),
     count("TX ERRORS", "/tx_errors"),
     count("TX DROPPED", "/tx_dropped"),
 ];
@@ -158,9 +157,9 @@ program        40, tag 00c0ffee00c0ffee, loaded 1m 1s ago
 instructions   900; the verifier looked at 5000; 4100 bytes of machine code
 ABI            1, pinned below /sys/fs/bpf/towpath
 
-INTERFACE  RUNG    WHY            LINK  PROGRAM  RX ERRORS  TX ERRORS  TX DROPPED
-lan        native  in the driver  7     40               0          0           3
-wan        -       gone           -     -                0          0           0
+INTERFACE  RUNG    WHY            LINK  PROGRAM  TX ERRORS  TX DROPPED
+lan        native  in the driver  7     40               0           3
+wan        -       gone           -     -                0           0
 ",
         );
     }
