@@ -106,7 +106,7 @@ fn captured(mode: Mode) {
     let expected =
         ["callee", "caller"].map(|leg| kinds.map(|kind| format!("{leg} audio rtp {kind}")));
     assert!(sides.keys().eq(expected.as_flattened()), "{sides:?}");
-    assert!(sides.values().all(|count| *count > 90), "{sides:?}");
+    assert!(sides.values().all(|count| *count > 50), "{sides:?}");
     assert!(
         entered.len() - left <= 2,
         "{} entered, {left} left",
