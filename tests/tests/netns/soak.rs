@@ -16,6 +16,9 @@ const EVERY: Duration = Duration::from_millis(200);
 /// How long a start may take, as the whole run asks for.
 const START_LIMIT: Duration = Duration::from_secs(2);
 
+/// How long calls come and go before anything is counted, at most.
+const WARM: Duration = Duration::from_secs(30);
+
 /// How much of a soak is run.
 pub(crate) fn whole() -> bool {
     std::env::var_os("TOWPATH_SOAK").is_some_and(|how| how == "whole")
@@ -186,8 +189,7 @@ fn calls_that_come_and_go_leave_nothing() {
     let pairs = pairs(&stage, threads);
     let time = Duration::from_secs((minutes * 60).max(4));
     // What the first calls take is kept for the next.
-    let warm: Duration = time / 4;
-    churn(&stage, &pairs, warm, a_second);
+    churn(&stage, &pairs, (time / 4).min(WARM), a_second);
     let (before, start): (Held, Instant) = (held(&stage), clock::now());
     let calls = churn(&stage, &pairs, time, a_second);
     let after = held(&stage);
