@@ -366,8 +366,8 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
     assert_eq!(lab.programs(), [true, false]);
     kernel.extend(&[core], &[]).unwrap();
     drop(kernel);
-    // Seven maps, two links.
-    assert_eq!(detach(&lab.pins()).unwrap(), 9);
+    // Seven maps, two links, the program.
+    assert_eq!(detach(&lab.pins()).unwrap(), 10);
     assert_eq!(lab.programs(), [false, false]);
 }
 
