@@ -16,6 +16,9 @@ const EVERY: Duration = Duration::from_millis(200);
 /// How long a start may take, as the whole run asks for.
 const START_LIMIT: Duration = Duration::from_secs(2);
 
+/// A registration lasts five minutes.
+const REGISTER_EVERY: Duration = Duration::from_secs(100);
+
 /// How long calls come and go before anything is counted, at most.
 const WARM: Duration = Duration::from_secs(30);
 
@@ -130,7 +133,13 @@ fn churn(stage: &Stage, pairs: &[(Ua, Ua)], time: Duration, a_second: f64) -> u6
     let one = |pair: &(Ua, Ua)| -> u64 {
         let (caller, callee) = pair;
         let mut done = 0_u32;
+        let mut registered = start;
         while start.elapsed() < time {
+            if registered.elapsed() > REGISTER_EVERY {
+                registered = clock::now();
+                caller.register().unwrap();
+                callee.register().unwrap();
+            }
             let mut dialog = caller.call(callee).unwrap();
             caller.hang_up(callee, &mut dialog).unwrap();
             done += 1;
