@@ -1,5 +1,7 @@
 //! The command line: the daemon itself, and a client of its API.
 
+mod bpf;
+mod capture;
 mod client;
 mod config;
 mod output;
@@ -79,6 +81,10 @@ enum Command {
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
+    /// Write the media of a call to a file: what enters and leaves at its ports
+    ///
+    /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
+    Trace(capture::Trace),
     /// Registered phones
     #[command(subcommand)]
     Reg(RegCommand),
@@ -196,6 +202,12 @@ enum ExplainCommand {
 
 #[derive(Debug, Subcommand)]
 enum BpfCommand {
+    /// The program, and on which interfaces it runs; if not, why not
+    Status,
+    /// How full the maps are
+    Maps,
+    /// What became of packets, by verdict, and how many a second
+    Drops,
     /// Take the kernel program and its maps away; media that goes through the kernel stops
     Detach {
         /// datapath.pin_dir of the configuration
@@ -280,6 +292,7 @@ impl Cli {
                 let answer = client.delete(&["calls", &id.to_string()])?;
                 done(&answer, &format!("call {id}: ended"))
             }
+            Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
                 output::Kind::Registrations,
@@ -296,6 +309,11 @@ impl Cli {
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
+            Command::Bpf(BpfCommand::Status) => {
+                show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
+            }
+            Command::Bpf(BpfCommand::Maps) => show(&client.get(&["bpf"])?, output::Kind::BpfMaps),
+            Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
             Command::Config(command) => config::run(command, &client, self.output),
             Command::Events { follow, since } => events(&client, since, follow, self.output),

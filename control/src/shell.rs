@@ -1,6 +1,7 @@
 //! The shell: performs what the core asks for. One loop, one screen.
 
 mod api;
+mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
@@ -70,6 +71,8 @@ struct Shell {
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
     started: std::time::Instant,
+    /// Of the kernel's verdicts.
+    rates: api::Rates,
 }
 
 impl Shell {
@@ -100,6 +103,10 @@ impl Shell {
                 }
                 _ = stats.tick() => {
                     self.datapath.look_at_clocks().await;
+                    self.datapath.end_captures().await;
+                    if let Ok(kernel) = &self.datapath.kernel {
+                        self.rates.look(clock::now(), kernel.reasons());
+                    }
                     let active = Input::Active(self.datapath.active());
                     self.engine.handle(active, clock::now(), &mut effects);
                     self.perform(&mut effects).await;
@@ -141,7 +148,7 @@ impl Shell {
                 }
             }
             Event::Api(ask) => {
-                api::answer(ask, self, effects);
+                api::answer(ask, self, effects).await;
                 self.perform(effects).await;
             }
             Event::Configuration(ask) => api::config::answer(ask, self, effects).await,

@@ -8,6 +8,7 @@ pub mod attacker;
 pub mod bench;
 pub mod calls;
 pub mod clock;
+pub mod crowd;
 pub mod delay;
 pub mod demo;
 pub mod frame;

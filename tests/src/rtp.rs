@@ -183,6 +183,14 @@ impl RtpSocket {
         Ok(Self { socket })
     }
 
+    /// Its bare socket.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn socket(&self) -> Result<UdpSocket> {
+        self.socket.try_clone().context("clone a socket")
+    }
+
     /// Sends a stream at its pace and receives meanwhile; goes on receiving for `linger` after the
     /// last packet.
     ///

@@ -99,6 +99,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                 "towpath_port_pairs_in_use{network=\"lan\"} 1",
                 "towpath_network_up{network=\"wan\"} 1",
                 "towpath_xdp_attached{interface=\"eth1\"} 0",
+                "towpath_user_packets_total{result=\"send_failed\"} 0",
             ] {
                 assert!(text.lines().any(|l| l == line), "{line}\n{text}");
             }

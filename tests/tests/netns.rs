@@ -10,10 +10,16 @@
 
 #[path = "netns/attack.rs"]
 mod attack;
+#[path = "netns/bpf.rs"]
+mod bpf;
 #[path = "netns/call.rs"]
 mod call;
+#[path = "netns/capture.rs"]
+mod capture;
 #[path = "netns/explain.rs"]
 mod explain;
+#[path = "netns/full.rs"]
+mod full;
 #[path = "netns/garbage.rs"]
 mod garbage;
 #[path = "netns/life.rs"]
@@ -24,15 +30,21 @@ mod maps;
 mod nat;
 #[path = "netns/neighbour.rs"]
 mod neighbour;
+#[path = "netns/nic.rs"]
+mod nic;
 #[path = "netns/refusal.rs"]
 mod refusal;
 #[path = "netns/reload.rs"]
 mod reload;
 #[path = "netns/restart.rs"]
 mod restart;
+#[path = "netns/soak.rs"]
+mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
 #[path = "netns/trouble.rs"]
 mod trouble;
 #[path = "netns/twins.rs"]
 mod twins;
+#[path = "netns/upgrade.rs"]
+mod upgrade;

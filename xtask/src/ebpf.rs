@@ -39,20 +39,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         return Ok(object);
     }
     crate::setup::setup()?;
-    let status = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-        .current_dir(&root)
-        .args(["build", "--release", "--package", "relay-ebpf"])
-        .args([
-            "--target",
-            "bpfel-unknown-none",
-            "-Zbuild-std=core",
-            "--target-dir",
-            "target/ebpf",
-        ])
-        // The one unstable flag, allowed for this one command.
-        .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
-        .env_remove("RUSTFLAGS")
+    let status = cargo(&root, &root.join("target/ebpf"))
         .status()
         .context("cargo does not start")?;
     if !status.success() {
@@ -61,6 +48,26 @@ pub(crate) fn build() -> Result<PathBuf> {
     touch(&object)?;
     say_size(&object)?;
     Ok(object)
+}
+
+/// The command that builds the object of a workspace.
+pub(crate) fn cargo(workspace: &Path, target: &Path) -> Command {
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo
+        .current_dir(workspace)
+        .args(["build", "--release", "--package", "relay-ebpf"])
+        .args([
+            "--target",
+            "bpfel-unknown-none",
+            "-Zbuild-std=core",
+            "--target-dir",
+        ])
+        .arg(target)
+        // The one unstable flag, allowed for this one command.
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
+        .env_remove("RUSTFLAGS");
+    cargo
 }
 
 /// The workspace.

@@ -8,8 +8,10 @@ mod fuzz;
 mod mutants;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod tidy;
+mod variants;
 
 use std::process::ExitCode;
 
@@ -27,7 +29,11 @@ enum Command {
     /// Install what build and tests need and this machine lacks; says what it does
     Setup(setup::Options),
     /// Build the kernel program
-    Ebpf,
+    Ebpf {
+        /// Also as other builds of it would be, for tests of upgrades
+        #[arg(long)]
+        variants: bool,
+    },
     /// Format, lints, core-only build, tidy, licences, tests without root
     Check,
     /// The rules of the house that no lint knows: layers, lengths, lost files
@@ -42,19 +48,25 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
+    /// Run one of the long tests of the kernel path
+    Soak(soak::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Setup(options) => setup::with(&options),
         Command::Bench(options) => return exit(bench::bench(&options)),
-        Command::Ebpf => ebpf::build().map(|object| run::say(&object.display().to_string())),
+        Command::Ebpf { variants: true } => variants::build(),
+        Command::Ebpf { variants: false } => {
+            ebpf::build().map(|object| run::say(&object.display().to_string()))
+        }
         Command::Check => check::check(),
         Command::Tidy => tidy::tidy(),
         Command::Test => test::test(),
         Command::Demo(options) => return exit(demo::demo(&options)),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Mutants(options) => mutants::mutants(&options),
+        Command::Soak(options) => soak::soak(&options),
     };
     exit(result.map(|()| ExitCode::SUCCESS))
 }

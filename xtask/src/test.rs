@@ -18,6 +18,10 @@ const DIFFERENTIAL_FRAMES: &str = "2000000";
 pub(crate) fn test() -> Result<()> {
     let clock = Clock::start();
     let built = Built::all(&[&["--tests"], &EVERYTHING[..]].concat())?;
+    step(
+        "other kernel programs",
+        ourselves("ebpf")?.arg("--variants"),
+    )?;
     let test = [&["test", "--no-fail-fast"], &EVERYTHING[..]].concat();
     let mut test = cargo(&test)?;
     test.env("TOWPATH_DIFFERENTIAL_FRAMES", DIFFERENTIAL_FRAMES);

@@ -51,6 +51,18 @@ impl<'a> Client<'a> {
         self.ask(method, &path(parts), body, if_match)
     }
 
+    /// Asks for a file that takes `time` to become.
+    pub(super) fn file(
+        &self,
+        parts: &[&str],
+        query: &str,
+        time: Duration,
+    ) -> anyhow::Result<Bytes> {
+        let path = format!("{}?{query}", path(parts));
+        let request = request(Method::POST, &path, String::new(), None)?;
+        Self::within(PATIENCE + time, self.exchange(request))
+    }
+
     fn ask(
         &self,
         method: Method,
@@ -58,27 +70,26 @@ impl<'a> Client<'a> {
         body: String,
         if_match: Option<&str>,
     ) -> anyhow::Result<Value> {
-        let mut request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header("host", "towpath");
-        if let Some(tag) = if_match {
-            request = request.header("if-match", tag);
-        }
-        let request = request.body(Full::new(Bytes::from(body)))?;
+        let request = request(method, path, body, if_match)?;
+        let body = Self::within(PATIENCE, self.exchange(request))?;
+        serde_json::from_slice(&body).context("the daemon's answer is not JSON")
+    }
+
+    fn within<T>(
+        time: Duration,
+        exchange: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, self.exchange(request))
-                .await
-                .map_err(|_| {
-                    anyhow::anyhow!("the daemon did not answer within {} s", PATIENCE.as_secs())
-                })?
+            tokio::time::timeout(time, exchange).await.map_err(|_| {
+                anyhow::anyhow!("the daemon did not answer within {} s", time.as_secs())
+            })?
         })
     }
 
-    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Value> {
+    async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Bytes> {
         let stream = UnixStream::connect(self.socket).await.with_context(|| {
             format!(
                 "cannot reach the daemon on {}: is it running (`systemctl status towpath`), may \
@@ -95,12 +106,11 @@ impl<'a> Client<'a> {
             .context("the daemon hung up")?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        let value: Value =
-            serde_json::from_slice(&body).context("the daemon's answer is not JSON")?;
         if !status.is_success() {
+            let value: Value = serde_json::from_slice(&body).unwrap_or_default();
             return Err(Refusal(value).into());
         }
-        Ok(value)
+        Ok(body)
     }
 }
 
@@ -116,6 +126,22 @@ impl fmt::Display for Refusal {
 }
 
 impl std::error::Error for Refusal {}
+
+fn request(
+    method: Method,
+    path: &str,
+    body: String,
+    if_match: Option<&str>,
+) -> anyhow::Result<Request<Full<Bytes>>> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "towpath");
+    if let Some(tag) = if_match {
+        request = request.header("if-match", tag);
+    }
+    Ok(request.body(Full::new(Bytes::from(body)))?)
+}
 
 /// Joins the parts of a path, each percent-encoded (RFC 3986 §2.1) but for what needs it not.
 fn path(parts: &[&str]) -> String {

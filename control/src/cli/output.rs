@@ -2,7 +2,7 @@
 
 mod config;
 mod show;
-mod table;
+pub(super) mod table;
 mod wrap;
 
 use std::io::{self, Write};
@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::bpf;
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
 use crate::shell::configuration::Refused;
@@ -35,6 +36,9 @@ pub(super) enum Kind {
     Registrations,
     Registration,
     Networks,
+    BpfStatus,
+    BpfMaps,
+    BpfDrops,
     Explained,
     Events,
     Config {
@@ -69,6 +73,9 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            Kind::BpfStatus => bpf::status(value),
+            Kind::BpfMaps => bpf::maps(value),
+            Kind::BpfDrops => bpf::drops(value),
         },
     };
     write(&text)
@@ -155,6 +162,9 @@ fn lines(value: &Value, kind: Kind) -> String {
         Kind::Config { .. } => value.get("values"),
         Kind::Changes => value.get("changes"),
         Kind::Generations => value.get("generations"),
+        Kind::BpfStatus => value.get("interfaces"),
+        Kind::BpfMaps => value.get("maps"),
+        Kind::BpfDrops => value.get("verdicts"),
     };
     match list.and_then(Value::as_array) {
         Some(elements) => elements.iter().map(|e| format!("{e}\n")).collect(),

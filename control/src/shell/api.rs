@@ -1,5 +1,7 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
+mod bpf;
+mod capture;
 pub(super) mod config;
 mod error;
 mod health;
@@ -21,8 +23,10 @@ use tokio::task::JoinHandle;
 
 use crate::effect::Effects;
 use crate::engine::admin::Command;
+use crate::shell::capture::Limits;
 use crate::shell::{Event, Shell, clock};
 
+pub(crate) use bpf::Rates;
 use error::Problem;
 
 /// Something a client wants, on its way to the loop.
@@ -42,12 +46,18 @@ enum What {
     Registration(String),
     RegistrationExplained(String),
     Networks,
+    Bpf,
     /// What would happen to a peer, at one address of ours or at each.
     PeerExplained {
         ip: IpAddr,
         local: Option<IpAddr>,
     },
     Metrics,
+    Capture {
+        call: u64,
+        limits: Limits,
+        done: oneshot::Sender<Vec<u8>>,
+    },
     Order(Command),
 }
 
@@ -90,7 +100,7 @@ pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> Join
 }
 
 /// The loop's side.
-pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
+pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
     let now = clock::now();
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
@@ -103,7 +113,11 @@ pub(crate) fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),
         What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
         What::Networks => Ok(wire::networks(shell, now)),
+        What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
+        What::Capture { call, limits, done } => {
+            capture::start(shell, call, limits, done, now).await
+        }
         What::Order(command) => shell
             .engine
             .command(command, now, effects)

@@ -15,13 +15,18 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since 1970, for people: nothing is measured by it.
+/// Time of day, for people.
 #[allow(
     clippy::disallowed_methods,
     reason = "this is the one place that reads the clock"
 )]
+pub(crate) fn wall() -> SystemTime {
+    SystemTime::now()
+}
+
+/// Seconds since 1970, for people: nothing is measured by it.
 pub(crate) fn wall_s() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let since = wall().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
 

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use common::event::{Event, EventKind};
 use common::flow::{Flags, Flow, Hop, Rewrite};
 
 use crate::effect::Rule;
+use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
 use crate::shell::kernel::{Kernel, KernelError, Position, Totals, rate};
@@ -20,6 +22,8 @@ pub(crate) struct Datapath {
     /// None: every flow is forwarded in userspace, for this reason.
     pub(crate) kernel: Result<Kernel, String>,
     flows: BTreeMap<SocketAddr, Installed>,
+    /// Ports that are captured, their flows in userspace meanwhile.
+    taps: BTreeMap<SocketAddr, Tap>,
 }
 
 struct Installed {
@@ -65,6 +69,7 @@ impl Datapath {
             netlink,
             kernel,
             flows: BTreeMap::new(),
+            taps: BTreeMap::new(),
         }
     }
 
@@ -208,6 +213,9 @@ impl Datapath {
         if at.is_ipv4() != rule.target.is_ipv4() {
             return Err("the two parties use different IP versions");
         }
+        if self.is_tapped(at) {
+            return Err("captured: both sides are seen in userspace");
+        }
         let hop = self
             .netlink
             .next_hop(rule.target.ip(), rule.source.ip())
@@ -238,6 +246,48 @@ impl Datapath {
         let all: Vec<(SocketAddr, Rule)> = self.flows.iter().map(|(at, f)| (*at, f.rule)).collect();
         for (at, rule) in all {
             self.media.install(at, rule, self.link(rule));
+            self.place(at).await;
+        }
+    }
+
+    /// Captures what goes through a port; its flow goes to userspace.
+    pub(crate) async fn tap(&mut self, at: SocketAddr, tap: Tap) {
+        if let Some(port) = self.media.port(at) {
+            port.tap(Some(tap.clone()));
+        }
+        self.taps.insert(at, tap);
+        self.place(at).await;
+    }
+
+    pub(crate) fn is_tapped(&self, at: SocketAddr) -> bool {
+        self.taps.contains_key(&at)
+    }
+
+    /// Captures under way.
+    pub(crate) fn captures(&self) -> usize {
+        let all: BTreeSet<_> = self
+            .taps
+            .values()
+            .map(|t| Arc::as_ptr(&t.capture))
+            .collect();
+        all.len()
+    }
+
+    /// Flows whose capture is over go back to where they belong.
+    pub(crate) async fn end_captures(&mut self) {
+        let now = clock::now();
+        let over: Vec<(SocketAddr, Arc<Capture>)> = self
+            .taps
+            .iter()
+            .filter(|(_, tap)| tap.capture.is_over(now))
+            .map(|(at, tap)| (*at, tap.capture.clone()))
+            .collect();
+        for (at, capture) in over {
+            capture.finish();
+            self.taps.remove(&at);
+            if let Some(port) = self.media.port(at) {
+                port.tap(None);
+            }
             self.place(at).await;
         }
     }
@@ -428,6 +478,7 @@ fn reason(error: &KernelError) -> &'static str {
         | KernelError::OtherSize { .. }
         | KernelError::Object { .. }
         | KernelError::Refused { .. }
+        | KernelError::SelfTest { .. }
         | KernelError::NoInterface { .. }
         | KernelError::NoDriverSupport { .. }
         | KernelError::Occupied { .. }

@@ -12,10 +12,13 @@ mod adopt;
 mod clock;
 pub mod detach;
 mod error;
+mod inspect;
 mod link;
 mod reach;
 mod report;
+mod selftest;
 mod slots;
+mod upgrade;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -34,10 +37,12 @@ use common::stats::FlowStats;
 
 pub use self::clock::{Position, rate};
 pub use self::error::KernelError;
+pub use self::inspect::{Attachment, Fill, Program};
 pub use self::reach::Reach;
 use self::reach::check_locals;
 pub use self::report::{Events, Logs};
 use self::slots::Slots;
+use self::upgrade::Kept;
 
 /// What to load and where to keep it.
 pub struct Attach<'a> {
@@ -105,6 +110,8 @@ pub struct Stream {
 /// The loaded program, its links and maps. Dropping it leaves everything pinned and running.
 pub struct Kernel {
     ebpf: Ebpf,
+    /// The program in place of the object's, if that did not pass its test.
+    kept: Option<Kept>,
     dir: PathBuf,
     native: bool,
     flows_max: u32,
@@ -145,7 +152,7 @@ impl Kernel {
         let dir = adopt::directory(attach.pin_dir)?;
         let lock = adopt::lock(attach.pin_dir)?;
         adopt::check_sizes(&dir, attach.flows_max)?;
-        let mut ebpf = adopt::load(&dir, attach)?;
+        let (mut ebpf, kept) = upgrade::load(&dir, attach)?;
         let settings_map: Array<_, Settings> = take(&mut ebpf, map::SETTINGS)?;
         let settings = settings_map
             .get(&0, 0)
@@ -160,6 +167,7 @@ impl Kernel {
             reasons: take(&mut ebpf, map::REASONS)?,
             egress: take(&mut ebpf, map::EGRESS)?,
             ebpf,
+            kept,
             dir,
             native: attach.native,
             flows_max: attach.flows_max,
@@ -173,9 +181,7 @@ impl Kernel {
         };
         kernel.adopt_flows()?;
         kernel.set_locals(attach.locals, now)?;
-        for interface in attach.interfaces {
-            kernel.add_interface(interface)?;
-        }
+        kernel.attach_all(attach.interfaces)?;
         kernel.forget_interfaces(attach.interfaces)?;
         let adopted = kernel.installed.iter().map(|(at, i)| Adopted {
             at: *at,

@@ -19,6 +19,7 @@ use tokio::task::AbortHandle;
 
 use crate::effect::Rule;
 use crate::shell::Event;
+use crate::shell::capture::Tap;
 use crate::shell::device::{self, Link};
 
 pub(crate) use self::batch::Marks;
@@ -37,6 +38,7 @@ pub(crate) struct Port {
     at: SocketAddr,
     socket: UdpSocket,
     out: RwLock<Option<Out>>,
+    tap: RwLock<Option<Tap>>,
     pub(crate) count: Count,
     total: Arc<Count>,
 }
@@ -86,6 +88,7 @@ impl Media {
             at,
             socket: bind(at)?,
             out: RwLock::new(None),
+            tap: RwLock::new(None),
             count: Count::default(),
             total: self.total.clone(),
         });
@@ -153,6 +156,16 @@ impl Port {
         *self.out.write().unwrap_or_else(PoisonError::into_inner) = out;
     }
 
+    /// Shows a capture what goes through, or no more.
+    pub(crate) fn tap(&self, tap: Option<Tap>) {
+        *self.tap.write().unwrap_or_else(PoisonError::into_inner) = tap;
+    }
+
+    fn tapped(&self) -> Option<Tap> {
+        let tap = self.tap.read().unwrap_or_else(PoisonError::into_inner);
+        tap.clone()
+    }
+
     fn out(&self) -> Option<Out> {
         let out = self.out.read().unwrap_or_else(PoisonError::into_inner);
         out.clone()
@@ -188,7 +201,10 @@ impl Port {
         if received == 0 {
             return read;
         }
-        let out = self.out();
+        let (out, tap) = (self.out(), self.tapped());
+        if let Some(tap) = &tap {
+            self.show(batch, out.as_ref(), tap);
+        }
         let mut next = 0;
         while let Some(packet) = batch.packet(next) {
             match out.as_ref().filter(|out| out.rule.peer == packet.from) {
@@ -196,14 +212,14 @@ impl Port {
                     self.tell(packet.from, packet.marks, batch.bytes(next), events);
                     next += 1;
                 }
-                Some(out) => next = self.pass_on(batch, next, out),
+                Some(out) => next = self.pass_on(batch, next, out, tap.as_ref()),
             }
         }
         Ok(())
     }
 
     /// Forwards the packet at `first` and those behind it that go the same way; which is next.
-    fn pass_on(&self, batch: &mut Batch, first: usize, out: &Out) -> usize {
+    fn pass_on(&self, batch: &mut Batch, first: usize, out: &Out, tap: Option<&Tap>) -> usize {
         let Some(packet) = batch.packet(first) else {
             return first;
         };
@@ -227,6 +243,11 @@ impl Port {
                         .map(|index| batch.bytes(index).len())
                         .sum();
                     self.forwarded(sent, bytes);
+                    if let Some(tap) = tap {
+                        for index in next..next + sent {
+                            tap.leaves([way.source, way.to], way.marks, batch.bytes(index));
+                        }
+                    }
                     next += sent.max(1);
                 }
                 Err(_) => {
@@ -236,6 +257,17 @@ impl Port {
             }
         }
         end
+    }
+
+    /// Shows a capture what came in.
+    fn show(&self, batch: &Batch, out: Option<&Out>, tap: &Tap) {
+        let mut index = 0;
+        while let Some(packet) = batch.packet(index) {
+            let claimed = out.is_some_and(|out| out.rule.peer == packet.from);
+            let (ends, bytes) = ([packet.from, self.at], batch.bytes(index));
+            tap.enters(ends, packet.marks, bytes, claimed);
+            index += 1;
+        }
     }
 
     /// Shows the engine a packet no rule claims.

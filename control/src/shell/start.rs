@@ -83,6 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         events,
         reports,
         started,
+        rates: api::Rates::default(),
     }
     .serve()
     .await;
@@ -98,6 +99,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
     match kernel {
         Ok(kernel) => {
+            if let Some(why) = kernel.refused() {
+                tracing::error!(%why, "the kernel program that ran before goes on");
+            }
             let native = kernel.is_native();
             tracing::info!(
                 interfaces = kernel.attached().count(),
@@ -140,13 +144,16 @@ pub(super) fn key(error: &anyhow::Error, config: &Config, object_is_configured: 
             format!("network.{}.interface", network.unwrap_or_default())
         }
         // None: the object cannot be read.
-        Some(KernelError::Object { .. }) | None if object_is_configured => {
+        Some(KernelError::Object { .. } | KernelError::SelfTest { .. }) | None
+            if object_is_configured =>
+        {
             "datapath.object".to_owned()
         }
         Some(
             KernelError::Object { .. }
             | KernelError::Permission { .. }
             | KernelError::Refused { .. }
+            | KernelError::SelfTest { .. }
             | KernelError::NotLocal { .. }
             | KernelError::TooManyLocals { .. }
             | KernelError::Map { .. },

@@ -7,7 +7,7 @@ use super::show::lined;
 use super::wrap::{WIDTH, field, wrapped};
 
 /// A column: its title, where its value stands, and how it is shown.
-pub(super) struct Column {
+pub(in crate::cli) struct Column {
     title: &'static str,
     /// A JSON pointer into the row.
     at: &'static str,
@@ -15,13 +15,13 @@ pub(super) struct Column {
 }
 
 #[derive(Clone, Copy)]
-pub(super) enum Show {
+pub(in crate::cli) enum Show {
     Text,
     Count,
     Seconds,
 }
 
-pub(super) const fn text(title: &'static str, at: &'static str) -> Column {
+pub(in crate::cli) const fn text(title: &'static str, at: &'static str) -> Column {
     Column {
         title,
         at,
@@ -29,7 +29,7 @@ pub(super) const fn text(title: &'static str, at: &'static str) -> Column {
     }
 }
 
-const fn count(title: &'static str, at: &'static str) -> Column {
+pub(in crate::cli) const fn count(title: &'static str, at: &'static str) -> Column {
     Column {
         title,
         at,
@@ -216,7 +216,7 @@ fn counters(title: &str, counters: Option<&Value>) -> String {
     )
 }
 
-pub(super) fn table(rows: &[Value], columns: &[Column]) -> String {
+pub(in crate::cli) fn table(rows: &[Value], columns: &[Column]) -> String {
     let shown = wide(rows, columns);
     if shown.lines().all(|line| line.chars().count() <= WIDTH) {
         return shown;
@@ -258,12 +258,12 @@ fn expanded(rows: &[Value], columns: &[Column]) -> String {
     rows.iter().map(block).collect::<Vec<_>>().join("\n")
 }
 
-pub(super) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
+pub(in crate::cli) fn list<'v>(value: &'v Value, key: &str) -> &'v [Value] {
     let list = value.get(key).and_then(Value::as_array);
     list.map(Vec::as_slice).unwrap_or_default()
 }
 
-pub(super) fn cell(value: Option<&Value>, show: Show) -> String {
+pub(in crate::cli) fn cell(value: Option<&Value>, show: Show) -> String {
     match (value, show) {
         (None | Some(Value::Null), _) => "-".to_owned(),
         (Some(Value::Number(number)), Show::Seconds) => {

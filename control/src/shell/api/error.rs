@@ -33,6 +33,30 @@ impl Problem {
         detail: "a call is named by the number in its `id`",
     };
 
+    pub(super) const BAD_LIMITS: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_limits",
+        detail: "a capture has packets=1..100000 and seconds=1..60",
+    };
+
+    pub(super) const TOO_MANY_CAPTURES: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "too_many_captures",
+        detail: "as many calls as may be are being captured; wait for one to end",
+    };
+
+    pub(super) const BEING_CAPTURED: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "being_captured",
+        detail: "this call is being captured; wait for that to end",
+    };
+
+    pub(super) const NO_SUCH_CALL: Self = Self {
+        code: "no_such_call",
+        detail: "no such call, or it ended",
+        ..Self::NOT_FOUND
+    };
+
     pub(super) const BAD_ADDRESS: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_address",
@@ -62,11 +86,7 @@ impl Problem {
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::NoSuchCall => Self {
-                code: "no_such_call",
-                detail: "no such call, or it ended",
-                ..Self::NOT_FOUND
-            },
+            Refused::NoSuchCall => Self::NO_SUCH_CALL,
             Refused::NoSuchRegistration => Self {
                 code: "no_such_registration",
                 detail: "nobody is registered under this name (user@domain)",

@@ -24,6 +24,11 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         warnings.push(format!("the kernel path is off: {why}"));
     }
     warnings.extend(shell.reloads.warning());
+    if let Ok(kernel) = &shell.datapath.kernel
+        && let Some(why) = kernel.refused()
+    {
+        warnings.push(format!("the kernel program that ran before goes on: {why}"));
+    }
     let interfaces = shell.datapath.netlink.interfaces();
     let all_missing = config
         .networks

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::admin::{Command, Mode, Side};
 use crate::shell::Event;
 use crate::shell::api::error::Problem;
-use crate::shell::api::{Ask, What, config};
+use crate::shell::api::{Ask, What, capture, config};
 
 type Loop = State<mpsc::Sender<Event>>;
 type Answer = Result<Json<Value>, Problem>;
@@ -27,6 +27,7 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/networks", get(networks))
+        .route("/api/v1/bpf", get(bpf))
         .route("/api/v1/networks/explain", get(explain_peer))
         .route("/api/v1/registrations", get(registrations))
         .route(
@@ -45,6 +46,7 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/api/v1/calls/{id}/refresh", post(refresh))
         .route("/api/v1/events", get(list_events))
         .route("/api/v1/calls/{id}/explain", get(explain_call))
+        .route("/api/v1/calls/{id}/capture", post(capture))
         .merge(config::router())
         .fallback(|| async { Problem::NOT_FOUND })
         .with_state(events)
@@ -56,6 +58,10 @@ async fn status(events: Loop) -> Answer {
 
 async fn networks(events: Loop) -> Answer {
     ask(&events, What::Networks).await.map(Json)
+}
+
+async fn bpf(events: Loop) -> Answer {
+    ask(&events, What::Bpf).await.map(Json)
 }
 
 async fn explain_peer(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Answer {
@@ -152,6 +158,19 @@ async fn list_events(events: Loop, Query(query): Query<BTreeMap<String, String>>
         None => 0,
     };
     ask(&events, What::Events(since)).await.map(Json)
+}
+
+async fn capture(
+    events: Loop,
+    Path(id): Path<String>,
+    Query(query): Query<capture::Query>,
+) -> Result<Response, Problem> {
+    let call = id.parse().map_err(|_| Problem::BAD_ID)?;
+    let limits = query.limits().ok_or(Problem::BAD_LIMITS)?;
+    let (done, file) = oneshot::channel();
+    ask(&events, What::Capture { call, limits, done }).await?;
+    let file = file.await.map_err(|_| Problem::BUSY)?;
+    Ok(([(CONTENT_TYPE, "application/x-pcapng")], file).into_response())
 }
 
 async fn metrics(events: Loop) -> Result<Response, Problem> {

@@ -131,8 +131,8 @@ fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
     ]
 }
 
-/// Loads the object over the pinned maps, or over new ones, which it pins.
-pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError> {
+/// Opens the object over the pinned maps, or over new ones, which it pins.
+pub(super) fn open(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError> {
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries(map::FLOWS, map::flow_entries(attach.flows_max))
@@ -141,7 +141,11 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
     for name in map::NAMES {
         loader.map_pin_path(name, dir.join(name));
     }
-    let mut ebpf = loader.load(attach.object).map_err(KernelError::load)?;
+    loader.load(attach.object).map_err(KernelError::load)
+}
+
+/// Loads the program: the verifier's judgement.
+pub(super) fn verify(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     let program = ebpf
         .program_mut(map::PROGRAM)
         .and_then(|program| <&mut aya::programs::Xdp>::try_from(program).ok())
@@ -150,13 +154,12 @@ pub(super) fn load(dir: &Path, attach: &Attach<'_>) -> Result<Ebpf, KernelError>
         })?;
     for _ in 1..LOADS_MAX {
         match program.load() {
-            Ok(()) => return Ok(ebpf),
+            Ok(()) => return Ok(()),
             Err(e) if errno(&e) == Some(libc::EAGAIN) => {}
             Err(e) => return Err(KernelError::verify(e)),
         }
     }
-    program.load().map_err(KernelError::verify)?;
-    Ok(ebpf)
+    program.load().map_err(KernelError::verify)
 }
 
 impl Kernel {

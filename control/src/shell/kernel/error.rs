@@ -48,6 +48,11 @@ pub enum KernelError {
     Object { why: String },
     #[error("the kernel refuses the program (Linux 5.11 or newer is needed): {why}")]
     Refused { why: String },
+    #[error(
+        "the kernel program does not do in this kernel what it should: {why}; build one from the \
+         sources of this daemon with `cargo xtask ebpf`"
+    )]
+    SelfTest { why: String },
     #[error("interface {name}: does not exist (any more)")]
     NoInterface { name: String },
     #[error("interface {name}: its driver has no native XDP")]
@@ -90,6 +95,15 @@ impl KernelError {
                 what: "load the XDP program",
             },
             false => Self::Refused { why: chain(&error) },
+        }
+    }
+
+    pub(super) fn test_run(error: ProgramError) -> Self {
+        match denied(&error) {
+            true => Self::Permission {
+                what: "try the XDP program",
+            },
+            false => Self::SelfTest { why: chain(&error) },
         }
     }
 

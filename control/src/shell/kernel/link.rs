@@ -60,7 +60,7 @@ impl Kernel {
         Ok(())
     }
 
-    fn pin(&self, index: u32) -> PathBuf {
+    pub(super) fn pin(&self, index: u32) -> PathBuf {
         self.dir.join(format!("{LINK_PREFIX}{index}"))
     }
 
@@ -74,7 +74,10 @@ impl Kernel {
         Ok(())
     }
 
-    fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+    pub(super) fn program(&mut self) -> Result<&mut Xdp, KernelError> {
+        if let Some(kept) = &mut self.kept {
+            return Ok(&mut kept.program);
+        }
         self.ebpf
             .program_mut(map::PROGRAM)
             .and_then(|program| <&mut Xdp>::try_from(program).ok())
@@ -159,7 +162,7 @@ fn pinned(dir: &Path) -> Result<Vec<u32>, KernelError> {
     Ok(pinned)
 }
 
-fn unpin(pin: &Path) -> Result<(), KernelError> {
+pub(super) fn unpin(pin: &Path) -> Result<(), KernelError> {
     match std::fs::remove_file(pin) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => Err(KernelError::PinDir {
             path: pin.to_path_buf(),

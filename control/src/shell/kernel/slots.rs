@@ -35,6 +35,11 @@ impl Slots {
         Some(slot)
     }
 
+    /// Slots that are taken or rest.
+    pub(super) fn used(&self) -> usize {
+        self.taken.len() + self.resting.len()
+    }
+
     /// Lets a slot rest. One that is not taken is nobody's to give.
     pub(super) fn give(&mut self, slot: u32, now: Instant) {
         if self.taken.remove(&slot) {

@@ -1,0 +1,99 @@
+//! `towpath bpf`: what an operator sees of the kernel path while a call goes through it.
+
+use std::fs;
+
+use serde_json::Value;
+use towpath_tests::lab::{Parts, Role};
+use towpath_tests::{clock, schema};
+
+use super::stage::{LIMIT, Mode, Stage};
+
+fn parts() -> Parts {
+    Parts {
+        nat: true,
+        c3: true,
+        ..Parts::default()
+    }
+}
+
+fn shown(stage: &Stage, arguments: &[&str]) -> String {
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let output = stage.towpath.client(edge, arguments).unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_kernel_path_is_shown() {
+    let stage = Stage::raise(Mode::Xdp, &parts());
+    let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
+    let call = stage.call(&c3, &c1, "xdp");
+    let document = stage.towpath.get("/api/v1/bpf").unwrap();
+    let path = format!("{}/vectors/api/bpf.schema", env!("CARGO_MANIFEST_DIR"));
+    let differences = schema::differences(&fs::read_to_string(path).unwrap(), &document);
+    assert!(differences.is_empty(), "{differences:#?}\n{document:#}");
+    for interface in document["interfaces"].as_array().unwrap() {
+        assert_eq!(interface["rung"], "native", "{interface}");
+        assert_eq!(interface["program"], document["program"]["id"]);
+    }
+    let used = |name: &str| {
+        let document = stage.towpath.get("/api/v1/bpf").unwrap();
+        let maps = document["maps"].as_array().unwrap();
+        let map = maps.iter().find(|map| map["name"] == name).unwrap();
+        map["used"].as_u64().unwrap()
+    };
+    let installed = stage.number("flows.kernel");
+    assert_eq!(used("PORTS"), installed);
+    assert_eq!(used("EGRESS"), 3);
+
+    let talk = call.talk();
+    let rate = || {
+        let document = stage.towpath.get("/api/v1/bpf").unwrap();
+        let verdicts = document["verdicts"].as_array().unwrap();
+        let forwarded = verdicts
+            .iter()
+            .find(|v| v["reason"] == "forwarded")
+            .unwrap();
+        forwarded["per_s"].as_u64().unwrap()
+    };
+    // 250 packets a second each way.
+    clock::until("a rate", LIMIT, || Ok((rate() > 300).then_some(()))).unwrap();
+    talk.finish().unwrap();
+
+    let status = shown(&stage, &["bpf", "status"]);
+    assert!(
+        status.starts_with("kernel path    on\nprogram        "),
+        "{status}"
+    );
+    assert!(
+        status.contains("\nlan        native  in the driver"),
+        "{status}"
+    );
+    let maps = shown(&stage, &["bpf", "maps"]);
+    assert!(maps.contains("\nPORTS     array          "), "{maps}");
+    let drops = shown(&stage, &["bpf", "drops"]);
+    assert!(drops.contains("\nforwarded "), "{drops}");
+    let lines = shown(&stage, &["bpf", "maps", "-o", "jsonl"]);
+    let first: Value = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    assert_eq!(first["name"], "SETTINGS");
+    call.hang_up();
+    clock::until("an empty table", LIMIT, || {
+        Ok((used("PORTS") == 0).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn without_it_the_reason_is_shown() {
+    let stage = Stage::raise(Mode::Userspace, &Parts::default());
+    let document = stage.towpath.get("/api/v1/bpf").unwrap();
+    assert_eq!(document["state"], "off");
+    assert_eq!(document["program"], Value::Null);
+    for interface in document["interfaces"].as_array().unwrap() {
+        let at = (&interface["rung"], &interface["why"]);
+        assert_eq!(at.0, "userspace");
+        assert_eq!(at.1, "datapath.mode = \"userspace\"");
+    }
+    let expected = "the kernel path is off: datapath.mode = \"userspace\"\n";
+    assert_eq!(shown(&stage, &["bpf", "maps"]), expected);
+}

@@ -1,0 +1,83 @@
+//! The network below a call changes, again and again: media is back within two seconds.
+
+use std::time::Duration;
+
+use towpath_tests::clock;
+use towpath_tests::lab::{Parts, Role, plan};
+
+use super::soak::whole;
+use super::stage::{Mode, Stage};
+
+/// Media has to be back within this.
+const BACK: Duration = Duration::from_secs(2);
+/// Packets each way that say so.
+const HEARD: u64 = 10;
+
+/// What happens to the edge's LAN, and what undoes it.
+struct Change {
+    name: &'static str,
+    does: String,
+    undoes: String,
+}
+
+fn changes() -> Vec<Change> {
+    let change = |name, does: &str, undoes: &str| Change {
+        name,
+        does: does.to_owned(),
+        undoes: undoes.to_owned(),
+    };
+    let c3 = plan::ip(plan::C3_V4);
+    let net = "10.1.0.0/24";
+    vec![
+        change("link down", "link set lan down", "link set lan up"),
+        change("MTU", "link set lan mtu 600", "link set lan mtu 1500"),
+        change(
+            "address",
+            "addr add 10.1.0.200/24 dev lan",
+            "addr del 10.1.0.200/24 dev lan",
+        ),
+        change(
+            "route flap",
+            &format!("route del {net} dev lan"),
+            &format!("route add {net} dev lan src {}", plan::EDGE_LAN),
+        ),
+        change(
+            "neighbour lost",
+            &format!("neigh del {c3} dev lan"),
+            "link set lan up",
+        ),
+    ]
+}
+
+#[test]
+fn media_is_back_after_every_change() {
+    let times = if whole() { 50 } else { 3 };
+    let parts = Parts {
+        nat: true,
+        c3: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(Mode::Xdp, &parts);
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
+    let call = stage.call(&c3, &c1, "xdp");
+    for change in changes() {
+        let talk = call.talk_every(Duration::from_millis(20));
+        let mut longest = Duration::ZERO;
+        for round in 0..times {
+            edge.ip(&change.does).unwrap();
+            edge.ip(&change.undoes).unwrap();
+            let since = clock::now();
+            talk.hear(HEARD, BACK).unwrap_or_else(|e| {
+                panic!("{} {round}: {e:#}\n{}", change.name, stage.towpath.tail())
+            });
+            longest = longest.max(since.elapsed());
+        }
+        let heard = talk.finish().unwrap();
+        stage.settled(&call, "xdp");
+        eprintln!(
+            "{}: {times} times, back after {longest:?}; {heard:?}",
+            change.name
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! `soak`: the long tests of the kernel path, each by its name, against the daemon as shipped.
+
+use anyhow::{Result, ensure};
+use clap::{Args, ValueEnum};
+
+use crate::ebpf;
+use crate::run::{cargo, step, target};
+
+#[derive(Args)]
+pub(crate) struct Options {
+    name: Name,
+    /// As short as in the tests
+    #[arg(long)]
+    quick: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Name {
+    /// SIGKILL, 200 times under 1,000 streams
+    Kill,
+    /// Another build of the program, again and again under live media
+    Upgrade,
+    /// Tables filled to the brim, and asked for a fifth more
+    Full,
+    /// 500 calls a second for 10 minutes
+    Churn,
+    /// Links, addresses, routes and neighbours that change, 50 times each
+    Nic,
+}
+
+impl Name {
+    /// The tests that do it.
+    fn tests(self) -> &'static str {
+        match self {
+            Self::Kill => "soak::killed_again_and_again",
+            Self::Upgrade => "upgrade::",
+            Self::Full => "full::",
+            Self::Churn => "soak::calls_that_come_and_go",
+            Self::Nic => "nic::",
+        }
+    }
+}
+
+pub(crate) fn soak(options: &Options) -> Result<()> {
+    crate::variants::build()?;
+    let object = ebpf::build()?;
+    let daemon = ["build", "--release", "-p", "towpath", "--bins"];
+    step("the daemon", &mut cargo(&daemon)?)?;
+    let daemon = target()?.join("release").join("towpath");
+    ensure!(daemon.is_file(), "{}: not built", daemon.display());
+    let mut test = cargo(&[
+        "test",
+        "-p",
+        "towpath-tests",
+        "--features",
+        "root",
+        "--test",
+        "netns",
+    ])?;
+    test.args([
+        "--",
+        options.name.tests(),
+        "--nocapture",
+        "--test-threads=1",
+    ])
+    .env("TOWPATH_BIN", daemon)
+    .env("TOWPATH_OBJECT", object);
+    if !options.quick {
+        test.env("TOWPATH_SOAK", "whole");
+    }
+    step("soak", &mut test)
+}
