@@ -174,7 +174,7 @@ impl Engine {
         match input {
             Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
             Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
-            Input::Active(flows) => self.active(&flows, now),
+            Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),
         }

@@ -1,6 +1,7 @@
 //! Everything that can happen to the relay.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -21,9 +22,19 @@ pub enum Input {
         packet: Bytes,
     },
     /// Flows at these local addresses carried packets since the last such input.
-    Active(Vec<SocketAddr>),
+    Active(Vec<Activity>),
     /// A socket could not be opened: the call that wanted it cannot be served.
     OpenFailed { at: SocketAddr },
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
+}
+
+/// What a flow carried past the engine.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Activity {
+    pub at: SocketAddr,
+    /// When its latest packet came.
+    pub last: Instant,
+    /// That packet's source, of RTP, if it was looked at.
+    pub ssrc: Option<u32>,
 }

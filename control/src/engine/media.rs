@@ -8,6 +8,7 @@ use crate::config::{Ice, MediaFrom, MediaMode, Network};
 use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::event::Kind;
+use crate::engine::input::Activity;
 use crate::engine::{CallKey, Engine, SWEEP};
 use crate::media::port::Pools;
 use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
@@ -227,14 +228,14 @@ impl Engine {
         self.counters.count("media_unclaimed", label);
     }
 
-    pub(super) fn active(&mut self, flows: &[SocketAddr], now: Instant) {
-        for at in flows {
-            if let Some(last) = self.adopted.get_mut(at) {
-                *last = now;
+    pub(super) fn active(&mut self, flows: &[Activity]) {
+        for Activity { at, last, ssrc } in flows {
+            if let Some(heard) = self.adopted.get_mut(at) {
+                *heard = (*heard).max(*last);
             }
             let call = self.sockets.get(at).and_then(|key| self.calls.get_mut(key));
             if let Some(session) = call.and_then(|call| call.session.as_mut()) {
-                session.note_activity(*at, now);
+                session.note_activity(*at, *ssrc, *last);
             }
         }
     }

@@ -207,9 +207,11 @@ impl Session {
     }
 
     /// The flow at a local socket carried packets since it was last asked.
-    pub fn note_activity(&mut self, at: SocketAddr, now: Instant) {
+    ///
+    /// `last` is when its latest packet came, `ssrc` whose it was.
+    pub fn note_activity(&mut self, at: SocketAddr, ssrc: Option<u32>, last: Instant) {
         if let Some((stream, place)) = self.find(at) {
-            stream.heard(place, now);
+            stream.heard(place, ssrc, last);
         }
     }
 

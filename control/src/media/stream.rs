@@ -300,13 +300,13 @@ impl Stream {
     }
 
     /// A flow at this socket carried packets.
-    pub fn heard(&mut self, (side, component): (Side, Component), now: Instant) {
+    pub fn heard(&mut self, (side, component): (Side, Component), ssrc: Option<u32>, now: Instant) {
         self.active = self.active.max(now);
         self.sent_on(side, component, now);
         let latches = self.latches.of_mut(side);
         match component {
-            Component::Rtp => latches.rtp.heard(now),
-            Component::Rtcp => latches.rtcp.heard(now),
+            Component::Rtp => latches.rtp.heard(ssrc, now),
+            Component::Rtcp => latches.rtcp.heard(None, now),
         }
     }
 

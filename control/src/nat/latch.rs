@@ -151,8 +151,16 @@ impl Latch {
     }
 
     /// The held peer was heard elsewhere: in the kernel, or by a flow in userspace.
-    pub fn heard(&mut self, now: Instant) {
-        self.hear(Sign::default(), now);
+    pub fn heard(&mut self, ssrc: Option<u32>, at: Instant) {
+        match &mut self.state {
+            State::Waiting { old: None } => {}
+            State::Waiting { old: Some(peer) } => peer.carried(ssrc, at),
+            State::Held { peer } => {
+                peer.carried(ssrc, at);
+                // Whoever was on probation meanwhile is not where the peer has moved to.
+                self.candidate = self.candidate.filter(|candidate| at <= candidate.last);
+            }
+        }
     }
 
     /// Where media comes from; an old peer until a new one is found.

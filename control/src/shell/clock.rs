@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -32,10 +32,24 @@ pub(crate) fn wall_s() -> u64 {
 
 /// Monotonic time as systemd compares it: microseconds.
 pub(crate) fn monotonic_us() -> i64 {
+    i64::try_from(monotonic_ns() / 1000).unwrap_or(i64::MAX)
+}
+
+/// Monotonic time as the kernel program counts it: nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |now| {
-        let seconds = now.tv_sec().saturating_mul(1_000_000);
-        seconds.saturating_add(now.tv_nsec() / 1000)
+        let part = |value: i64| u64::try_from(value).unwrap_or(0);
+        part(now.tv_sec())
+            .saturating_mul(1_000_000_000)
+            .saturating_add(part(now.tv_nsec()))
     })
+}
+
+/// A moment that `monotonic_ns` gave; the present if it lies ahead.
+pub(crate) fn moment(monotonic: u64) -> Instant {
+    let ago = Duration::from_nanos(monotonic_ns().saturating_sub(monotonic));
+    let now = now();
+    now.checked_sub(ago).unwrap_or(now)
 }
 
 /// RFC 3339 §5.6, in UTC.

@@ -9,6 +9,7 @@ use common::event::{Event, EventKind};
 use common::flow::{Flags, Flow, Hop, Rewrite};
 
 use crate::effect::Rule;
+use crate::engine::input::Activity;
 use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
@@ -293,13 +294,13 @@ impl Datapath {
     }
 
     /// Flows that carried packets since the last call.
-    pub(crate) fn active(&mut self) -> Vec<SocketAddr> {
+    pub(crate) fn active(&mut self) -> Vec<Activity> {
         let mut active = Vec::new();
         for (at, flow) in &mut self.flows {
             let packets = total(*at, flow, &self.media, &self.kernel);
             if packets != flow.seen {
                 flow.seen = packets;
-                active.push(*at);
+                active.push(latest(*at, &self.media, &self.kernel));
             }
         }
         active
@@ -406,6 +407,24 @@ impl Datapath {
 }
 
 const NO_KERNEL: &str = "the kernel path is off";
+
+/// The latest packet of a flow, whichever path it took.
+fn latest(at: SocketAddr, media: &Media, kernel: &Result<Kernel, String>) -> Activity {
+    let totals = kernel.as_ref().ok().and_then(|kernel| kernel.stats(at));
+    let in_kernel = totals.map(|t| (t.last_ns, t.stream.map(|stream| stream.ssrc)));
+    let by_user = media.port(at).map(|port| {
+        let source = port.count.source.load(Ordering::Relaxed).checked_sub(1);
+        let ssrc = source.and_then(|ssrc| u32::try_from(ssrc).ok());
+        (port.count.last_ns.load(Ordering::Relaxed), ssrc)
+    });
+    let both = in_kernel.into_iter().chain(by_user);
+    let (last, ssrc) = both.max_by_key(|(last, _)| *last).unwrap_or_default();
+    Activity {
+        at,
+        last: clock::moment(last),
+        ssrc,
+    }
+}
 
 /// All packets of a flow, whichever path they took.
 fn total(at: SocketAddr, flow: &Installed, media: &Media, kernel: &Result<Kernel, String>) -> u64 {

@@ -20,6 +20,7 @@ use tokio::task::AbortHandle;
 use crate::effect::Rule;
 use crate::shell::Event;
 use crate::shell::capture::Tap;
+use crate::shell::clock;
 use crate::shell::device::{self, Link};
 
 pub(crate) use self::batch::Marks;
@@ -57,6 +58,10 @@ pub(crate) struct Count {
     pub(crate) send_failed: AtomicU64,
     /// Unclaimed, and the engine's queue was full.
     pub(crate) queue_full: AtomicU64,
+    /// When the latest packet was forwarded, as `clock::monotonic_ns` counts; zero if none was.
+    pub(crate) last_ns: AtomicU64,
+    /// The source of the latest RTP packet that was forwarded, plus one; zero if none was.
+    pub(crate) source: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -180,7 +185,7 @@ impl Port {
         match out.way(marks, apart) {
             None => self.add(|c| &c.hop_limit, 1),
             Some(way) => match batch::send_one(&out.port(apart).socket, packet, &way) {
-                Ok(()) => self.forwarded(1, packet.len()),
+                Ok(()) => self.forwarded(1, packet.len(), packet),
                 Err(_) => self.add(|c| &c.send_failed, 1),
             },
         }
@@ -242,7 +247,8 @@ impl Port {
                     let bytes = (next..next + sent)
                         .map(|index| batch.bytes(index).len())
                         .sum();
-                    self.forwarded(sent, bytes);
+                    let last = (next + sent).saturating_sub(1);
+                    self.forwarded(sent, bytes, batch.bytes(last));
                     if let Some(tap) = tap {
                         for index in next..next + sent {
                             tap.leaves([way.source, way.to], way.marks, batch.bytes(index));
@@ -284,9 +290,15 @@ impl Port {
         }
     }
 
-    fn forwarded(&self, packets: usize, bytes: usize) {
+    fn forwarded(&self, packets: usize, bytes: usize, last: &[u8]) {
         self.add(|c| &c.packets, packets as u64);
         self.add(|c| &c.bytes, bytes as u64);
+        let now = clock::monotonic_ns();
+        self.count.last_ns.store(now, Ordering::Relaxed);
+        if let Some(ssrc) = ssrc(last) {
+            let source = u64::from(ssrc) + 1;
+            self.count.source.store(source, Ordering::Relaxed);
+        }
     }
 
     fn add(&self, counter: fn(&Count) -> &AtomicU64, more: u64) {
@@ -294,6 +306,14 @@ impl Port {
             counter(count).fetch_add(more, Ordering::Relaxed);
         }
     }
+}
+
+/// The source of an RTP packet (RFC 3550 §5.1).
+fn ssrc(packet: &[u8]) -> Option<u32> {
+    let bytes = u16::try_from(packet.len()).unwrap_or(u16::MAX);
+    let is_rtp = Kind::of(*packet.first_chunk()?, bytes) == Kind::Rtp;
+    let at = packet.get(8..12).filter(|_| is_rtp)?;
+    Some(u32::from_be_bytes(at.try_into().ok()?))
 }
 
 impl Out {

@@ -16,9 +16,10 @@ use control::config::{Config, Network};
 use control::effect::{CallRecord, Effect, Effects, Rule};
 use control::engine::Engine;
 use control::engine::admin::Command;
-use control::engine::input::Input;
+use control::engine::input::{Activity, Input};
 use control::id::{Listener, NetworkId};
 use control::media::port::QUARANTINE;
+use control::nat::packet as media;
 
 use super::Packet;
 use super::sdp::Description;
@@ -53,7 +54,7 @@ pub struct Edge {
     rules: BTreeMap<SocketAddr, Rule>,
     kernel: Option<Kernel>,
     /// Flows that carried packets since the last report.
-    carried: BTreeSet<SocketAddr>,
+    carried: BTreeMap<SocketAddr, Activity>,
     next_report: Instant,
     /// Calls that ended.
     pub records: Vec<CallRecord>,
@@ -96,7 +97,7 @@ impl Edge {
             wrong: None,
             rules: BTreeMap::new(),
             kernel,
-            carried: BTreeSet::new(),
+            carried: BTreeMap::new(),
             next_report: now + REPORT_EVERY,
             records: Vec::new(),
             unbindable: BTreeSet::new(),
@@ -123,7 +124,7 @@ impl Edge {
     pub fn expire(&mut self, now: Instant, out: &mut Vec<Packet>) {
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
-            let carried = std::mem::take(&mut self.carried).into_iter().collect();
+            let carried = std::mem::take(&mut self.carried).into_values().collect();
             self.input(Input::Active(carried), now, out);
         }
         if now >= self.engine.next_timeout() {
@@ -409,7 +410,7 @@ impl Edge {
             match kernel.run(&packet, now_ns + 1) {
                 Fate::Sent(sent) => {
                     self.count.kernel += 1;
-                    self.carried.insert(packet.to);
+                    self.carry(&packet, now);
                     return out.push(sent);
                 }
                 Fate::Dropped => {
@@ -423,7 +424,7 @@ impl Edge {
             self.count.closed += 1;
             return;
         }
-        if self.forward(&packet, out) {
+        if self.forward(&packet, now, out) {
             return;
         }
         self.count.unclaimed += 1;
@@ -435,17 +436,27 @@ impl Edge {
         };
         self.input(shown, now, out);
         // The packet that taught the latch is media too.
-        self.forward(&packet, out);
+        self.forward(&packet, now, out);
+    }
+
+    /// A flow carried a packet: the engine hears of it with the next report.
+    fn carry(&mut self, packet: &Packet, now: Instant) {
+        let ssrc = match media::Packet::read(&packet.bytes) {
+            media::Packet::Rtp { ssrc, .. } => Some(ssrc),
+            _ => None,
+        };
+        let (at, last) = (packet.to, now);
+        self.carried.insert(at, Activity { at, last, ssrc });
     }
 
     /// The userspace path: forwards a packet if a rule claims it.
-    fn forward(&mut self, packet: &Packet, out: &mut Vec<Packet>) -> bool {
-        let rule = self.rules.get(&packet.to);
+    fn forward(&mut self, packet: &Packet, now: Instant, out: &mut Vec<Packet>) -> bool {
+        let rule = self.rules.get(&packet.to).copied();
         let Some(rule) = rule.filter(|rule| rule.peer == packet.from) else {
             return false;
         };
         self.count.userspace += 1;
-        self.carried.insert(packet.to);
+        self.carry(packet, now);
         let is_rtcp = matches!(*packet.bytes, [128..=191, 192..=223, ..]);
         let way = rule.rtcp.filter(|_| is_rtcp);
         out.push(Packet {

@@ -8,7 +8,7 @@ use control::effect::{Effect, Effects};
 use control::engine::Engine;
 use control::engine::admin::{Command, Refused};
 use control::engine::event::Kind;
-use control::engine::input::Input;
+use control::engine::input::{Activity, Input};
 use control::id::NetworkId;
 use control::media::session::{Mode, Side};
 use control::sip::build;
@@ -628,7 +628,12 @@ fn adopted_flows_outlive_their_network() {
     for second in 1..=70 {
         let now = start + second * SECOND;
         if second < 20 {
-            engine.handle(Input::Active(vec![at]), now, &mut effects);
+            let active = Activity {
+                at,
+                last: now,
+                ssrc: None,
+            };
+            engine.handle(Input::Active(vec![active]), now, &mut effects);
         }
         engine.expire(now, &mut effects);
         assert_eq!((held(&engine), effects.len()), (vec![1], 0));

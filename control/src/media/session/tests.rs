@@ -353,11 +353,13 @@ fn silence_counts_from_the_last_packet_of_any_stream() {
     let start = world.now;
     world.now += Duration::from_secs(20);
     assert_eq!(world.session.idle_since(), Some(start));
-    world.session.note_activity(at("10.1.0.1:30000"), world.now);
+    world
+        .session
+        .note_activity(at("10.1.0.1:30000"), None, world.now);
     assert_eq!(world.session.idle_since(), Some(world.now));
     world
         .session
-        .note_activity(at("10.1.0.1:9"), world.now + Duration::from_secs(9));
+        .note_activity(at("10.1.0.1:9"), None, world.now + Duration::from_secs(9));
     assert_eq!(world.session.idle_since(), Some(world.now));
     // A refresh that changes nothing (RFC 4028) is no sign of life.
     let heard = world.now;
@@ -967,7 +969,7 @@ impl World {
             }
             Step::Activity(local) => {
                 if let Some((_, local)) = self.session.locals().get(local) {
-                    self.session.note_activity(*local, self.now);
+                    self.session.note_activity(*local, None, self.now);
                 }
             }
             Step::Sweep => drop(self.sweep()),

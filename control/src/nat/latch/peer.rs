@@ -69,8 +69,17 @@ impl Peer {
         peer
     }
 
+    /// Flows carried its packets, the latest at `at`; a change of its source passed by unseen.
+    pub(super) fn carried(&mut self, ssrc: Option<u32>, at: Instant) {
+        self.heard = self.heard.max(Some(at));
+        if ssrc.is_some() && ssrc != self.ssrc {
+            self.ssrc = ssrc;
+            self.sequence = None;
+        }
+    }
+
     pub(super) fn hear(&mut self, sign: Sign, now: Instant) {
-        self.heard = Some(now);
+        self.heard = self.heard.max(Some(now));
         // Multiplexed RTCP has no sequence and must not stand for the stream.
         if sign.sequence.is_some() || self.sequence.is_none() {
             self.ssrc = sign.ssrc.or(self.ssrc);

@@ -302,13 +302,52 @@ fn activity_keeps_the_port() {
     let start = start();
     let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
     latch.receive(at(SIGNALLING), rtp(7, 1), start);
-    latch.heard(start + millis(5000));
+    latch.heard(None, start + millis(5000));
     let got = latch.receive(at(SIGNALLING_2), rtp(7, 2), start + millis(6000));
     assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
     let mut latch = Latch::new(believe(), Reach::default(), Pace::RTP, start);
-    latch.heard(start + millis(100));
+    latch.heard(None, start + millis(100));
     let got = latch.receive(at(SAME_IP), rtp(7, 2), start + millis(200));
     assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
+}
+
+/// A party may begin a new stream where nobody but the kernel sees it; its NAT may move afterwards.
+#[test]
+fn a_source_that_changed_unseen_is_followed() {
+    check(Some(9), 9, Verdict::Held);
+    check(Some(9), 7, Verdict::Stranger(OTHER));
+    check(None, 9, Verdict::Stranger(OTHER));
+
+    const OTHER: &str = "another source than the peer's";
+
+    fn check(carried: Option<u32>, comes: u32, expected: Verdict) {
+        let start = start();
+        let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
+        latch.receive(at(SIGNALLING), rtp(7, 1), start);
+        latch.heard(carried, start + millis(1000));
+        let mut last = None;
+        for sequence in 0..3u16 {
+            let when = start + millis(3000 + 20 * u64::from(sequence));
+            last = Some(latch.receive(at(SIGNALLING_2), rtp(comes, 500 + sequence), when));
+        }
+        assert_eq!(last, Some(expected), "{carried:?}, {comes}");
+    }
+}
+
+/// The time of a packet counts, not that of the look at the counters.
+#[test]
+fn silence_begins_with_the_last_packet() {
+    let start = start();
+    let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
+    latch.receive(at(SIGNALLING), rtp(7, 1), start);
+    let from = |latch: &mut Latch, ms, sequence| {
+        latch.receive(at(SIGNALLING_2), rtp(7, sequence), start + millis(ms))
+    };
+    assert_eq!(from(&mut latch, 2100, 2), Verdict::Tentative);
+    // A report that comes late, of a packet that came before.
+    latch.heard(Some(7), start + millis(90));
+    assert_eq!(from(&mut latch, 2120, 3), Verdict::Tentative);
+    assert_eq!(from(&mut latch, 2140, 4), Verdict::Held);
 }
 
 fn strict() -> Policy {

@@ -542,7 +542,9 @@ fn pinholes_are_kept_open() {
     let mut sent = Vec::new();
     for second in 1..=31 {
         // The inside still sends reports, which keep that pinhole open.
-        world.session.note_activity(at("10.1.0.1:30001"), world.now);
+        world
+            .session
+            .note_activity(at("10.1.0.1:30001"), None, world.now);
         sent.extend(world.sweep().into_iter().map(|what| (second, what)));
     }
     assert_eq!(sent, [(15, phone), (30, phone)]);
@@ -551,7 +553,7 @@ fn pinholes_are_kept_open() {
     world.answer(Side::B, LINPHONE_ANSWER).unwrap();
     for _ in 0..60 {
         for port in ["10.1.0.1:30000", "10.1.0.1:30001"] {
-            world.session.note_activity(at(port), world.now);
+            world.session.note_activity(at(port), None, world.now);
         }
         assert_eq!(world.sweep(), []);
     }
@@ -588,20 +590,26 @@ fn silence_of_one_party_is_shown() {
     };
     for _ in 0..9 {
         world.now += Duration::from_secs(1);
-        world.session.note_activity(at("10.1.0.1:30000"), world.now);
+        world
+            .session
+            .note_activity(at("10.1.0.1:30000"), None, world.now);
     }
     assert_eq!(silent(&world), (None, None));
     world.now += Duration::from_secs(1);
-    world.session.note_activity(at("10.1.0.1:30000"), world.now);
+    world
+        .session
+        .note_activity(at("10.1.0.1:30000"), None, world.now);
     assert_eq!(silent(&world), (Some(start), None));
     assert_eq!(world.session.idle_since(), Some(world.now));
     world
         .session
-        .note_activity(at("192.0.2.1:20000"), world.now);
+        .note_activity(at("192.0.2.1:20000"), None, world.now);
     assert_eq!(silent(&world), (None, None));
     // On hold it may be silent.
     world.now += Duration::from_secs(20);
-    world.session.note_activity(at("10.1.0.1:30000"), world.now);
+    world
+        .session
+        .note_activity(at("10.1.0.1:30000"), None, world.now);
     world.offer(Side::A, BARESIP_HOLD).unwrap();
     world.answer(Side::B, LINPHONE_ANSWER).unwrap();
     assert_eq!(silent(&world), (None, None));
