@@ -443,7 +443,10 @@ impl Edge {
     fn carry(&mut self, packet: &Packet, now: Instant) {
         let ssrc = match media::Packet::read(&packet.bytes) {
             media::Packet::Rtp { ssrc, .. } => Some(ssrc),
-            _ => None,
+            media::Packet::Rtcp { .. }
+            | media::Packet::Stun
+            | media::Packet::Dtls
+            | media::Packet::Other => None,
         };
         let (at, last) = (packet.to, now);
         self.carried.insert(at, Activity { at, last, ssrc });

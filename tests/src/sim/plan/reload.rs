@@ -126,8 +126,8 @@ impl Site {
         "advertised address changed"
     }
 
-    /// Nobody is told the mapped address any more: who came by it is taken for a neighbour, and told
-    /// an address that its packets reach by another way.
+    /// Nobody is told the mapped address any more: who came by it is taken for a neighbour, and
+    /// told an address that its packets reach by another way.
     fn lose_border(&mut self) {
         let Some(border) = self.border else { return };
         let outside = self.sim.nat(border).outside;
