@@ -83,14 +83,13 @@ mod program {
     /// One more.
     #[inline(always)]
     fn seen() -> u64 {
-        match SEEN.get_ptr_mut(0) {
-            // SAFETY: the entry is this CPU's own.
-            Some(count) => unsafe {
-                *count += 1;
-                *count
-            },
-            None => 0,
-        }
+        let Some(count) = SEEN.get_ptr_mut(0) else {
+            return 0;
+        };
+        // SAFETY: the entry is this CPU's own.
+        let count = unsafe { &mut *count };
+        *count += 1;
+        *count
     }
 
     /// Section `license`: what the kernel asks of programs that use its helpers.
