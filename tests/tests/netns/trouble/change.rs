@@ -98,8 +98,8 @@ fn row_4_told(mode: Mode) {
     let port = call.dialog.caller_sends_to.port();
     call.dialog.caller_sends_to = SocketAddr::new(MOVED.parse().unwrap(), port);
     assert_eq!(offer.media(), Some(call.dialog.caller_sends_to));
-    // The router's standing mappings may take the phone's ports away from it: reports then come back
-    // as after a rebinding, and they are rare, so that it takes a while.
+    // The router's standing mappings may take the phone's ports away from it: reports then come
+    // back as after a rebinding, and they are rare, so that it takes a while.
     clock::until("reports both ways", REPORTS_LIMIT, || {
         let talk = call.talk();
         talk.hear(PACKETS, LIMIT)?;
