@@ -19,7 +19,7 @@ fn every_column_forwards_and_is_reported() {
     let relay = process::object().unwrap();
     let programs = Programs {
         towpath: process::binary().unwrap(),
-        bench: relay.with_file_name("bench"),
+        bench: relay.with_file_name("yardstick"),
         relay,
     };
     let report = bench::run(&programs, Depth::KERNEL, &|_| {}).unwrap();

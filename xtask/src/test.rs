@@ -5,8 +5,8 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 
-use crate::ebpf;
 use crate::run::{Clock, cargo, ourselves, say, step, target, watch};
+use crate::{ebpf, variants};
 
 /// What is built and tested: one choice of packages and features for `check`, `test` and CI, so
 /// that nothing is compiled twice.
@@ -18,10 +18,7 @@ const DIFFERENTIAL_FRAMES: &str = "2000000";
 pub(crate) fn test() -> Result<()> {
     let clock = Clock::start();
     let built = Built::all(&[&["--tests"], &EVERYTHING[..]].concat())?;
-    step(
-        "other kernel programs",
-        ourselves("ebpf")?.arg("--variants"),
-    )?;
+    variants::build()?;
     let test = [&["test", "--no-fail-fast"], &EVERYTHING[..]].concat();
     let mut test = cargo(&test)?;
     test.env("TOWPATH_DIFFERENTIAL_FRAMES", DIFFERENTIAL_FRAMES);

@@ -38,7 +38,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let relay = process::object()?;
     let programs = Programs {
         towpath: process::binary()?,
-        bench: relay.with_file_name("bench"),
+        bench: relay.with_file_name("yardstick"),
         relay,
     };
     let depth = if arguments.quick {
