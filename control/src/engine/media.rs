@@ -59,7 +59,7 @@ impl Engine {
             let (Some((settings, network)), Some(session)) = (known, call.session.as_mut()) else {
                 continue;
             };
-            session.set_leg(side, settings);
+            session.inform(side, settings);
             let peers = self.network(network).map(|network| network.peers.clone());
             session.set_prefixes(side, peers.unwrap_or_default());
             session.set_ours(self.ours.clone());

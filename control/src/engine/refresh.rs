@@ -14,7 +14,7 @@ use crate::engine::media::{TIMER_C, sdp_range};
 use crate::engine::relay::{Purpose, REPEATS};
 use crate::engine::{CallKey, Engine};
 use crate::id::NetworkId;
-use crate::media::session::{LegSettings, Side};
+use crate::media::session::Side;
 use crate::sip::index::Message;
 use crate::sip::transaction::ClientKey;
 
@@ -160,25 +160,13 @@ impl Engine {
         let Some(leg) = call.leg_mut(side) else {
             return;
         };
-        let moved = leg.network != home;
-        if moved {
+        if leg.network != home {
             leg.network = home;
             leg.path.on = listener.unwrap_or(leg.path.on);
         }
         let told = self.leg_settings(leg);
         if let (Some(session), Some(told)) = (call.session.as_mut(), told) {
-            let old = session.leg(side).clone();
-            let (advertise, port_offset) = (told.advertise, told.port_offset);
-            let leg = if moved {
-                told
-            } else {
-                LegSettings {
-                    advertise,
-                    port_offset,
-                    ..old
-                }
-            };
-            session.set_leg(side, leg);
+            session.inform(side, told);
         }
     }
 

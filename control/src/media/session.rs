@@ -119,6 +119,19 @@ impl Session {
         *self.legs.of_mut(side) = leg;
     }
 
+    /// Where a party is now, and what it is told. How its media is treated stays as it was when the
+    /// call began, unless it has come to another network.
+    pub fn inform(&mut self, side: Side, now: LegSettings) {
+        let leg = self.legs.of_mut(side);
+        if leg.network != now.network {
+            return self.set_leg(side, now);
+        }
+        leg.advertise = now.advertise;
+        leg.port_offset = now.port_offset;
+        leg.signalled_from = now.signalled_from;
+        leg.natted = now.natted;
+    }
+
     /// A party changed, and what is agreed follows at once: its flow is another one (RFC 5626), or
     /// its network is configured otherwise. Media may then come from its new address; the old path
     /// stays until it does.

@@ -243,6 +243,35 @@ fn nothing_to_offer() {
     world.close();
 }
 
+/// Running calls keep how their media is treated; where a party is and what it is told is of now.
+#[test]
+fn a_party_is_informed() {
+    let mut world = established();
+    world.set_mode(Side::A, Some(Mode::Sdp));
+    let otherwise = LegSettings {
+        mode: Mode::Symmetric,
+        tos: Some(184),
+        ice: true,
+        advertise: ip("198.51.100.9"),
+        port_offset: 100,
+        ..natted()
+    };
+    world.session.inform(Side::A, otherwise.clone());
+    let leg = world.session.leg(Side::A).clone();
+    assert_eq!((leg.advertise, leg.port_offset), (ip("198.51.100.9"), 100));
+    assert_eq!((leg.mode, leg.tos, leg.ice), (Mode::Sdp, None, false));
+    world.set_mode(Side::A, None);
+    assert_eq!(world.session.leg(Side::A).mode, Mode::Auto);
+    // In another network everything is another's.
+    let network = NetworkId(7);
+    let moved = LegSettings {
+        network,
+        ..otherwise
+    };
+    world.session.inform(Side::A, moved.clone());
+    assert_eq!(*world.session.leg(Side::A), moved);
+}
+
 #[test]
 fn an_operators_word() {
     let mut world = established();
