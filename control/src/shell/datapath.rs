@@ -14,7 +14,7 @@ use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
 use crate::shell::kernel::{Kernel, KernelError, Position, Totals, rate};
-use crate::shell::media::Media;
+use crate::shell::media::{Media, Port};
 use crate::shell::netlink::Netlink;
 
 pub(crate) struct Datapath {
@@ -88,7 +88,7 @@ impl Datapath {
                 tracing::warn!(%at, %error, "cannot open the socket of an adopted flow");
             }
         }
-        let seen = counted(&self.kernel, at).packets;
+        let seen = totals(&self.kernel, at).packets;
         let placement = Placement::Kernel;
         let before = Counted::default();
         self.flows.insert(
@@ -190,7 +190,7 @@ impl Datapath {
             Err(why) => Placement::User(why),
         };
         if was == Placement::Kernel && now != Placement::Kernel {
-            let counted = counted(&self.kernel, at);
+            let counted = Counted::of(&totals(&self.kernel, at));
             self.leave_kernel(at);
             if let Some(flow) = self.flows.get_mut(&at) {
                 flow.before = flow.before.plus(counted);
@@ -297,10 +297,12 @@ impl Datapath {
     pub(crate) fn active(&mut self) -> Vec<Activity> {
         let mut active = Vec::new();
         for (at, flow) in &mut self.flows {
-            let packets = total(*at, flow, &self.media, &self.kernel);
+            let (kernel, port) = (totals(&self.kernel, *at), self.media.port(*at));
+            let user = port.map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
+            let packets = flow.counted(&kernel).packets.saturating_add(user);
             if packets != flow.seen {
                 flow.seen = packets;
-                active.push(latest(*at, &self.media, &self.kernel));
+                active.push(latest(*at, &kernel, port));
             }
         }
         active
@@ -347,7 +349,7 @@ impl Datapath {
 
     pub(crate) fn flow(&self, at: SocketAddr) -> Option<FlowNow> {
         let flow = self.flows.get(&at)?;
-        let kernel = flow.counted(&self.kernel, at);
+        let kernel = flow.counted(&totals(&self.kernel, at));
         let count = self.media.port(at).map(|port| &port.count);
         let load = |counter: Option<&std::sync::atomic::AtomicU64>| {
             counter.map_or(0, |c| c.load(Ordering::Relaxed))
@@ -409,15 +411,14 @@ impl Datapath {
 const NO_KERNEL: &str = "the kernel path is off";
 
 /// The latest packet of a flow, whichever path it took.
-fn latest(at: SocketAddr, media: &Media, kernel: &Result<Kernel, String>) -> Activity {
-    let totals = kernel.as_ref().ok().and_then(|kernel| kernel.stats(at));
-    let in_kernel = totals.map(|t| (t.last_ns, t.stream.map(|stream| stream.ssrc)));
-    let by_user = media.port(at).map(|port| {
+fn latest(at: SocketAddr, kernel: &Totals, port: Option<&Arc<Port>>) -> Activity {
+    let in_kernel = (kernel.last_ns, kernel.stream.map(|stream| stream.ssrc));
+    let by_user = port.map(|port| {
         let source = port.count.source.load(Ordering::Relaxed).checked_sub(1);
         let ssrc = source.and_then(|ssrc| u32::try_from(ssrc).ok());
         (port.count.last_ns.load(Ordering::Relaxed), ssrc)
     });
-    let both = in_kernel.into_iter().chain(by_user);
+    let both = [in_kernel].into_iter().chain(by_user);
     let (last, ssrc) = both.max_by_key(|(last, _)| *last).unwrap_or_default();
     Activity {
         at,
@@ -426,43 +427,20 @@ fn latest(at: SocketAddr, media: &Media, kernel: &Result<Kernel, String>) -> Act
     }
 }
 
-/// All packets of a flow, whichever path they took.
-fn total(at: SocketAddr, flow: &Installed, media: &Media, kernel: &Result<Kernel, String>) -> u64 {
-    let user = media
-        .port(at)
-        .map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
-    flow.counted(kernel, at).packets.saturating_add(user)
-}
-
 impl Installed {
     /// What the kernel forwarded, now and before the flow last left it.
-    fn counted(&self, kernel: &Result<Kernel, String>, at: SocketAddr) -> Counted {
+    fn counted(&self, now: &Totals) -> Counted {
         match self.placement {
-            Placement::Kernel => counted(kernel, at).plus(self.before),
+            Placement::Kernel => Counted::of(now).plus(self.before),
             Placement::User(_) => self.before,
         }
     }
 }
 
-fn counted(kernel: &Result<Kernel, String>, at: SocketAddr) -> Counted {
-    let totals = kernel
-        .as_ref()
-        .ok()
-        .and_then(|kernel| kernel.stats(at))
-        .unwrap_or_default();
-    let Totals {
-        packets,
-        bytes,
-        strangers,
-        punted,
-        ..
-    } = totals;
-    Counted {
-        packets,
-        bytes,
-        strangers,
-        punted,
-    }
+/// What the kernel program counts of a flow; zeros where it has none.
+fn totals(kernel: &Result<Kernel, String>, at: SocketAddr) -> Totals {
+    let kernel = kernel.as_ref().ok();
+    kernel.and_then(|k| k.stats(at)).unwrap_or_default()
 }
 
 /// What the kernel program did with the packets of a flow.
@@ -475,6 +453,15 @@ pub(crate) struct Counted {
 }
 
 impl Counted {
+    fn of(totals: &Totals) -> Self {
+        Self {
+            packets: totals.packets,
+            bytes: totals.bytes,
+            strangers: totals.strangers,
+            punted: totals.punted,
+        }
+    }
+
     fn plus(self, other: Self) -> Self {
         Self {
             packets: self.packets.saturating_add(other.packets),
