@@ -26,6 +26,7 @@ pub struct Config {
     /// In file order. At least one.
     pub networks: Vec<Network>,
     pub datapath: Datapath,
+    pub store: Store,
     origins: Origins,
 }
 
@@ -215,6 +216,23 @@ pub enum XdpAttach {
     Native,
     /// Slow, sees merged packets: for tests only.
     Generic,
+}
+
+/// `[store]`: what outlives the process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Store {
+    /// One file.
+    pub path: PathBuf,
+    pub sync: Sync,
+}
+
+/// When a REGISTER is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sync {
+    /// Once the binding is on disk.
+    Before,
+    /// At once: the disk follows.
+    Behind,
 }
 
 impl Config {

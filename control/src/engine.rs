@@ -18,6 +18,7 @@ mod reconfigure;
 mod refresh;
 mod register;
 mod relay;
+mod restore;
 mod route;
 mod subscription;
 
@@ -177,6 +178,7 @@ impl Engine {
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),
+            Input::Restored(records) => self.restore(records, now, effects),
         }
     }
 

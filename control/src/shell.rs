@@ -14,6 +14,7 @@ mod notify;
 mod reload;
 mod sip;
 mod start;
+mod store;
 mod stream;
 
 use std::net::SocketAddr;
@@ -67,6 +68,7 @@ struct Shell {
     sip: sip::Sip,
     reloads: reload::Reloads,
     streams: stream::Streams,
+    store: store::Store,
     events: mpsc::Receiver<Event>,
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
@@ -97,6 +99,10 @@ impl Shell {
                 Some(event) = self.events.recv() => self.event(event, &mut effects).await,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 () = self.datapath.netlink.changed() => self.datapath.replace_all().await,
+                kept = self.store.kept() => {
+                    effects.extend(kept);
+                    self.perform(&mut effects).await;
+                }
                 () = sleep_until(timeout) => {
                     self.engine.expire(clock::now(), &mut effects);
                     self.perform(&mut effects).await;
@@ -109,6 +115,7 @@ impl Shell {
                     }
                     let active = Input::Active(self.datapath.active());
                     self.engine.handle(active, clock::now(), &mut effects);
+                    effects.extend(self.store.overdue(clock::now()));
                     self.perform(&mut effects).await;
                     self.retire().await;
                 }
@@ -119,6 +126,7 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
+        self.store.close();
         Ok(())
     }
 
@@ -158,8 +166,11 @@ impl Shell {
     /// In order; what fails comes back as input.
     async fn perform(&mut self, effects: &mut Effects) {
         while !effects.is_empty() {
+            let (mut writes, mut then) = (Vec::new(), Vec::new());
             for effect in std::mem::take(effects) {
                 match effect {
+                    Effect::Store { table, key, record } => writes.push(((table, key), record)),
+                    Effect::Send { .. } if !writes.is_empty() => then.push(effect),
                     Effect::Send { on, to, bytes } => {
                         let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
                         self.sip.send(on, to, &bytes, link).await;
@@ -192,6 +203,9 @@ impl Shell {
                     Effect::Unlisten { at } => self.streams.unlisten(at),
                     Effect::Record(record) => log::call(&record),
                 }
+            }
+            if !writes.is_empty() {
+                effects.extend(self.store.write(writes, then));
             }
         }
     }

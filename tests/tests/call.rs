@@ -9,6 +9,8 @@ mod change;
 mod hostile;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
+#[path = "call/restart.rs"]
+mod restart;
 #[path = "call/setup.rs"]
 mod setup;
 #[path = "call/sweep.rs"]

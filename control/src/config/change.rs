@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 40] = [
+pub const TAKES: [(&str, Takes); 42] = [
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -95,6 +95,8 @@ pub const TAKES: [(&str, Takes); 40] = [
     ("datapath.pin_dir", Takes::Restart),
     ("datapath.flows", Takes::Restart),
     ("datapath.media_timeout", Takes::Hot),
+    ("store.path", Takes::Restart),
+    ("store.sync", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -106,6 +108,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         sip,
         networks,
         datapath,
+        store,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -131,6 +134,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &datapath.entries(),
         &new.datapath.entries(),
     );
+    changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
     changes.found
 }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, XDP};
+use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, SYNC, XDP};
 use super::check::spell;
-use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Secret, Sip};
+use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Secret, Sip, Store};
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -63,6 +63,7 @@ impl Config {
             sip,
             networks,
             datapath: _,
+            store: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -71,6 +72,7 @@ impl Config {
         entries.extend(sip.peers.iter().flat_map(Peer::entries));
         entries.extend(networks.iter().flat_map(Network::entries));
         entries.extend(self.datapath.entries());
+        entries.extend(self.store.entries());
         entries
     }
 }
@@ -237,6 +239,16 @@ impl Datapath {
             plain("datapath.pin_dir", path(pin_dir)),
             plain("datapath.flows", Value::Number((*flows_max).into())),
             plain("datapath.media_timeout", span(*media_timeout)),
+        ]
+    }
+}
+
+impl Store {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self { path, sync } = self;
+        vec![
+            plain("store.path", text(path.display())),
+            plain("store.sync", word(&SYNC, *sync)),
         ]
     }
 }

@@ -86,6 +86,13 @@ pub(super) struct Datapath {
     pub(super) media_timeout: Option<At<String>>,
 }
 
+/// `[store]`
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) path: Option<At<String>>,
+    pub(super) sync: Option<At<String>>,
+}
+
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -93,12 +100,13 @@ pub(super) struct File {
     pub(super) sip: Sip,
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
+    pub(super) store: Store,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 6] = [
+pub(super) const KEYS: [(&str, &[&str]); 7] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -141,10 +149,11 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
         "datapath",
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
+    ("store", &["path", "sync"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 4] = ["mqtt", "cascade", "api", "store"];
+const LATER: [&str; 3] = ["mqtt", "cascade", "api"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -175,12 +184,13 @@ impl File {
             table: root.get_ref(),
         };
         let origins = Origins::read(text, problems.file(), root.table);
-        root.refuse_unknown(&["node", "sip", "network", "datapath"], problems);
+        root.refuse_unknown(&["node", "sip", "network", "datapath", "store"], problems);
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
+            store: root.table("store", problems, Store::read),
             origins,
         })
     }
@@ -269,6 +279,15 @@ impl Datapath {
             pin_dir: table.text("pin_dir", problems),
             flows: table.integer("flows", problems),
             media_timeout: table.text("media_timeout", problems),
+        }
+    }
+}
+
+impl Store {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            path: table.text("path", problems),
+            sync: table.text("sync", problems),
         }
     }
 }

@@ -243,6 +243,7 @@ impl Engine {
                 Some((user, domain)) if self.registrar.remove(&Aor::new(user, domain)) > 0 => {
                     let why = vec![("why", "administrator".to_owned())];
                     self.note(now, Kind::RegistrationEnded, aor, why);
+                    self.store_registrations(now, effects);
                     Ok(())
                 }
                 _ => Err(Refused::NoSuchRegistration),
@@ -330,6 +331,11 @@ impl Engine {
             .iter()
             .map(|(aor, binding)| self.registration_view(aor, binding, now))
             .collect()
+    }
+
+    /// Addresses-of-record that have bindings.
+    pub fn registered(&self) -> impl Iterator<Item = &Aor> {
+        self.registrar.registered()
     }
 
     /// The bindings of one address-of-record, the newest first.

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::effect::{Record, Table};
 use crate::id::Listener;
 
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub enum Input {
     OpenFailed { at: SocketAddr },
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
+    /// What an earlier process kept, at start.
+    Restored(Vec<(Table, Bytes, Record)>),
 }
 
 /// What a flow carried past the engine.

@@ -191,7 +191,8 @@ impl Engine {
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
-                | Effect::Record(_) => {}
+                | Effect::Record(_)
+                | Effect::Store { .. } => {}
             }
         }
     }

@@ -56,12 +56,20 @@ pub struct RetiredView {
     pub media_sockets: usize,
 }
 
+impl Former {
+    /// A network that is no longer configured.
+    pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
+        let mut former = self.networks.iter();
+        former.find(|r| r.network.id == id).map(|r| &r.network)
+    }
+}
+
 impl Engine {
     /// Another configuration, already checked against this one: the next message uses it. A network
     /// is the same as long as its address is, and its name or its ports are; then it keeps its
     /// number in the core. Any
     /// other is new. Running calls go on; those to be told are told in turn, none at once.
-    pub fn reconfigure(&mut self, mut config: Config, now: Instant, _effects: &mut Effects) {
+    pub fn reconfigure(&mut self, mut config: Config, now: Instant, effects: &mut Effects) {
         self.number(&mut config.networks);
         let old = std::mem::replace(&mut self.config, config);
         self.former.generation += 1;
@@ -71,6 +79,7 @@ impl Engine {
         self.challenger
             .set_algorithm(gate::algorithm(&self.config.sip));
         self.drop_former_accounts(&old, now);
+        self.store_registrations(now, effects);
         let changed = self.told_otherwise(&old);
         let retired: Vec<NetworkId> = old
             .networks()
@@ -93,10 +102,8 @@ impl Engine {
 
     /// A configured network, or a former one that is still in use.
     pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
-        self.config.network(id).or_else(|| {
-            let mut former = self.former.networks.iter();
-            former.find(|r| r.network.id == id).map(|r| &r.network)
-        })
+        let configured = self.config.network(id);
+        configured.or_else(|| self.former.network(id))
     }
 
     /// Where a request belongs: by the rule of the configuration; what comes to an address that was

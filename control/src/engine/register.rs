@@ -84,6 +84,7 @@ impl Engine {
                 self.counters.count("sip_registration", "accepted");
                 self.follow_registration(&before, &self.flows_of(&aor, now));
                 self.note_clients(&aor, &known, now);
+                self.store_registrations(now, effects);
                 self.answer_with(&request, 200, &contacts, now, effects);
             }
             Err(refused) => {
@@ -191,6 +192,7 @@ impl Engine {
             let why = vec![("why", "expired".to_owned())];
             self.note(now, Kind::RegistrationEnded, aor.as_str(), why);
         }
+        self.store_registrations(now, effects);
         // Spread over the period by port, so that a full registrar sends no bursts.
         let turn = self.sweeps % KEEP_ALIVE_S;
         for (_, binding) in self.registrar.iter() {

@@ -89,7 +89,8 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
-            | Effect::Record(_) => {
+            | Effect::Record(_)
+            | Effect::Store { .. } => {
                 panic!("not a flow effect: {effect:?}")
             }
         }

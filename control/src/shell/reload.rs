@@ -279,6 +279,7 @@ impl Shell {
         } else if prepared.watch.is_some() {
             self.reloads.watch = prepared.watch;
         }
+        self.store.set(plan.config.store.sync);
         self.engine.reconfigure(plan.config, clock::now(), effects);
         self.perform(effects).await;
         if reached {

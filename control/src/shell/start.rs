@@ -20,6 +20,7 @@ use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::reload::Reloads;
 use crate::shell::sip::Sip;
+use crate::shell::store::Store;
 use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -69,24 +70,32 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
+    let (store, records) = Store::open(&config.store);
+    let mut effects = Effects::new();
+    if !records.is_empty() {
+        engine.handle(Input::Restored(records), started, &mut effects);
+        let bindings = engine.totals().registrations;
+        tracing::info!(bindings, "registrations of before the start go on");
+    }
     let api = api::serve(socket, sender);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, "running");
-    let served = Shell {
+    let mut shell = Shell {
         options,
         engine,
         datapath,
         sip,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
+        store,
         events,
         reports,
         started,
         rates: api::Rates::default(),
-    }
-    .serve()
-    .await;
+    };
+    shell.perform(&mut effects).await;
+    let served = shell.serve().await;
     notify::tell(notify::State::Stopping);
     api.abort();
     if let Err(error) = fs::remove_file(&config.node.socket) {

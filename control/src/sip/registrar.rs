@@ -5,6 +5,7 @@
 //! binding, two clients behind one router have two.
 
 mod binding;
+pub mod record;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -74,6 +75,8 @@ pub struct Registrar {
     /// For each address-of-record, when its first binding expires.
     due: BTreeSet<(Instant, Aor)>,
     len: usize,
+    /// Addresses-of-record whose bindings are others than when `changes` was called last.
+    changed: BTreeSet<Aor>,
 }
 
 impl Registrar {
@@ -91,6 +94,7 @@ impl Registrar {
             bindings: BTreeMap::new(),
             due: BTreeSet::new(),
             len: 0,
+            changed: BTreeSet::new(),
         }
     }
 
@@ -141,6 +145,35 @@ impl Registrar {
         count
     }
 
+    /// Takes bindings as they were when an earlier process kept them, in place of those there are;
+    /// that is no change. False: a limit of this file.
+    pub fn restore(&mut self, aor: &Aor, bindings: Vec<Binding>) -> bool {
+        let fits = bindings.len() <= BINDINGS_PER_AOR_MAX && self.bindings.len() < self.aors_max;
+        if fits {
+            self.replace(aor, bindings);
+            self.changed.remove(aor);
+        }
+        fits
+    }
+
+    /// Counts an address-of-record among those that changed.
+    pub fn touch(&mut self, aor: &Aor) {
+        self.changed.insert(aor.clone());
+    }
+
+    /// The addresses-of-record that changed since the last call, each with all its bindings.
+    pub fn changes(&mut self) -> Vec<(Aor, &[Binding])> {
+        let changed = std::mem::take(&mut self.changed);
+        let bindings = |aor: &Aor| self.bindings.get(aor).map_or(&[][..], Vec::as_slice);
+        changed
+            .into_iter()
+            .map(|aor| {
+                let bindings = bindings(&aor);
+                (aor, bindings)
+            })
+            .collect()
+    }
+
     /// Removes the bindings whose time is over and returns them, the oldest expiry first.
     pub fn expire(&mut self, now: Instant) -> Vec<(Aor, Binding)> {
         let mut expired = Vec::new();
@@ -167,6 +200,11 @@ impl Registrar {
             .flat_map(|(aor, list)| list.iter().map(move |binding| (aor, binding)))
     }
 
+    /// Addresses-of-record with bindings.
+    pub fn registered(&self) -> impl Iterator<Item = &Aor> {
+        self.bindings.keys()
+    }
+
     /// Bindings of all addresses-of-record.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -187,6 +225,10 @@ impl Registrar {
     /// Puts a new list in place of the old one, and keeps count and deadlines in step.
     fn replace(&mut self, aor: &Aor, new: Vec<Binding>) {
         let first = |list: &[Binding]| list.iter().map(|binding| binding.expires_at).min();
+        if new.is_empty() && !self.bindings.contains_key(aor) {
+            return;
+        }
+        self.changed.insert(aor.clone());
         let after = first(&new);
         self.len += new.len();
         let old = if new.is_empty() {

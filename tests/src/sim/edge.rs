@@ -13,7 +13,7 @@ use common::forward::Action;
 use common::map::{SLOT_NONE, Settings, port_index};
 use common::wire::{Be16, Ip};
 use control::config::{Config, Network};
-use control::effect::{CallRecord, Effect, Effects, Rule};
+use control::effect::{CallRecord, Effect, Effects, Record, Rule, Table as Kept};
 use control::engine::Engine;
 use control::engine::admin::Command;
 use control::engine::input::{Activity, Input};
@@ -58,6 +58,8 @@ pub struct Edge {
     next_report: Instant,
     /// Calls that ended.
     pub records: Vec<CallRecord>,
+    /// What outlives the daemon.
+    pub kept: BTreeMap<(Kept, Bytes), Record>,
     /// Addresses that cannot be bound.
     pub unbindable: BTreeSet<SocketAddr>,
     pub count: Count,
@@ -100,6 +102,7 @@ impl Edge {
             carried: BTreeMap::new(),
             next_report: now + REPORT_EVERY,
             records: Vec::new(),
+            kept: BTreeMap::new(),
             unbindable: BTreeSet::new(),
             count: Count::default(),
         }
@@ -157,6 +160,27 @@ impl Edge {
         self.perform(effects, now, out);
     }
 
+    /// The daemon dies, calls and all, and another begins with what was kept.
+    pub fn restart(&mut self, config: Config, now: Instant, out: &mut Vec<Packet>) {
+        let mut seed = [0xa5; 32];
+        for (byte, part) in seed.iter_mut().zip(self.engine.last_event().to_be_bytes()) {
+            *byte ^= part;
+        }
+        let datapath = match self.kernel {
+            Some(_) => Datapath::Frames,
+            None => Datapath::Sockets,
+        };
+        let kept = std::mem::take(&mut self.kept);
+        *self = Self {
+            engine: Engine::new(config.clone(), seed, now),
+            kept: kept.clone(),
+            ..Self::new(config, 0, datapath, now)
+        };
+        let records = kept.into_iter();
+        let records = records.map(|((table, key), record)| (table, key, record));
+        self.input(Input::Restored(records.collect()), now, out);
+    }
+
     /// What must hold after every event, if the engine had a part in it.
     ///
     /// # Errors
@@ -169,6 +193,7 @@ impl Edge {
             return Err(what);
         }
         self.check()?;
+        self.check_kept()?;
         self.check_ports(now)
     }
 
@@ -198,6 +223,17 @@ impl Edge {
             Some(kernel) if !kernel.holds(&self.rules) => Err("the kernel's table differs".into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// What would be restored is what there is.
+    fn check_kept(&self) -> Result<(), String> {
+        let kept: BTreeSet<&[u8]> = self.kept.keys().map(|(_, key)| &key[..]).collect();
+        let aors = self.engine.registered();
+        let there: BTreeSet<&[u8]> = aors.map(|aor| aor.as_str().as_bytes()).collect();
+        if kept == there {
+            return Ok(());
+        }
+        Err(format!("{kept:?} is kept, {there:?} is registered"))
     }
 
     /// Pairs that a network has taken are pairs whose sockets it has open.
@@ -365,6 +401,10 @@ impl Edge {
                     // The simulated network has no TCP.
                     Effect::Listen { .. } | Effect::Unlisten { .. } => {}
                     Effect::Record(record) => self.records.push(record),
+                    Effect::Store { table, key, record } => match record {
+                        Some(record) => drop(self.kept.insert((table, key), record)),
+                        None => drop(self.kept.remove(&(table, key))),
+                    },
                 }
             }
         }

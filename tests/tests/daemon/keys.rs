@@ -56,10 +56,13 @@ object = "/relay.o"
 pin_dir = "/sys/fs/bpf/towpath"
 flows = 65536
 media_timeout = "60s"
+[store]
+path = "state.redb"
+sync = "before"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 40] = [
+const OTHERS: [(&str, &str, &str, &str); 42] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -217,6 +220,8 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
         "datapath.media_timeout",
         "30s",
     ),
+    ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
+    ("store.sync", "\"behind\"", "store.sync", "behind"),
 ];
 
 #[test]

@@ -60,6 +60,9 @@ object = '/relay.o'
 pin_dir = '/sys/fs/bpf/towpath'
 flows = 65536
 media_timeout = '60s'
+[store]
+path = '/var/lib/towpath/state.redb'
+sync = 'before'
 ";
 
 fn config(text: &str) -> Config {
@@ -101,7 +104,7 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 }
 
 /// Section, key, another value, and what is said.
-const EACH: [(&str, &str, &str, &str); 40] = [
+const EACH: [(&str, &str, &str, &str); 42] = [
     (
         "node",
         "id",
@@ -337,6 +340,19 @@ const EACH: [(&str, &str, &str, &str); 40] = [
         "media_timeout",
         "'30s'",
         "datapath.media_timeout hot \"1m\" -> \"30s\" (7)",
+    ),
+    (
+        "store",
+        "path",
+        "'other.redb'",
+        "store.path restart \"/var/lib/towpath/state.redb\" -> \
+         \"/var/lib/towpath/other.redb\" (7)",
+    ),
+    (
+        "store",
+        "sync",
+        "'behind'",
+        "store.sync hot \"before\" -> \"behind\" (0)",
     ),
 ];
 

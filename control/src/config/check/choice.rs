@@ -1,7 +1,7 @@
 //! Keys that take one of a few words, and the words.
 
 use super::super::{
-    AddressChange, Auth, DatapathMode, Ice, MediaFrom, MediaMode, NatMode, XdpAttach,
+    AddressChange, Auth, DatapathMode, Ice, MediaFrom, MediaMode, NatMode, Sync, XdpAttach,
 };
 use crate::config::problem::{At, Problems, nearest};
 
@@ -33,6 +33,8 @@ pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
     ("xdp", DatapathMode::Xdp),
     ("userspace", DatapathMode::Userspace),
 ];
+pub(in crate::config) const SYNC: [(&str, Sync); 2] =
+    [("before", Sync::Before), ("behind", Sync::Behind)];
 pub(in crate::config) const XDP: [(&str, XdpAttach); 2] = [
     ("native", XdpAttach::Native),
     ("generic", XdpAttach::Generic),
