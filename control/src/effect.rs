@@ -42,8 +42,8 @@ pub enum Effect {
     Unlisten { at: SocketAddr },
     /// A call ended: its last line in the books.
     Record(CallRecord),
-    /// Keep this under a key beyond the end of the process, in place of what was there; none forgets
-    /// it. Messages that follow in the same list wait until it is kept.
+    /// Keep this under a key beyond the end of the process, in place of what was there; none
+    /// forgets it. Messages that follow in the same list wait until it is kept.
     Store {
         table: Table,
         key: Bytes,
@@ -56,6 +56,14 @@ pub enum Effect {
 pub enum Table {
     /// By address-of-record: its bindings.
     Registrations,
+}
+
+/// What was kept, and under which key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Kept {
+    pub table: Table,
+    pub key: Bytes,
+    pub record: Record,
 }
 
 /// What is kept. Times in it count from `at`, which is put down as a time of day.

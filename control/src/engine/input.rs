@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::effect::{Record, Table};
+use crate::effect::Kept;
 use crate::id::Listener;
 
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub enum Input {
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
     /// What an earlier process kept, at start.
-    Restored(Vec<(Table, Bytes, Record)>),
+    Restored(Vec<Kept>),
 }
 
 /// What a flow carried past the engine.

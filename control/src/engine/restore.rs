@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::config::Auth;
-use crate::effect::{Effect, Effects, Record, Table};
+use crate::effect::{Effect, Effects, Kept, Record, Table};
 use crate::engine::Engine;
 use crate::engine::event::Kind;
 use crate::id::{Aor, NetworkId, Path};
@@ -35,14 +35,9 @@ impl Engine {
     }
 
     /// What an earlier process kept goes on, as far as it still has a place.
-    pub(super) fn restore(
-        &mut self,
-        records: Vec<(Table, Bytes, Record)>,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
+    pub(super) fn restore(&mut self, kept: Vec<Kept>, now: Instant, effects: &mut Effects) {
         let before = self.registrar.len();
-        for (table, key, record) in records {
+        for Kept { table, key, record } in kept {
             match table {
                 Table::Registrations => self.restore_registration(&key, &record, now),
             }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
@@ -70,13 +71,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
     }
-    let (store, records) = Store::open(&config.store);
-    let mut effects = Effects::new();
-    if !records.is_empty() {
-        engine.handle(Input::Restored(records), started, &mut effects);
-        let bindings = engine.totals().registrations;
-        tracing::info!(bindings, "registrations of before the start go on");
-    }
+    let (store, mut effects) = restore(&config, &mut engine, started);
     let api = api::serve(socket, sender);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
@@ -102,6 +97,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// What an earlier daemon kept goes on.
+fn restore(config: &Config, engine: &mut Engine, now: Instant) -> (Store, Effects) {
+    let (store, kept) = Store::open(&config.store);
+    let mut effects = Effects::new();
+    if !kept.is_empty() {
+        engine.handle(Input::Restored(kept), now, &mut effects);
+        let bindings = engine.totals().registrations;
+        tracing::info!(bindings, "registrations of before the start go on");
+    }
+    (store, effects)
 }
 
 /// Says which path media takes.

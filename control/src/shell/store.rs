@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::config::{self, Sync};
-use crate::effect::{Effect, Record, Table};
+use crate::effect::{Effect, Kept, Record, Table};
 use crate::shell::clock;
 
 use file::{File, Trouble};
@@ -79,7 +79,7 @@ pub(crate) struct Counts {
 impl Store {
     /// Opens the file and returns what it holds. What cannot be used is moved aside; without a file
     /// nothing is kept, and health says so.
-    pub(crate) fn open(config: &config::Store) -> (Self, Vec<(Table, Bytes, Record)>) {
+    pub(crate) fn open(config: &config::Store) -> (Self, Vec<Kept>) {
         let (file, records, found, off) = match usable(&config.path) {
             Ok((file, records, found)) => (Some(file), records, found, None),
             Err(why) => (None, Vec::new(), None, Some(why)),
@@ -309,9 +309,7 @@ fn write(shared: &Shared, file: File, path: &Path, kept: &mpsc::Sender<Vec<Effec
 
 /// The file and what is in it, if need be after the one that was there has been moved aside; and
 /// what is to be said about that.
-type Usable = (File, Vec<(Table, Bytes, Record)>, Option<String>);
-
-fn usable(path: &Path) -> Result<Usable, String> {
+fn usable(path: &Path) -> Result<(File, Vec<Kept>, Option<String>), String> {
     let why = match File::open(path) {
         Ok((file, records)) => return Ok((file, records, None)),
         Err(Trouble::Unusable(why)) => why,

@@ -13,7 +13,8 @@ use common::forward::Action;
 use common::map::{SLOT_NONE, Settings, port_index};
 use common::wire::{Be16, Ip};
 use control::config::{Config, Network};
-use control::effect::{CallRecord, Effect, Effects, Record, Rule, Table as Kept};
+use control::effect;
+use control::effect::{CallRecord, Effect, Effects, Kept, Record, Rule};
 use control::engine::Engine;
 use control::engine::admin::Command;
 use control::engine::input::{Activity, Input};
@@ -59,7 +60,7 @@ pub struct Edge {
     /// Calls that ended.
     pub records: Vec<CallRecord>,
     /// What outlives the daemon.
-    pub kept: BTreeMap<(Kept, Bytes), Record>,
+    pub kept: BTreeMap<(effect::Table, Bytes), Record>,
     /// Addresses that cannot be bound.
     pub unbindable: BTreeSet<SocketAddr>,
     pub count: Count,
@@ -177,7 +178,7 @@ impl Edge {
             ..Self::new(config, 0, datapath, now)
         };
         let records = kept.into_iter();
-        let records = records.map(|((table, key), record)| (table, key, record));
+        let records = records.map(|((table, key), record)| Kept { table, key, record });
         self.input(Input::Restored(records.collect()), now, out);
     }
 

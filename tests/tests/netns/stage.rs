@@ -136,7 +136,8 @@ impl Config {
             "[node]\nid = \"lab\"\n\n[sip]\ndomain = \"{DOMAIN}\"\nauth = \"none\"\n\
              listen = [{listen}]\n\n[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:{mcu}:5060\"\n\
              routes = [\"9*\"]\n\n{networks}[datapath]\nmode = \"{mode}\"\n\
-             pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n{object}\n\
+             pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n\
+             {object}\n\
              [store]\npath = {store:?}\n",
             mcu = plan::ip(plan::MCU_V4),
         )

@@ -15,7 +15,7 @@ use redb::{
     TableDefinition,
 };
 
-use crate::effect::{Record, Table};
+use crate::effect::{Kept, Record, Table};
 use crate::shell::clock;
 
 /// Grows when a table or the head of a record changes.
@@ -47,7 +47,7 @@ pub(super) enum Trouble {
 
 impl File {
     /// Makes it if it is not there. The library may panic where a file was tampered with.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<(Table, Bytes, Record)>), Trouble> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Kept>), Trouble> {
         let opened = catch_unwind(|| {
             let file = Self {
                 database: database(path)?,
@@ -88,16 +88,19 @@ impl File {
         }
     }
 
-    fn read(&self) -> Result<Vec<(Table, Bytes, Record)>, Trouble> {
+    fn read(&self) -> Result<Vec<Kept>, Trouble> {
         self.version()?;
-        let read = || -> Result<Vec<(Table, Bytes, Record)>, redb::Error> {
+        let read = || -> Result<Vec<Kept>, redb::Error> {
             let transaction = self.database.begin_read()?;
             let mut records = Vec::new();
             let registrations = transaction.open_table(REGISTRATIONS)?;
             for entry in registrations.iter()? {
                 let (key, value) = entry?;
-                let key = Bytes::copy_from_slice(key.value());
-                records.push((Table::Registrations, key, beheaded(value.value())));
+                records.push(Kept {
+                    table: Table::Registrations,
+                    key: Bytes::copy_from_slice(key.value()),
+                    record: beheaded(value.value()),
+                });
             }
             Ok(records)
         };
@@ -142,17 +145,19 @@ fn database(path: &Path) -> Result<Database, Trouble> {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(file)
     });
-    made.map_err(|error| match error {
-        DatabaseError::Storage(StorageError::Io(error)) => match error.kind() {
-            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-                Trouble::Unusable(format!("it is damaged: {error}"))
+    let damaged = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
+    made.map_err(|error| {
+        if let DatabaseError::Storage(StorageError::Io(error)) = error {
+            if damaged.contains(&error.kind()) {
+                return Trouble::Unusable(format!("it is damaged: {error}"));
             }
-            _ => refused(error),
-        },
-        DatabaseError::DatabaseAlreadyOpen => {
-            Trouble::Refused("another daemon has it open: give each its own file".to_owned())
+            return refused(error);
         }
-        error => Trouble::Unusable(error.to_string()),
+        if matches!(error, DatabaseError::DatabaseAlreadyOpen) {
+            let why = "another daemon has it open: give each its own file";
+            return Trouble::Refused(why.to_owned());
+        }
+        Trouble::Unusable(error.to_string())
     })
 }
 

@@ -40,11 +40,11 @@ impl Drop for Scratch {
     }
 }
 
-fn texts(records: &[(Table, Bytes, Record)]) -> Vec<(String, String)> {
+fn texts(records: &[Kept]) -> Vec<(String, String)> {
     let text = |bytes: &Bytes| String::from_utf8(bytes.to_vec()).unwrap();
     let records = records.iter();
     records
-        .map(|(_, key, record)| (text(key), text(&record.bytes)))
+        .map(|kept| (text(&kept.key), text(&kept.record.bytes)))
         .collect()
 }
 
@@ -136,7 +136,7 @@ fn times_are_times_of_day() {
     store.write(vec![(key, Some(record))], Vec::new());
     store.close();
     let (_, records) = Store::open(&scratch.config(Sync::Before));
-    let age = records[0].2.at.elapsed();
+    let age = records[0].record.at.elapsed();
     let second = Duration::from_secs(1);
     assert!(age.abs_diff(then.elapsed()) < second, "{age:?}");
 }
