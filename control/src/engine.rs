@@ -34,7 +34,7 @@ use crate::effect::{Effect, Effects};
 use crate::id::{Listener, NetworkId, Path};
 use crate::media::ours::Ours;
 use crate::media::port::Pools;
-use crate::sip::digest::Challenger;
+use crate::sip::digest::{Algorithm, Challenger};
 use crate::sip::framing::{Datagram, classify};
 use crate::sip::index::{Message, Name, Start};
 use crate::sip::registrar::Registrar;
@@ -95,6 +95,8 @@ pub struct Engine {
     transactions: Transactions,
     registrar: Registrar,
     challenger: Challenger,
+    /// Places in the configuration, by user.
+    accounts: BTreeMap<String, usize>,
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
@@ -137,7 +139,8 @@ impl Engine {
         let mut names = Names::new(seed);
         let secret = names.secret("digest nonce");
         let mut engine = Self {
-            challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
+            challenger: Challenger::new(&config.sip.domain, secret, Algorithm::Md5),
+            accounts: gate::places(&config.sip),
             registrar: Registrar::new(register::settings(&config.sip)),
             pools: Pools::new(names.number()),
             ours: Arc::default(),

@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 42] = [
+pub const TAKES: [(&str, Takes); 50] = [
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -61,16 +61,22 @@ pub const TAKES: [(&str, Takes); 42] = [
     ("sip.domain", Takes::Restart),
     ("sip.listen", Takes::Hot),
     ("sip.auth", Takes::Hot),
+    ("sip.algorithm", Takes::Hot),
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
+    ("sip.expires_natted_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
     ("sip.account.user", Takes::Hot),
     ("sip.account.password", Takes::Hot),
     ("sip.account.password_file", Takes::Hot),
+    ("sip.account.ha1_md5", Takes::Hot),
     ("sip.account.ha1_sha256", Takes::Hot),
+    ("sip.account.algorithm", Takes::Hot),
     ("sip.peer.name", Takes::Hot),
     ("sip.peer.uri", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
+    ("sip.peer.register_by", Takes::Hot),
+    ("sip.peer.register_expires", Takes::Hot),
     ("sip.peer.routes", Takes::Hot),
     // Another name is another network: the old one drains.
     ("network.name", Takes::Drain),
@@ -83,6 +89,8 @@ pub const TAKES: [(&str, Takes); 42] = [
     ("network.media_ports", Takes::Drain),
     ("network.advertise_ports", Takes::Hot),
     ("network.nat", Takes::Hot),
+    ("network.keepalive", Takes::Hot),
+    ("network.keepalive_interval", Takes::Hot),
     ("network.media", Takes::Drain),
     ("network.media_from", Takes::Drain),
     ("network.media_senders", Takes::Drain),

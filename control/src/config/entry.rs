@@ -5,7 +5,10 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, SYNC, XDP};
+use super::check::choice::{
+    ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, NAT, REGISTER,
+    REGISTER_BY, SYNC, XDP,
+};
 use super::check::spell;
 use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Secret, Sip, Store};
 
@@ -102,18 +105,22 @@ impl Sip {
             domain,
             listen,
             auth,
+            algorithm,
             accounts: _,
             peers: _,
             expires_min,
             expires_max,
+            expires_natted_max,
             address_grace,
         } = self;
         vec![
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
+            plain("sip.algorithm", word(&ALGORITHM, *algorithm)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
+            plain("sip.expires_natted_max", span(*expires_natted_max)),
             plain("sip.address_grace", span(*address_grace)),
         ]
     }
@@ -121,16 +128,26 @@ impl Sip {
 
 impl Account {
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let Self { user, secret } = self;
+        let Self {
+            user,
+            secret,
+            algorithm,
+        } = self;
         let (name, kind) = match secret {
             Secret::Password(_) => ("password", "sip.account.password"),
+            Secret::Ha1Md5(_) => ("ha1_md5", "sip.account.ha1_md5"),
             Secret::Ha1Sha256(_) => ("ha1_sha256", "sip.account.ha1_sha256"),
         };
-        vec![Entry {
+        let entry = |name: &str, kind, value| Entry {
             key: format!("sip.account.{user}.{name}"),
             kind,
-            value: Value::Secret(secret.clone()),
-        }]
+            value,
+        };
+        let algorithm = algorithm.map_or(Value::Unset, |algorithm| word(&ALGORITHM, algorithm));
+        vec![
+            entry(name, kind, Value::Secret(secret.clone())),
+            entry("algorithm", "sip.account.algorithm", algorithm),
+        ]
     }
 }
 
@@ -139,6 +156,7 @@ impl Peer {
         let Self {
             name,
             address,
+            forward,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -149,6 +167,21 @@ impl Peer {
         let uri = text(format_args!("sip:{address}"));
         vec![
             entry("uri", "sip.peer.uri", uri),
+            entry(
+                "register",
+                "sip.peer.register",
+                word(&REGISTER, forward.is_some()),
+            ),
+            entry(
+                "register_by",
+                "sip.peer.register_by",
+                forward.map_or(Value::Unset, |forward| word(&REGISTER_BY, forward.by)),
+            ),
+            entry(
+                "register_expires",
+                "sip.peer.register_expires",
+                forward.map_or(Value::Unset, |forward| span(forward.expires)),
+            ),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
@@ -169,6 +202,8 @@ impl Network {
             media_ports,
             advertise_ports,
             nat,
+            keepalive,
+            keepalive_interval,
             media,
             media_from,
             media_senders,
@@ -189,6 +224,8 @@ impl Network {
             ("network.media_ports", ports(*media_ports)),
             ("network.advertise_ports", ports(*advertise_ports)),
             ("network.nat", word(&NAT, *nat)),
+            ("network.keepalive", word(&KEEPALIVE, *keepalive)),
+            ("network.keepalive_interval", span(*keepalive_interval)),
             ("network.media", word(&MEDIA, *media)),
             ("network.media_from", word(&MEDIA_FROM, *media_from)),
             ("network.media_senders", texts(media_senders)),

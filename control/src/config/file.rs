@@ -27,8 +27,10 @@ pub(super) struct Sip {
     pub(super) domain: Option<At<String>>,
     pub(super) listen: Option<At<Vec<At<String>>>>,
     pub(super) auth: Option<At<String>>,
+    pub(super) algorithm: Option<At<String>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
+    pub(super) expires_natted_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
@@ -41,7 +43,9 @@ pub(super) struct Account {
     pub(super) user: Option<At<String>>,
     pub(super) password: Option<At<String>>,
     pub(super) password_file: Option<At<String>>,
+    pub(super) ha1_md5: Option<At<String>>,
     pub(super) ha1_sha256: Option<At<String>>,
+    pub(super) algorithm: Option<At<String>>,
 }
 
 /// `[[sip.peer]]`
@@ -50,6 +54,8 @@ pub(super) struct Peer {
     pub(super) name: Option<At<String>>,
     pub(super) uri: Option<At<String>>,
     pub(super) register: Option<At<String>>,
+    pub(super) register_by: Option<At<String>>,
+    pub(super) register_expires: Option<At<String>>,
     pub(super) routes: Option<At<Vec<At<String>>>>,
 }
 
@@ -67,6 +73,8 @@ pub(super) struct Network {
     pub(super) media_ports: Option<At<String>>,
     pub(super) advertise_ports: Option<At<String>>,
     pub(super) nat: Option<At<String>>,
+    pub(super) keepalive: Option<At<String>>,
+    pub(super) keepalive_interval: Option<At<String>>,
     pub(super) media: Option<At<String>>,
     pub(super) media_from: Option<At<String>>,
     pub(super) media_senders: Option<At<Vec<At<String>>>>,
@@ -114,16 +122,35 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "domain",
             "listen",
             "auth",
+            "algorithm",
             "expires_min",
             "expires_max",
+            "expires_natted_max",
             "address_grace",
         ],
     ),
     (
         "sip.account",
-        &["user", "password", "password_file", "ha1_sha256"],
+        &[
+            "user",
+            "password",
+            "password_file",
+            "ha1_md5",
+            "ha1_sha256",
+            "algorithm",
+        ],
     ),
-    ("sip.peer", &["name", "uri", "register", "routes"]),
+    (
+        "sip.peer",
+        &[
+            "name",
+            "uri",
+            "register",
+            "register_by",
+            "register_expires",
+            "routes",
+        ],
+    ),
     (
         "network",
         &[
@@ -137,6 +164,8 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "media_ports",
             "advertise_ports",
             "nat",
+            "keepalive",
+            "keepalive_interval",
             "media",
             "media_from",
             "media_senders",
@@ -214,8 +243,10 @@ impl Sip {
             domain: table.text("domain", problems),
             listen: table.texts("listen", problems),
             auth: table.text("auth", problems),
+            algorithm: table.text("algorithm", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
+            expires_natted_max: table.text("expires_natted_max", problems),
             address_grace: table.text("address_grace", problems),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
@@ -230,7 +261,9 @@ impl Account {
             user: table.required("user", problems),
             password: table.text("password", problems),
             password_file: table.text("password_file", problems),
+            ha1_md5: table.text("ha1_md5", problems),
             ha1_sha256: table.text("ha1_sha256", problems),
+            algorithm: table.text("algorithm", problems),
         }
     }
 }
@@ -241,6 +274,8 @@ impl Peer {
             name: table.required("name", problems),
             uri: table.required("uri", problems),
             register: table.text("register", problems),
+            register_by: table.text("register_by", problems),
+            register_expires: table.text("register_expires", problems),
             routes: table.texts("routes", problems),
         }
     }
@@ -260,6 +295,8 @@ impl Network {
             media_ports: table.text("media_ports", problems),
             advertise_ports: table.text("advertise_ports", problems),
             nat: table.text("nat", problems),
+            keepalive: table.text("keepalive", problems),
+            keepalive_interval: table.text("keepalive_interval", problems),
             media: table.text("media", problems),
             media_from: table.text("media_from", problems),
             media_senders: table.texts("media_senders", problems),

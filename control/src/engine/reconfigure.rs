@@ -76,8 +76,7 @@ impl Engine {
         self.retire(&old, now);
         self.configure_pools();
         self.registrar.set(register::settings(&self.config.sip));
-        self.challenger
-            .set_algorithm(gate::algorithm(&self.config.sip));
+        self.accounts = gate::places(&self.config.sip);
         self.drop_former_accounts(&old, now);
         self.store_registrations(now, effects);
         let changed = self.told_otherwise(&old);
@@ -351,7 +350,7 @@ impl Engine {
         if sip.auth == Auth::None {
             return;
         }
-        let stays = |user: &str| sip.accounts.iter().any(|account| account.user == user);
+        let stays = |user: &str| self.accounts.contains_key(user);
         let gone = old.sip.accounts.iter().filter(|a| !stays(&a.user));
         let gone: Vec<Aor> = gone.map(|a| Aor::new(&a.user, &sip.domain)).collect();
         for aor in gone {

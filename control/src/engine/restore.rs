@@ -83,7 +83,11 @@ impl Engine {
                 _ if binding.expires_at <= now => {
                     self.counters.count("sip_registration", "expired");
                 }
-                Some(network) if !known && self.peer_at(binding.path, network).is_none() => {
+                Some(network)
+                    if !known
+                        && binding.upstream.is_none()
+                        && self.peer_at(binding.path, network).is_none() =>
+                {
                     lost(self, "account_removed");
                 }
                 Some(network) => {
@@ -104,7 +108,6 @@ impl Engine {
     /// Whether a user has a place here, as far as configuration tells.
     fn may_register(&self, user: &str, domain: &str) -> bool {
         let sip = &self.config.sip;
-        domain == sip.domain
-            && (sip.auth == Auth::None || sip.accounts.iter().any(|account| account.user == user))
+        domain == sip.domain && (sip.auth == Auth::None || self.account(user).is_some())
     }
 }

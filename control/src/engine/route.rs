@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::config::Network;
+use crate::config::{Network, Peer};
 use crate::engine::Engine;
 use crate::id::{Aor, Listener, NetworkId, Path};
 use crate::sip::dialog::Leg;
@@ -66,31 +66,59 @@ impl Engine {
         if !self.is_ours(&uri, now) {
             return Err(Nowhere::NotOurs);
         }
+        if let Some(bound) = self.bound_by(&uri, now) {
+            return if bound.is_empty() {
+                Err(Nowhere::Offline)
+            } else {
+                Ok(bound)
+            };
+        }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
         if let Some(target) = self.peer_target(&user) {
             return Ok(vec![target]);
         }
-        let bindings = self
-            .registrar
-            .fetch(&Aor::new(&user, &self.config.sip.domain), now);
+        let aor = Aor::new(&user, &self.config.sip.domain);
+        let mut bindings = self.registrar.fetch(&aor, now);
+        // RFC 3261 §16.6: by preference; of equals the newest first.
+        bindings.sort_by_key(|binding| std::cmp::Reverse(binding.q));
         if bindings.is_empty() {
-            let known = self.config.sip.accounts.iter().any(|a| a.user == user);
-            return Err(if known {
+            return Err(if self.account(&user).is_some() {
                 Nowhere::Offline
             } else {
                 Nowhere::Unknown
             });
         }
-        Ok(bindings
-            .into_iter()
-            .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)))
-            .map(|(network, binding)| Target {
-                uri: Bytes::copy_from_slice(binding.contact.as_ref()),
-                path: way_to(binding),
-                network,
-                natted: binding.natted,
-            })
-            .collect())
+        let targets = bindings.into_iter().filter_map(|b| self.target(b));
+        Ok(targets.collect())
+    }
+
+    /// Where a binding is reached.
+    pub(super) fn target(&self, binding: &Binding) -> Option<Target> {
+        Some(Target {
+            uri: Bytes::copy_from_slice(binding.contact.as_ref()),
+            path: way_to(binding),
+            network: self.home(binding.network, binding.path)?,
+            natted: binding.natted,
+        })
+    }
+
+    /// Places to try for a request that came in. Whom only a peer vouches for may ask nobody but
+    /// that peer, and anybody at it.
+    pub(super) fn targets_of(
+        &self,
+        message: &Message,
+        from: (Path, NetworkId),
+        now: Instant,
+    ) -> Result<Vec<Target>, Nowhere> {
+        let uri = self.asked(message, now);
+        if self.is_vouched(message, from.0, from.1, now)
+            && let Some(peer) = self.registrar_peer()
+            && let Some(user) = Uri::parse(uri).and_then(|uri| uri.user_decoded())
+            && !self.is_routed(&user)
+        {
+            return Ok(self.at_peer(peer, uri).into_iter().collect());
+        }
+        self.targets(uri, now)
     }
 
     /// Where a peer we trust sends a call instead (RFC 3261 §8.1.3.4): to somebody of ours, or to a
@@ -126,14 +154,33 @@ impl Engine {
         targets
     }
 
-    fn peer_target(&self, user: &str) -> Option<Target> {
+    fn is_routed(&self, user: &str) -> bool {
+        self.routed(user).is_some()
+    }
+
+    fn routed(&self, user: &str) -> Option<&Peer> {
         let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
-        let peer = self
-            .config
-            .sip
-            .peers
-            .iter()
-            .find(|p| p.routes.iter().any(matches))?;
+        let mut peers = self.config.sip.peers.iter();
+        peers.find(|p| p.routes.iter().any(matches))
+    }
+
+    /// A peer that is asked for the URI as it was written: it judges credentials made for that.
+    fn at_peer(&self, peer: &Peer, uri: &[u8]) -> Option<Target> {
+        let network = self.config.network_to(peer.address.ip())?;
+        let path = Path {
+            on: self.listener(network)?,
+            to: peer.address,
+        };
+        Some(Target {
+            uri: Bytes::copy_from_slice(uri),
+            path,
+            network,
+            natted: false,
+        })
+    }
+
+    fn peer_target(&self, user: &str) -> Option<Target> {
+        let peer = self.routed(user)?;
         let network = self.config.network_to(peer.address.ip())?;
         let on = self.listener(network)?;
         let uri = format!("sip:{user}@{}", peer.address);

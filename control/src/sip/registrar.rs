@@ -6,6 +6,7 @@
 
 mod binding;
 pub mod record;
+pub mod upstream;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -114,8 +115,23 @@ impl Registrar {
         request: &Registration,
         now: Instant,
     ) -> Result<Vec<&Binding>, Refused> {
+        let new = self.weigh(aor, request, now)?;
+        self.replace(aor, new);
+        Ok(self.fetch(aor, now))
+    }
+
+    /// What a REGISTER would make of the bindings.
+    ///
+    /// # Errors
+    /// The reason nothing would be changed.
+    pub fn weigh(
+        &self,
+        aor: &Aor,
+        request: &Registration,
+        now: Instant,
+    ) -> Result<Vec<Binding>, Refused> {
         let old = self.bindings.get(aor).map_or(&[][..], Vec::as_slice);
-        let new = if request.star {
+        let mut new = if request.star {
             removed(old, request)?
         } else {
             changed(old, request, &self.settings, now)?
@@ -123,8 +139,16 @@ impl Registrar {
         if old.is_empty() && !new.is_empty() && self.bindings.len() >= self.aors_max {
             return Err(Refused::TooMany);
         }
-        self.replace(aor, new);
-        Ok(self.fetch(aor, now))
+        // Most have one, and a binding is large.
+        new.shrink_to_fit();
+        Ok(new)
+    }
+
+    /// The binding that a contact means.
+    #[must_use]
+    pub fn find(&self, aor: &Aor, change: &Change) -> Option<&Binding> {
+        let mut bindings = self.bindings.get(aor).into_iter().flatten();
+        bindings.find(|binding| is_same(binding, change))
     }
 
     /// The current bindings, the most recently refreshed first.
@@ -327,7 +351,8 @@ fn granted(
     if request.natted {
         granted = granted.min(settings.expires_natted_max);
     }
-    Ok(Some(granted))
+    let most = change.granted_max.unwrap_or(granted);
+    Ok(Some(granted.min(most)))
 }
 
 #[cfg(test)]
@@ -376,6 +401,8 @@ mod tests {
             expires,
             claimed: None,
             q: Q_DEFAULT,
+            granted_max: None,
+            upstream: None,
         }
     }
 

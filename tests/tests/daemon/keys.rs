@@ -15,22 +15,30 @@ watch = false
 domain = "example.com"
 listen = ["udp:0.0.0.0:5060"]
 auth = "digest"
+algorithm = "md5"
 expires_min = "60s"
 expires_max = "1h"
+expires_natted_max = "60s"
 address_grace = "1h"
 [[sip.account]]
 user = "1001"
 password = "hunter2"
+algorithm = "md5"
 [[sip.account]]
 user = "1002"
 ha1_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+[[sip.account]]
+user = "1004"
+ha1_md5 = "00000000000000000000000000000000"
 [[sip.account]]
 user = "1003"
 password_file = "FIRST"
 [[sip.peer]]
 name = "mcu"
 uri = "sip:10.0.0.20"
-register = "local"
+register = "forward"
+register_by = "contact"
+register_expires = "1h"
 routes = ["8???"]
 [[network]]
 name = "lan"
@@ -43,6 +51,8 @@ source_rewriting_gateways = []
 media_ports = "20000-29999"
 advertise_ports = "20000-29999"
 nat = "auto"
+keepalive = "crlf"
+keepalive_interval = "25s"
 media = "sdp"
 media_from = "signalling"
 media_senders = []
@@ -62,7 +72,7 @@ sync = "before"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 42] = [
+const OTHERS: [(&str, &str, &str, &str); 50] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -76,8 +86,15 @@ const OTHERS: [(&str, &str, &str, &str); 42] = [
         "[\"udp:10.0.0.3:5070\"]",
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
+    ("sip.algorithm", "\"sha256\"", "sip.algorithm", "sha256"),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
+    (
+        "sip.expires_natted_max",
+        "\"2m\"",
+        "sip.expires_natted_max",
+        "2m",
+    ),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
     (
         "sip.account.user",
@@ -98,10 +115,22 @@ const OTHERS: [(&str, &str, &str, &str); 42] = [
         "…",
     ),
     (
+        "sip.account.ha1_md5",
+        "\"11111111111111111111111111111111\"",
+        "sip.account.1004.ha1_md5",
+        "…",
+    ),
+    (
         "sip.account.ha1_sha256",
         "\"1111111111111111111111111111111111111111111111111111111111111111\"",
         "sip.account.1002.ha1_sha256",
         "…",
+    ),
+    (
+        "sip.account.algorithm",
+        "\"sha256\"",
+        "sip.account.1001.algorithm",
+        "sha256",
     ),
     (
         "sip.peer.name",
@@ -115,12 +144,23 @@ const OTHERS: [(&str, &str, &str, &str); 42] = [
         "sip.peer.mcu.uri",
         "sip:10.0.0.21:5060",
     ),
-    // There is one choice only.
     (
         "sip.peer.register",
-        "'local'",
-        "sip.peer.mcu.uri",
-        "sip:10.0.0.20:5060",
+        "'forward'",
+        "sip.peer.mcu.register",
+        "forward",
+    ),
+    (
+        "sip.peer.register_by",
+        "\"path\"",
+        "sip.peer.mcu.register_by",
+        "path",
+    ),
+    (
+        "sip.peer.register_expires",
+        "\"2h\"",
+        "sip.peer.mcu.register_expires",
+        "2h",
     ),
     (
         "sip.peer.routes",
@@ -183,6 +223,18 @@ const OTHERS: [(&str, &str, &str, &str); 42] = [
         "40000-49999",
     ),
     ("network.nat", "\"never\"", "network.lan.nat", "never"),
+    (
+        "network.keepalive",
+        "\"options\"",
+        "network.lan.keepalive",
+        "options",
+    ),
+    (
+        "network.keepalive_interval",
+        "\"40s\"",
+        "network.lan.keepalive_interval",
+        "40s",
+    ),
     ("network.media", "\"auto\"", "network.lan.media", "auto"),
     (
         "network.media_from",

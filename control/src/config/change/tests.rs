@@ -12,22 +12,30 @@ watch = false
 domain = 'example.com'
 listen = ['udp:0.0.0.0:5060']
 auth = 'digest'
+algorithm = 'md5'
 expires_min = '60s'
 expires_max = '1h'
+expires_natted_max = '60s'
 address_grace = '1h'
 [[sip.account]]
 user = '1001'
 password = 'hunter2'
+algorithm = 'md5'
 [[sip.account]]
 user = '1002'
 ha1_sha256 = '0000000000000000000000000000000000000000000000000000000000000000'
+[[sip.account]]
+user = '1004'
+ha1_md5 = '00000000000000000000000000000000'
 [[sip.account]]
 user = '1003'
 password_file = 'old'
 [[sip.peer]]
 name = 'mcu'
 uri = 'sip:10.0.0.20'
-register = 'local'
+register = 'forward'
+register_by = 'contact'
+register_expires = '1h'
 routes = ['8???']
 [[sip.peer]]
 name = 'pbx'
@@ -43,6 +51,8 @@ source_rewriting_gateways = []
 media_ports = '20000-29999'
 advertise_ports = '20000-29999'
 nat = 'auto'
+keepalive = 'crlf'
+keepalive_interval = '25s'
 media = 'sdp'
 media_from = 'signalling'
 media_senders = []
@@ -104,7 +114,7 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 }
 
 /// Section, key, another value, and what is said.
-const EACH: [(&str, &str, &str, &str); 42] = [
+const EACH: [(&str, &str, &str, &str); 50] = [
     (
         "node",
         "id",
@@ -145,6 +155,12 @@ const EACH: [(&str, &str, &str, &str); 42] = [
     ),
     (
         "sip",
+        "algorithm",
+        "'sha256'",
+        "sip.algorithm hot \"md5\" -> \"sha256\" (0)",
+    ),
+    (
+        "sip",
         "expires_min",
         "'90s'",
         "sip.expires_min hot \"1m\" -> \"90s\" (0)",
@@ -154,6 +170,12 @@ const EACH: [(&str, &str, &str, &str); 42] = [
         "expires_max",
         "'2h'",
         "sip.expires_max hot \"1h\" -> \"2h\" (0)",
+    ),
+    (
+        "sip",
+        "expires_natted_max",
+        "'2m'",
+        "sip.expires_natted_max hot \"1m\" -> \"2m\" (0)",
     ),
     (
         "sip",
@@ -181,9 +203,21 @@ const EACH: [(&str, &str, &str, &str); 42] = [
     ),
     (
         "sip.account",
+        "ha1_md5",
+        "'11111111111111111111111111111111'",
+        "sip.account.1004.ha1_md5 hot … -> … (0)",
+    ),
+    (
+        "sip.account",
         "ha1_sha256",
         "'1111111111111111111111111111111111111111111111111111111111111111'",
         "sip.account.1002.ha1_sha256 hot … -> … (0)",
+    ),
+    (
+        "sip.account",
+        "algorithm",
+        "'sha256'",
+        "sip.account.1001.algorithm hot \"md5\" -> \"sha256\" (0)",
     ),
     (
         "sip.peer",
@@ -198,8 +232,19 @@ const EACH: [(&str, &str, &str, &str); 42] = [
         "'sip:10.0.0.21'",
         "sip.peer.mcu.uri hot \"sip:10.0.0.20:5060\" -> \"sip:10.0.0.21:5060\" (0)",
     ),
-    // There is one choice only.
-    ("sip.peer", "register", "\"local\"", ""),
+    ("sip.peer", "register", "'forward' #", ""),
+    (
+        "sip.peer",
+        "register_by",
+        "'path'",
+        "sip.peer.mcu.register_by hot \"contact\" -> \"path\" (0)",
+    ),
+    (
+        "sip.peer",
+        "register_expires",
+        "'2h'",
+        "sip.peer.mcu.register_expires hot \"1h\" -> \"2h\" (0)",
+    ),
     (
         "sip.peer",
         "routes",
@@ -268,6 +313,18 @@ const EACH: [(&str, &str, &str, &str); 42] = [
         "nat",
         "'never'",
         "network.lan.nat hot \"auto\" -> \"never\" (3)",
+    ),
+    (
+        "network",
+        "keepalive",
+        "'options'",
+        "network.lan.keepalive hot \"crlf\" -> \"options\" (3)",
+    ),
+    (
+        "network",
+        "keepalive_interval",
+        "'40s'",
+        "network.lan.keepalive_interval hot \"25s\" -> \"40s\" (3)",
     ),
     (
         "network",

@@ -6,11 +6,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
-use super::choice::{AUTH, choose};
+use super::choice::{ALGORITHM, AUTH, REGISTER, REGISTER_BY, choose};
 use super::network::Draft;
 use super::{account, is_label, lifetime, list, parsed, value};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Auth, Peer, Sip, file};
+use crate::config::{Algorithm, Auth, Forward, Peer, RegisterBy, Sip, file};
 use crate::id::{Listener, Transport};
 
 pub(super) fn read(
@@ -25,6 +25,8 @@ pub(super) fn read(
     let minimum = sip.expires_min.clone();
     let expires_min = lifetime(sip.expires_min, "sip.expires_min", 60, &range, problems);
     let expires_max = lifetime(sip.expires_max, "sip.expires_max", 3600, &range, problems);
+    let (natted, key) = (sip.expires_natted_max, "sip.expires_natted_max");
+    let expires_natted_max = lifetime(natted, key, 60, &range, problems);
     if expires_min > expires_max {
         let (min, max) = (value::spell(expires_min), value::spell(expires_max));
         let message = format!("expires_min ({min}) is longer than expires_max ({max})");
@@ -43,10 +45,18 @@ pub(super) fn read(
     Some(Sip {
         listen: listen.iter().map(|l| l.value).collect(),
         auth: choose(sip.auth, "sip.auth", Auth::Digest, &AUTH, problems),
+        algorithm: choose(
+            sip.algorithm,
+            "sip.algorithm",
+            Algorithm::Md5,
+            &ALGORITHM,
+            problems,
+        ),
         accounts: account::read(sip.accounts, secrets, problems),
         peers: peers(sip.peers, networks, &listen, problems),
         expires_min,
         expires_max,
+        expires_natted_max,
         address_grace,
         domain: domain?,
     })
@@ -193,8 +203,9 @@ fn peers(
     let mut names: BTreeMap<String, Span> = BTreeMap::new();
     let mut addresses: BTreeMap<SocketAddr, Span> = BTreeMap::new();
     let mut peers = Vec::new();
+    let mut forwarding: Option<Span> = None;
     for peer in written {
-        registers_here(peer.register, problems);
+        let forward = forward(&peer, &mut forwarding, problems);
         if let Some(name) = &peer.name {
             if !is_label(&name.value) {
                 let message = format!("`{}` is not a name", name.value);
@@ -228,24 +239,56 @@ fn peers(
         peers.extend(peer.name.map(|name| Peer {
             name: name.value,
             address,
+            forward,
             routes,
         }));
     }
     peers
 }
 
-fn registers_here(register: Option<At<String>>, problems: &mut Problems<'_>) {
+/// How a peer keeps registrations, if it does. One peer may: where else would they be forwarded?
+fn forward(
+    peer: &file::Peer,
+    forwarding: &mut Option<Span>,
+    problems: &mut Problems<'_>,
+) -> Option<Forward> {
     const KEY: &str = "sip.peer.register";
-    let Some(register) = register else { return };
-    let (message, help) = match register.value.as_str() {
-        "local" => return,
-        "forward" => (
-            "forwarding registrations is not available in this version".to_owned(),
-            "remove the key: accounts are kept here, as [[sip.account]]",
-        ),
-        other => (format!("`{other}` is not a choice"), "write \"local\""),
-    };
-    problems.add(&register.span, KEY, message, help);
+    let register = peer.register.clone();
+    let span = register
+        .as_ref()
+        .map_or(0..0, |register| register.span.clone());
+    let forward = choose(register, KEY, false, &REGISTER, problems);
+    let (by, key) = (peer.register_by.clone(), "sip.peer.register_by");
+    let range = EXPIRES_MIN..=EXPIRES_MAX;
+    for (key, written) in [
+        (key, &peer.register_by),
+        ("sip.peer.register_expires", &peer.register_expires),
+    ] {
+        if let Some(written) = written.as_ref().filter(|_| !forward) {
+            let help = "write register = \"forward\" beside it, or remove it";
+            problems.add(&written.span, key, "registrations stay here", help);
+        }
+    }
+    let by = choose(by, key, RegisterBy::Contact, &REGISTER_BY, problems);
+    let (expires, key) = (peer.register_expires.clone(), "sip.peer.register_expires");
+    let expires = lifetime(expires, key, 3600, &range, problems);
+    if !forward {
+        return None;
+    }
+    if let Some(first) = forwarding {
+        let message = format!(
+            "the peer of line {} keeps them already",
+            problems.line(first)
+        );
+        problems.add(
+            &span,
+            KEY,
+            message,
+            "registrations are forwarded to one peer",
+        );
+    }
+    *forwarding = Some(span);
+    Some(Forward { by, expires })
 }
 
 fn reachable(

@@ -10,6 +10,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use super::upstream::Upstream;
 use super::{BINDINGS_PER_AOR_MAX, Binding, FIELD_BYTES_MAX, Q_DEFAULT, ROUTES_MAX};
 use crate::id::{Listener, NetworkId, Path, Transport};
 
@@ -99,6 +100,7 @@ impl Writer {
             registered_at,
             refreshed_at,
             q,
+            upstream,
         } = binding;
         self.text(Some(contact));
         self.text(instance.as_deref());
@@ -120,6 +122,16 @@ impl Writer {
         self.time(*registered_at);
         self.time(*refreshed_at);
         self.number((*q).into());
+        self.upstream(upstream.as_deref());
+    }
+
+    fn upstream(&mut self, upstream: Option<&Upstream>) {
+        self.text(upstream.map(|upstream| upstream.peer.as_bytes()));
+        let Some(upstream) = upstream else { return };
+        self.text(Some(upstream.token.as_bytes()));
+        self.time(upstream.expires_at);
+        self.time(upstream.vouched_at);
+        self.number(upstream.vouched);
     }
 
     fn path(&mut self, path: Option<&Path>) {
@@ -210,8 +222,22 @@ impl Reader<'_> {
             registered_at: self.time()?,
             refreshed_at: self.time()?,
             q: u16::try_from(self.number()?).ok()?.min(Q_DEFAULT),
+            upstream: self.upstream()?,
         };
         Some((network, binding))
+    }
+
+    fn upstream(&mut self) -> Option<Option<Box<Upstream>>> {
+        let Some(peer) = self.text()? else {
+            return Some(None);
+        };
+        Some(Some(Box::new(Upstream {
+            peer: String::from_utf8(peer).ok()?,
+            token: String::from_utf8(self.text()??).ok()?,
+            expires_at: self.time()?,
+            vouched_at: self.time()?,
+            vouched: self.number()?,
+        })))
     }
 
     fn path(&mut self) -> Option<Option<Path>> {
@@ -317,6 +343,15 @@ mod tests {
             registered_at: start() - ms(5),
             refreshed_at: start(),
             q: 500,
+            upstream: optional.then(|| {
+                Box::new(Upstream {
+                    peer: "pbx".to_owned(),
+                    token: "0123".to_owned(),
+                    expires_at: start() + ms(3_600_000),
+                    vouched_at: start() - ms(7),
+                    vouched: u64::MAX,
+                })
+            }),
         }
     }
 
