@@ -9,6 +9,8 @@ mod change;
 mod forward;
 #[path = "call/hostile.rs"]
 mod hostile;
+#[path = "call/identity.rs"]
+mod identity;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
 #[path = "call/restart.rs"]

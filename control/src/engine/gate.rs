@@ -10,7 +10,7 @@ use crate::engine::{Engine, Request};
 use crate::id::{Aor, NetworkId, Path};
 use crate::sip::digest::{self, Algorithm, Credentials, Verdict};
 use crate::sip::index::{Message, Name};
-use crate::sip::uri::Uri;
+use crate::sip::uri::{Host, Uri};
 use crate::sip::value::NameAddr;
 use crate::sip::vocabulary::Method;
 
@@ -76,6 +76,10 @@ impl Engine {
     /// Checks the credentials that name our realm, if there are any.
     fn verify(&mut self, message: &Message, field: Name, now: Instant) -> Option<Verdict> {
         let credentials = credentials(message, field, &self.config.sip.domain)?;
+        // RFC 7616 §3.4.3: a proof for another resource is none for this one.
+        if !is_asked_for(message, &credentials.uri) {
+            return Some(Verdict::Wrong);
+        }
         let user = std::str::from_utf8(&credentials.username);
         let place = user.ok().and_then(|user| self.accounts.get(user));
         let account = place.and_then(|place| self.config.sip.accounts.get(*place));
@@ -165,6 +169,22 @@ impl Engine {
         credentials(message, field, &self.config.sip.domain)
             .is_some_and(|c| user.is_some_and(|user| user.as_bytes() == c.username))
     }
+}
+
+/// Whether the URI in credentials names what a request asks for. Parameters and ports may differ:
+/// phones write the URI of a registrar in more than one way.
+fn is_asked_for(message: &Message, uri: &[u8]) -> bool {
+    let asked = message.uri_range().map(|range| message.slice(&range));
+    let asked = asked.unwrap_or_default();
+    let same = |one: Uri<'_>, two: Uri<'_>| {
+        let hosts = match (one.host, two.host) {
+            (Host::Name(one), Host::Name(two)) => one.eq_ignore_ascii_case(two),
+            (one, two) => one == two,
+        };
+        hosts && one.user_decoded() == two.user_decoded()
+    };
+    let parsed = Uri::parse(asked).zip(Uri::parse(uri));
+    asked == uri || parsed.is_some_and(|(one, two)| same(one, two))
 }
 
 /// A nonce this young was asked for by the way it comes back.
