@@ -270,7 +270,7 @@ impl Engine {
                 self.unreadable(from, now);
                 let tag = self.names.token();
                 let answer = vocabulary::refusal(&bytes, malformed, Some(&tag));
-                if let Some(answer) = answer.and_then(|a| self.to_anyone(on, from, a, now)) {
+                if let Some(answer) = answer.and_then(|a| self.sendable(on, from, a, now)) {
                     effects.push(Effect::Send {
                         on,
                         to: from,
@@ -324,7 +324,7 @@ impl Engine {
                 let extra = [("Retry-After", "5".to_owned())];
                 let bytes = vocabulary::response(&message, 503, None, None, &extra, None);
                 self.counters.count("sip_refused", "overload");
-                if let Some(bytes) = self.to_anyone(on, from, bytes, now) {
+                if let Some(bytes) = self.sendable(on, from, bytes, now) {
                     effects.push(Effect::Send {
                         on,
                         to: from,

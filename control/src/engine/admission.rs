@@ -171,7 +171,7 @@ impl Engine {
     }
 
     /// A reply without a transaction, as its receiver can be sent it.
-    pub(super) fn to_anyone(
+    pub(super) fn sendable(
         &mut self,
         on: Listener,
         to: SocketAddr,

@@ -56,12 +56,12 @@ impl Edge {
         let bytes = bytes.into();
         let input = Input::Sip { on, from, bytes };
         self.engine.handle(input, self.now, &mut effects);
-        let sent = |effect| match effect {
-            Effect::Send { to, bytes, .. } => {
-                assert_eq!(to, from);
-                bytes
-            }
-            other => panic!("{other:?}"),
+        let sent = |effect| {
+            let Effect::Send { to, bytes, .. } = effect else {
+                panic!("{effect:?}");
+            };
+            assert_eq!(to, from);
+            bytes
         };
         effects.into_iter().map(sent).collect()
     }
@@ -105,7 +105,7 @@ impl Edge {
         let answer = digest::answer(challenge.as_bytes(), &attempt).unwrap();
         let lines = format!("Authorization: {answer}\r\n{LINES}");
         let answered = self.request(from, "REGISTER", user, &lines);
-        answered.first().map(|bytes| status(bytes))
+        answered.first().map(status)
     }
 
     fn count(&self, what: &'static str, which: &'static str) -> u64 {
