@@ -76,8 +76,8 @@ mod tests {
             "SIP/2.0 401 Unauthorized\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK1\r\n\
              v: SIP/2.0/UDP b\r\nFrom: <sip:a@a>\r\n ;tag=1\r\nTo : <sip:b@b>;tag=2\r\n\
              Call-ID: c\r\nCSeq: 1 REGISTER\r\n\
-             WWW-Authenticate: Digest realm=\"a\"\r\nAllow: INVITE,\r\n ACK\r\nContent-Length: 4\r\n\
-             \r\nbody",
+             WWW-Authenticate: Digest realm=\"a\"\r\nAllow: INVITE,\r\n ACK\r\n\
+             Content-Length: 4\r\n\r\nbody",
             "SIP/2.0 401 Unauthorized\r\nv:SIP/2.0/UDP a;branch=z9hG4bK1\r\nv:SIP/2.0/UDP b\r\n\
              f:<sip:a@a>\r\n ;tag=1\r\nt:<sip:b@b>;tag=2\r\ni:c\r\ncseq:1 REGISTER\r\n\
              www-authenticate:Digest realm=\"a\"\r\n\r\n",
