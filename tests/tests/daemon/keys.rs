@@ -18,6 +18,14 @@ auth = "digest"
 expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
+[sip.protection]
+source_rate = 100
+account_rate = 5
+ban_after = 20
+ban_window = "60s"
+ban_time = "10m"
+exempt = []
+scanners = []
 [[sip.account]]
 user = "1001"
 password = "hunter2"
@@ -59,7 +67,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 40] = [
+const OTHERS: [(&str, &str, &str, &str); 47] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -76,6 +84,48 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    (
+        "sip.protection.source_rate",
+        "50",
+        "sip.protection.source_rate",
+        "50",
+    ),
+    (
+        "sip.protection.account_rate",
+        "9",
+        "sip.protection.account_rate",
+        "9",
+    ),
+    (
+        "sip.protection.ban_after",
+        "0",
+        "sip.protection.ban_after",
+        "0",
+    ),
+    (
+        "sip.protection.ban_window",
+        "\"30s\"",
+        "sip.protection.ban_window",
+        "30s",
+    ),
+    (
+        "sip.protection.ban_time",
+        "\"1h\"",
+        "sip.protection.ban_time",
+        "1h",
+    ),
+    (
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+    ),
+    (
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+    ),
     (
         "sip.account.user",
         "\"1009\"",
