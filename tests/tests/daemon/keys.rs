@@ -49,6 +49,7 @@ media_senders = []
 ice = "strip"
 address_change = "ignore"
 dscp = 34
+hop_limit = 64
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -59,7 +60,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 40] = [
+const OTHERS: [(&str, &str, &str, &str); 41] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -201,6 +202,7 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
         "drop",
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
+    ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),

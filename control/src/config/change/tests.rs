@@ -49,6 +49,7 @@ media_senders = []
 ice = 'strip'
 address_change = 'reinvite'
 dscp = 34
+hop_limit = 64
 [[network]]
 name = 'wan'
 interface = 'eth0'
@@ -101,7 +102,7 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 }
 
 /// Section, key, another value, and what is said.
-const EACH: [(&str, &str, &str, &str); 40] = [
+const EACH: [(&str, &str, &str, &str); 41] = [
     (
         "node",
         "id",
@@ -301,6 +302,12 @@ const EACH: [(&str, &str, &str, &str); 40] = [
         "dscp",
         "46",
         "network.lan.dscp drain 34 -> 46 (3)",
+    ),
+    (
+        "network",
+        "hop_limit",
+        "32",
+        "network.lan.hop_limit drain 64 -> 32 (3)",
     ),
     (
         "datapath",
