@@ -81,9 +81,10 @@ impl Engine {
         }
         // A party may take another source for every packet; once in a while is enough.
         let subject = key.0.to_string();
-        match kind {
-            Kind::MediaSource => self.note_rarely(now, kind, &subject, fields),
-            _ => self.note(now, kind, subject, fields),
+        if kind == Kind::MediaSource {
+            self.note_rarely(now, kind, &subject, fields);
+        } else {
+            self.note(now, kind, subject, fields);
         }
     }
 

@@ -95,6 +95,15 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let here = suspects.iter().filter(|s| s.network == id).count();
         text.series(&[("network", &network.name)], count(here));
     }
+    links(shell, text);
+    userspace(shell, text);
+    streams::streams(shell, text);
+    verdicts(shell, text);
+}
+
+/// Links of networks, and which of them the kernel program is attached to.
+fn links(shell: &Shell, text: &mut Text) {
+    let config = shell.engine.config();
     let help = "Whether the kernel program is attached.";
     text.family("xdp_attached", Kind::Gauge, help);
     let attached = shell.datapath.interfaces();
@@ -115,8 +124,9 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let is_up = shell.datapath.netlink.is_up(interface);
         text.series(&[("interface", interface)], is_up.into());
     }
-    userspace(shell, text);
-    streams::streams(shell, text);
+}
+
+fn verdicts(shell: &Shell, text: &mut Text) {
     if let Ok(kernel) = &shell.datapath.kernel {
         let help = "Packets the kernel program judged, by verdict.";
         text.family("xdp_packets_total", Kind::Counter, help);

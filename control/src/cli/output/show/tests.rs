@@ -19,7 +19,8 @@ fn a_call_shows_each_flow_and_why_it_is_not_in_the_kernel() {
         } else {
             Value::Null
         };
-        json!({ "leg": leg, "stream": stream, "bits_per_s": 80_000, "silent_s": 12, "kind": "audio", "component": "rtp", "held": "192.0.2.2:24",
+        json!({ "leg": leg, "stream": stream, "bits_per_s": 80_000, "silent_s": 12,
+                "kind": "audio", "component": "rtp", "held": "192.0.2.2:24",
                 "at": "192.0.2.1:30000", "target": "10.9.0.20:78", "path": path,
                 "advertised": "203.0.113.9:30000", "signalled": "192.168.1.10:24",
                 "latch": "held", "rule": "as SDP says", "strangers": 3, "strangers_xdp": 4,
