@@ -11,6 +11,8 @@ mod forward;
 mod hostile;
 #[path = "call/identity.rs"]
 mod identity;
+#[path = "call/pulse.rs"]
+mod pulse;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
 #[path = "call/restart.rs"]

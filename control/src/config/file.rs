@@ -34,6 +34,19 @@ pub(super) struct Sip {
     pub(super) address_grace: Option<At<String>>,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
+    pub(super) protection: Protection,
+}
+
+/// `[sip.protection]`
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    pub(super) source_rate: Option<At<i64>>,
+    pub(super) account_rate: Option<At<i64>>,
+    pub(super) ban_after: Option<At<i64>>,
+    pub(super) ban_window: Option<At<String>>,
+    pub(super) ban_time: Option<At<String>>,
+    pub(super) exempt: Option<At<Vec<At<String>>>>,
+    pub(super) scanners: Option<At<Vec<At<String>>>>,
 }
 
 /// `[[sip.account]]`
@@ -81,6 +94,7 @@ pub(super) struct Network {
     pub(super) ice: Option<At<String>>,
     pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
+    pub(super) hop_limit: Option<At<i64>>,
 }
 
 /// `[datapath]`
@@ -114,7 +128,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 7] = [
+pub(super) const KEYS: [(&str, &[&str]); 8] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -127,6 +141,18 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "expires_max",
             "expires_natted_max",
             "address_grace",
+        ],
+    ),
+    (
+        "sip.protection",
+        &[
+            "source_rate",
+            "account_rate",
+            "ban_after",
+            "ban_window",
+            "ban_time",
+            "exempt",
+            "scanners",
         ],
     ),
     (
@@ -172,6 +198,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "ice",
             "address_change",
             "dscp",
+            "hop_limit",
         ],
     ),
     (
@@ -250,6 +277,21 @@ impl Sip {
             address_grace: table.text("address_grace", problems),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
+            protection: table.table("protection", problems, Protection::read),
+        }
+    }
+}
+
+impl Protection {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            source_rate: table.integer("source_rate", problems),
+            account_rate: table.integer("account_rate", problems),
+            ban_after: table.integer("ban_after", problems),
+            ban_window: table.text("ban_window", problems),
+            ban_time: table.text("ban_time", problems),
+            exempt: table.texts("exempt", problems),
+            scanners: table.texts("scanners", problems),
         }
     }
 }
@@ -303,6 +345,7 @@ impl Network {
             ice: table.text("ice", problems),
             address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
+            hop_limit: table.integer("hop_limit", problems),
         }
     }
 }

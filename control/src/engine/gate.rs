@@ -21,14 +21,18 @@ impl Engine {
             || self.peer_at(request.path, request.network).is_some()
             || self.is_vouched(&request.message, request.path, request.network, now)
         {
+            self.accepted(request.path.to, now);
             return true;
         }
         let (field, challenge, code) = match request.message.method() {
             Some(Method::Register) => (Name::Authorization, "WWW-Authenticate", 401),
             _ => (Name::ProxyAuthorization, "Proxy-Authenticate", 407),
         };
-        let algorithm = self.algorithm_for(&request.message, field);
-        self.challenger.set_algorithm(algorithm);
+        let account = self.account_of(&request.message, field);
+        self.challenger.set_algorithm(self.algorithm_for(&account));
+        if !self.may_try(request, &account, now) {
+            return false;
+        }
         let verdict = self.verify(&request.message, field, now);
         let stale = match verdict {
             // Who comes another way proves itself anew, not with what may have been overheard.
@@ -37,6 +41,7 @@ impl Engine {
                 true
             }
             Some(Verdict::Ok) => {
+                self.proven(request.path.to, &account, now);
                 let ours = self.speaks_for_itself(&request.message, field);
                 if !ours {
                     self.counters.count("sip_refused", "someone_elses_identity");
@@ -47,6 +52,7 @@ impl Engine {
             Some(Verdict::Stale) => true,
             Some(Verdict::Wrong) => {
                 self.counters.count("sip_auth", "wrong");
+                self.wrong(request.path.to, &account, now);
                 self.note_wrong(&request.message, now);
                 false
             }
@@ -104,16 +110,11 @@ impl Engine {
 
     /// The hash that whoever sends a request is asked for: its account's. Who has none is asked as
     /// one of those who have, always the same way, so that it cannot be told from them.
-    fn algorithm_for(&self, message: &Message, field: Name) -> Algorithm {
+    fn algorithm_for(&self, user: &[u8]) -> Algorithm {
         let sip = &self.config.sip;
-        let credentials = credentials(message, field, &sip.domain);
-        let user = credentials.map_or_else(
-            || self.speaker(message),
-            |credentials| String::from_utf8(credentials.username).ok(),
-        );
-        let user = user.unwrap_or_default();
-        let account = self.account(&user).or_else(|| {
-            let number = u64::from_str_radix(&self.names.name_of(&[user.as_bytes()]), 16);
+        let name = std::str::from_utf8(user);
+        let account = name.ok().and_then(|name| self.account(name)).or_else(|| {
+            let number = u64::from_str_radix(&self.names.name_of(&[user]), 16);
             let count = u64::try_from(sip.accounts.len()).ok()?;
             let place = number.ok()?.checked_rem(count)?;
             sip.accounts.get(usize::try_from(place).ok()?)
@@ -140,16 +141,6 @@ impl Engine {
         age.is_none_or(|age| age > FRESH)
     }
 
-    /// The user a message speaks for: To in REGISTER, else From.
-    fn speaker(&self, message: &Message) -> Option<String> {
-        let named = match message.method() {
-            Some(Method::Register) => Name::To,
-            _ => Name::From,
-        };
-        let party = NameAddr::parse(message.get(named)?)?;
-        Uri::parse(party.uri)?.user_decoded()
-    }
-
     /// A wrong password of a user there is: strangers' guesses are only counted.
     fn note_wrong(&mut self, message: &Message, now: Instant) {
         let to = message.get(Name::To).and_then(NameAddr::parse);
@@ -163,9 +154,18 @@ impl Engine {
         }
     }
 
-    /// The user that proved itself is the one the message speaks for.
+    /// The account a request speaks for: in its credentials, or else in To or From.
+    pub(super) fn account_of(&self, message: &Message, field: Name) -> Vec<u8> {
+        if let Some(credentials) = credentials(message, field, &self.config.sip.domain) {
+            return credentials.username;
+        }
+        let user = speaker(message).and_then(|uri| Uri::parse(uri)?.user_decoded());
+        user.map(String::into_bytes).unwrap_or_default()
+    }
+
+    /// The user that proved itself is the one the message speaks for: To in REGISTER, else From.
     fn speaks_for_itself(&self, message: &Message, field: Name) -> bool {
-        let user = self.speaker(message);
+        let user = speaker(message).and_then(|uri| Uri::parse(uri)?.user_decoded());
         credentials(message, field, &self.config.sip.domain)
             .is_some_and(|c| user.is_some_and(|user| user.as_bytes() == c.username))
     }
@@ -196,6 +196,15 @@ pub(super) fn places(sip: &config::Sip) -> BTreeMap<String, usize> {
     users
         .map(|(at, account)| (account.user.clone(), at))
         .collect()
+}
+
+/// Whom a request speaks for: To in REGISTER, else From.
+fn speaker(message: &Message) -> Option<&[u8]> {
+    let named = match message.method() {
+        Some(Method::Register) => Name::To,
+        _ => Name::From,
+    };
+    Some(NameAddr::parse(message.get(named)?)?.uri)
 }
 
 /// The credentials for `realm` among those a message carries.

@@ -43,7 +43,13 @@ impl Engine {
     pub(super) fn register(&mut self, request: Request, now: Instant, effects: &mut Effects) {
         let aor = self.aor(&request.message, now);
         let forwarded = aor.clone().filter(|aor| self.is_forwarded(aor, &request));
-        if forwarded.is_none() && !self.admit(&request, now, effects) {
+        let heard = if forwarded.is_some() {
+            let account = self.account_of(&request.message, Name::Authorization);
+            self.may_try(&request, &account, now)
+        } else {
+            self.admit(&request, now, effects)
+        };
+        if !heard {
             return;
         }
         let message = &request.message;

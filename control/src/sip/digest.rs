@@ -91,8 +91,8 @@ impl Challenger {
         }
     }
 
-    /// Challenges and judges by another hash from now on, that of whoever is asked next; credentials
-    /// by any other are challenged again.
+    /// Challenges and judges by another hash from now on, that of whoever is asked next;
+    /// credentials by any other are challenged again.
     pub fn set_algorithm(&mut self, algorithm: Algorithm) {
         self.algorithm = algorithm;
     }

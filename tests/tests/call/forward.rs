@@ -15,8 +15,8 @@ use super::*;
 const REGISTRAR: &str = "10.0.0.20:5060";
 const PHONE: &str = "198.51.100.7:1024";
 const MOVED: &str = "198.51.100.7:2048";
-const CREDENTIALS: &str = "Authorization: Digest username=\"1001\", realm=\"example.com\", nonce=\"n1\", uri=\"x\", \
-     response=\"00\"\r\n";
+const CREDENTIALS: &str = "Authorization: Digest username=\"1001\", realm=\"example.com\", \
+                           nonce=\"n1\", uri=\"x\", response=\"00\"\r\n";
 
 /// The edge, and what it has sent.
 struct Bench {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choice::{ALGORITHM, AUTH, REGISTER, REGISTER_BY, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, value};
+use super::{account, is_label, lifetime, list, parsed, protection, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Algorithm, Auth, Forward, Peer, RegisterBy, Sip, file};
 use crate::id::{Listener, Transport};
@@ -54,6 +54,7 @@ pub(super) fn read(
         ),
         accounts: account::read(sip.accounts, secrets, problems),
         peers: peers(sip.peers, networks, &listen, problems),
+        protection: protection::read(sip.protection, problems),
         expires_min,
         expires_max,
         expires_natted_max,

@@ -44,7 +44,7 @@ impl Engine {
         self.config.sip.peers.iter().find(|p| p.forward.is_some())
     }
 
-    /// Whether a REGISTER is the peer's to judge: nobody's with an account here, nor the peer's own.
+    /// Whether a REGISTER is the peer's to judge: of nobody with an account here, nor the peer's.
     pub(super) fn is_forwarded(&self, aor: &Aor, request: &Request) -> bool {
         let user = aor.as_str().rsplit_once('@').map(|(user, _)| user);
         self.registrar_peer().is_some()
@@ -246,6 +246,8 @@ impl Engine {
             let why = vec![("why", format!("{peer} does not know Path: calls bypass us"))];
             self.note_rarely(now, Kind::RegistrationRefused, aor.as_str(), why);
         }
+        let account = self.account_of(&request.message, Name::Authorization);
+        self.proven(request.path.to, &account, now);
         self.accept_registration(&request, &aor, &registration, now, effects);
     }
 
@@ -324,8 +326,8 @@ impl Engine {
             .name_of(&[aor.as_str().as_bytes(), name, &reg_id])
     }
 
-    /// The binding that a URI of ours stands for: an MAC in it proves that we gave it away. None: it
-    /// stands for none; an empty list: for one that is over.
+    /// The binding that a URI of ours stands for: a keyed hash in it proves that we gave it away.
+    /// None: it stands for none; an empty list: for one that is over.
     pub(in crate::engine) fn bound_by(&self, uri: &Uri<'_>, now: Instant) -> Option<Vec<Target>> {
         let token = uri.param(BINDING.as_bytes()).flatten()?;
         let aor = Aor::new(&uri.user_decoded()?, &self.config.sip.domain);

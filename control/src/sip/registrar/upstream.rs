@@ -145,7 +145,8 @@ mod tests {
         To: <sip:1001@example.com>\r\n\
         Call-ID: c\r\n\
         CSeq: 2 REGISTER\r\n\
-        Contact: \"A\" <sip:1001@192.168.1.10;ob>;+sip.instance=\"<urn:x>\";reg-id=1;q=0.5;expires=60\r\n\
+        Contact: \"A\" <sip:1001@192.168.1.10;ob>;+sip.instance=\"<urn:x>\";reg-id=1;q=0.5;\
+        expires=60\r\n\
         Authorization: Digest username=\"1001\", realm=\"example.com\", nonce=\"n\"\r\n\
         Expires: 60\r\n\
         X-Odd: kept\r\n\
