@@ -136,7 +136,8 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         (address, ports.as_ref()),
         problems,
     );
-    let (nat, from) = ("network.nat", "network.media_from");
+    let (nat, media) = ("network.nat", "network.media");
+    let from = "network.media_from";
     let (ice, change) = ("network.ice", "network.address_change");
     let alive = "network.keepalive";
     Draft {
@@ -156,13 +157,7 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
             problems,
         ),
         keepalive_interval: interval(network.keepalive_interval, problems),
-        media: choose(
-            network.media,
-            "network.media",
-            MediaMode::Auto,
-            &MEDIA,
-            problems,
-        ),
+        media: choose(network.media, media, MediaMode::Auto, &MEDIA, problems),
         media_from: choose(
             network.media_from,
             from,
