@@ -36,6 +36,11 @@ const PACKAGES: [(&str, &str, &str); 14] = [
     ),
     ("sox", "/usr/bin/sox", "the demo's tone"),
     ("sipsak", "/usr/bin/sipsak", "a SIP peer of the tests"),
+    (
+        "kamailio",
+        "/usr/sbin/kamailio",
+        "a registrar behind us in the tests",
+    ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
 ];

@@ -70,7 +70,7 @@ impl Engine {
             return self.accept_registration(request, &aor, &registration, now, effects);
         }
         if self
-            .to_registrar(request, aor, registration, vouched, now, effects)
+            .pass_to_registrar(request, aor, registration, vouched, now, effects)
             .is_none()
         {
             self.counters
@@ -113,7 +113,7 @@ impl Engine {
     }
 
     /// Sends it on. None: there is no way, or no room for another transaction.
-    fn to_registrar(
+    fn pass_to_registrar(
         &mut self,
         request: &Request,
         aor: Aor,
