@@ -92,6 +92,8 @@ impl Engine {
                 }
                 Some(network) => {
                     binding.network = network;
+                    // Whoever made it had proved itself.
+                    self.proven(to, user.as_bytes(), now);
                     kept.push(binding);
                 }
                 None => lost(self, "network_gone"),

@@ -95,6 +95,8 @@ impl Bench {
             format!(
                 "REGISTER sip:example.com SIP/2.0\r\n\
                  Via: SIP/2.0/UDP 192.168.1.10:5060;branch=z9hG4bKp{branch}\r\nMax-Forwards: 70\r\n\
+             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, SUBSCRIBE, REFER, MESSAGE, UPDATE\r\n\
+             User-Agent: Example Room System 4.21.7 (build 1234)\r\nX-Serial: 0123456789abcdef\r\n\
                  From: <sip:1001@example.com>;tag=f\r\nTo: <sip:1001@example.com>\r\n\
                  Call-ID: reg\r\nCSeq: {cseq} REGISTER\r\n\
                  Contact: <sip:1001@192.168.1.10:5060>\r\nExpires: {expires}\r\n{more}\
@@ -227,7 +229,9 @@ fn the_registrar_challenges_and_judges() {
     let mine = "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 198.51.100.9:5060;\
                 branch=z9hG4bKm\r\nMax-Forwards: 70\r\nFrom: <sip:2001@example.com>;tag=f\r\n\
                 To: <sip:2001@example.com>\r\nCall-ID: m\r\nCSeq: 1 REGISTER\r\n\
-                Contact: <sip:2001@198.51.100.9>\r\nContent-Length: 0\r\n\r\n";
+                Contact: <sip:2001@198.51.100.9>\r\n\
+                Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, SUBSCRIBE, REFER\r\n\
+                User-Agent: Example Room System 4.21.7 (build 1234)\r\nContent-Length: 0\r\n\r\n";
     bench.receive("198.51.100.9:5060", mine.to_owned());
     assert!(bench.one("198.51.100.9:5060").starts_with("SIP/2.0 401"));
 }

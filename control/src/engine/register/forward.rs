@@ -187,6 +187,12 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
+        let request = Request {
+            key: origin.key.clone(),
+            message: origin.request.clone(),
+            path: forwarded.registration.path,
+            network: forwarded.registration.network,
+        };
         if !(200..300).contains(&code) {
             // A challenge is for the client to answer, and no refusal takes away what there is.
             if !matches!(code, 401 | 407 | 423) {
@@ -201,14 +207,11 @@ impl Engine {
                 body: None,
             };
             let bytes = b2bua::response(answer, back);
+            if self.is_unproven(request.path, now) {
+                return self.answer_stranger(&request, code, bytes, now, effects);
+            }
             return self.respond(&origin.key, code, bytes, now, effects);
         }
-        let request = Request {
-            key: origin.key.clone(),
-            message: origin.request.clone(),
-            path: forwarded.registration.path,
-            network: forwarded.registration.network,
-        };
         let Forwarded {
             aor,
             mut registration,
