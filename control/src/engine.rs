@@ -9,6 +9,7 @@ pub mod input;
 
 mod call;
 mod dialog;
+mod fork;
 mod gate;
 mod invite;
 mod media;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
+use crate::engine::fork::Asked;
 use crate::engine::invite::TOKEN;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
 use crate::engine::refresh::SessionTimer;
@@ -40,7 +41,9 @@ impl Engine {
     /// The same, and the call with it, to be put back by whoever keeps it alive.
     fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Call)> {
         let (key, from) = self.find(message)?;
-        Some((key, from, self.calls.remove(&key)?))
+        let mut call = self.calls.remove(&key)?;
+        call.face(message);
+        Some((key, from, call))
     }
 
     pub(super) fn in_dialog(&mut self, request: Request, now: Instant, effects: &mut Effects) {
@@ -55,6 +58,11 @@ impl Engine {
         let kept = match request.message.method() {
             Some(Method::Invite) => {
                 self.renegotiate(key, &mut call, from, &request, now, effects);
+                Some(call)
+            }
+            // One of several early dialogs (RFC 3261 §15): its own INVITE ends with it.
+            Some(Method::Bye) if call.answered.is_none() && !call.rivals.is_empty() => {
+                self.through(key, &mut call, from, &request, now, effects);
                 Some(call)
             }
             Some(Method::Bye) => {
@@ -109,12 +117,16 @@ impl Engine {
             self.roll_back(key, call, now, effects);
             return self.answer(request, 503, now, effects);
         };
+        let asked = call.leg(from.other());
+        let asked = asked.map(|leg| Asked::new(call.branch, client, leg));
+        let asked = asked.into_iter().collect();
         call.setup = Some(Setup {
             first: false,
             origin,
             from,
-            client: Some(client),
+            asked,
             targets: Vec::new(),
+            best: None,
             redirects: 0,
             offered: sdp_range(&request.message).is_some(),
             cancelled: false,
@@ -274,6 +286,7 @@ impl Engine {
         let mut reply = None;
         if let Some(mut call) = self.calls.remove(&key) {
             call.offers = call.offers.saturating_sub(usize::from(offered));
+            call.face(&origin.request);
             if (200..300).contains(&code) {
                 if origin.request.method() == Some(Method::Update)
                     && let Some(leg) = call.leg_mut(from.other())
@@ -421,7 +434,9 @@ impl Engine {
             let bytes = vocabulary::response(request, 487, None, Some(&tag), &[], None);
             self.respond(&setup.origin.key, 487, bytes, now, effects);
         }
-        self.cancel_if_proceeding(setup.client, now, effects);
+        for client in setup.open() {
+            self.cancel_if_proceeding(Some(client), now, effects);
+        }
     }
 }
 
