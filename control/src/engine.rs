@@ -7,6 +7,7 @@ pub mod explain;
 pub mod gateway;
 pub mod input;
 
+mod abandoned;
 mod call;
 mod dialog;
 mod fork;

@@ -13,7 +13,7 @@ use crate::engine::fork::{Asked, Refusal, Rival};
 use crate::engine::refresh::{Refresh, SessionTimer};
 use crate::engine::relay::Origin;
 use crate::engine::route::Target;
-use crate::media::session::{Session, Side};
+use crate::media::session::{Both, Session, Side};
 use crate::sip::dialog::Leg;
 use crate::sip::index::Message;
 use crate::sip::transaction::ClientKey;
@@ -45,6 +45,10 @@ pub(super) struct Call {
     pub(super) refresh: Option<Refresh>,
     /// The session timer they have agreed on.
     pub(super) timer: Option<SessionTimer>,
+    /// When they agreed on it last.
+    pub(super) refreshed: Instant,
+    /// When each party was last known to be there.
+    pub(super) alive: Both<Instant>,
     /// Where its media comes from, as far as it was said.
     pub(super) sources: Sources,
     pub(super) started: Instant,

@@ -55,6 +55,7 @@ impl Engine {
             return self.answer(&request, 481, now, effects);
         };
         follow_flow(&mut call, from, request.path);
+        *call.alive.of_mut(from) = now;
         let kept = match request.message.method() {
             Some(Method::Invite) => {
                 self.renegotiate(key, &mut call, from, &request, now, effects);
@@ -247,6 +248,8 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Option<crate::sip::transaction::ClientKey> {
+        let moved = renumbered(call, from, message);
+        let message = moved.as_ref().unwrap_or(message);
         let leg = call.leg_mut(from.other())?;
         let (theirs, method) = message.cseq();
         let cseq = leg.numbers.pass(theirs, method);
@@ -293,6 +296,7 @@ impl Engine {
                 {
                     leg.refresh_target(message);
                     call.timer = SessionTimer::read(message, from);
+                    call.refreshed = now;
                 }
                 if offered {
                     let (side, part) = (from.other(), Part::Answer);
@@ -449,6 +453,20 @@ fn follow_flow(call: &mut Call, from: Side, path: Path) {
     {
         leg.path = path;
     }
+}
+
+/// A NOTIFY or SUBSCRIBE about a REFER that bore another number on the other leg.
+fn renumbered(call: &Call, from: Side, message: &Message) -> Option<Message> {
+    let (at, id) = b2bua::refer_id(message)?;
+    let number = match message.method()? {
+        Method::Notify => call.leg(from)?.numbers.refer_of(id),
+        Method::Subscribe => call.leg(from.other())?.numbers.of_refer(id),
+        _ => return None,
+    };
+    if number == id {
+        return None;
+    }
+    b2bua::with_refer_id(message, at, number)
 }
 
 /// The token of our Contact in a request-URI.

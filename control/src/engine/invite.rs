@@ -15,7 +15,7 @@ use crate::engine::relay::{Origin, REPEATS};
 use crate::engine::route::Target;
 use crate::engine::{CALLS_MAX, CallKey, Engine, RETRY_AFTER_S, Request};
 use crate::id::{NetworkId, Path};
-use crate::media::session::Side;
+use crate::media::session::{Both, Side};
 use crate::sip::b2bua::{self, Back};
 use crate::sip::dialog::{Leg, Numbers, contact_uri, record_routes};
 use crate::sip::index::{Message, Name};
@@ -131,6 +131,8 @@ impl Engine {
             offers: 0,
             refresh: None,
             timer: None,
+            refreshed: now,
+            alive: Both { a: now, b: now },
             sources: Sources::default(),
             started: now,
             answered: None,
@@ -304,6 +306,8 @@ impl Engine {
             acked: false,
         });
         call.timer = SessionTimer::read(message, from);
+        call.refreshed = now;
+        call.alive = Both { a: now, b: now };
         self.respond(&origin.key, code, reply, now, effects);
         Some(call)
     }

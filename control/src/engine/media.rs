@@ -308,6 +308,7 @@ impl Engine {
             self.counters.count("call_ended", "media_timeout");
             self.hang_up_call(key, "media timeout", now, effects);
         }
+        self.sweep_abandoned(now, effects);
         let late: Vec<(CallKey, bool)> = self
             .calls
             .iter()

@@ -50,6 +50,8 @@ pub(super) enum Purpose {
     },
     /// An INVITE of our own inside a call.
     Refresh { call: CallKey, side: Side },
+    /// An OPTIONS of our own inside a call: is that party still there?
+    Probe { call: CallKey, side: Side },
     /// Sent by ourselves: nobody waits for the answer.
     Own,
 }
@@ -190,7 +192,7 @@ impl Engine {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
             | Purpose::Outside { origin, .. } => Some(origin.key.clone()),
-            Purpose::Refresh { .. } | Purpose::Own => None,
+            Purpose::Refresh { .. } | Purpose::Probe { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
             self.relayed.insert(origin, key.clone());
@@ -296,6 +298,7 @@ impl Engine {
                     effects,
                 );
             }
+            Purpose::Probe { call, side } => self.probed(call, side, code, now, effects),
             Purpose::Invite { .. } | Purpose::Refresh { .. } | Purpose::Own => {}
         }
     }
@@ -331,6 +334,7 @@ impl Engine {
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, 408, None, now, effects);
             }
+            Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
         }
     }
@@ -376,6 +380,7 @@ impl Engine {
             Purpose::InDialog { .. }
             | Purpose::Outside { .. }
             | Purpose::Refresh { .. }
+            | Purpose::Probe { .. }
             | Purpose::Own => None,
         });
         // A branch that is long over leaves no trace; others may still be asked.
