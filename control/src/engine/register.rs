@@ -290,12 +290,12 @@ impl Engine {
         }
         for (aor, binding) in asked {
             self.counters.count("sip_keep_alive", "asked");
-            self.ask(&aor, &binding, now, effects);
+            self.prod(&aor, &binding, now, effects);
         }
     }
 
     /// OPTIONS to a client: what it answers does not matter, that it does keeps the way open.
-    fn ask(&mut self, aor: &Aor, binding: &Binding, now: Instant, effects: &mut Effects) {
+    fn prod(&mut self, aor: &Aor, binding: &Binding, now: Instant, effects: &mut Effects) {
         let branch = self.names.branch();
         let Some(via) = self.via(binding.network, binding.path, &branch) else {
             return;

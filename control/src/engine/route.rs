@@ -21,6 +21,9 @@ pub(super) struct Target {
     pub(super) path: Path,
     pub(super) network: NetworkId,
     pub(super) natted: bool,
+    /// Preference (RFC 3261 §20.10): those who follow each other with the same one are asked at the
+    /// same time. None: asked alone.
+    pub(super) q: Option<u16>,
 }
 
 /// Why there is nowhere to go.
@@ -57,7 +60,8 @@ impl Nowhere {
 }
 
 impl Engine {
-    /// Places to try for a request-URI, best first: a peer, or the newest binding first.
+    /// Places to try for a request-URI, best first: a peer, or the bindings by preference, and the
+    /// newest first among equals.
     pub(super) fn targets(&self, uri: &[u8], now: Instant) -> Result<Vec<Target>, Nowhere> {
         let uri = Uri::parse(uri).ok_or(Nowhere::Scheme)?;
         if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
@@ -88,8 +92,24 @@ impl Engine {
                 Nowhere::Unknown
             });
         }
-        let targets = bindings.into_iter().filter_map(|b| self.target(b));
-        Ok(targets.collect())
+        let mut instances = std::collections::BTreeSet::new();
+        let mut targets: Vec<Target> = Vec::new();
+        for binding in bindings {
+            let Some(mut target) = self.target(binding) else {
+                continue;
+            };
+            // RFC 5626 §7: another flow of the same phone only if the first one fails.
+            if binding
+                .instance
+                .as_ref()
+                .is_some_and(|instance| !instances.insert(instance))
+            {
+                target.q = None;
+            }
+            targets.push(target);
+        }
+        targets.sort_by_key(|target| std::cmp::Reverse(target.q));
+        Ok(targets)
     }
 
     /// Where a binding is reached.
@@ -99,6 +119,7 @@ impl Engine {
             path: way_to(binding),
             network: self.home(binding.network, binding.path)?,
             natted: binding.natted,
+            q: Some(binding.q),
         })
     }
 
@@ -148,6 +169,7 @@ impl Engine {
                     },
                     network: callee.network,
                     natted: false,
+                    q: None,
                 });
             }
         }
@@ -176,6 +198,7 @@ impl Engine {
             path,
             network,
             natted: false,
+            q: None,
         })
     }
 
@@ -192,6 +215,7 @@ impl Engine {
             },
             network,
             natted: false,
+            q: None,
         })
     }
 

@@ -95,7 +95,7 @@ impl Bench {
             format!(
                 "REGISTER sip:example.com SIP/2.0\r\n\
                  Via: SIP/2.0/UDP 192.168.1.10:5060;branch=z9hG4bKp{branch}\r\nMax-Forwards: 70\r\n\
-             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, SUBSCRIBE, REFER, MESSAGE, UPDATE\r\n\
+             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, SUBSCRIBE, REFER\r\n\
              User-Agent: Example Room System 4.21.7 (build 1234)\r\nX-Serial: 0123456789abcdef\r\n\
                  From: <sip:1001@example.com>;tag=f\r\nTo: <sip:1001@example.com>\r\n\
                  Call-ID: reg\r\nCSeq: {cseq} REGISTER\r\n\

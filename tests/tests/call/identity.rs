@@ -69,7 +69,7 @@ impl Edge {
         let text = format!(
             "REGISTER sip:example.com SIP/2.0\r\n\
              Via: SIP/2.0/UDP 192.168.1.10;branch=z9hG4bK{branch}\r\nMax-Forwards: 70\r\n\
-             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, SUBSCRIBE, REFER, MESSAGE, UPDATE\r\n\
+             Allow: INVITE, ACK, BYE, CANCEL, OPTIONS, INFO, NOTIFY, SUBSCRIBE, REFER\r\n\
              User-Agent: Example Room System 4.21.7 (build 1234)\r\nX-Serial: 0123456789abcdef\r\n\
              From: <sip:{user}@example.com>;tag=f\r\nTo: <sip:{user}@example.com>\r\n\
              Call-ID: {user}\r\nCSeq: {branch} REGISTER\r\nContact: {contact}\r\n{more}\
