@@ -183,7 +183,7 @@ impl Bench {
 fn line(text: &str, name: &str) -> String {
     let found = text.lines().find_map(|line| line.strip_prefix(name));
     found
-        .unwrap_or_else(|| panic!("no {name} in\n{text}"))
+        .unwrap_or_else(|| unreachable!("no {name} in\n{text}"))
         .to_owned()
 }
 

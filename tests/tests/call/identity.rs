@@ -85,9 +85,11 @@ fn sent(effects: Effects) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     let effects = effects.into_iter();
     effects
-        .filter_map(|effect| match effect {
-            Effect::Send { to, bytes, .. } => Some((to.to_string(), text(&bytes))),
-            _ => None,
+        .filter_map(|effect| {
+            if let Effect::Send { to, bytes, .. } = effect {
+                return Some((to.to_string(), text(&bytes)));
+            }
+            None
         })
         .collect()
 }
@@ -102,7 +104,9 @@ fn challenge(answered: &str) -> String {
     let found = answered
         .lines()
         .find_map(|l| l.strip_prefix("WWW-Authenticate: "));
-    found.unwrap_or_else(|| panic!("{answered}")).to_owned()
+    found
+        .unwrap_or_else(|| unreachable!("{answered}"))
+        .to_owned()
 }
 
 fn authorization(challenge: &str, user: &str, count: u32) -> String {
