@@ -31,7 +31,6 @@ scanners = []
 [[sip.account]]
 user = "1001"
 password = "hunter2"
-algorithm = "md5"
 [[sip.account]]
 user = "1002"
 ha1_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
@@ -41,6 +40,7 @@ ha1_md5 = "00000000000000000000000000000000"
 [[sip.account]]
 user = "1003"
 password_file = "FIRST"
+algorithm = "sha256"
 [[sip.peer]]
 name = "mcu"
 uri = "sip:10.0.0.20"
@@ -179,9 +179,9 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "sip.account.algorithm",
-        "\"sha256\"",
-        "sip.account.1001.algorithm",
-        "sha256",
+        "\"md5\"",
+        "sip.account.1003.algorithm",
+        "md5",
     ),
     (
         "sip.peer.name",

@@ -28,7 +28,6 @@ scanners = []
 [[sip.account]]
 user = '1001'
 password = 'hunter2'
-algorithm = 'md5'
 [[sip.account]]
 user = '1002'
 ha1_sha256 = '0000000000000000000000000000000000000000000000000000000000000000'
@@ -38,6 +37,7 @@ ha1_md5 = '00000000000000000000000000000000'
 [[sip.account]]
 user = '1003'
 password_file = 'old'
+algorithm = 'sha256'
 [[sip.peer]]
 name = 'mcu'
 uri = 'sip:10.0.0.20'
@@ -267,8 +267,8 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     (
         "sip.account",
         "algorithm",
-        "'sha256'",
-        "sip.account.1001.algorithm hot \"md5\" -> \"sha256\" (0)",
+        "'md5'",
+        "sip.account.1003.algorithm hot \"sha256\" -> \"md5\" (0)",
     ),
     (
         "sip.peer",
