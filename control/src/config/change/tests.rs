@@ -563,7 +563,10 @@ fn networks_peers_and_accounts_are_known_by_name() {
     check(
         "password = 'hunter2'",
         "ha1_sha256 = '2222222222222222222222222222222222222222222222222222222222222222'",
-        &["sip.account.1001.ha1_sha256 hot … -> … (0)"],
+        &[
+            "sip.account.1001.ha1_sha256 hot … -> … (0)",
+            "sip.account.1001.algorithm hot - -> \"sha256\" (0)",
+        ],
     );
 }
 
