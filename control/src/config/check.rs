@@ -6,6 +6,7 @@ pub(super) mod choice;
 pub mod later;
 mod network;
 mod sip;
+mod stream;
 mod value;
 
 use std::io;

@@ -91,7 +91,10 @@ impl Engine {
             return;
         }
         let target = match self.targets(uri, now) {
-            Ok(targets) => targets.into_iter().next(),
+            Ok(targets) => {
+                let targets = self.uncongested(targets, &request.message);
+                targets.into_iter().next()
+            }
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);

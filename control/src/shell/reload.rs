@@ -15,6 +15,7 @@ use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
+use crate::shell::sip::Tls;
 use crate::shell::{Shell, clock, notify, start};
 
 /// What became of configurations.
@@ -71,6 +72,7 @@ pub(crate) struct InForce {
 struct Prepared {
     reach: Reach,
     listeners: Vec<Listener>,
+    tls: Option<Tls>,
     watch: Option<Watch>,
 }
 
@@ -279,6 +281,7 @@ impl Shell {
         } else if prepared.watch.is_some() {
             self.reloads.watch = prepared.watch;
         }
+        self.sip.configure(&plan.config, prepared.tls);
         self.engine.reconfigure(plan.config, clock::now(), effects);
         self.perform(effects).await;
         if reached {
@@ -321,6 +324,8 @@ impl Shell {
         prepared: &mut Prepared,
     ) -> Result<(), Refused> {
         let config = &plan.config;
+        let tls = Tls::load(config);
+        prepared.tls = tls.map_err(|wrong| start::tls_refused(source, &wrong))?;
         if let Ok(kernel) = &mut self.datapath.kernel {
             let locals = start::locals(config);
             let extended = start::interfaces(config, &plan.netlink)
