@@ -202,7 +202,7 @@ fn file(pem: &Pem) -> Value {
     let digest = Sha256::digest(&pem.text);
     let start = digest.iter().take(4);
     let start: String = start.map(|byte| format!("{byte:02x}")).collect();
-    text(format_args!("{} (SHA-256 {start}…)", pem.path.display()))
+    text(format_args!("{} (SHA-256 {start})", pem.path.display()))
 }
 
 impl Network {

@@ -21,7 +21,7 @@ pub(super) fn read(
 ) -> Option<Sip> {
     let at = sip.at.clone();
     let listen = listeners(sip.listen, networks, problems);
-    let tls_written = !sip.tls.at.is_empty();
+    let tls_written = stream::is_written(&sip.tls);
     let tls = stream::tls(sip.tls, secrets, problems);
     let secured = |on: &&At<Listener>| on.value.transport == Transport::Tls;
     if let (Some(on), false) = (listen.iter().find(secured), tls_written) {

@@ -53,7 +53,7 @@ pub(super) fn tls(
     files: &mut dyn FnMut(&Path) -> io::Result<String>,
     problems: &mut Problems<'_>,
 ) -> Option<Tls> {
-    let written = !tls.at.is_empty();
+    let written = is_written(&tls);
     for (key, is_there) in [
         ("certificate", tls.certificate.is_some()),
         ("key", tls.key.is_some()),
@@ -88,6 +88,13 @@ pub(super) fn tls(
         ca,
         verify: who,
     })
+}
+
+/// A header alone asks for nothing.
+pub(super) fn is_written(tls: &file::Tls) -> bool {
+    [&tls.certificate, &tls.key, &tls.ca, &tls.verify]
+        .iter()
+        .any(|key| key.is_some())
 }
 
 fn pem(
