@@ -11,6 +11,8 @@ mod hostile;
 mod reconfigure;
 #[path = "call/setup.rs"]
 mod setup;
+#[path = "call/stream.rs"]
+mod stream;
 #[path = "call/sweep.rs"]
 mod sweep;
 #[path = "call/wide.rs"]

@@ -160,7 +160,7 @@ fn connections() {
     );
     check(
         "[sip.tls]\ncertificate = 'good'\nkey = 'good'\nverify = 'some'\n",
-        &[(10, 10, "`some` is not a choice", "none, peers, all")],
+        &[(10, 10, "`some` is not a choice", "did you mean \"none\"?")],
     );
     let config = accepted(&format!(
         "{LAN}{SIP}listen = ['tls:0.0.0.0:5061']\n[sip.tls]\ncertificate = 'good'\nkey = 'good'\n"
