@@ -224,14 +224,12 @@ impl Shell {
 impl Shell {
     /// What found no connection is the core's again.
     fn undelivered(&mut self, sent: Sent, path: Path, bytes: Bytes, effects: &mut Effects) {
-        let now = clock::now();
-        if sent == Sent::Gone {
-            self.engine.handle(Input::Closed(path), now, effects);
-        }
-        if sent != Sent::Queued {
-            let unsent = Input::Unsent { path, bytes };
-            self.engine.handle(unsent, now, effects);
-        }
+        let input = match sent {
+            Sent::Queued => return,
+            Sent::Nowhere => Input::Unsent { path, bytes },
+            Sent::Failed => Input::Closed(path),
+        };
+        self.engine.handle(input, clock::now(), effects);
     }
 }
 

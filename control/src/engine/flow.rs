@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::config::Peer;
 use crate::effect::{Effect, Effects};
-use crate::engine::relay::Purpose;
+use crate::engine::relay::{Purpose, client_key};
 use crate::engine::route::Target;
 use crate::engine::{CallKey, Engine};
 use crate::id::{Path, Transport};
@@ -69,10 +69,20 @@ impl Engine {
                 leg.path.to = address;
             }
         }
+        self.give_up_waiting(path, None, now, effects);
+    }
+
+    fn give_up_waiting(
+        &mut self,
+        path: Path,
+        but: Option<&ClientKey>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         let relays = self.relays.iter();
         let waiting = relays.filter(|(_, relay)| relay.path == path && relay.until.is_none());
         let waiting: Vec<ClientKey> = waiting
-            .filter(|(key, _)| !self.transactions.is_proceeding(key))
+            .filter(|(key, _)| !self.transactions.is_proceeding(key) && Some(*key) != but)
             .map(|(key, _)| key.clone())
             .collect();
         for key in waiting {
@@ -97,6 +107,8 @@ impl Engine {
         };
         let name = peer.tls_name.clone();
         self.counters.count("sip_connection", "dialled");
+        // What else was asked on the old connection is not asked again.
+        self.give_up_waiting(path, client_key(&message).as_ref(), now, effects);
         let Path { on, to } = to;
         effects.push(Effect::Dial { on, to, name });
         effects.push(Effect::Send { on, to, bytes });

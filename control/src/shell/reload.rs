@@ -72,7 +72,6 @@ pub(crate) struct InForce {
 struct Prepared {
     reach: Reach,
     listeners: Vec<Listener>,
-    tls: Option<Tls>,
     watch: Option<Watch>,
 }
 
@@ -212,6 +211,17 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let tls = Tls::load(&config).map_err(|wrong| {
+            let refused = start::tls_refused(source, &wrong);
+            let detail = refused.to_string();
+            self.refused(
+                by.clone(),
+                Why::Invalid,
+                detail,
+                refused.problems,
+                Vec::new(),
+            )
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -219,6 +229,7 @@ impl Shell {
         Ok(Plan {
             unchanged: same_text && changes.is_empty(),
             config,
+            tls,
             changes,
             netlink,
         })
@@ -281,7 +292,7 @@ impl Shell {
         } else if prepared.watch.is_some() {
             self.reloads.watch = prepared.watch;
         }
-        self.sip.configure(&plan.config, prepared.tls);
+        self.sip.configure(&plan.config, plan.tls);
         self.engine.reconfigure(plan.config, clock::now(), effects);
         self.perform(effects).await;
         if reached {
@@ -324,8 +335,6 @@ impl Shell {
         prepared: &mut Prepared,
     ) -> Result<(), Refused> {
         let config = &plan.config;
-        let tls = Tls::load(config);
-        prepared.tls = tls.map_err(|wrong| start::tls_refused(source, &wrong))?;
         if let Ok(kernel) = &mut self.datapath.kernel {
             let locals = start::locals(config);
             let extended = start::interfaces(config, &plan.netlink)
@@ -445,6 +454,7 @@ impl Shell {
 /// A configuration that was checked, and what it changes.
 pub(crate) struct Plan {
     config: Config,
+    tls: Option<Tls>,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

@@ -320,7 +320,8 @@ struct Pki(String);
 
 impl Pki {
     fn new() -> Self {
-        let directory = std::env::temp_dir().join(format!("towpath-keys-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("towpath-pki-keys-{}", std::process::id()));
         fs::create_dir(&directory).unwrap();
         let authority = Authority::new(&directory).unwrap();
         let one = authority.issue("one", "IP:10.0.0.3", 30).unwrap();

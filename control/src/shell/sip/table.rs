@@ -60,10 +60,10 @@ pub(super) enum State {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Sent {
     Queued,
-    /// There is no connection.
+    /// There is no connection, or no longer.
     Nowhere,
-    /// The connection there was is over, and nobody has been told yet.
-    Gone,
+    /// The connection we wanted did not come about, and nobody has been told yet.
+    Failed,
 }
 
 /// What the tasks of all connections share.
@@ -88,6 +88,8 @@ struct Table {
 struct Line {
     id: u64,
     state: State,
+    /// It was open once.
+    opened: bool,
     /// Made by us.
     dialled: bool,
     queue: mpsc::Sender<Bytes>,
@@ -163,8 +165,9 @@ impl Shared {
             return Sent::Nowhere;
         };
         if line.state == State::Gone {
+            let opened = line.opened;
             table.lines.remove(&path);
-            return Sent::Gone;
+            return if opened { Sent::Nowhere } else { Sent::Failed };
         }
         let length = bytes.len().min(QUEUE_BYTES_MAX);
         let waiting = line.waiting.fetch_add(length, Ordering::Relaxed);
@@ -274,6 +277,7 @@ impl Table {
         let line = Line {
             id,
             state: State::HalfOpen,
+            opened: false,
             dialled,
             queue: sender,
             waiting: waiting.clone(),
@@ -307,6 +311,7 @@ impl Table {
             }
         }
         line.state = state;
+        line.opened |= state == State::Open;
     }
 
     /// Whether the core knows of it and must be told.
