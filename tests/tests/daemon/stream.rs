@@ -321,8 +321,8 @@ fn certificates_are_verified_and_replaced() {
     test("certificates_are_verified_and_replaced", || {
         let files = directory("certificates");
         let authority = Authority::new(&files).unwrap();
-        let peers =
-            "verify = \"peers\"\n[[sip.peer]]\nname = \"upper\"\nuri = \"sips:10.0.0.3:5999\"\n";
+        let peers = "verify = \"peers\"\n[[sip.peer]]\nname = \"upper\"\n\
+             uri = \"sips:10.0.0.3:5999\"\n";
         let text = with_tls(&authority, &files, peers);
         let mut daemon = Daemon::with("stream-tls", &text);
         let ca = authority.certificate();

@@ -171,7 +171,7 @@ impl Line {
                     let length = line.strip_prefix("content-length:")?;
                     length.trim().parse::<usize>().ok()
                 });
-                let length = length.last().unwrap_or_else(|| panic!("no length: {head}"));
+                let length = length.min().unwrap_or_else(|| panic!("no length: {head}"));
                 if body.len() >= length {
                     let end = head.len() + 4 + length;
                     return self.buffer.drain(..end).collect();

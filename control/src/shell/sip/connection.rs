@@ -120,7 +120,8 @@ impl Carrier {
                 Why::Unreachable
             }
             Err(_) => {
-                tracing::warn!(on = %self.path.on, to = %self.path.to, "a SIP peer does not answer");
+                let to = self.path.to;
+                tracing::warn!(on = %self.path.on, %to, "a SIP peer does not answer");
                 Why::Unreachable
             }
         };

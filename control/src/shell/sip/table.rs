@@ -137,7 +137,8 @@ impl Shared {
         if let Err(full) = table.room_for(path.to.ip()) {
             let refused = table.counts.refused.entry(full).or_default();
             *refused = refused.saturating_add(1);
-            tracing::debug!(on = %path.on, from = %path.to, why = full.word(), "connection refused");
+            let (on, from) = (path.on, path.to);
+            tracing::debug!(%on, %from, why = full.word(), "a connection is refused");
             return None;
         }
         let source = table.sources.entry(path.to.ip()).or_default();

@@ -10,8 +10,8 @@ pub(super) fn not_after_s(certificate: &[u8]) -> Option<u64> {
     let (_, body) = element(body, SEQUENCE)?;
     let (_, body) = element(body, SEQUENCE)?;
     let (validity, _) = element(body, SEQUENCE)?;
-    let (_, after) = any(validity)?;
-    let ((tag, text), _) = any(after)?;
+    let (_, _, after) = any(validity)?;
+    let (tag, text, _) = any(after)?;
     let text = std::str::from_utf8(text).ok()?.strip_suffix('Z')?;
     match tag {
         // RFC 5280 §4.1.2.5.1: 50 and above are of the last century.
@@ -33,12 +33,12 @@ const VERSION: u8 = 0xa0;
 
 /// An element of that tag, and what follows it.
 fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let ((found, value), rest) = any(bytes)?;
+    let (found, value, rest) = any(bytes)?;
     (found == tag).then_some((value, rest))
 }
 
 /// Tag and value, and what follows (X.690 §8.1).
-fn any(bytes: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
+fn any(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, bytes) = bytes.split_first()?;
     let (&first, mut bytes) = bytes.split_first()?;
     let mut length = usize::from(first);
@@ -54,7 +54,7 @@ fn any(bytes: &[u8]) -> Option<((u8, &[u8]), &[u8])> {
             .fold(0, |length, digit| length << 8 | usize::from(*digit));
     }
     let (value, rest) = bytes.split_at_checked(length)?;
-    Some(((tag, value), rest))
+    Some((tag, value, rest))
 }
 
 /// `MMDDHHMMSS` of a year from 1970 on.
