@@ -58,6 +58,7 @@ pub struct Sip {
     pub tcp: Tcp,
     /// None: nothing listens for TLS and no peer is reached over it.
     pub tls: Option<Tls>,
+    pub protection: Protection,
 }
 
 /// `[sip.tcp]`: connections, of TLS too.
@@ -101,6 +102,25 @@ impl std::fmt::Debug for Pem {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Pem({})", self.path.display())
     }
+}
+
+/// `[sip.protection]`: what those may cost us who have proved nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Protection {
+    /// Requests a second from one source (an IPv4 address, an IPv6 /64); zero is no limit.
+    pub source_rate: u32,
+    /// The same that name one account.
+    pub account_rate: u32,
+    /// Wrong passwords or scanner messages from one source after which it is banned; zero is never.
+    pub ban_after: u32,
+    /// Within this time.
+    pub ban_window: Duration,
+    /// How long the first ban lasts.
+    pub ban_time: Duration,
+    /// Never limited or banned.
+    pub exempt: Vec<IpNet>,
+    /// Scanners beside those we know, by a part of their User-Agent in lower case.
+    pub scanners: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

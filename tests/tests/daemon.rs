@@ -27,6 +27,8 @@ use wire::Wire;
 mod explain;
 #[path = "daemon/keys.rs"]
 mod keys;
+#[path = "daemon/protection.rs"]
+mod protection;
 #[path = "daemon/reload.rs"]
 mod reload;
 #[path = "daemon/stream.rs"]

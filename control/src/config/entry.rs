@@ -9,7 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, VERIFY, XDP};
 use super::check::spell;
-use super::{Account, Config, Datapath, Network, Node, Peer, Pem, PortRange, Secret, Sip, Tcp};
+use super::{
+    Account, Config, Datapath, Network, Node, Peer, Pem, PortRange, Protection, Secret, Sip, Tcp,
+};
 use crate::id::Transport;
 
 /// One key and its effective value.
@@ -110,6 +112,7 @@ impl Sip {
             address_grace,
             tcp,
             tls,
+            protection,
         } = self;
         let Tcp {
             idle,
@@ -118,7 +121,7 @@ impl Sip {
         } = tcp;
         let tls = tls.as_ref();
         let optional = |value: Option<Value>| value.unwrap_or(Value::Unset);
-        vec![
+        let mut entries = vec![
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
@@ -144,6 +147,32 @@ impl Sip {
                 "sip.tls.verify",
                 optional(tls.map(|tls| word(&VERIFY, tls.verify))),
             ),
+        ];
+        entries.extend(protection.entries());
+        entries
+    }
+}
+
+impl Protection {
+    fn entries(&self) -> Vec<Entry> {
+        let Self {
+            source_rate,
+            account_rate,
+            ban_after,
+            ban_window,
+            ban_time,
+            exempt,
+            scanners,
+        } = self;
+        let number = |number: u32| Value::Number(number.into());
+        vec![
+            plain("sip.protection.source_rate", number(*source_rate)),
+            plain("sip.protection.account_rate", number(*account_rate)),
+            plain("sip.protection.ban_after", number(*ban_after)),
+            plain("sip.protection.ban_window", span(*ban_window)),
+            plain("sip.protection.ban_time", span(*ban_time)),
+            plain("sip.protection.exempt", texts(exempt)),
+            plain("sip.protection.scanners", texts(scanners)),
         ]
     }
 }

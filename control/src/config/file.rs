@@ -34,6 +34,19 @@ pub(super) struct Sip {
     pub(super) tls: Tls,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
+    pub(super) protection: Protection,
+}
+
+/// `[sip.protection]`
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    pub(super) source_rate: Option<At<i64>>,
+    pub(super) account_rate: Option<At<i64>>,
+    pub(super) ban_after: Option<At<i64>>,
+    pub(super) ban_window: Option<At<String>>,
+    pub(super) ban_time: Option<At<String>>,
+    pub(super) exempt: Option<At<Vec<At<String>>>>,
+    pub(super) scanners: Option<At<Vec<At<String>>>>,
 }
 
 /// `[sip.tcp]`
@@ -120,7 +133,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 8] = [
+pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -138,6 +151,18 @@ pub(super) const KEYS: [(&str, &[&str]); 8] = [
         &["idle", "connections", "connections_per_source"],
     ),
     ("sip.tls", &["certificate", "key", "ca", "verify"]),
+    (
+        "sip.protection",
+        &[
+            "source_rate",
+            "account_rate",
+            "ban_after",
+            "ban_window",
+            "ban_time",
+            "exempt",
+            "scanners",
+        ],
+    ),
     (
         "sip.account",
         &["user", "password", "password_file", "ha1_sha256"],
@@ -241,6 +266,21 @@ impl Sip {
             tls: table.table("tls", problems, Tls::read),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
+            protection: table.table("protection", problems, Protection::read),
+        }
+    }
+}
+
+impl Protection {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            source_rate: table.integer("source_rate", problems),
+            account_rate: table.integer("account_rate", problems),
+            ban_after: table.integer("ban_after", problems),
+            ban_window: table.text("ban_window", problems),
+            ban_time: table.text("ban_time", problems),
+            exempt: table.texts("exempt", problems),
+            scanners: table.texts("scanners", problems),
         }
     }
 }

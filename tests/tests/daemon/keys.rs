@@ -29,6 +29,14 @@ certificate = "PKI/one.pem"
 key = "PKI/one.key"
 ca = "PKI/ca.pem"
 verify = "none"
+[sip.protection]
+source_rate = 100
+account_rate = 5
+ban_after = 20
+ban_window = "60s"
+ban_time = "10m"
+exempt = []
+scanners = []
 [[sip.account]]
 user = "1001"
 password = "hunter2"
@@ -71,7 +79,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 48] = [
+const OTHERS: [(&str, &str, &str, &str); 55] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -106,6 +114,48 @@ const OTHERS: [(&str, &str, &str, &str); 48] = [
     ("sip.tls.key", "\"PKI/two.key\"", "sip.tls.key", "TWO"),
     ("sip.tls.ca", "\"PKI/one.pem\"", "sip.tls.ca", "ONE"),
     ("sip.tls.verify", "\"all\"", "sip.tls.verify", "all"),
+    (
+        "sip.protection.source_rate",
+        "50",
+        "sip.protection.source_rate",
+        "50",
+    ),
+    (
+        "sip.protection.account_rate",
+        "9",
+        "sip.protection.account_rate",
+        "9",
+    ),
+    (
+        "sip.protection.ban_after",
+        "0",
+        "sip.protection.ban_after",
+        "0",
+    ),
+    (
+        "sip.protection.ban_window",
+        "\"30s\"",
+        "sip.protection.ban_window",
+        "30s",
+    ),
+    (
+        "sip.protection.ban_time",
+        "\"1h\"",
+        "sip.protection.ban_time",
+        "1h",
+    ),
+    (
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+    ),
+    (
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+    ),
     (
         "sip.account.user",
         "\"1009\"",

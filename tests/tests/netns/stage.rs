@@ -49,6 +49,8 @@ pub(crate) struct Config {
     pub(crate) sip_port: u16,
     /// Certificate and key: TCP and TLS are listened for too.
     pub(crate) streams: Option<(PathBuf, PathBuf)>,
+    /// `[sip.protection]`, and what else follows `[sip]`.
+    pub(crate) sip: &'static str,
 }
 
 /// One `[[network]]`.
@@ -111,6 +113,7 @@ impl Config {
             networks: vec![WAN, LAN, CORE],
             sip_port: 5060,
             streams: None,
+            sip: "",
         }
     }
 
@@ -135,11 +138,13 @@ impl Config {
             pin_dir,
             media_timeout,
             flows,
+            sip,
             ..
         } = self;
         format!(
             "[node]\nid = \"lab\"\n\n[sip]\ndomain = \"{DOMAIN}\"\nauth = \"none\"\n\
-             listen = [{listen}]\n{tls}\n[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:{mcu}:5060\"\n\
+             listen = [{listen}]\n{tls}\n{sip}[[sip.peer]]\nname = \"mcu\"\n\
+             uri = \"sip:{mcu}:5060\"\n\
              routes = [\"9*\"]\n\n{networks}[datapath]\nmode = \"{mode}\"\n\
              pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n{object}",
             mcu = plan::ip(plan::MCU_V4),
