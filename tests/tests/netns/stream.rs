@@ -38,11 +38,12 @@ fn stage() -> (Stage, PathBuf) {
 }
 
 fn phone(stage: &Stage, role: Role, user: &str, transport: &str, ca: &Path, hz: u32) -> Phone {
-    let (ip, port) = match role {
-        Role::C1 | Role::C2 => (plan::EDGE_WAN, 5060),
-        _ => (plan::EDGE_LAN, 5060),
+    let ip = if role == Role::C3 {
+        plan::EDGE_LAN
+    } else {
+        plan::EDGE_WAN
     };
-    let port = if transport == "tls" { 5061 } else { port };
+    let port = if transport == "tls" { 5061 } else { 5060 };
     let namespace = stage.lab.namespace(role).unwrap();
     let directory = stage.lab.directory(&format!("{user}-{transport}")).unwrap();
     let settings = Settings {
