@@ -260,8 +260,8 @@ fn connections_leave_nothing_behind() {
 fn peers_are_connected_to() {
     test("peers_are_connected_to", || {
         let peers = "[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:10.0.0.20:5080;transport=tcp\"\n\
-                     routes = [\"8*\"]\n[[sip.peer]]\nname = \"pbx\"\nuri = \"sip:10.0.0.20:5090\"\n\
-                     routes = [\"9*\"]\n";
+                     routes = [\"8*\"]\n[[sip.peer]]\nname = \"pbx\"\n\
+                     uri = \"sip:10.0.0.20:5090\"\nroutes = [\"9*\"]\n";
         let daemon = Daemon::with("stream-peer", &config(peers));
         let caller = Phone::register(&daemon, "1001", "10.0.1.20", "10.0.1.3");
         let waiting = TcpListener::bind("10.0.0.20:5080").unwrap();
