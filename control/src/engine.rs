@@ -6,6 +6,7 @@ pub mod event;
 pub mod explain;
 pub mod gateway;
 pub mod input;
+pub mod shard;
 
 mod call;
 mod dialog;
@@ -30,7 +31,7 @@ use bytes::Bytes;
 
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
-use crate::id::{Listener, NetworkId, Path};
+use crate::id::{Listener, NetworkId, Path, Shard};
 use crate::media::ours::Ours;
 use crate::media::port::Pools;
 use crate::sip::digest::Challenger;
@@ -71,6 +72,14 @@ pub(crate) struct CallKey(pub(crate) u64);
 pub struct Counters(BTreeMap<(&'static str, &'static str), u64>);
 
 impl Counters {
+    /// Adds what another shard counted.
+    pub fn add(&mut self, other: &Self) {
+        for ((what, which), n) in &other.0 {
+            let counter = self.0.entry((*what, *which)).or_default();
+            *counter = counter.saturating_add(*n);
+        }
+    }
+
     fn count(&mut self, what: &'static str, which: &'static str) {
         let counter = self.0.entry((what, which)).or_default();
         *counter = counter.saturating_add(1);
@@ -88,10 +97,12 @@ impl Counters {
 }
 
 pub struct Engine {
-    config: Config,
+    shard: Shard,
+    config: Arc<Config>,
     started: Instant,
     names: Names,
     transactions: Transactions,
+    /// Of the first shard; a replica in the others.
     registrar: Registrar,
     challenger: Challenger,
     pools: Pools,
@@ -108,7 +119,8 @@ pub struct Engine {
     sockets: BTreeMap<SocketAddr, CallKey>,
     /// Flows taken over from a previous daemon, and when they were last seen alive.
     adopted: BTreeMap<SocketAddr, Instant>,
-    next_call: u64,
+    /// Calls there were.
+    calls_made: u64,
     next_sweep: Instant,
     sweeps: u64,
     gateways: gateway::Watch,
@@ -130,15 +142,21 @@ struct Request {
 }
 
 impl Engine {
-    /// `seed` decides every branch, tag and nonce.
+    /// The only engine of a node. `seed` decides every branch, tag and nonce.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
-        let mut names = Names::new(seed);
+        Self::shard(Arc::new(config), seed, Shard::ONLY, now)
+    }
+
+    /// One of the engines of a node. All get the same seed, and none takes a nonce of another.
+    #[must_use]
+    pub fn shard(config: Arc<Config>, seed: [u8; 32], shard: Shard, now: Instant) -> Self {
+        let mut names = Names::new(seed, shard);
         let secret = names.secret("digest nonce");
         let mut engine = Self {
             challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
             registrar: Registrar::new(register::settings(&config.sip)),
-            pools: Pools::new(names.number()),
+            pools: Pools::new(names.number(), shard),
             ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
             names,
@@ -149,16 +167,17 @@ impl Engine {
             relayed: BTreeMap::new(),
             sockets: BTreeMap::new(),
             adopted: BTreeMap::new(),
-            next_call: 1,
+            calls_made: 0,
             next_sweep: now + SWEEP,
             sweeps: 0,
             gateways: gateway::Watch::default(),
             counters: Counters::default(),
             events: Events::default(),
             former: Former::default(),
-            refreshes: Schedule::default(),
+            refreshes: Schedule::new(shard),
             parties: Parties::default(),
             config,
+            shard,
         };
         engine.configure_pools();
         engine
@@ -177,6 +196,7 @@ impl Engine {
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),
+            Input::Published { aor, bindings } => self.published(aor, bindings, now),
         }
     }
 
@@ -208,10 +228,12 @@ impl Engine {
             self.sweep_calls(now, effects);
             self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);
-            self.sweep_registrations(now, effects);
             self.sweep_former(now);
             self.parties.expire(now);
-            self.watch_gateways(now);
+            if self.shard.is_first() {
+                self.sweep_registrations(now, effects);
+                self.watch_gateways(now);
+            }
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;

@@ -1,11 +1,13 @@
 //! Everything that can happen to the relay.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::id::Listener;
+use crate::id::{Aor, Listener};
+use crate::sip::registrar::Binding;
 
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -27,6 +29,8 @@ pub enum Input {
     OpenFailed { at: SocketAddr },
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
+    /// All that an address-of-record has at the first shard now.
+    Published { aor: Aor, bindings: Arc<[Binding]> },
 }
 
 /// What a flow carried past the engine.

@@ -191,6 +191,7 @@ impl Engine {
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
+                | Effect::Publish { .. }
                 | Effect::Record(_) => {}
             }
         }
