@@ -43,6 +43,8 @@ state_dir = "DIRECTORY"
 [sip]
 domain = "example.com"
 auth = "none"
+# Calls are numbered from 1.
+shards = 1
 
 [[network]]
 name = "lan"

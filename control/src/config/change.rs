@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 40] = [
+pub const TAKES: [(&str, Takes); 41] = [
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -64,6 +64,7 @@ pub const TAKES: [(&str, Takes); 40] = [
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
+    ("sip.shards", Takes::Restart),
     ("sip.account.user", Takes::Hot),
     ("sip.account.password", Takes::Hot),
     ("sip.account.password_file", Takes::Hot),

@@ -105,6 +105,7 @@ impl Sip {
             expires_min,
             expires_max,
             address_grace,
+            shards,
         } = self;
         vec![
             plain("sip.domain", text(domain)),
@@ -113,6 +114,10 @@ impl Sip {
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.address_grace", span(*address_grace)),
+            plain(
+                "sip.shards",
+                shards.map_or(Value::Unset, |shards| Value::Number(shards.into())),
+            ),
         ]
     }
 }

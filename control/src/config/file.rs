@@ -30,6 +30,7 @@ pub(super) struct Sip {
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
+    pub(super) shards: Option<At<i64>>,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
 }
@@ -109,6 +110,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "expires_min",
             "expires_max",
             "address_grace",
+            "shards",
         ],
     ),
     (
@@ -207,6 +209,7 @@ impl Sip {
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             address_grace: table.text("address_grace", problems),
+            shards: table.integer("shards", problems),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
         }

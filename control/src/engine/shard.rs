@@ -19,12 +19,6 @@ use crate::sip::shard::KEY_BYTES;
 
 pub use crate::sip::shard::Shards;
 
-/// Engines of a node.
-pub const SHARDS_MAX: u16 = 8;
-/// Pairs of media ports that each shard must have in each network: calls are not spread evenly, and
-/// one shard may have none left while another has some.
-pub const PAIRS_PER_SHARD_MIN: usize = 32;
-
 /// Which Call-ID is whose, for engines with this seed.
 #[must_use]
 pub fn shards(seed: [u8; 32], count: u16) -> Shards {
@@ -36,20 +30,12 @@ pub fn shards(seed: [u8; 32], count: u16) -> Shards {
     Shards::new(count, key)
 }
 
-/// How many shards the ranges of media ports are wide enough for; one at least.
-#[must_use]
-pub fn shards_max(networks: &[Network]) -> u16 {
-    let pairs = |network: &Network| {
-        let ports = network.media_ports;
-        (usize::from(ports.last.saturating_sub(ports.first)) + 1) / 2
-    };
-    let least = networks.iter().map(pairs).min().unwrap_or_default();
-    let fit = u16::try_from(least / PAIRS_PER_SHARD_MIN).unwrap_or(SHARDS_MAX);
-    fit.clamp(1, SHARDS_MAX)
-}
-
-/// Gives all shards of a node another configuration.
-pub fn reconfigure(shards: &mut [(&mut Engine, &mut Effects)], mut config: Config, now: Instant) {
+/// Gives all shards of a node another configuration; returned is the one in force.
+pub fn reconfigure(
+    shards: &mut [(&mut Engine, &mut Effects)],
+    mut config: Config,
+    now: Instant,
+) -> Arc<Config> {
     number(
         shards.iter().map(|(engine, _)| &**engine),
         &mut config.networks,
@@ -65,6 +51,7 @@ pub fn reconfigure(shards: &mut [(&mut Engine, &mut Effects)], mut config: Confi
     if let Some((first, _)) = shards.first_mut() {
         first.note_applied(&networks, calls, now);
     }
+    config
 }
 
 /// Gives every network the number it had, or one that nothing in use has in any shard.
@@ -159,3 +146,6 @@ pub fn retired(shards: impl IntoIterator<Item = Vec<RetiredView>>) -> Vec<Retire
     }
     all.into_values().collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -89,6 +89,7 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
+            | Effect::Publish { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

@@ -18,6 +18,7 @@ auth = "digest"
 expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
+shards = 2
 [[sip.account]]
 user = "1001"
 password = "hunter2"
@@ -59,7 +60,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 40] = [
+const OTHERS: [(&str, &str, &str, &str); 41] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -76,6 +77,7 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    ("sip.shards", "3", "sip.shards", "3"),
     (
         "sip.account.user",
         "\"1009\"",

@@ -15,6 +15,7 @@ auth = 'digest'
 expires_min = '60s'
 expires_max = '1h'
 address_grace = '1h'
+shards = 2
 [[sip.account]]
 user = '1001'
 password = 'hunter2'
@@ -101,7 +102,7 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 }
 
 /// Section, key, another value, and what is said.
-const EACH: [(&str, &str, &str, &str); 40] = [
+const EACH: [(&str, &str, &str, &str); 41] = [
     (
         "node",
         "id",
@@ -158,6 +159,7 @@ const EACH: [(&str, &str, &str, &str); 40] = [
         "'0s'",
         "sip.address_grace hot \"1h\" -> \"0s\" (0)",
     ),
+    ("sip", "shards", "3", "sip.shards restart 2 -> 3 (7)"),
     (
         "sip.account",
         "user",

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, value};
+use super::{account, is_label, lifetime, list, parsed, shards, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Auth, Peer, Sip, file};
 use crate::id::{Listener, Transport};
@@ -48,6 +48,7 @@ pub(super) fn read(
         expires_min,
         expires_max,
         address_grace,
+        shards: shards::read(sip.shards, networks, problems),
         domain: domain?,
     })
 }

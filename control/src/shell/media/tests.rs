@@ -2,6 +2,7 @@ use std::net::UdpSocket as Peer;
 use std::time::Duration;
 
 use super::*;
+use crate::engine::shard::Shards;
 
 /// No packet on the loopback interface takes longer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -24,7 +25,8 @@ impl Relay {
         receiver.set_read_timeout(Some(LIMIT)).unwrap();
         batch::show_marks(&socket2::SockRef::from(&receiver), at).unwrap();
         let (events, received) = mpsc::channel(4);
-        let mut media = Media::new(events);
+        let one = Shards::new(1, [0; 16]);
+        let mut media = Media::new(Queues::of(one, vec![events]));
         media.open(at).unwrap();
         media.open(source).unwrap();
         let rule = Rule {
