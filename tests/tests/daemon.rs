@@ -28,6 +28,8 @@ mod explain;
 mod keys;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/shards.rs"]
+mod shards;
 
 const LIMIT: Duration = Duration::from_secs(10);
 

@@ -214,9 +214,9 @@ impl Edge {
     }
 
     fn engine_mut(&mut self, shard: usize) -> &mut Engine {
-        match shard {
-            0 => &mut self.engine,
-            other => &mut self.others[other - 1],
+        match shard.checked_sub(1) {
+            None => &mut self.engine,
+            Some(other) => self.others.get_mut(other).expect("a shard there is"),
         }
     }
 

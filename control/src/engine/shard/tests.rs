@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::*;
 use crate::config::check::check;
 use crate::effect::Effect;
-use crate::engine::event::{Kind, Log};
+use crate::engine::event::{EVENTS_MAX, Kind, Log};
 use crate::engine::input::Input;
 use crate::id::{Listener, Transport};
 use crate::sip::digest::{Attempt, Secret, answer};
@@ -91,17 +91,18 @@ impl Site {
         self.engines[shard].handle(Input::Sip { on, from, bytes }, self.now, &mut effects);
         let mut sent = Vec::new();
         for effect in effects {
-            match effect {
-                Effect::Send { bytes, .. } => sent.push(Message::parse(bytes).unwrap()),
-                Effect::Publish { aor } => {
-                    assert!(sent.is_empty(), "nobody hears of it before the others know");
-                    let bindings = self.engines[shard].bindings(&aor);
-                    for engine in &mut self.engines[1..] {
-                        let (aor, bindings) = (aor.clone(), bindings.clone());
-                        engine.handle(Input::Published { aor, bindings }, self.now, &mut vec![]);
-                    }
-                }
-                other => panic!("{other:?}"),
+            if let Effect::Send { bytes, .. } = effect {
+                sent.push(Message::parse(bytes).unwrap());
+                continue;
+            }
+            let Effect::Publish { aor } = effect else {
+                panic!("{effect:?}");
+            };
+            assert!(sent.is_empty(), "nobody hears of it before the others know");
+            let bindings = self.engines[shard].bindings(&aor);
+            for engine in &mut self.engines[1..] {
+                let (aor, bindings) = (aor.clone(), bindings.clone());
+                engine.handle(Input::Published { aor, bindings }, self.now, &mut vec![]);
             }
         }
         sent
@@ -251,7 +252,7 @@ impl Site {
 fn events_of_all_engines_are_one_row() {
     let mut site = Site::new(2, CONFIG);
     let mut log = Log::default();
-    let mut note = |site: &mut Site, shard: usize, after: u64, subject: &str| {
+    let note = |site: &mut Site, shard: usize, after: u64, subject: &str| {
         let at = site.now + Duration::from_secs(after);
         site.engines[shard].note(at, Kind::CallStarted, subject, Vec::new());
     };
@@ -272,11 +273,11 @@ fn events_of_all_engines_are_one_row() {
     assert_eq!(row(&log, 3), expected[3..]);
     assert_eq!(log.last(), 4);
     // More than an engine remembers: the numbers go on, and say so.
-    for n in 0..super::super::event::EVENTS_MAX as u64 + 5 {
+    for n in 0..EVENTS_MAX as u64 + 5 {
         note(&mut site, 1, 5 + n, "e");
     }
     gather(&site, &mut log);
-    assert_eq!(log.last(), 4 + super::super::event::EVENTS_MAX as u64 + 5);
+    assert_eq!(log.last(), 4 + EVENTS_MAX as u64 + 5);
     assert_eq!(row(&log, 4).first().unwrap().0, 10);
     gather(&site, &mut log);
     assert_eq!(row(&log, log.last()), []);
