@@ -18,8 +18,8 @@ use crate::media::session::Side;
 use crate::sip::index::Message;
 use crate::sip::transaction::ClientKey;
 
-/// Calls that are told, or ended, in a second: over all calls and shards, so that neither phones nor a
-/// conference server meet a burst.
+/// Calls that are told, or ended, in a second: over all calls and shards, so that neither phones
+/// nor a conference server meet a burst.
 pub(super) const REFRESHES_PER_S: u32 = 20;
 /// Times a party that is busy with another offer, or overloaded, is asked.
 pub(super) const REFRESH_ATTEMPTS_MAX: u32 = 5;

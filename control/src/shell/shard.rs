@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::effect::{Effect, Effects};
@@ -20,7 +21,7 @@ use crate::shell::{Event, clock, log, sip};
 /// Events that wait for one shard; beyond it datagrams and stray media are dropped.
 const EVENTS_MAX: usize = 4096;
 /// Pieces of work that wait for the owner of the datapath; beyond it shards wait.
-pub(super) const WORK_MAX: usize = 1024;
+const WORK_MAX: usize = 1024;
 
 /// Where events wait, each for the shard it belongs to.
 #[derive(Clone)]
@@ -132,18 +133,40 @@ impl Slot {
     }
 }
 
+/// Starts a task for each engine with its events. Returned beside them is what they leave to the
+/// owner of the datapath.
+pub(super) fn start<'s>(
+    shards: impl Iterator<Item = (&'s Arc<Slot>, mpsc::Receiver<Event>)>,
+    queues: &Queues,
+    sip: &Arc<sip::Out>,
+) -> (JoinSet<()>, mpsc::Receiver<Work>) {
+    let (work, works) = mpsc::channel(WORK_MAX);
+    let mut tasks = JoinSet::new();
+    for (slot, events) in shards {
+        let worker = Worker {
+            slot: slot.clone(),
+            events,
+            queues: queues.clone(),
+            sip: sip.clone(),
+            work: work.clone(),
+        };
+        tasks.spawn(worker.run());
+    }
+    (tasks, works)
+}
+
 /// The task.
-pub(super) struct Worker {
-    pub(super) slot: Arc<Slot>,
-    pub(super) events: mpsc::Receiver<Event>,
-    pub(super) queues: Queues,
-    pub(super) sip: Arc<sip::Out>,
-    pub(super) work: mpsc::Sender<Work>,
+struct Worker {
+    slot: Arc<Slot>,
+    events: mpsc::Receiver<Event>,
+    queues: Queues,
+    sip: Arc<sip::Out>,
+    work: mpsc::Sender<Work>,
 }
 
 impl Worker {
     /// Runs until nobody has anything for it.
-    pub(super) async fn run(mut self) {
+    async fn run(mut self) {
         loop {
             let timeout = Instant::from_std(self.slot.lock().engine.next_timeout());
             let event = tokio::select! {

@@ -38,11 +38,13 @@ struct Open {
 }
 
 impl Sip {
-    pub(crate) fn new(queues: Queues) -> Self {
+    pub(crate) fn new(queues: Queues, links: Links) -> Self {
+        let out = Out::default();
+        out.set_links(links);
         Self {
             sockets: BTreeMap::new(),
             queues,
-            out: Arc::default(),
+            out: Arc::new(out),
         }
     }
 

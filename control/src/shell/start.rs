@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
 use crate::engine::shard::shards;
-use crate::shell::configuration::Options;
+use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
@@ -20,7 +19,7 @@ use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
-use crate::shell::shard::{Queues, WORK_MAX, Worker};
+use crate::shell::shard::{self, Queues};
 use crate::shell::sip::Sip;
 use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, stream};
 
@@ -41,19 +40,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let seed = clock::seed().context("cannot read /dev/urandom")?;
     let count = shard_count(&config);
     let (queues, events) = Queues::new(shards(seed, count));
-    let mut sip = Sip::new(queues.clone());
-    sip.out().set_links(netlink.links());
+    let mut sip = Sip::new(queues.clone(), netlink.links());
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
-            let key = key(&error, &config, options.object.is_none());
-            let message = format!("the kernel path cannot be had: {error:#}");
-            return Err(source
-                .refuse(&[&key, "datapath.mode"], message, USERSPACE)
-                .into());
+            return Err(impossible(&error, &config, &options, &source).into());
         }
         Err(error) => (Err(format!("{error:#}")), Vec::new()),
     };
@@ -73,18 +67,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.adopted(&adopted, started);
     }
-    let (work, works) = mpsc::channel(WORK_MAX);
-    let mut tasks = JoinSet::new();
-    for (slot, events) in engine.slots().zip(events) {
-        let worker = Worker {
-            slot: slot.clone(),
-            events,
-            queues: queues.clone(),
-            sip: sip.out(),
-            work: work.clone(),
-        };
-        tasks.spawn(worker.run());
-    }
+    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out());
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
     let reloads = Reloads::start(history, &options, &config, source);
@@ -94,13 +77,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         options,
         engine,
         queues,
-        shards: tasks,
+        shards,
         datapath,
         sip,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         questions,
-        work: works,
+        work,
         reports,
         started,
         rates: api::Rates::default(),
@@ -113,6 +96,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// The kernel path was asked for and cannot be had.
+fn impossible(
+    error: &anyhow::Error,
+    config: &Config,
+    options: &Options,
+    source: &Source,
+) -> Refused {
+    let key = key(error, config, options.object.is_none());
+    let message = format!("the kernel path cannot be had: {error:#}");
+    source.refuse(&[&key, "datapath.mode"], message, USERSPACE)
 }
 
 /// As many as are configured; else one for each processor, if media ports are enough.

@@ -74,9 +74,10 @@ impl Site {
         self.now += Duration::from_millis(1);
         let user = if method == "REGISTER" { "" } else { "1001@" };
         let text = format!(
-            "{method} sip:{user}example.com SIP/2.0\r\nVia: SIP/2.0/UDP {PHONE};branch=z9hG4bK{}\r\n\
-             Max-Forwards: 70\r\nFrom: <sip:1001@example.com>;tag=a\r\n\
-             To: <sip:1001@example.com>\r\nCall-ID: {call_id}\r\nCSeq: {} {method}\r\n\
+            "{method} sip:{user}example.com SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {PHONE};branch=z9hG4bK{}\r\nMax-Forwards: 70\r\n\
+             From: <sip:1001@example.com>;tag=a\r\nTo: <sip:1001@example.com>\r\n\
+             Call-ID: {call_id}\r\nCSeq: {} {method}\r\n\
              Contact: <sip:1001@{PHONE}>\r\n{lines}Content-Length: 0\r\n\r\n",
             self.branch, self.branch
         );
