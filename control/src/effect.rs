@@ -43,6 +43,12 @@ pub enum Effect {
     /// An address-of-record has other bindings: the other shards are to know before anything that
     /// follows is done.
     Publish { aor: Aor },
+    /// Somebody is not heard any more; the other shards are not to hear them either.
+    Ban {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
     /// A call ended: its last line in the books.
     Record(CallRecord),
 }

@@ -196,7 +196,10 @@ impl Shell {
                 }
                 Effect::Unlisten { at } => self.streams.unlisten(at),
                 // The shard does these itself.
-                Effect::Send { .. } | Effect::Publish { .. } | Effect::Record(_) => {}
+                Effect::Send { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Record(_) => {}
             }
         }
         failed

@@ -20,6 +20,7 @@ pub mod malformed;
 pub mod name;
 pub mod registrar;
 pub mod shard;
+pub mod terse;
 pub mod transaction;
 pub mod uri;
 pub mod value;

@@ -47,6 +47,10 @@ pub enum Kind {
     NetworkGone,
     GatewaySuspected,
     GatewayCleared,
+    /// Nobody is heard from there for a while.
+    SourceBanned,
+    /// An operator lifted a ban.
+    SourceReleased,
 }
 
 impl Kind {
@@ -71,6 +75,8 @@ impl Kind {
             Self::NetworkGone => "network.gone",
             Self::GatewaySuspected => "gateway.suspected",
             Self::GatewayCleared => "gateway.cleared",
+            Self::SourceBanned => "source.banned",
+            Self::SourceReleased => "source.released",
         }
     }
 }

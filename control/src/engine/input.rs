@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use crate::id::{Aor, Listener};
 use crate::sip::registrar::Binding;
@@ -31,6 +32,12 @@ pub enum Input {
     Adopted(Vec<SocketAddr>),
     /// All that an address-of-record has at the first shard now.
     Published { aor: Aor, bindings: Arc<[Binding]> },
+    /// Another shard has banned somebody.
+    Banned {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
 }
 
 /// What a flow carried past the engine.

@@ -192,6 +192,7 @@ impl Engine {
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
                 | Effect::Publish { .. }
+                | Effect::Ban { .. }
                 | Effect::Record(_) => {}
             }
         }

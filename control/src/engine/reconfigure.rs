@@ -81,6 +81,7 @@ impl Engine {
     ) -> Touched {
         let old = std::mem::replace(&mut self.config, config);
         self.former.generation += 1;
+        self.protection = shard::protection(&self.config.sip.protection, self.shard);
         self.retire(&old, now);
         self.configure_pools();
         self.registrar.set(register::settings(&self.config.sip));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{self, NatMode};
+use crate::config::{self, Auth, NatMode};
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::Call;
@@ -194,6 +194,11 @@ impl Engine {
 
     /// The first shard's registrations have changed: calls that are here follow.
     pub(super) fn published(&mut self, aor: Aor, bindings: Arc<[Binding]>, now: Instant) {
+        if self.config.sip.auth != Auth::None {
+            for binding in bindings.iter() {
+                self.guard.registered(binding.path.to, binding.expires_at);
+            }
+        }
         let before = self.flows_of(&aor, now);
         self.registrar.mirror(aor.clone(), bindings);
         let after = self.flows_of(&aor, now);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::config::{Config, Network};
+use crate::config::{Config, Network, Protection};
 use crate::effect::Effects;
 use crate::engine::Engine;
 use crate::engine::admin::Totals;
@@ -82,6 +82,23 @@ fn number<'e>(engines: impl Iterator<Item = &'e Engine> + Clone, networks: &mut 
             None => network.id,
         };
         taken.insert(network.id);
+    }
+}
+
+/// A shard's part of what strangers may do. The first one has it whole, because all REGISTERs go
+/// there, the others share as much once more: together hardly twice of it.
+pub(super) fn protection(whole: &Protection, shard: Shard) -> Protection {
+    let share = |whole: u32| match whole {
+        // No limit.
+        0 => 0,
+        _ if shard.is_first() => whole,
+        _ => (whole / u32::from(shard.of())).max(1),
+    };
+    Protection {
+        source_rate: share(whole.source_rate),
+        account_rate: share(whole.account_rate),
+        ban_after: share(whole.ban_after),
+        ..whole.clone()
     }
 }
 

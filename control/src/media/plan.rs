@@ -90,6 +90,7 @@ mod tests {
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
             | Effect::Publish { .. }
+            | Effect::Ban { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

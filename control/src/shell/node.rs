@@ -15,7 +15,7 @@ use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
 use crate::engine::input::{Activity, Input};
 use crate::engine::shard::{self, retired};
-use crate::engine::{Counters, Engine, RetiredView};
+use crate::engine::{BanView, Counters, Engine, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
 
@@ -120,11 +120,16 @@ impl Node {
     }
 
     pub(crate) fn command(&self, command: Command, now: Instant) -> Result<(), Refused> {
+        if let Command::Ban { .. } | Command::Unban { .. } = command {
+            return self.command_all(&command, now);
+        }
         let none = match &command {
             Command::DropRegistration { .. } => Refused::NoSuchRegistration,
-            Command::HangUp { .. } | Command::SetMedia { .. } | Command::Refresh { .. } => {
-                Refused::NoSuchCall
-            }
+            Command::HangUp { .. }
+            | Command::SetMedia { .. }
+            | Command::Refresh { .. }
+            | Command::Ban { .. }
+            | Command::Unban { .. } => Refused::NoSuchCall,
         };
         let mut slots = self.slots.iter();
         let owner = slots.find(|(shard, _)| match &command {
@@ -132,6 +137,7 @@ impl Node {
             Command::HangUp { call }
             | Command::SetMedia { call, .. }
             | Command::Refresh { call } => shard.owns_number(*call),
+            Command::Ban { .. } | Command::Unban { .. } => false,
         });
         let (_, slot) = owner.ok_or(none)?;
         let mut state = slot.lock();
@@ -139,6 +145,20 @@ impl Node {
         let done = engine.command(command, now, effects);
         drop(state);
         slot.wake();
+        done
+    }
+
+    /// What is the same in all shards.
+    fn command_all(&self, command: &Command, now: Instant) -> Result<(), Refused> {
+        let mut done = Ok(());
+        for (_, slot) in self.slots.iter().rev() {
+            let mut state = slot.lock();
+            let State { engine, effects } = &mut *state;
+            done = engine.command(command.clone(), now, effects);
+            drop(state);
+            slot.wake();
+        }
+        // The first one's word.
         done
     }
 
@@ -222,6 +242,16 @@ impl Node {
 
     pub(crate) fn suspected_gateways(&self) -> Vec<Suspect> {
         self.first(Engine::suspected_gateways).unwrap_or_default()
+    }
+
+    /// Every shard knows of them.
+    pub(crate) fn bans(&self, now: Instant) -> Vec<BanView> {
+        self.first(|engine| engine.bans(now)).unwrap_or_default()
+    }
+
+    pub(crate) fn bans_count(&self, now: Instant) -> usize {
+        self.first(|engine| engine.bans_count(now))
+            .unwrap_or_default()
     }
 
     /// Where a key of the configuration stands.

@@ -142,8 +142,9 @@ pub(super) fn start<'s>(
 ) -> (JoinSet<()>, mpsc::Receiver<Work>) {
     let (work, works) = mpsc::channel(WORK_MAX);
     let mut tasks = JoinSet::new();
-    for (slot, events) in shards {
+    for (shard, (slot, events)) in shards.enumerate() {
         let worker = Worker {
+            shard,
             slot: slot.clone(),
             events,
             queues: queues.clone(),
@@ -157,6 +158,8 @@ pub(super) fn start<'s>(
 
 /// The task.
 struct Worker {
+    /// Its index.
+    shard: usize,
     slot: Arc<Slot>,
     events: mpsc::Receiver<Event>,
     queues: Queues,
@@ -250,6 +253,15 @@ impl Worker {
                             let told = Event::Told(Input::Published { aor, bindings });
                             // It is gone when all are.
                             drop(other.send(told).await);
+                        }
+                    }
+                    Effect::Ban { net, account, why } => {
+                        let (its, queues) = (self.shard, self.queues.queues.iter().enumerate());
+                        for (_, other) in queues.filter(|(index, _)| *index != its) {
+                            let account = account.clone();
+                            let told = Event::Told(Input::Banned { net, account, why });
+                            // One that has too much to do finds out for itself.
+                            drop(other.try_send(told));
                         }
                     }
                     Effect::Record(record) => log::call(&record),

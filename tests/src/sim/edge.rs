@@ -176,6 +176,7 @@ impl Edge {
             Command::HangUp { call }
             | Command::SetMedia { call, .. }
             | Command::Refresh { call } => shard.owns_number(*call),
+            Command::Ban { .. } | Command::Unban { .. } => shard.is_first(),
         });
         let Some(shard) = owner.map(Shard::index) else {
             return false;
@@ -488,6 +489,14 @@ impl Edge {
                             let mut none = Effects::new();
                             other.handle(Input::Published { aor, bindings }, now, &mut none);
                             assert!(none.is_empty(), "a replica does nothing: {none:?}");
+                        }
+                    }
+                    Effect::Ban { net, account, why } => {
+                        for other in self.all().map(Shard::index).filter(|other| *other != shard) {
+                            let account = account.clone();
+                            let told = Input::Banned { net, account, why };
+                            self.engine_mut(other)
+                                .handle(told, now, &mut Effects::new());
                         }
                     }
                     Effect::Record(record) => self.records.push(record),

@@ -19,6 +19,14 @@ expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
 shards = 2
+[sip.protection]
+source_rate = 100
+account_rate = 5
+ban_after = 20
+ban_window = "60s"
+ban_time = "10m"
+exempt = []
+scanners = []
 [[sip.account]]
 user = "1001"
 password = "hunter2"
@@ -60,7 +68,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 41] = [
+const OTHERS: [(&str, &str, &str, &str); 48] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -78,6 +86,48 @@ const OTHERS: [(&str, &str, &str, &str); 41] = [
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
     ("sip.shards", "3", "sip.shards", "3"),
+    (
+        "sip.protection.source_rate",
+        "50",
+        "sip.protection.source_rate",
+        "50",
+    ),
+    (
+        "sip.protection.account_rate",
+        "9",
+        "sip.protection.account_rate",
+        "9",
+    ),
+    (
+        "sip.protection.ban_after",
+        "0",
+        "sip.protection.ban_after",
+        "0",
+    ),
+    (
+        "sip.protection.ban_window",
+        "\"30s\"",
+        "sip.protection.ban_window",
+        "30s",
+    ),
+    (
+        "sip.protection.ban_time",
+        "\"1h\"",
+        "sip.protection.ban_time",
+        "1h",
+    ),
+    (
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+    ),
+    (
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+    ),
     (
         "sip.account.user",
         "\"1009\"",

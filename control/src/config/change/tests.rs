@@ -16,6 +16,14 @@ expires_min = '60s'
 expires_max = '1h'
 address_grace = '1h'
 shards = 2
+[sip.protection]
+source_rate = 100
+account_rate = 5
+ban_after = 20
+ban_window = '60s'
+ban_time = '10m'
+exempt = []
+scanners = []
 [[sip.account]]
 user = '1001'
 password = 'hunter2'
@@ -102,7 +110,7 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 }
 
 /// Section, key, another value, and what is said.
-const EACH: [(&str, &str, &str, &str); 41] = [
+const EACH: [(&str, &str, &str, &str); 48] = [
     (
         "node",
         "id",
@@ -160,6 +168,48 @@ const EACH: [(&str, &str, &str, &str); 41] = [
         "sip.address_grace hot \"1h\" -> \"0s\" (0)",
     ),
     ("sip", "shards", "3", "sip.shards restart 2 -> 3 (7)"),
+    (
+        "sip.protection",
+        "source_rate",
+        "50",
+        "sip.protection.source_rate hot 100 -> 50 (0)",
+    ),
+    (
+        "sip.protection",
+        "account_rate",
+        "9",
+        "sip.protection.account_rate hot 5 -> 9 (0)",
+    ),
+    (
+        "sip.protection",
+        "ban_after",
+        "0",
+        "sip.protection.ban_after hot 20 -> 0 (0)",
+    ),
+    (
+        "sip.protection",
+        "ban_window",
+        "'30s'",
+        "sip.protection.ban_window hot \"1m\" -> \"30s\" (0)",
+    ),
+    (
+        "sip.protection",
+        "ban_time",
+        "'1h'",
+        "sip.protection.ban_time hot \"10m\" -> \"1h\" (0)",
+    ),
+    (
+        "sip.protection",
+        "exempt",
+        "['10.0.0.0/24']",
+        "sip.protection.exempt hot [] -> [\"10.0.0.0/24\"] (0)",
+    ),
+    (
+        "sip.protection",
+        "scanners",
+        "['evilphone']",
+        "sip.protection.scanners hot [] -> [\"evilphone\"] (0)",
+    ),
     (
         "sip.account",
         "user",

@@ -1020,7 +1020,10 @@ impl World {
                     assert_ne!(self.listening.insert(at, rule.clone()), Some(rule));
                 }
                 Effect::Unlisten { at } => assert!(self.listening.remove(&at).is_some()),
-                Effect::Send { .. } | Effect::Publish { .. } | Effect::Record(_) => {
+                Effect::Send { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Record(_) => {
                     panic!("not a media effect")
                 }
             }

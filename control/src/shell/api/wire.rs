@@ -1,5 +1,6 @@
 //! JSON: what clients see of the core's values.
 
+mod ban;
 mod event;
 mod explain;
 mod network;
@@ -19,6 +20,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::health::health;
 use crate::shell::datapath::{FlowNow, Placement};
 
+pub(super) use ban::bans;
 pub(super) use event::events;
 pub(super) use explain::{call_explained, peer_explained, registration_explained};
 pub(super) use network::networks;
