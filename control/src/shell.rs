@@ -112,7 +112,7 @@ impl Shell {
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 () = self.datapath.netlink.changed() => {
                     self.sip.out().set_links(self.datapath.netlink.links());
-                    self.datapath.replace_all().await;
+                    self.network_changed().await;
                 }
                 _ = stats.tick() => {
                     self.datapath.look_at_clocks().await;
@@ -171,8 +171,8 @@ impl Shell {
         let mut failed = Vec::new();
         for effect in effects {
             match effect {
-                Effect::Open { at, .. } => {
-                    if let Err(error) = self.datapath.media.open(at) {
+                Effect::Open { at, network } => {
+                    if let Err(error) = self.datapath.media.open(at, Some(network)) {
                         tracing::error!(%at, %error, "cannot open a media port");
                         failed.push(at);
                     }

@@ -17,6 +17,7 @@ use crate::id::{Aor, NetworkId, Shard};
 use crate::sip::registrar::Binding;
 use crate::sip::shard::KEY_BYTES;
 
+pub use crate::media::Silence;
 pub use crate::sip::shard::Shards;
 
 /// Which Call-ID is whose, for engines with this seed.
@@ -143,6 +144,20 @@ impl PeerExplained {
         self.calls.sort_unstable();
         self.calls.truncate(LISTED_MAX);
     }
+}
+
+/// Silence in all shards, by the network of the silent party.
+#[must_use]
+pub fn silence(
+    shards: impl IntoIterator<Item = BTreeMap<NetworkId, Silence>>,
+) -> BTreeMap<NetworkId, Silence> {
+    let mut all: BTreeMap<NetworkId, Silence> = BTreeMap::new();
+    for (network, one) in shards.into_iter().flatten() {
+        let sum = all.entry(network).or_default();
+        sum.streams += one.streams;
+        sum.one_way += one.one_way;
+    }
+    all
 }
 
 /// Networks that any shard still uses.

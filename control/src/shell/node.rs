@@ -14,7 +14,7 @@ use crate::engine::explain::registration::RegistrationExplained;
 use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
 use crate::engine::input::{Activity, Input};
-use crate::engine::shard::{self, retired};
+use crate::engine::shard::{self, Silence, retired};
 use crate::engine::{BanView, Counters, Engine, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
@@ -269,6 +269,10 @@ impl Node {
             sum.entry(id).or_default().add(usage);
         }
         sum
+    }
+
+    pub(crate) fn silence(&self) -> BTreeMap<NetworkId, Silence> {
+        shard::silence(self.each(|engine| engine.silence().clone()))
     }
 
     pub(crate) fn ports_used(&self, network: NetworkId, now: Instant) -> usize {

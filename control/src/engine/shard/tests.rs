@@ -73,12 +73,15 @@ impl Site {
         self.branch += 1;
         self.now += Duration::from_millis(1);
         let user = if method == "REGISTER" { "" } else { "1001@" };
+        // Strangers are answered with no more bytes than they sent.
+        let agent = "a".repeat(500);
         let text = format!(
             "{method} sip:{user}example.com SIP/2.0\r\n\
              Via: SIP/2.0/UDP {PHONE};branch=z9hG4bK{}\r\nMax-Forwards: 70\r\n\
              From: <sip:1001@example.com>;tag=a\r\nTo: <sip:1001@example.com>\r\n\
              Call-ID: {call_id}\r\nCSeq: {} {method}\r\n\
-             Contact: <sip:1001@{PHONE}>\r\n{lines}Content-Length: 0\r\n\r\n",
+             Contact: <sip:1001@{PHONE}>\r\nUser-Agent: {agent}\r\n\
+             {lines}Content-Length: 0\r\n\r\n",
             self.branch, self.branch
         );
         let on = Listener {
