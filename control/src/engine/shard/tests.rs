@@ -80,8 +80,8 @@ impl Site {
              Via: SIP/2.0/UDP {PHONE};branch=z9hG4bK{}\r\nMax-Forwards: 70\r\n\
              From: <sip:1001@example.com>;tag=a\r\nTo: <sip:1001@example.com>\r\n\
              Call-ID: {call_id}\r\nCSeq: {} {method}\r\n\
-             Contact: <sip:1001@{PHONE}>\r\nUser-Agent: {agent}\r\n\
-             {lines}Content-Length: 0\r\n\r\n",
+             Contact: <sip:1001@{PHONE}>\r\n{lines}\
+             X-Agent: {agent}\r\nContent-Length: 0\r\n\r\n",
             self.branch, self.branch
         );
         let on = Listener {
@@ -97,6 +97,15 @@ impl Site {
         for effect in effects {
             if let Effect::Send { bytes, .. } = effect {
                 sent.push(Message::parse(bytes).unwrap());
+                continue;
+            }
+            if let Effect::Ban { net, account, why } = effect {
+                let others = self.engines.iter_mut().enumerate();
+                for (_, engine) in others.filter(|(other, _)| *other != shard) {
+                    let account = account.clone();
+                    let told = Input::Banned { net, account, why };
+                    engine.handle(told, self.now, &mut vec![]);
+                }
                 continue;
             }
             let Effect::Publish { aor } = effect else {
@@ -190,6 +199,39 @@ fn registrations_are_known_everywhere_and_kept_once() {
     // One engine has nobody to tell.
     let (site, _) = Site::registered(1);
     assert_eq!(site.engines[0].bindings(&aor).len(), 1);
+}
+
+#[test]
+fn whom_one_engine_bans_all_ban() {
+    let mut site = Site::new(3, CONFIG);
+    let call_id = site.call_id(2);
+    let scanner = "User-Agent: friendly-scanner\r\n";
+    // A third of `ban_after`.
+    for n in 1..=6 {
+        assert!(
+            site.engines
+                .iter()
+                .all(|engine| engine.bans_count(site.now) == 0),
+            "{n}"
+        );
+        assert_eq!(site.send("OPTIONS", &call_id, scanner).len(), 0);
+    }
+    assert!(
+        site.engines
+            .iter()
+            .all(|engine| engine.bans_count(site.now) == 1)
+    );
+    for shard in 0..3 {
+        let call_id = site.call_id(shard);
+        assert_eq!(site.send("OPTIONS", &call_id, "").len(), 0);
+    }
+    let noted = |engine: &Engine| {
+        engine
+            .events(0)
+            .filter(|e| e.kind == Kind::SourceBanned)
+            .count()
+    };
+    assert_eq!(site.engines.iter().map(noted).sum::<usize>(), 1);
 }
 
 #[test]
