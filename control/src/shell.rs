@@ -197,6 +197,7 @@ impl Shell {
                 Effect::Unlisten { at } => self.streams.unlisten(at),
                 // The shard does these itself.
                 Effect::Send { .. }
+                | Effect::Dial { .. }
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Record(_) => {}

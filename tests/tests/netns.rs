@@ -44,6 +44,8 @@ mod restart;
 mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/stream.rs"]
+mod stream;
 #[path = "netns/trouble.rs"]
 mod trouble;
 #[path = "netns/twins.rs"]

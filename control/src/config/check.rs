@@ -8,6 +8,7 @@ mod network;
 mod protection;
 mod shards;
 mod sip;
+mod stream;
 mod value;
 
 use std::io;

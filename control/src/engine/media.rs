@@ -194,6 +194,7 @@ impl Engine {
                 | Effect::Forward { .. }
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
+                | Effect::Dial { .. }
                 | Effect::Record(_) => {}
             }
         }

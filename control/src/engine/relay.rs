@@ -91,7 +91,10 @@ impl Engine {
             return;
         }
         let target = match self.targets(uri, now) {
-            Ok(targets) => targets.into_iter().next(),
+            Ok(targets) => {
+                let targets = self.uncongested(targets, &request.message);
+                targets.into_iter().next()
+            }
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);
@@ -496,7 +499,7 @@ pub(super) fn server_key(message: &Message) -> ServerKey {
 }
 
 /// RFC 3261 §17.1.3.
-fn client_key(message: &Message) -> Option<ClientKey> {
+pub(super) fn client_key(message: &Message) -> Option<ClientKey> {
     let branch = Bytes::copy_from_slice(message.top_via().branch?);
     let method = Bytes::copy_from_slice(message.cseq().1);
     Some(ClientKey { branch, method })

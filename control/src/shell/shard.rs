@@ -14,8 +14,9 @@ use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::engine::shard::Shards;
-use crate::id::{Listener, Shard};
+use crate::id::{Listener, Path, Shard};
 use crate::shell::media::Marks;
+use crate::shell::sip::Sent;
 use crate::shell::{Event, clock, log, sip};
 
 /// Events that wait for one shard; beyond it datagrams and stray media are dropped.
@@ -62,6 +63,21 @@ impl Queues {
                 true
             }
             Err(mpsc::error::TrySendError::Closed(_)) => false,
+        }
+    }
+
+    /// The same for a message of a stream, which waits.
+    pub(crate) async fn message(&self, on: Listener, from: SocketAddr, bytes: Bytes) {
+        if let Some(queue) = self.queues.get(self.whose.of(&bytes)) {
+            // At the daemon's end there is nobody to tell.
+            drop(queue.send(Event::Sip { on, from, bytes }).await);
+        }
+    }
+
+    /// Something that every shard must know, behind all that it was told before.
+    pub(crate) async fn tell_all(&self, input: &Input) {
+        for queue in self.queues.iter() {
+            drop(queue.send(Event::Told(input.clone())).await);
         }
     }
 
@@ -244,8 +260,10 @@ impl Worker {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         self.media(&mut media).await;
-                        self.sip.send(on, to, &bytes).await;
+                        let sent = self.sip.send(on, to, &bytes).await;
+                        self.undelivered(sent, Path { on, to }, bytes);
                     }
+                    Effect::Dial { on, to, name } => self.sip.dial(Path { on, to }, name),
                     Effect::Publish { aor } => {
                         let bindings = self.slot.lock().engine.bindings(&aor);
                         for other in self.queues.queues.iter().skip(1) {
@@ -276,6 +294,15 @@ impl Worker {
                 }
             }
             self.media(&mut media).await;
+        }
+    }
+
+    /// What found no connection is the core's again.
+    fn undelivered(&self, sent: Sent, path: Path, bytes: Bytes) {
+        match sent {
+            Sent::Queued => {}
+            Sent::Nowhere => self.handle(Input::Unsent { path, bytes }),
+            Sent::Failed => self.handle(Input::Closed(path)),
         }
     }
 

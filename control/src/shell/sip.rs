@@ -1,4 +1,9 @@
-//! SIP sockets.
+//! SIP sockets: datagrams here, connections of TCP and TLS below.
+
+mod connection;
+mod table;
+mod tls;
+mod validity;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +15,11 @@ use bytes::Bytes;
 use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 
-use crate::id::Listener;
+use self::table::Shared;
+pub(crate) use self::table::{Sent, View};
+pub(crate) use self::tls::{Tls, Wrong};
+use crate::config::Config;
+use crate::id::{Listener, Path, Transport};
 use crate::shell::device;
 use crate::shell::netlink::Links;
 use crate::shell::shard::Queues;
@@ -20,36 +29,48 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 pub(crate) struct Sip {
     sockets: BTreeMap<Listener, Open>,
+    tls: Option<Arc<Tls>>,
     queues: Queues,
     out: Arc<Out>,
 }
 
 /// The way out, for all shards.
-#[derive(Default)]
 pub(crate) struct Out {
     sockets: RwLock<BTreeMap<Listener, Arc<UdpSocket>>>,
+    connections: Arc<Shared>,
     links: RwLock<Links>,
     failed: AtomicU64,
 }
 
-/// The task that reads a socket.
+/// The task that reads a socket, or accepts connections.
 struct Open {
     reading: JoinHandle<()>,
 }
 
 impl Sip {
     pub(crate) fn new(queues: Queues, links: Links) -> Self {
-        let out = Out::default();
-        out.set_links(links);
         Self {
             sockets: BTreeMap::new(),
+            tls: None,
+            out: Arc::new(Out {
+                sockets: RwLock::default(),
+                connections: Arc::new(Shared::new(queues.clone())),
+                links: RwLock::new(links),
+                failed: AtomicU64::new(0),
+            }),
             queues,
-            out: Arc::new(out),
         }
     }
 
     pub(crate) fn out(&self) -> Arc<Out> {
         self.out.clone()
+    }
+
+    /// What connections may do from now on, and the certificates of those to come.
+    pub(crate) fn configure(&mut self, config: &Config, tls: Option<Tls>) {
+        self.tls = tls.map(Arc::new);
+        let bounds = config.sip.tcp.clone();
+        self.out.connections.configure(bounds, self.tls.clone());
     }
 
     /// Opens those listeners that are not open, all of them or none, and reads them. Returns which.
@@ -59,12 +80,9 @@ impl Sip {
             if self.sockets.contains_key(on) {
                 continue;
             }
-            match UdpSocket::bind(on.local).await {
-                Ok(socket) => {
-                    let socket = Arc::new(socket);
-                    let reading = tokio::spawn(read(*on, socket.clone(), self.queues.clone()));
-                    self.sockets.insert(*on, Open { reading });
-                    self.out.insert(*on, socket);
+            match self.listen(*on).await {
+                Ok(open) => {
+                    self.sockets.insert(*on, open);
                     opened.push(*on);
                 }
                 Err(error) => {
@@ -76,7 +94,20 @@ impl Sip {
         Ok(opened)
     }
 
-    /// When it returns, the ports are free.
+    async fn listen(&self, on: Listener) -> io::Result<Open> {
+        if on.transport.is_reliable() {
+            let listener = connection::bind(on.local)?;
+            let accepting = connection::accept(listener, on, self.out.connections.clone());
+            let reading = tokio::spawn(accepting);
+            return Ok(Open { reading });
+        }
+        let socket = Arc::new(UdpSocket::bind(on.local).await?);
+        let reading = tokio::spawn(read(on, socket.clone(), self.queues.clone()));
+        self.out.insert(on, socket);
+        Ok(Open { reading })
+    }
+
+    /// When it returns, the ports are free; connections end.
     pub(crate) async fn close(&mut self, listeners: &[Listener]) {
         for on in listeners {
             if let Some(Open { reading }) = self.sockets.remove(on) {
@@ -87,12 +118,24 @@ impl Sip {
                 if let Some(socket) = socket {
                     released(socket).await;
                 }
+                self.out.connections.withdraw(*on);
             }
         }
     }
 
     pub(crate) fn listeners(&self) -> impl Iterator<Item = Listener> {
         self.sockets.keys().copied()
+    }
+
+    pub(crate) fn connections(&self) -> View {
+        self.out.connections.view()
+    }
+
+    /// When our certificate ends, in seconds since 1970.
+    pub(crate) fn certificate_expires_s(&self) -> Option<u64> {
+        let listens = |on: Listener| on.transport == Transport::Tls;
+        let tls = self.tls.as_ref()?;
+        self.listeners().any(listens).then(|| tls.expires_s())
     }
 }
 
@@ -122,9 +165,13 @@ impl Out {
         links.link_for(source, target)
     }
 
-    pub(crate) async fn send(&self, on: Listener, to: SocketAddr, bytes: &[u8]) {
+    /// Of a datagram nothing is known once it has left.
+    pub(crate) async fn send(&self, on: Listener, to: SocketAddr, bytes: &Bytes) -> Sent {
+        if on.transport.is_reliable() {
+            return self.connections.queue(Path { on, to }, bytes.clone());
+        }
         let Some(socket) = self.socket(on) else {
-            return;
+            return Sent::Queued;
         };
         let sent = match self.link_for(on.local.ip(), to.ip()) {
             None => socket.send_to(bytes, to).await,
@@ -135,6 +182,13 @@ impl Out {
             self.failed.fetch_add(1, Ordering::Relaxed);
             tracing::debug!(%on, %to, %error, "cannot send");
         }
+        Sent::Queued
+    }
+
+    /// Connects to a peer; what is sent meanwhile waits.
+    pub(crate) fn dial(&self, path: Path, name: Option<String>) {
+        let link = self.link_for(path.on.local.ip(), path.to.ip());
+        self.connections.dial(path, name, link);
     }
 
     /// Messages the network did not take.

@@ -19,7 +19,7 @@ use control::engine::admin::{CallView, Command, Totals};
 use control::engine::input::{Activity, Input};
 use control::engine::shard::{self, Shards};
 use control::engine::{Counters, Engine};
-use control::id::{Listener, NetworkId, Shard};
+use control::id::{Listener, NetworkId, Path, Shard};
 use control::media::port::QUARANTINE;
 use control::nat::packet as media;
 
@@ -63,6 +63,10 @@ pub struct Edge {
     next_report: Instant,
     /// Calls that ended.
     pub records: Vec<CallRecord>,
+    /// Connections of TCP and TLS: in order and without loss if the link between is so.
+    connections: BTreeSet<Path>,
+    /// Peers that do not listen for connections.
+    pub deaf: BTreeSet<SocketAddr>,
     /// Addresses that cannot be bound.
     pub unbindable: BTreeSet<SocketAddr>,
     pub count: Count,
@@ -125,6 +129,8 @@ impl Edge {
             carried: BTreeMap::new(),
             next_report: now + REPORT_EVERY,
             records: Vec::new(),
+            connections: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             unbindable: BTreeSet::new(),
             count: Count::default(),
         }
@@ -135,11 +141,25 @@ impl Edge {
         match self.listeners.get(&packet.to) {
             Some(on) => {
                 let (on, from, bytes) = (*on, packet.from, packet.bytes);
+                let path = Path { on, to: from };
+                // The first message makes the connection.
+                if on.transport.is_reliable() && self.connections.insert(path) {
+                    self.tell_all(&Input::Connected(path), now, out);
+                }
                 let shard = self.shards.of(&bytes);
                 self.input(shard, Input::Sip { on, from, bytes }, now, out);
             }
             None => self.media(packet, now, out),
         }
+    }
+
+    /// A connection breaks.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn cut(&mut self, path: Path, now: Instant, out: &mut Vec<Packet>) {
+        assert!(self.connections.remove(&path), "{path:?} is not connected");
+        self.tell_all(&Input::Closed(path), now, out);
     }
 
     #[must_use]
@@ -416,6 +436,13 @@ impl Edge {
         self.engines().map(used).sum()
     }
 
+    /// Something that every engine must know.
+    fn tell_all(&mut self, input: &Input, now: Instant, out: &mut Vec<Packet>) {
+        for shard in self.all() {
+            self.input(shard.index(), input.clone(), now, out);
+        }
+    }
+
     fn input(&mut self, shard: usize, input: Input, now: Instant, out: &mut Vec<Packet>) {
         let mut effects = Effects::new();
         self.engine_mut(shard).handle(input, now, &mut effects);
@@ -430,6 +457,12 @@ impl Edge {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         let from = on.local;
+                        let path = Path { on, to };
+                        if on.transport.is_reliable() && !self.connections.contains(&path) {
+                            let unsent = Input::Unsent { path, bytes };
+                            self.engine.handle(unsent, now, &mut effects);
+                            continue;
+                        }
                         if let Err(what) = self.check_told(&bytes) {
                             self.wrong.get_or_insert(what);
                         }
@@ -440,7 +473,21 @@ impl Edge {
                                 format!("what {shard} sends is answered to {owner}:\n{text}");
                             self.wrong.get_or_insert(what);
                         }
+                        if on.transport.is_reliable() && self.deaf.contains(&to) {
+                            // What waits for a connection is lost with it.
+                            self.connections.remove(&path);
+                            self.tell_all(&Input::Closed(path), now, out);
+                            continue;
+                        }
                         out.push(Packet { from, to, bytes });
+                    }
+                    Effect::Dial { on, to, .. } => {
+                        let path = Path { on, to };
+                        self.connections.insert(path);
+                        if !self.deaf.contains(&to) {
+                            self.engine
+                                .handle(Input::Connected(path), now, &mut effects);
+                        }
                     }
                     Effect::Open { at, network } => {
                         self.open(at, network, now);
