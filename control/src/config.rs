@@ -55,6 +55,8 @@ pub struct Sip {
     pub expires_max: Duration,
     /// How long an address that is no longer advertised is still recognised as ours.
     pub address_grace: Duration,
+    /// Engines that share the work; none: one for each processor.
+    pub shards: Option<u16>,
     pub tcp: Tcp,
     /// None: nothing listens for TLS and no peer is reached over it.
     pub tls: Option<Tls>,
@@ -121,6 +123,19 @@ pub struct Protection {
     pub exempt: Vec<IpNet>,
     /// Scanners beside those we know, by a part of their User-Agent in lower case.
     pub scanners: Vec<String>,
+}
+
+/// Engines of a node.
+pub const SHARDS_MAX: u16 = 8;
+/// Pairs of media ports that each must have in each network: calls are not spread evenly, and one
+/// may have none left while another has some.
+pub const PAIRS_PER_SHARD_MIN: u16 = 32;
+
+/// How many shards a range of media ports is wide enough for; one at least.
+#[must_use]
+pub fn shards_for(ports: PortRange) -> u16 {
+    let pairs = ports.last.saturating_sub(ports.first).div_ceil(2);
+    (pairs / PAIRS_PER_SHARD_MIN).clamp(1, SHARDS_MAX)
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -300,6 +315,13 @@ impl Config {
     /// The command line decided this key.
     pub fn overrule(&mut self, key: &str, option: &'static str) {
         self.origins.overrule(key, option);
+    }
+
+    /// How many shards its media ports are wide enough for.
+    #[must_use]
+    pub fn shards_max(&self) -> u16 {
+        let most = self.networks.iter().map(|n| shards_for(n.media_ports));
+        most.min().unwrap_or(1)
     }
 
     /// The network of that name in the core.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::id::{Listener, NetworkId};
+use crate::id::{Aor, Listener, NetworkId};
 
 /// What the core wants done. Pushed into a list the caller owns, in the order it must happen.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -49,6 +49,15 @@ pub enum Effect {
     Listen { at: SocketAddr, rule: JoinRule },
     /// Stop listening there, and end its connections.
     Unlisten { at: SocketAddr },
+    /// An address-of-record has other bindings: the other shards are to know before anything that
+    /// follows is done.
+    Publish { aor: Aor },
+    /// Somebody is not heard any more; the other shards are not to hear them either.
+    Ban {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
     /// A call ended: its last line in the books.
     Record(CallRecord),
 }

@@ -64,6 +64,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
+    ("sip.shards", Takes::Restart),
     ("sip.tcp.idle", Takes::Hot),
     ("sip.tcp.connections", Takes::Hot),
     ("sip.tcp.connections_per_source", Takes::Hot),

@@ -6,6 +6,7 @@ pub(super) mod choice;
 pub mod later;
 mod network;
 mod protection;
+mod shards;
 mod sip;
 mod stream;
 mod value;

@@ -110,6 +110,7 @@ impl Sip {
             expires_min,
             expires_max,
             address_grace,
+            shards,
             tcp,
             tls,
             protection,
@@ -128,6 +129,10 @@ impl Sip {
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.address_grace", span(*address_grace)),
+            plain(
+                "sip.shards",
+                shards.map_or(Value::Unset, |shards| Value::Number(shards.into())),
+            ),
             plain("sip.tcp.idle", span(*idle)),
             plain("sip.tcp.connections", count(*connections)),
             plain(

@@ -30,6 +30,7 @@ pub(super) struct Sip {
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
+    pub(super) shards: Option<At<i64>>,
     pub(super) tcp: Tcp,
     pub(super) tls: Tls,
     pub(super) accounts: Vec<Account>,
@@ -145,6 +146,7 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "expires_min",
             "expires_max",
             "address_grace",
+            "shards",
         ],
     ),
     (
@@ -264,6 +266,7 @@ impl Sip {
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             address_grace: table.text("address_grace", problems),
+            shards: table.integer("shards", problems),
             tcp: table.table("tcp", problems, Tcp::read),
             tls: table.table("tls", problems, Tls::read),
             accounts: table.tables("account", problems, Account::read),

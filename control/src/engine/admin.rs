@@ -236,8 +236,8 @@ pub struct RegistrationView {
     pub user_agent: Option<String>,
 }
 
-/// The numbers of `status`.
-#[derive(Clone, Debug)]
+/// The numbers of `status`; registrations are those of the first shard.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub calls: usize,
     pub calls_answered: usize,
@@ -262,6 +262,7 @@ impl Engine {
                 .ok_or(Refused::NoSuchCall),
             Command::DropRegistration { aor } => match aor.split_once('@') {
                 Some((user, domain)) if self.registrar.remove(&Aor::new(user, domain)) > 0 => {
+                    self.publish(&Aor::new(user, domain), effects);
                     let why = vec![("why", "administrator".to_owned())];
                     self.note(now, Kind::RegistrationEnded, aor, why);
                     Ok(())
@@ -302,7 +303,11 @@ impl Engine {
         Totals {
             calls: self.calls.len(),
             calls_answered: self.calls.values().filter(|c| c.answered.is_some()).count(),
-            registrations: self.registrar.len(),
+            registrations: if self.shard.is_first() {
+                self.registrar.len()
+            } else {
+                0
+            },
             transactions: self.transactions.len(),
             adopted_flows: self.adopted.len(),
         }

@@ -1,11 +1,14 @@
 //! Everything that can happen to the relay.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
-use crate::id::{Listener, Path};
+use crate::id::{Aor, Listener, Path};
+use crate::sip::registrar::Binding;
 
 #[derive(Clone, Debug)]
 pub enum Input {
@@ -33,6 +36,14 @@ pub enum Input {
     OpenFailed { at: SocketAddr },
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
+    /// All that an address-of-record has at the first shard now.
+    Published { aor: Aor, bindings: Arc<[Binding]> },
+    /// Another shard has banned somebody.
+    Banned {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
 }
 
 /// What a flow carried past the engine.

@@ -28,7 +28,7 @@ impl Engine {
         if !self.admit(&request, now, effects) {
             return;
         }
-        if self.calls.len() >= CALLS_MAX {
+        if self.calls.len() >= self.shard.share(CALLS_MAX) {
             self.counters.count("sip_refused", "calls_max");
             return self.answer(&request, 503, now, effects);
         }
@@ -49,8 +49,8 @@ impl Engine {
             return self.answer(&request, 482, now, effects);
         }
         self.answer(&request, 100, now, effects);
-        let key = CallKey(self.next_call);
-        self.next_call += 1;
+        let key = CallKey(self.shard.number(self.calls_made));
+        self.calls_made += 1;
         let mut call = self.new_call(&request, targets, now);
         let parties = vec![("from", call.from.clone()), ("to", call.to.clone())];
         self.note(now, Kind::CallStarted, key.0.to_string(), parties);

@@ -199,6 +199,8 @@ impl Engine {
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
                 | Effect::Dial { .. }
                 | Effect::Record(_) => {}
             }

@@ -90,6 +90,8 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
+            | Effect::Publish { .. }
+            | Effect::Ban { .. }
             | Effect::Dial { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")

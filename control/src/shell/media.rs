@@ -25,6 +25,7 @@ use crate::shell::Event;
 use crate::shell::capture::Tap;
 use crate::shell::clock;
 use crate::shell::device::{self, Link};
+use crate::shell::shard::Queues;
 
 pub(crate) use self::account::Account;
 pub(crate) use self::batch::Marks;
@@ -34,7 +35,7 @@ use self::batch::{Batch, PACKETS_MAX, Way};
 pub(crate) struct Media {
     ports: HashMap<SocketAddr, Arc<Port>>,
     tasks: HashMap<SocketAddr, AbortHandle>,
-    events: mpsc::Sender<Event>,
+    queues: Queues,
     /// Of all ports there ever were.
     total: Arc<Count>,
 }
@@ -80,11 +81,11 @@ struct Out {
 }
 
 impl Media {
-    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(queues: Queues) -> Self {
         Self {
             ports: HashMap::new(),
             tasks: HashMap::new(),
-            events,
+            queues,
             total: Arc::default(),
         }
     }
@@ -104,8 +105,10 @@ impl Media {
             count: Count::default(),
             total: self.total.clone(),
         });
-        let task = tokio::spawn(read(port.clone(), self.events.clone()));
-        self.tasks.insert(at, task.abort_handle());
+        if let Some(events) = self.queues.of_port(at.port()) {
+            let task = tokio::spawn(read(port.clone(), events.clone()));
+            self.tasks.insert(at, task.abort_handle());
+        }
         self.ports.insert(at, port);
         Ok(())
     }

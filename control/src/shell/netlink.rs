@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Deref, DerefMut};
 
 use anyhow::Context;
 use common::wire::Mac;
@@ -61,13 +62,51 @@ impl Unresolved {
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Link {
+pub(crate) struct Link {
     name: String,
     mac: Option<Mac>,
     mtu: u32,
     up: bool,
     /// Each with the prefix that is its neighbourhood.
     addresses: Vec<IpNet>,
+}
+
+/// The links of this host, by index.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Links(HashMap<u32, Link>);
+
+impl Deref for Links {
+    type Target = HashMap<u32, Link>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Links {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Links {
+    /// The link that must be named when sending, because the destination does not tell: several
+    /// links have it for a neighbour (two LANs with one private range). It is the one with our
+    /// source address. None where routing knows better, as it does for our own addresses.
+    pub(crate) fn link_for(&self, source: IpAddr, target: IpAddr) -> Option<u32> {
+        let near = |link: &&Link| link.addresses.iter().any(|net| net.contains(&target));
+        let is_target = |net: &IpNet| net.addr() == target;
+        if self.0.values().any(|l| l.addresses.iter().any(is_target)) {
+            return None;
+        }
+        if self.0.values().filter(|l| l.up).filter(near).count() < 2 {
+            return None;
+        }
+        let ours = |net: &IpNet| net.addr() == source && net.contains(&target);
+        let mut links = self.0.iter().filter(|(_, link)| link.up);
+        let (index, _) = links.find(|(_, link)| link.addresses.iter().any(ours))?;
+        Some(*index)
+    }
 }
 
 pub(crate) struct Netlink {
@@ -77,7 +116,7 @@ pub(crate) struct Netlink {
     pub(crate) said: BTreeSet<String>,
     /// Events have ended, and that was said.
     closed: bool,
-    links: HashMap<u32, Link>,
+    links: Links,
     neighbours: HashMap<(u32, IpAddr), Mac>,
     /// Answers since the last event: (target, source) → next hop.
     routes: HashMap<(IpAddr, IpAddr), Result<(u32, IpAddr), Unresolved>>,
@@ -108,7 +147,7 @@ impl Netlink {
             handle,
             said: BTreeSet::new(),
             closed: false,
-            links: HashMap::new(),
+            links: Links::default(),
             neighbours: HashMap::new(),
             routes: HashMap::new(),
         };
@@ -298,26 +337,13 @@ impl Netlink {
         }
     }
 
-    /// The link that must be named when sending, because the destination does not tell: several
-    /// links have it for a neighbour (two LANs with one private range). It is the one with our
-    /// source address. None where routing knows better, as it does for our own addresses.
     pub(crate) fn link_for(&self, source: IpAddr, target: IpAddr) -> Option<u32> {
-        let near = |link: &&Link| link.addresses.iter().any(|net| net.contains(&target));
-        let is_target = |net: &IpNet| net.addr() == target;
-        if self
-            .links
-            .values()
-            .any(|l| l.addresses.iter().any(is_target))
-        {
-            return None;
-        }
-        if self.links.values().filter(|l| l.up).filter(near).count() < 2 {
-            return None;
-        }
-        let ours = |net: &IpNet| net.addr() == source && net.contains(&target);
-        let mut links = self.links.iter().filter(|(_, link)| link.up);
-        let (index, _) = links.find(|(_, link)| link.addresses.iter().any(ours))?;
-        Some(*index)
+        self.links.link_for(source, target)
+    }
+
+    /// As they are now.
+    pub(crate) fn links(&self) -> Links {
+        self.links.clone()
     }
 
     /// Where a packet from `source` to `target` leaves. An unknown neighbour is asked for.

@@ -20,6 +20,7 @@ auth = "digest"
 expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
+shards = 2
 [sip.tcp]
 idle = "65m"
 connections = 16384
@@ -97,6 +98,7 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    ("sip.shards", "3", "sip.shards", "3"),
     ("sip.tcp.idle", "\"5m\"", "sip.tcp.idle", "5m"),
     ("sip.tcp.connections", "100", "sip.tcp.connections", "100"),
     (

@@ -15,6 +15,7 @@ auth = 'digest'
 expires_min = '60s'
 expires_max = '1h'
 address_grace = '1h'
+shards = 2
 [sip.tcp]
 idle = '65m'
 connections = 16384
@@ -181,6 +182,7 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'0s'",
         "sip.address_grace hot \"1h\" -> \"0s\" (0)",
     ),
+    ("sip", "shards", "3", "sip.shards restart 2 -> 3 (7)"),
     (
         "sip.tcp",
         "idle",

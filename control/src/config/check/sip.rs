@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, protection, stream, value};
+use super::{account, is_label, lifetime, list, parsed, protection, shards, stream, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Auth, Peer, Sip, file};
 use crate::id::{Listener, Transport};
@@ -57,6 +57,7 @@ pub(super) fn read(
         expires_min,
         expires_max,
         address_grace,
+        shards: shards::read(sip.shards, networks, problems),
         tcp: stream::tcp(sip.tcp, problems),
         tls,
         domain: domain?,

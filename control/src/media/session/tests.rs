@@ -1024,7 +1024,11 @@ impl World {
                     assert_ne!(self.listening.insert(at, rule.clone()), Some(rule));
                 }
                 Effect::Unlisten { at } => assert!(self.listening.remove(&at).is_some()),
-                Effect::Send { .. } | Effect::Dial { .. } | Effect::Record(_) => {
+                Effect::Send { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Dial { .. }
+                | Effect::Record(_) => {
                     panic!("not a media effect")
                 }
             }

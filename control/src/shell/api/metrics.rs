@@ -35,9 +35,10 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.series(&[], count(totals.registrations));
     text.family("transactions", Kind::Gauge, "SIP transactions now.");
     text.series(&[], count(totals.transactions));
+    shards(shell, text);
     let help = "SIP messages the network did not take from us.";
     text.family("sip_send_failed_total", Kind::Counter, help);
-    text.series(&[], shell.sip.send_failed);
+    text.series(&[], shell.sip.out().failed());
     text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
     text.series(&[], count(shell.engine.bans_count(now)));
     connections(shell, text);
@@ -46,6 +47,24 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
     }
+}
+
+/// What each engine has to do.
+fn shards(shell: &Shell, text: &mut Text) {
+    let numbers: Vec<String> = (0..shell.engine.len()).map(|n| n.to_string()).collect();
+    let totals = shell.engine.shard_totals();
+    text.family("shard_calls", Kind::Gauge, "Calls now, by engine.");
+    for (number, totals) in numbers.iter().zip(&totals) {
+        text.series(&[("shard", number)], count(totals.calls));
+    }
+    let help = "Events that wait for an engine.";
+    text.family("shard_queue", Kind::Gauge, help);
+    for (number, depth) in numbers.iter().zip(shell.queues.depths()) {
+        text.series(&[("shard", number)], count(depth));
+    }
+    let help = "Datagrams dropped because too many wait for the engine they belong to.";
+    text.family("sip_queue_full_total", Kind::Counter, help);
+    text.series(&[], shell.queues.dropped());
 }
 
 fn connections(shell: &Shell, text: &mut Text) {

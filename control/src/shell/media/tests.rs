@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::effect::MediaKind;
+use crate::engine::shard::Shards;
 
 /// No packet on the loopback interface takes longer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,7 +30,8 @@ impl Relay {
         receiver.set_read_timeout(Some(LIMIT)).unwrap();
         batch::show_marks(&socket2::SockRef::from(&receiver), at).unwrap();
         let (events, received) = mpsc::channel(4);
-        let mut media = Media::new(events);
+        let one = Shards::new(1, [0; 16]);
+        let mut media = Media::new(Queues::of(one, vec![events]));
         media.open(at, None).unwrap();
         media.open(source, None).unwrap();
         let rule = Rule {

@@ -19,8 +19,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::table::{QUEUE_BYTES_MAX, Shared, State};
 use crate::engine::flow::{Close, Connection, Limits, Unit, Why};
 use crate::id::{Path, Transport};
+use crate::shell::clock;
 use crate::shell::device::Link;
-use crate::shell::{Event, clock};
 
 /// To the first valid message, TLS included.
 const FIRST: Duration = Duration::from_secs(30);
@@ -196,7 +196,7 @@ impl Carrier {
 
     async fn prove(&self) {
         self.shared.set(self.path, self.id, State::Open);
-        self.shared.tell(Event::Connected(self.path)).await;
+        self.shared.connected(self.path).await;
     }
 
     async fn end(self, why: Why) {
@@ -265,13 +265,12 @@ async fn receive<R: AsyncRead + Unpin>(from: &mut R, shared: &Shared, path: Path
                     if connection.is_proven() && !proven {
                         proven = true;
                         shared.set(path, id, State::Open);
-                        shared.tell(Event::Connected(path)).await;
+                        shared.connected(path).await;
                     }
-                    let (on, from) = (path.on, path.to);
                     // What is kept of a message must not keep the whole buffer.
                     let bytes = Bytes::copy_from_slice(&bytes);
                     // A full queue stops reading: TCP makes the sender wait.
-                    shared.tell(Event::Sip { on, from, bytes }).await;
+                    shared.received(path, bytes).await;
                 }
                 // RFC 5626 §4.4.1.
                 Ok(Some(Unit::Ping)) => shared.pong(path),

@@ -13,9 +13,10 @@ use super::connection::Carrier;
 use super::tls::Tls;
 use crate::config;
 use crate::engine::flow::Why;
+use crate::engine::input::Input;
 use crate::id::{Listener, Path, Transport};
-use crate::shell::Event;
 use crate::shell::device::Link;
+use crate::shell::shard::Queues;
 
 /// Connections without a valid message, of everybody and of one source.
 const HALF_OPEN_MAX: usize = 1024;
@@ -68,7 +69,7 @@ pub(crate) enum Sent {
 
 /// What the tasks of all connections share.
 pub(super) struct Shared {
-    events: mpsc::Sender<Event>,
+    queues: Queues,
     table: Mutex<Table>,
 }
 
@@ -118,9 +119,9 @@ pub(crate) struct View {
 }
 
 impl Shared {
-    pub(super) fn new(events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(queues: Queues) -> Self {
         Self {
-            events,
+            queues,
             table: Mutex::default(),
         }
     }
@@ -166,9 +167,12 @@ impl Shared {
             return Sent::Nowhere;
         };
         if line.state == State::Gone {
-            let opened = line.opened;
-            table.lines.remove(&path);
-            return if opened { Sent::Nowhere } else { Sent::Failed };
+            // Whoever ends it tells all that it is over.
+            return if line.opened {
+                Sent::Nowhere
+            } else {
+                Sent::Failed
+            };
         }
         let length = bytes.len().min(QUEUE_BYTES_MAX);
         let waiting = line.waiting.fetch_add(length, Ordering::Relaxed);
@@ -200,13 +204,13 @@ impl Shared {
     /// A connection's task is done: whoever used it is told.
     pub(super) async fn end(&self, path: Path, id: u64, why: Why) {
         let told = self.table().end(path, id, why);
-        if told {
-            self.tell(Event::Gone { path, id }).await;
+        if told && self.forget(path, id) {
+            self.queues.tell_all(&Input::Closed(path)).await;
         }
     }
 
-    /// Whether the core is to be told that a connection is over: it is told once.
-    pub(super) fn forget(&self, path: Path, id: u64) -> bool {
+    /// Whether those who used a connection are to be told that it is over: they are told once.
+    fn forget(&self, path: Path, id: u64) -> bool {
         let mut table = self.table();
         let same = table.lines.get(&path).is_some_and(|line| line.id == id);
         same && table.lines.remove(&path).is_some()
@@ -232,9 +236,14 @@ impl Shared {
         table.bounds.as_ref().map_or(Duration::MAX / 4, |b| b.idle)
     }
 
-    /// Waits for room in the loop's queue; at the daemon's end there is nobody to tell.
-    pub(super) async fn tell(&self, event: Event) {
-        drop(self.events.send(event).await);
+    /// It can be used: every shard knows before its first message is read.
+    pub(super) async fn connected(&self, path: Path) {
+        self.queues.tell_all(&Input::Connected(path)).await;
+    }
+
+    /// Waits for room in the queue of the message's shard: the connection waits with it.
+    pub(super) async fn received(&self, path: Path, bytes: Bytes) {
+        self.queues.message(path.on, path.to, bytes).await;
     }
 
     pub(super) fn view(&self) -> View {

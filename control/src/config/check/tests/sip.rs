@@ -55,6 +55,20 @@ fn sip_values() {
         &[(7, 17, "200h is out of range", "0s to 168h")],
     );
     sip_refused(
+        "shards = 9\n",
+        &[(7, 10, "9 is not a number of shards", "1 to 8")],
+    );
+    sip_refused("shards = 0\n", &[(7, 10, "0 is not a number", "1 to 8")]);
+    refused(
+        &format!("{SIP}shards = 4\n{LAN}media_ports = '20000-20199'\n"),
+        &[(
+            3,
+            10,
+            "`lan` (20000-20199) are too few for 4 shards",
+            "shards = 3",
+        )],
+    );
+    sip_refused(
         "expires_min = '2h'\n",
         &[(
             7,
