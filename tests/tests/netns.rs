@@ -52,3 +52,6 @@ mod trouble;
 mod twins;
 #[path = "netns/upgrade.rs"]
 mod upgrade;
+#[cfg(feature = "vlan")]
+#[path = "netns/vlan.rs"]
+mod vlan;

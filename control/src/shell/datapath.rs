@@ -3,7 +3,7 @@
 mod books;
 mod flow;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -30,6 +30,8 @@ pub(crate) struct Datapath {
     pub(crate) netlink: Netlink,
     /// None: every flow is forwarded in userspace, for this reason.
     pub(crate) kernel: Result<Kernel, String>,
+    /// Interfaces of the networks.
+    borders: Vec<String>,
     flows: BTreeMap<SocketAddr, Installed>,
     /// Ports that are captured, their flows in userspace meanwhile.
     taps: BTreeMap<SocketAddr, Tap>,
@@ -42,6 +44,7 @@ impl Datapath {
             media,
             netlink,
             kernel,
+            borders: Vec::new(),
             flows: BTreeMap::new(),
             taps: BTreeMap::new(),
             books: Books::default(),
@@ -183,9 +186,16 @@ impl Datapath {
             .await
             .map_err(|unresolved| unresolved.reason())?;
         let kernel = self.kernel.as_ref().map_err(|_| NO_KERNEL)?;
-        if !kernel.attached().any(|index| index == hop.ifindex) {
+        let (egress, vlan) = self.netlink.carrier(hop.ifindex);
+        if !kernel.attached().any(|index| index == egress) {
             return Err("no program on the egress interface");
         }
+        let ingress = self.netlink.ingress(at.ip());
+        // Where the program is not, nothing comes in by.
+        let (ingress, vlan_in) = match kernel.attached().any(|index| index == ingress.0) {
+            true => ingress,
+            false => (0, 0),
+        };
         let rewrite = Rewrite {
             peer: rule.peer.into(),
             source: rule.source.into(),
@@ -196,15 +206,39 @@ impl Datapath {
         let hop = Hop {
             eth_src: hop.eth_src,
             eth_dst: hop.eth_dst,
-            egress: hop.ifindex,
+            egress,
             mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         };
-        let flow = Flow::compile(at.into(), rewrite, hop);
+        let flow = Flow::compile(at.into(), rewrite, hop)
+            .arriving(ingress, vlan_in)
+            .leaving(vlan);
         Ok(rule.hops.map_or(flow, |hops| flow.with_hops(hops)))
+    }
+
+    /// The interfaces of the networks from now on: what comes by that of one is not let in at the
+    /// address of another.
+    pub(crate) fn set_borders(&mut self, interfaces: Vec<String>) {
+        self.borders = interfaces;
+        self.keep_borders();
+    }
+
+    fn keep_borders(&self) {
+        let indices = self.borders.iter().map(|name| self.netlink.index_of(name));
+        let all: BTreeSet<u32> = indices.flatten().collect();
+        let mut borders = HashMap::new();
+        for own in &all {
+            let others: BTreeSet<u32> = all.iter().filter(|l| *l != own).copied().collect();
+            let others = Arc::new(others);
+            let at_home = |ip: &IpAddr| self.netlink.home(*ip) == Some(*own);
+            let addresses = self.netlink.addresses_of(*own).filter(at_home);
+            borders.extend(addresses.map(|ip| (ip, others.clone())));
+        }
+        self.media.set_borders(borders);
     }
 
     /// Routes, neighbours or links changed: every flow is placed anew.
     pub(crate) async fn replace_all(&mut self) {
+        self.keep_borders();
         let all: Vec<(SocketAddr, Rule)> = self.flows.iter().map(|(at, f)| (*at, f.rule)).collect();
         for (at, rule) in all {
             self.media.install(at, rule, self.link(rule));
@@ -351,6 +385,7 @@ impl Datapath {
         };
         kernel
             .attached()
+            .flat_map(|index| std::iter::once(index).chain(self.netlink.vlans_on(index)))
             .filter_map(|index| self.netlink.name_of(index))
             .collect()
     }

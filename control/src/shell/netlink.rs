@@ -16,7 +16,9 @@ use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -67,6 +69,10 @@ pub(crate) struct Link {
     mac: Option<Mac>,
     mtu: u32,
     up: bool,
+    /// The link whose VLAN it is, and which.
+    vlan: Option<(u32, u16)>,
+    /// Frames come in by its members.
+    is_bond: bool,
     /// Each with the prefix that is its neighbourhood.
     addresses: Vec<IpNet>,
 }
@@ -223,6 +229,48 @@ impl Netlink {
             .map(|(index, _)| *index)
     }
 
+    /// What carries the frames of a link, and in which VLAN (IEEE 802.1Q); itself and zero, if it
+    /// is none of the VLANs the kernel program knows.
+    pub(crate) fn carrier(&self, index: u32) -> (u32, u16) {
+        let link = self.links.get(&index);
+        let carrier = link.and_then(|link| link.vlan);
+        let stacked = |(carrier, _): &(u32, u16)| {
+            let below = self.links.get(carrier);
+            below.is_none_or(|link| link.vlan.is_some())
+        };
+        carrier.filter(|c| !stacked(c)).unwrap_or((index, 0))
+    }
+
+    pub(crate) fn addresses_of(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        let link = self.links.get(&index).into_iter();
+        link.flat_map(|link| link.addresses.iter().map(IpNet::addr))
+    }
+
+    /// The link that has one of our addresses; none if several have.
+    pub(crate) fn home(&self, address: IpAddr) -> Option<u32> {
+        let has = |net: &IpNet| net.addr() == address;
+        let mut links = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.addresses.iter().any(has));
+        let (index, _) = links.next()?;
+        links.next().is_none().then_some(*index)
+    }
+
+    /// How frames to one of our addresses come in: interface and VLAN; interface zero if that may
+    /// be any, as with the members of a bond.
+    pub(crate) fn ingress(&self, address: IpAddr) -> (u32, u16) {
+        let carrier = self.home(address).map(|index| self.carrier(index));
+        let is_bond = |index: &u32| self.links.get(index).is_some_and(|link| link.is_bond);
+        carrier.filter(|(i, _)| !is_bond(i)).unwrap_or_default()
+    }
+
+    /// The links of VLANs that a link carries.
+    pub(crate) fn vlans_on(&self, carrier: u32) -> impl Iterator<Item = u32> {
+        let on = move |index: &&u32| self.carrier(**index).0 == carrier && **index != carrier;
+        self.links.keys().filter(on).copied()
+    }
+
     pub(crate) fn name_of(&self, index: u32) -> Option<String> {
         self.links.get(&index).map(|link| link.name.clone())
     }
@@ -277,9 +325,13 @@ impl Netlink {
             .header
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp);
+        link.vlan = vlan(message);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.is_bond = infos.contains(&LinkInfo::Kind(InfoKind::Bond));
+                }
                 LinkAttribute::Address(bytes) => link.mac = mac(bytes),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 _ => {}
@@ -444,6 +496,34 @@ impl Netlink {
         }
         egress.map(|index| (index, hop)).ok_or(Unresolved::NoRoute)
     }
+}
+
+/// The link a VLAN's link is on, and its number.
+fn vlan(message: &LinkMessage) -> Option<(u32, u16)> {
+    let (mut carrier, mut id, mut standard) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(index) => carrier = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    let LinkInfo::Data(InfoData::Vlan(vlan)) = info else {
+                        continue;
+                    };
+                    for part in vlan {
+                        match part {
+                            InfoVlan::Id(number) => id = Some(*number),
+                            InfoVlan::Protocol(protocol) => {
+                                standard = *protocol == VlanProtocol::Ieee8021Q;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    carrier.zip(id).filter(|_| standard)
 }
 
 fn mac(bytes: &[u8]) -> Option<Mac> {

@@ -284,6 +284,10 @@ impl Shell {
         }
         self.sip.configure(&plan.config, plan.tls);
         self.engine.reconfigure(plan.config, clock::now());
+        let mut borders = start::borders(&self.engine.config());
+        let former = self.engine.networks_retired();
+        borders.extend(former.iter().map(|f| f.network.interface.clone()));
+        self.datapath.set_borders(borders);
         if reached {
             self.datapath.replace_all().await;
         }
@@ -381,7 +385,8 @@ impl Shell {
             .chain(former.iter().map(|retired| &retired.network))
             .map(|network| (network.interface.as_str(), network.address))
             .collect();
-        let index = |name: &str| self.datapath.netlink.index_of(name);
+        let netlink = &self.datapath.netlink;
+        let index = |name: &str| Some(netlink.carrier(netlink.index_of(name)?).0);
         let interfaces: BTreeSet<u32> = kept.iter().filter_map(|(name, _)| index(name)).collect();
         let is_kept = |ip: &IpAddr| kept.iter().any(|(_, address)| address == ip);
         Reach {

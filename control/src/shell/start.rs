@@ -59,6 +59,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tokio::spawn(logs.run());
     }
     let mut datapath = Datapath::new(Media::new(queues.clone()), netlink, kernel);
+    datapath.set_borders(borders(&config));
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
     }
@@ -239,6 +240,8 @@ pub(super) fn interfaces(config: &Config, netlink: &Netlink) -> anyhow::Result<V
         let index = netlink
             .index_of(name)
             .with_context(|| format!("network {}: there is no interface {name}", network.name))?;
+        // A VLAN's frames are seen on the interface that carries it.
+        let (index, _) = netlink.carrier(index);
         if !interfaces.iter().any(|known| known.index == index) {
             interfaces.push(Nic {
                 name: name.clone(),
@@ -247,6 +250,12 @@ pub(super) fn interfaces(config: &Config, netlink: &Netlink) -> anyhow::Result<V
         }
     }
     Ok(interfaces)
+}
+
+/// The interfaces of the networks.
+pub(super) fn borders(config: &Config) -> Vec<String> {
+    let networks = config.networks.iter();
+    networks.map(|network| network.interface.clone()).collect()
 }
 
 /// The addresses the program must know, each once.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::flow::{Flags, Flow, Hop, Rewrite};
 use common::forward::Action;
-use common::map::{SLOT_NONE, Settings, port_index};
+use common::map::{Port, SLOT_NONE, Settings, port_index};
 use common::wire::{Be16, Ip};
 use control::config::{Config, Network};
 use control::effect::{CallRecord, Effect, Effects, Rule};
@@ -734,7 +734,11 @@ impl Kernel {
         flow.stats = slot;
         flow.generation = slot;
         self.table.flows.insert(slot, flow);
-        self.table.ports.insert(self.key(at), slot);
+        let port = Port {
+            flow: slot,
+            stats: slot,
+        };
+        self.table.ports.insert(self.key(at), port);
         if let Some(old) = self.slots.insert(at, slot) {
             self.table.flows.remove(&old);
         }

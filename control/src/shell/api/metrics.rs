@@ -216,6 +216,7 @@ fn userspace(shell: &Shell, text: &mut Text) {
         ("forwarded", &total.packets),
         ("unclaimed", &total.unclaimed),
         ("hop_limit", &total.hop_limit),
+        ("wrong_interface", &total.wrong_interface),
         ("send_failed", &total.send_failed),
         ("queue_full", &total.queue_full),
     ] {

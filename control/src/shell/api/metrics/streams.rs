@@ -123,6 +123,10 @@ fn dropped(shell: &Shell, text: &mut Text) {
     text.family("rtp_dropped_total", Kind::Counter, help);
     for (reason, packets) in [
         ("bad_source", of(Reason::WrongSource)),
+        (
+            "wrong_interface",
+            of(Reason::WrongInterface) + load(&user.wrong_interface),
+        ),
         ("ttl", of(Reason::HopLimit) + load(&user.hop_limit)),
         ("redirect_err", of(Reason::NoEgress)),
         ("send_failed", load(&user.send_failed)),
