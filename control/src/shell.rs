@@ -6,6 +6,7 @@ mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
@@ -49,6 +50,8 @@ enum Event {
         marks: media::Marks,
         packet: Bytes,
     },
+    /// A router could not send on what we had.
+    TooBig(icmp::TooBig),
     Api(api::Ask),
     Configuration(api::config::Ask),
 }
@@ -151,6 +154,7 @@ impl Shell {
                 api::answer(ask, self, effects).await;
                 self.perform(effects).await;
             }
+            Event::TooBig(news) => self.datapath.too_big(news),
             Event::Configuration(ask) => api::config::answer(ask, self, effects).await,
         }
     }

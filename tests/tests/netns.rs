@@ -44,6 +44,8 @@ mod restart;
 mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/toobig.rs"]
+mod toobig;
 #[path = "netns/trouble.rs"]
 mod trouble;
 #[path = "netns/twins.rs"]
