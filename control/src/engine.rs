@@ -2,6 +2,7 @@
 //! shard; no locks, no clock, no randomness beyond the seed it was given.
 
 pub mod admin;
+mod admission;
 pub mod event;
 pub mod explain;
 pub mod gateway;
@@ -10,6 +11,7 @@ pub mod input;
 mod call;
 mod dialog;
 mod gate;
+mod guard;
 mod invite;
 mod media;
 mod names;
@@ -47,6 +49,8 @@ use crate::sip::vocabulary::{self, Method};
 
 use call::Call;
 use event::Events;
+use guard::Guard;
+pub use guard::ban::BanView;
 use input::Input;
 use names::Names;
 use reconfigure::Former;
@@ -96,6 +100,7 @@ pub struct Engine {
     transactions: Transactions,
     registrar: Registrar,
     challenger: Challenger,
+    guard: Guard,
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
@@ -140,9 +145,11 @@ impl Engine {
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
         let mut names = Names::new(seed);
         let secret = names.secret("digest nonce");
+        let guard = Guard::new(names.secret("guard"));
         let mut engine = Self {
             challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
             registrar: Registrar::new(register::settings(&config.sip)),
+            guard,
             pools: Pools::new(names.number()),
             ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
@@ -218,6 +225,7 @@ impl Engine {
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);
             self.sweep_former(now);
+            self.guard.sweep(now);
             self.parties.expire(now);
             self.watch_gateways(now);
             self.relays
@@ -235,6 +243,9 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
+        if !self.hears(from, bytes.len(), now) {
+            return;
+        }
         match classify(&bytes) {
             Datagram::Sip => {}
             Datagram::KeepAlive => return self.counters.count("sip_datagram", "keep_alive"),
@@ -249,7 +260,10 @@ impl Engine {
                 });
             }
             Datagram::Stun(_) => return self.counters.count("sip_datagram", "stun"),
-            Datagram::Garbage => return self.counters.count("sip_malformed", "garbage"),
+            Datagram::Garbage => {
+                self.unreadable(from, now);
+                return self.counters.count("sip_malformed", "garbage");
+            }
         }
         if from.port() == 0 {
             return self.counters.count("sip_malformed", "source_port_zero");
@@ -261,8 +275,10 @@ impl Engine {
             },
             Err(malformed) => {
                 self.counters.count("sip_malformed", malformed.reason());
+                self.unreadable(from, now);
                 let tag = self.names.token();
-                if let Some(answer) = vocabulary::refusal(&bytes, malformed, Some(&tag)) {
+                let answer = vocabulary::refusal(&bytes, malformed, Some(&tag));
+                if let Some(answer) = answer.and_then(|a| self.sendable(on, from, a, now)) {
                     effects.push(Effect::Send {
                         on,
                         to: from,
@@ -289,6 +305,9 @@ impl Engine {
         let Some(network) = self.network_of_request(on, from, &message, now) else {
             return self.counters.count("sip_refused", "no_network");
         };
+        if !self.may_ask(&message, Path { on, to: from }, now) {
+            return;
+        }
         let method = message.method().unwrap_or(Method::Other(b""));
         let kind = Kind::of(method.as_bytes());
         self.counters.count("sip_request", method_label(method));
@@ -312,12 +331,14 @@ impl Engine {
             Incoming::Refused => {
                 let extra = [("Retry-After", "5".to_owned())];
                 let bytes = vocabulary::response(&message, 503, None, None, &extra, None);
-                effects.push(Effect::Send {
-                    on,
-                    to: from,
-                    bytes,
-                });
                 self.counters.count("sip_refused", "overload");
+                if let Some(bytes) = self.sendable(on, from, bytes, now) {
+                    effects.push(Effect::Send {
+                        on,
+                        to: from,
+                        bytes,
+                    });
+                }
             }
         }
     }
@@ -360,9 +381,19 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let tag = self.names.token();
+        // What belongs to a call comes from somebody who was let in.
+        let outside = request.message.to_tag().is_none() || code == 481;
+        let stranger = outside && self.is_unproven(request.path, now);
+        let tag = if stranger {
+            self.stateless_tag(&request.message)
+        } else {
+            self.names.token()
+        };
         let tag = (code > 100).then_some(tag.as_str());
         let bytes = vocabulary::response(&request.message, code, None, tag, extra, None);
+        if stranger {
+            return self.answer_stranger(request, code, bytes, now, effects);
+        }
         self.respond(&request.key, code, bytes, now, effects);
     }
 

@@ -26,6 +26,8 @@ use towpath_tests::{clock, http, process, schema};
 mod explain;
 #[path = "daemon/keys.rs"]
 mod keys;
+#[path = "daemon/protection.rs"]
+mod protection;
 #[path = "daemon/reload.rs"]
 mod reload;
 

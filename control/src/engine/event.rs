@@ -52,6 +52,10 @@ pub enum Kind {
     NetworkGone,
     GatewaySuspected,
     GatewayCleared,
+    /// Nobody is heard from there for a while.
+    SourceBanned,
+    /// An operator lifted a ban.
+    SourceReleased,
 }
 
 impl Kind {
@@ -81,6 +85,8 @@ impl Kind {
             Self::NetworkGone => "network.gone",
             Self::GatewaySuspected => "gateway.suspected",
             Self::GatewayCleared => "gateway.cleared",
+            Self::SourceBanned => "source.banned",
+            Self::SourceReleased => "source.released",
         }
     }
 }

@@ -38,6 +38,8 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     let help = "SIP messages the network did not take from us.";
     text.family("sip_send_failed_total", Kind::Counter, help);
     text.series(&[], shell.sip.send_failed);
+    text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
+    text.series(&[], count(shell.engine.bans_count(now)));
     let help = "What signalling and media logic did, by kind and reason.";
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {

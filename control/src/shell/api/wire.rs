@@ -1,5 +1,6 @@
 //! JSON: what clients see of the core's values.
 
+mod ban;
 mod event;
 mod explain;
 mod network;
@@ -20,6 +21,7 @@ use crate::shell::api::health::health;
 use crate::shell::datapath::{FlowNow, MILLION, Placement};
 use crate::shell::kernel::Stream;
 
+pub(super) use ban::bans;
 pub(super) use event::events;
 pub(super) use explain::{call_explained, peer_explained, registration_explained};
 pub(super) use network::networks;
