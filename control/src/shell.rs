@@ -1,6 +1,7 @@
 //! The shell: performs what the core asks for. One loop, one screen.
 
 mod api;
+mod bench;
 mod capture;
 mod clock;
 pub mod configuration;
@@ -32,6 +33,7 @@ use crate::id::Listener;
 
 use configuration::history::By;
 
+pub use bench::bench;
 pub use configuration::Options;
 pub use kernel::detach::detach;
 pub use start::{host_interfaces, run};

@@ -241,7 +241,7 @@ fn leave_kernel(pin_dir: &Path) {
     }
 }
 
-fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+pub(super) fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let Some(path) = object else {
         bail!(
             "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object \
