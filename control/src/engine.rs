@@ -8,8 +8,10 @@ pub mod explain;
 pub mod gateway;
 pub mod input;
 
+mod abandoned;
 mod call;
 mod dialog;
+mod fork;
 mod gate;
 mod guard;
 mod invite;
