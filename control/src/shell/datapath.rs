@@ -11,9 +11,11 @@ use std::time::Instant;
 
 use common::event::{Event, EventKind};
 use common::flow::{Flags, Flow, Hop, Rewrite};
+use tokio::sync::mpsc;
 
 use crate::effect::{MediaKind, Rule};
 use crate::engine::input::Activity;
+use crate::shell;
 use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
@@ -40,19 +42,18 @@ pub(crate) struct Datapath {
 
 impl Datapath {
     pub(crate) fn new(
-        media: Media,
+        events: &mpsc::Sender<shell::Event>,
         netlink: Netlink,
         kernel: Result<Kernel, String>,
-        icmp: Icmp,
     ) -> Self {
         Self {
-            media,
+            media: Media::new(events.clone()),
             netlink,
             kernel,
             flows: BTreeMap::new(),
             taps: BTreeMap::new(),
             books: Books::default(),
-            icmp,
+            icmp: Icmp::start(events),
         }
     }
 

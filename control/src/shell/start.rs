@@ -14,10 +14,8 @@ use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::shell::configuration::Options;
 use crate::shell::datapath::Datapath;
-use crate::shell::icmp::Icmp;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
-use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::reload::Reloads;
 use crate::shell::sip::Sip;
@@ -58,12 +56,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
     }
-    let mut datapath = Datapath::new(
-        Media::new(sender.clone()),
-        netlink,
-        kernel,
-        Icmp::start(&sender),
-    );
+    let mut datapath = Datapath::new(&sender, netlink, kernel);
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
     }

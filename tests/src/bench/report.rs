@@ -43,10 +43,10 @@ const NOTES: [&str; 7] = [
      were lost on the way are not counted in a rate, and said",
     "kernel columns are fed by live frames of BPF_PROG_TEST_RUN in batches of 64, processes by a \
      packet socket in bursts of 32, at the highest rate that loses nothing",
-    "at 80 % of its rate a column is fed for eight rounds: the kernel in runs of 20,000 at full speed \
-     with rests between, a process in bursts of 32",
-    "latency is taken from socket to socket, a process on a core of its own, one packet at a time and at \
-     steady loads; under load it counts from when a packet was due",
+    "at 80 % of its rate a column is fed for eight rounds: the kernel in runs of 20,000 at full \
+     speed with rests between, a process in bursts of 32",
+    "latency is taken from socket to socket, a process on a core of its own, one packet at a time \
+     and at steady loads; under load it counts from when a packet was due",
     "cost is taken by BPF_PROG_TEST_RUN, 250 packets a run, a program that does nothing taken off",
 ];
 

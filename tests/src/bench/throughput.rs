@@ -122,10 +122,14 @@ pub(super) fn sustain(stand: &mut Stand, rate: f64, effort: Effort) -> Result<Su
         u64::from(chunks) * u64::from(CHUNK)
     };
     let arrived = arrived(stand, before + packets)? - before;
+    let lost = packets - arrived.min(packets);
+    if lost > 0 {
+        stand.revive()?;
+    }
     Ok(Sustained {
         packets_per_s: rate,
         packets,
-        lost: packets - arrived.min(packets),
+        lost,
     })
 }
 

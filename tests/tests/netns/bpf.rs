@@ -109,14 +109,14 @@ fn the_bench_tries_both_paths() {
             .output()
             .unwrap();
         assert!(output.status.success(), "{output:?}");
-        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
     };
     let object = process::object().unwrap();
     let document = bench(&["--object", object.to_str().unwrap()]);
     let path = format!("{}/vectors/api/bench.schema", env!("CARGO_MANIFEST_DIR"));
     let differences = schema::differences(&fs::read_to_string(path).unwrap(), &document);
     assert!(differences.is_empty(), "{differences:#?}");
-    assert_eq!(document["kernel"]["why"], serde_json::Value::Null);
+    assert_eq!(document["kernel"]["why"], Value::Null);
     assert_eq!(document["kernel"]["costs"].as_array().unwrap().len(), 5);
     let user = |name: &str| document["user"][name].as_u64().unwrap();
     assert!(
@@ -127,5 +127,5 @@ fn the_bench_tries_both_paths() {
     let other = object.with_file_name("yardstick");
     let document = bench(&["--object", other.to_str().unwrap()]);
     assert_eq!(document["kernel"]["works"], false);
-    assert_ne!(document["kernel"]["why"], serde_json::Value::Null);
+    assert_ne!(document["kernel"]["why"], Value::Null);
 }
