@@ -11,11 +11,20 @@ use crate::id::{Listener, NetworkId};
 /// What the core wants done. Pushed into a list the caller owns, in the order it must happen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// Send a SIP message from a listener.
+    /// Send a SIP message from a listener; over TCP and TLS on the connection there is. Without one
+    /// it comes back as `Input::Unsent`.
     Send {
         on: Listener,
         to: SocketAddr,
         bytes: Bytes,
+    },
+    /// Connect to a peer, from the listener's address; what is sent meanwhile waits. If it fails
+    /// `Input::Closed` says so.
+    Dial {
+        on: Listener,
+        to: SocketAddr,
+        /// What a TLS certificate must say; none: the address.
+        name: Option<String>,
     },
     /// Open the UDP media socket at a local address.
     Open { at: SocketAddr, network: NetworkId },

@@ -5,6 +5,7 @@ pub mod admin;
 mod admission;
 pub mod event;
 pub mod explain;
+pub mod flow;
 pub mod gateway;
 pub mod input;
 
@@ -121,6 +122,8 @@ pub struct Engine {
     next_sweep: Instant,
     sweeps: u64,
     gateways: gateway::Watch,
+    /// Connections, of TCP and TLS.
+    flows: flow::Flows,
     counters: Counters,
     events: Events,
     /// Who is silent, as it was last looked at.
@@ -167,6 +170,7 @@ impl Engine {
             next_sweep: now + SWEEP,
             sweeps: 0,
             gateways: gateway::Watch::default(),
+            flows: flow::Flows::default(),
             counters: Counters::default(),
             events: Events::default(),
             silence: BTreeMap::new(),
@@ -189,6 +193,9 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {
             Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
+            Input::Connected(path) => self.connected(path),
+            Input::Closed(path) => self.closed(path, now, effects),
+            Input::Unsent { path, bytes } => self.unsent(path, bytes, now, effects),
             Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
@@ -229,6 +236,7 @@ impl Engine {
             self.sweep_former(now);
             self.guard.sweep(now);
             self.parties.expire(now);
+            self.flows.expire(now);
             self.watch_gateways(now);
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));

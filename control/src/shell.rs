@@ -29,9 +29,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::input::Input;
-use crate::id::Listener;
+use crate::id::{Listener, Path};
 
 use configuration::history::By;
+use sip::Sent;
 
 pub use bench::bench;
 pub use configuration::Options;
@@ -44,6 +45,13 @@ enum Event {
         on: Listener,
         from: SocketAddr,
         bytes: Bytes,
+    },
+    /// A SIP connection can be used.
+    Connected(Path),
+    /// It is over.
+    Gone {
+        path: Path,
+        id: u64,
     },
     /// A media packet no rule claimed.
     Unclaimed {
@@ -134,6 +142,17 @@ impl Shell {
                     .handle(Input::Sip { on, from, bytes }, clock::now(), effects);
                 self.perform(effects).await;
             }
+            Event::Connected(path) => {
+                self.engine
+                    .handle(Input::Connected(path), clock::now(), effects);
+            }
+            Event::Gone { path, id } => {
+                if self.sip.forget(path, id) {
+                    self.engine
+                        .handle(Input::Closed(path), clock::now(), effects);
+                    self.perform(effects).await;
+                }
+            }
             Event::Unclaimed {
                 at,
                 from,
@@ -168,7 +187,12 @@ impl Shell {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
-                        self.sip.send(on, to, &bytes, link).await;
+                        let sent = self.sip.send(on, to, &bytes, link).await;
+                        self.undelivered(sent, Path { on, to }, bytes, effects);
+                    }
+                    Effect::Dial { on, to, name } => {
+                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
+                        self.sip.dial(Path { on, to }, name, link);
                     }
                     Effect::Open { at, network } => {
                         if let Err(error) = self.datapath.media.open(at, Some(network)) {
@@ -200,6 +224,18 @@ impl Shell {
                 }
             }
         }
+    }
+}
+
+impl Shell {
+    /// What found no connection is the core's again.
+    fn undelivered(&mut self, sent: Sent, path: Path, bytes: Bytes, effects: &mut Effects) {
+        let input = match sent {
+            Sent::Queued => return,
+            Sent::Nowhere => Input::Unsent { path, bytes },
+            Sent::Failed => Input::Closed(path),
+        };
+        self.engine.handle(input, clock::now(), effects);
     }
 }
 

@@ -15,6 +15,8 @@ mod pulse;
 mod reconfigure;
 #[path = "call/setup.rs"]
 mod setup;
+#[path = "call/stream.rs"]
+mod stream;
 #[path = "call/sweep.rs"]
 mod sweep;
 #[path = "call/wide.rs"]

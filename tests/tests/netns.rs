@@ -44,6 +44,8 @@ mod restart;
 mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/stream.rs"]
+mod stream;
 #[path = "netns/toobig.rs"]
 mod toobig;
 #[path = "netns/trouble.rs"]

@@ -7,6 +7,7 @@ pub mod later;
 mod network;
 mod protection;
 mod sip;
+mod stream;
 mod value;
 
 use std::io;

@@ -30,6 +30,8 @@ pub(super) struct Sip {
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
+    pub(super) tcp: Tcp,
+    pub(super) tls: Tls,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
     pub(super) protection: Protection,
@@ -47,6 +49,25 @@ pub(super) struct Protection {
     pub(super) scanners: Option<At<Vec<At<String>>>>,
 }
 
+/// `[sip.tcp]`
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    pub(super) idle: Option<At<String>>,
+    pub(super) connections: Option<At<i64>>,
+    pub(super) connections_per_source: Option<At<i64>>,
+}
+
+/// `[sip.tls]`
+#[derive(Debug, Default)]
+pub(super) struct Tls {
+    /// The section's header; empty if there is none.
+    pub(super) at: Span,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) verify: Option<At<String>>,
+}
+
 /// `[[sip.account]]`
 #[derive(Debug)]
 pub(super) struct Account {
@@ -62,6 +83,7 @@ pub(super) struct Account {
 pub(super) struct Peer {
     pub(super) name: Option<At<String>>,
     pub(super) uri: Option<At<String>>,
+    pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) routes: Option<At<Vec<At<String>>>>,
 }
@@ -112,7 +134,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 7] = [
+pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -125,6 +147,11 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "address_grace",
         ],
     ),
+    (
+        "sip.tcp",
+        &["idle", "connections", "connections_per_source"],
+    ),
+    ("sip.tls", &["certificate", "key", "ca", "verify"]),
     (
         "sip.protection",
         &[
@@ -141,7 +168,10 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
         "sip.account",
         &["user", "password", "password_file", "ha1_sha256"],
     ),
-    ("sip.peer", &["name", "uri", "register", "routes"]),
+    (
+        "sip.peer",
+        &["name", "uri", "tls_name", "register", "routes"],
+    ),
     (
         "network",
         &[
@@ -234,6 +264,8 @@ impl Sip {
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             address_grace: table.text("address_grace", problems),
+            tcp: table.table("tcp", problems, Tcp::read),
+            tls: table.table("tls", problems, Tls::read),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
             protection: table.table("protection", problems, Protection::read),
@@ -255,6 +287,28 @@ impl Protection {
     }
 }
 
+impl Tcp {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            idle: table.text("idle", problems),
+            connections: table.integer("connections", problems),
+            connections_per_source: table.integer("connections_per_source", problems),
+        }
+    }
+}
+
+impl Tls {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            certificate: table.text("certificate", problems),
+            key: table.text("key", problems),
+            ca: table.text("ca", problems),
+            verify: table.text("verify", problems),
+        }
+    }
+}
+
 impl Account {
     fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
         Self {
@@ -272,6 +326,7 @@ impl Peer {
         Self {
             name: table.required("name", problems),
             uri: table.required("uri", problems),
+            tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             routes: table.texts("routes", problems),
         }

@@ -199,6 +199,7 @@ impl Engine {
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
+                | Effect::Dial { .. }
                 | Effect::Record(_) => {}
             }
         }

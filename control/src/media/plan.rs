@@ -90,6 +90,7 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
+            | Effect::Dial { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

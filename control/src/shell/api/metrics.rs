@@ -40,10 +40,47 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.series(&[], shell.sip.send_failed);
     text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
     text.series(&[], count(shell.engine.bans_count(now)));
+    connections(shell, text);
     let help = "What signalling and media logic did, by kind and reason.";
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
+    }
+}
+
+fn connections(shell: &Shell, text: &mut Text) {
+    let view = shell.sip.connections();
+    let help = "SIP connections now; half open is one without a valid message.";
+    text.family("sip_connections", Kind::Gauge, help);
+    for (transport, state, count) in view.now {
+        text.series(&[("transport", transport), ("state", state)], count);
+    }
+    let help = "SIP connections since the start, by who made them.";
+    text.family("sip_connections_opened_total", Kind::Counter, help);
+    for (transport, side, count) in view.opened {
+        text.series(&[("transport", transport), ("side", side)], count);
+    }
+    let help = "SIP connections turned away at once, by the limit that was reached.";
+    text.family("sip_connections_refused_total", Kind::Counter, help);
+    for (limit, count) in view.refused {
+        text.series(&[("limit", limit)], count);
+    }
+    let help = "SIP connections that ended, by reason.";
+    text.family("sip_connections_closed_total", Kind::Counter, help);
+    for (reason, count) in view.closed {
+        text.series(&[("reason", reason)], count);
+    }
+    let help = "Keep-alives of clients that were answered on connections.";
+    text.family("sip_connection_pings_total", Kind::Counter, help);
+    text.series(&[], view.pings);
+    if let Some(expires_s) = shell.sip.certificate_expires_s() {
+        let help = "When the certificate for SIP over TLS ends, in seconds since 1970.";
+        text.family(
+            "sip_tls_certificate_expiry_timestamp_seconds",
+            Kind::Gauge,
+            help,
+        );
+        text.series(&[], expires_s);
     }
 }
 
