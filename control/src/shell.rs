@@ -2,11 +2,13 @@
 //! loop owns what there is once, above all the datapath.
 
 mod api;
+mod bench;
 mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
@@ -35,6 +37,7 @@ use crate::id::Listener;
 use configuration::history::By;
 use shard::Work;
 
+pub use bench::bench;
 pub use configuration::Options;
 pub use kernel::detach::detach;
 pub use start::{host_interfaces, run};
@@ -110,6 +113,7 @@ impl Shell {
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 Some(over) = self.shards.join_next() => over?,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
+                news = self.datapath.icmp.heard() => self.datapath.too_big(news),
                 () = self.datapath.netlink.changed() => {
                     self.sip.out().set_links(self.datapath.netlink.links());
                     self.network_changed().await;

@@ -46,6 +46,8 @@ mod soak;
 mod stage;
 #[path = "netns/stream.rs"]
 mod stream;
+#[path = "netns/toobig.rs"]
+mod toobig;
 #[path = "netns/trouble.rs"]
 mod trouble;
 #[path = "netns/twins.rs"]

@@ -17,9 +17,11 @@ use crate::engine::input::Activity;
 use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
+use crate::shell::icmp::{Icmp, TooBig};
 use crate::shell::kernel::{Kernel, KernelError, Totals, rate};
 use crate::shell::media::{Media, Port};
 use crate::shell::netlink::Netlink;
+use crate::shell::shard::Queues;
 
 pub(crate) use self::books::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
 use self::flow::{Counted, Installed};
@@ -36,18 +38,20 @@ pub(crate) struct Datapath {
     /// Ports that are captured, their flows in userspace meanwhile.
     taps: BTreeMap<SocketAddr, Tap>,
     pub(crate) books: Books,
+    pub(crate) icmp: Icmp,
 }
 
 impl Datapath {
-    pub(crate) fn new(media: Media, netlink: Netlink, kernel: Result<Kernel, String>) -> Self {
+    pub(crate) fn new(queues: Queues, netlink: Netlink, kernel: Result<Kernel, String>) -> Self {
         Self {
-            media,
+            media: Media::new(queues),
             netlink,
             kernel,
             borders: Vec::new(),
             flows: BTreeMap::new(),
             taps: BTreeMap::new(),
             books: Books::default(),
+            icmp: Icmp::start(),
         }
     }
 
@@ -121,6 +125,20 @@ impl Datapath {
             && let Err(error) = kernel.remove(at, clock::now())
         {
             tracing::error!(%at, %error, "cannot take a flow out of the kernel");
+        }
+    }
+
+    /// A packet of a flow was too big for its way on: whoever sent it is told. The flow the other
+    /// way says where it had come from.
+    pub(crate) fn too_big(&mut self, news: TooBig) {
+        let back = self.flows.get(&news.from).map(|flow| flow.rule.source);
+        let flow = back.and_then(|at| Some((at, self.flows.get(&at)?.rule)));
+        match flow {
+            Some((at, rule)) if (rule.source, rule.target) == (news.from, news.to) => {
+                let link = self.netlink.link_for(at.ip(), rule.peer.ip());
+                self.icmp.tell(rule.peer, at, news, link, clock::now());
+            }
+            Some(_) | None => self.icmp.count.unmatched += 1,
         }
     }
 

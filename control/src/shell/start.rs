@@ -15,7 +15,6 @@ use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
-use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
@@ -58,7 +57,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
     }
-    let mut datapath = Datapath::new(Media::new(queues.clone()), netlink, kernel);
+    let mut datapath = Datapath::new(queues.clone(), netlink, kernel);
     datapath.set_borders(borders(&config));
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
@@ -278,7 +277,7 @@ fn leave_kernel(pin_dir: &Path) {
     }
 }
 
-fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+pub(super) fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let Some(path) = object else {
         bail!(
             "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object \

@@ -1,6 +1,8 @@
 //! The program proves itself before it takes over: over maps of its own, it is shown packets whose
 //! fate `forward` decides on this side, and has to do the same to the byte.
 
+pub(super) mod bench;
+
 use std::net::SocketAddr;
 
 use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
