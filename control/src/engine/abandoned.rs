@@ -71,6 +71,9 @@ impl Engine {
 /// Nothing else would tell that a party is gone.
 fn is_quiet(call: &Call) -> bool {
     let settled = call.answered.is_some() && call.setup.is_none() && !call.is_refreshing();
-    let silent = call.session.as_ref().is_none_or(|s| Session::idle_since(s).is_none());
+    let silent = call
+        .session
+        .as_ref()
+        .is_none_or(|s| Session::idle_since(s).is_none());
     settled && call.timer.is_none() && silent
 }

@@ -100,7 +100,9 @@ impl Setup {
         let alike = |target: &&Target| first.is_some() && target.q == first;
         let count = self.targets.iter().take_while(alike).count().max(1);
         let count = count.min(usize::try_from(breadth).unwrap_or(usize::MAX).max(1));
-        self.targets.drain(..count.min(self.targets.len())).collect()
+        self.targets
+            .drain(..count.min(self.targets.len()))
+            .collect()
     }
 
     /// Keeps the better of two refusals: 6xx, else the lowest class, and of that what the caller
@@ -175,8 +177,7 @@ impl Call {
     /// Puts the dialog with this tag on this branch in front, for signalling and for media. A tag
     /// not known yet is another dialog of the branch.
     pub(super) fn turn_to(&mut self, branch: u32, tag: Option<&[u8]>) {
-        let suits =
-            |leg: &Leg| tag.is_none() || leg.tag.is_none() || leg.tag.as_deref() == tag;
+        let suits = |leg: &Leg| tag.is_none() || leg.tag.is_none() || leg.tag.as_deref() == tag;
         let on = self.branch == branch;
         if !(on && self.callee.as_ref().is_some_and(suits)) {
             let known = |rival: &Rival| rival.branch == branch && suits(&rival.leg);

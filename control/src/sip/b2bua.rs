@@ -247,7 +247,11 @@ mod tests {
     #[test]
     fn the_refer_of_an_event() {
         check("refer;id=93", Some(93), "refer;id=7");
-        check("Refer ; x=1; ID = 93 ;y", Some(93), "Refer ; x=1; ID = 7 ;y");
+        check(
+            "Refer ; x=1; ID = 93 ;y",
+            Some(93),
+            "Refer ; x=1; ID = 7 ;y",
+        );
         check("refer", None, "");
         check("refer;id=x", None, "");
         check("presence;id=93", None, "");

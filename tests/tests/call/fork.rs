@@ -79,7 +79,11 @@ fn the_first_to_answer_has_the_call() {
             let tags = heard.iter().filter(|m| m.code() == Some(180));
             let tags: BTreeSet<_> = tags.map(|m| m.to_tag().unwrap().to_vec()).collect();
             assert_eq!(tags.len(), 3, "a dialog for each");
-            assert_eq!(world.edge().sockets().len(), 2 * 2, "the others' ports rest");
+            assert_eq!(
+                world.edge().sockets().len(),
+                2 * 2,
+                "the others' ports rest"
+            );
             for (index, phone) in phones.iter().enumerate() {
                 let call = &world.sim.phone(*phone).calls[0];
                 let expected = if index == winner {
@@ -139,7 +143,11 @@ fn successes_cross() {
         let [winner] = winners[..] else {
             unreachable!("{winners:?}\n{}", world.sim.story())
         };
-        let loser = if winner == phones[0] { phones[1] } else { phones[0] };
+        let loser = if winner == phones[0] {
+            phones[1]
+        } else {
+            phones[0]
+        };
         let lost = &world.sim.phone(loser).calls[0];
         assert_eq!(lost.cut, lost.status == 200, "BYE for who answered");
         away += world.counted("call_setup", "late_success");
@@ -344,7 +352,10 @@ fn any_seed() {
     let failed: Vec<u64> = (from..to)
         .filter(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed))).is_err())
         .collect();
-    assert!(failed.is_empty(), "TOWPATH_SEEDS=n..n+1 shows one: {failed:?}");
+    assert!(
+        failed.is_empty(),
+        "TOWPATH_SEEDS=n..n+1 shows one: {failed:?}"
+    );
 }
 
 fn run(seed: u64) {
@@ -366,7 +377,11 @@ fn run(seed: u64) {
     for _ in 0..3 {
         if chance.below(5) == 0 {
             let dead = chance.below(phones.len() as u64);
-            world.sim.phone_mut(phones[usize::try_from(dead).unwrap()]).manner.dead ^= true;
+            world
+                .sim
+                .phone_mut(phones[usize::try_from(dead).unwrap()])
+                .manner
+                .dead ^= true;
         }
         one_call(&mut world, a, &phones, &mut chance, lossy);
     }
@@ -381,7 +396,10 @@ fn run(seed: u64) {
 }
 
 fn one_call(world: &mut World, a: NodeId, phones: &[NodeId], chance: &mut Rng, lossy: bool) {
-    let before: Vec<usize> = phones.iter().map(|p| world.sim.phone(*p).calls.len()).collect();
+    let before: Vec<usize> = phones
+        .iter()
+        .map(|p| world.sim.phone(*p).calls.len())
+        .collect();
     let dial = Dial {
         user: "1002".into(),
         delayed: chance.below(4) == 0,
@@ -394,7 +412,9 @@ fn one_call(world: &mut World, a: NodeId, phones: &[NodeId], chance: &mut Rng, l
     }
     let status = world.settle(a, call);
     assert!(status >= 200, "{}", world.sim.story());
-    world.sim.run_for(if lossy { 40 * SECOND } else { 4 * SECOND });
+    world
+        .sim
+        .run_for(if lossy { 40 * SECOND } else { 4 * SECOND });
     let up = |(phone, from): (&NodeId, &usize)| {
         let calls = world.sim.phone(*phone).calls.iter().enumerate().skip(*from);
         let mut up = calls.filter(|(_, call)| call.state == State::Up);
