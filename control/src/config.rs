@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::origin::Origins;
-use crate::id::{Listener, NetworkId};
+use crate::id::{Listener, NetworkId, Transport};
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,6 +55,72 @@ pub struct Sip {
     pub expires_max: Duration,
     /// How long an address that is no longer advertised is still recognised as ours.
     pub address_grace: Duration,
+    pub tcp: Tcp,
+    /// None: nothing listens for TLS and no peer is reached over it.
+    pub tls: Option<Tls>,
+    pub protection: Protection,
+}
+
+/// `[sip.tcp]`: connections, of TLS too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tcp {
+    /// A connection on which nothing comes for so long is closed.
+    pub idle: Duration,
+    /// That others have made to us, at a time.
+    pub connections: usize,
+    pub connections_per_source: usize,
+}
+
+/// `[sip.tls]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// Ours, and those that lead to its issuer.
+    pub certificate: Pem,
+    pub key: Pem,
+    /// Who issues the certificates of others; none: those the system trusts.
+    pub ca: Option<Pem>,
+    pub verify: Verify,
+}
+
+/// Who must show a certificate when connecting to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verify {
+    None,
+    /// Whoever comes from the address of a `[[sip.peer]]`.
+    Peers,
+    All,
+}
+
+/// A file, and what was in it when the configuration was read. Debug output is redacted.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Pem {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
+}
+
+/// `[sip.protection]`: what those may cost us who have proved nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Protection {
+    /// Requests a second from one source (an IPv4 address, an IPv6 /64); zero is no limit.
+    pub source_rate: u32,
+    /// The same that name one account.
+    pub account_rate: u32,
+    /// Wrong passwords or scanner messages from one source after which it is banned; zero is never.
+    pub ban_after: u32,
+    /// Within this time.
+    pub ban_window: Duration,
+    /// How long the first ban lasts.
+    pub ban_time: Duration,
+    /// Never limited or banned.
+    pub exempt: Vec<IpNet>,
+    /// Scanners beside those we know, by a part of their User-Agent in lower case.
+    pub scanners: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,6 +155,10 @@ impl std::fmt::Debug for Secret {
 pub struct Peer {
     pub name: String,
     pub address: SocketAddr,
+    /// How it is reached; none: UDP, and large requests over TCP if it listens there.
+    pub transport: Option<Transport>,
+    /// The name its TLS certificate must bear; none: its address.
+    pub tls_name: Option<String>,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
 }
@@ -127,6 +197,8 @@ pub struct Network {
     pub address_change: AddressChange,
     /// DSCP of media sent into this network, 0..=63; none leaves the sender's.
     pub dscp: Option<u8>,
+    /// Hop limit of media sent into this network, 1..=255; none takes one off the sender's.
+    pub hop_limit: Option<u8>,
 }
 
 /// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).

@@ -11,11 +11,20 @@ use crate::id::{Listener, NetworkId};
 /// What the core wants done. Pushed into a list the caller owns, in the order it must happen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// Send a SIP message from a listener.
+    /// Send a SIP message from a listener; over TCP and TLS on the connection there is. Without one
+    /// it comes back as `Input::Unsent`.
     Send {
         on: Listener,
         to: SocketAddr,
         bytes: Bytes,
+    },
+    /// Connect to a peer, from the listener's address; what is sent meanwhile waits. If it fails
+    /// `Input::Closed` says so.
+    Dial {
+        on: Listener,
+        to: SocketAddr,
+        /// What a TLS certificate must say; none: the address.
+        name: Option<String>,
     },
     /// Open the UDP media socket at a local address.
     Open { at: SocketAddr, network: NetworkId },
@@ -59,8 +68,33 @@ pub struct Rule {
     pub target: SocketAddr,
     /// Differentiated services field to write, if the network asks for one (RFC 2474).
     pub tos: Option<u8>,
+    /// Hop limit to write, if the network asks for one; else one is taken off.
+    pub hops: Option<u8>,
+    pub kind: MediaKind,
     /// Another way for RTCP: the peer multiplexes it, the other party does not (RFC 5761).
     pub rtcp: Option<RtcpWay>,
+}
+
+/// What a flow carries, for the books.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum MediaKind {
+    Audio,
+    Video,
+    /// Neither, or of an earlier run.
+    Data,
+    Rtcp,
+}
+
+impl MediaKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Data => "data",
+            Self::Rtcp => "rtcp",
+        }
+    }
 }
 
 /// Where the RTCP of a multiplexed stream goes.

@@ -15,6 +15,8 @@ pub struct SessionId(pub u64);
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Transport {
     Udp,
+    Tcp,
+    Tls,
 }
 
 impl Transport {
@@ -23,6 +25,37 @@ impl Transport {
     pub fn token(self) -> &'static str {
         match self {
             Self::Udp => "UDP",
+            Self::Tcp => "TCP",
+            Self::Tls => "TLS",
+        }
+    }
+
+    /// The word of a listener, a URI parameter (RFC 3261 §19.1.1) and a metric's label.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls => "tls",
+        }
+    }
+
+    /// What a URI of ours says of it: UDP is what a URI means that says nothing.
+    #[must_use]
+    pub fn param(self) -> &'static str {
+        match self {
+            Self::Udp => "",
+            Self::Tcp => ";transport=tcp",
+            Self::Tls => ";transport=tls",
+        }
+    }
+
+    /// Where a URI without a port leads (RFC 3261 §19.1.2).
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Udp | Self::Tcp => 5060,
+            Self::Tls => 5061,
         }
     }
 
@@ -31,6 +64,7 @@ impl Transport {
     pub fn is_reliable(self) -> bool {
         match self {
             Self::Udp => false,
+            Self::Tcp | Self::Tls => true,
         }
     }
 }
@@ -44,16 +78,12 @@ pub struct Listener {
 
 impl fmt::Display for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{}:{}",
-            self.transport.token().to_ascii_lowercase(),
-            self.local
-        )
+        write!(f, "{}:{}", self.transport.word(), self.local)
     }
 }
 
-/// The way back to whoever sent a message: our socket and their address.
+/// The way back to whoever sent a message: our socket and their address. Over TCP and TLS this
+/// names a connection, from `Input::Connected` to `Input::Closed`: no other bears it meanwhile.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Path {
     pub on: Listener,

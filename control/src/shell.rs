@@ -27,9 +27,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::input::Input;
-use crate::id::Listener;
+use crate::id::{Listener, Path};
 
 use configuration::history::By;
+use sip::Sent;
 
 pub use configuration::Options;
 pub use kernel::detach::detach;
@@ -41,6 +42,13 @@ enum Event {
         on: Listener,
         from: SocketAddr,
         bytes: Bytes,
+    },
+    /// A SIP connection can be used.
+    Connected(Path),
+    /// It is over.
+    Gone {
+        path: Path,
+        id: u64,
     },
     /// A media packet no rule claimed.
     Unclaimed {
@@ -96,7 +104,7 @@ impl Shell {
                 () = self.reloads.file_changed() => self.reload(By::Watch, &mut effects).await,
                 Some(event) = self.events.recv() => self.event(event, &mut effects).await,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
-                () = self.datapath.netlink.changed() => self.datapath.replace_all().await,
+                () = self.datapath.netlink.changed() => self.network_changed().await,
                 () = sleep_until(timeout) => {
                     self.engine.expire(clock::now(), &mut effects);
                     self.perform(&mut effects).await;
@@ -128,6 +136,17 @@ impl Shell {
                 self.engine
                     .handle(Input::Sip { on, from, bytes }, clock::now(), effects);
                 self.perform(effects).await;
+            }
+            Event::Connected(path) => {
+                self.engine
+                    .handle(Input::Connected(path), clock::now(), effects);
+            }
+            Event::Gone { path, id } => {
+                if self.sip.forget(path, id) {
+                    self.engine
+                        .handle(Input::Closed(path), clock::now(), effects);
+                    self.perform(effects).await;
+                }
             }
             Event::Unclaimed {
                 at,
@@ -162,10 +181,15 @@ impl Shell {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
-                        self.sip.send(on, to, &bytes, link).await;
+                        let sent = self.sip.send(on, to, &bytes, link).await;
+                        self.undelivered(sent, Path { on, to }, bytes, effects);
                     }
-                    Effect::Open { at, .. } => {
-                        if let Err(error) = self.datapath.media.open(at) {
+                    Effect::Dial { on, to, name } => {
+                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
+                        self.sip.dial(Path { on, to }, name, link);
+                    }
+                    Effect::Open { at, network } => {
+                        if let Err(error) = self.datapath.media.open(at, Some(network)) {
                             tracing::error!(%at, %error, "cannot open a media port");
                             let failed = Input::OpenFailed { at };
                             self.engine.handle(failed, clock::now(), effects);
@@ -194,6 +218,18 @@ impl Shell {
                 }
             }
         }
+    }
+}
+
+impl Shell {
+    /// What found no connection is the core's again.
+    fn undelivered(&mut self, sent: Sent, path: Path, bytes: Bytes, effects: &mut Effects) {
+        let input = match sent {
+            Sent::Queued => return,
+            Sent::Nowhere => Input::Unsent { path, bytes },
+            Sent::Failed => Input::Closed(path),
+        };
+        self.engine.handle(input, clock::now(), effects);
     }
 }
 

@@ -11,10 +11,14 @@ mod change;
 mod fork;
 #[path = "call/hostile.rs"]
 mod hostile;
+#[path = "call/pulse.rs"]
+mod pulse;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
 #[path = "call/setup.rs"]
 mod setup;
+#[path = "call/stream.rs"]
+mod stream;
 #[path = "call/sweep.rs"]
 mod sweep;
 #[path = "call/transfer.rs"]

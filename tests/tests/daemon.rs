@@ -21,13 +21,20 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use towpath_tests::private::{in_private_network, ip};
 use towpath_tests::{clock, http, process, schema};
+use wire::Wire;
 
 #[path = "daemon/explain.rs"]
 mod explain;
 #[path = "daemon/keys.rs"]
 mod keys;
+#[path = "daemon/protection.rs"]
+mod protection;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/stream.rs"]
+mod stream;
+#[path = "daemon/wire.rs"]
+mod wire;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -239,7 +246,7 @@ fn signals_and_health() {
 fn parse_metrics(text: &str) {
     let mut families = BTreeSet::new();
     let mut family = String::new();
-    let mut typed = false;
+    let (mut typed, mut distributed) = (false, false);
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, words) = help.split_once(' ').unwrap();
@@ -253,13 +260,23 @@ fn parse_metrics(text: &str) {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, family);
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
-            typed = true;
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            (typed, distributed) = (true, kind == "histogram");
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
-            assert!(typed && name == family, "{line}");
-            assert!(value.parse::<u64>().is_ok(), "{line}");
+            let part = name.strip_prefix(&family);
+            assert!(typed, "{line}");
+            if distributed {
+                assert!(
+                    matches!(part, Some("_bucket" | "_sum" | "_count")),
+                    "{line}"
+                );
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            } else {
+                assert_eq!(part, Some(""), "{line}");
+                assert!(value.parse::<u64>().is_ok(), "{line}");
+            }
         }
     }
     assert!(families.len() >= 10, "{families:?}");
@@ -418,11 +435,11 @@ impl Drop for Daemon {
     }
 }
 
-/// A phone of few words: one UDP socket for SIP, one for audio.
+/// A phone of few words: one wire for SIP, one socket for audio.
 struct Phone {
     user: &'static str,
     host: &'static str,
-    sip: UdpSocket,
+    sip: Wire,
     audio: UdpSocket,
 }
 
@@ -438,59 +455,66 @@ const CRLF: &str = "\r\n";
 
 impl Phone {
     fn register(_: &Daemon, user: &'static str, host: &'static str, registrar: &str) -> Self {
-        let bind = |port: u16| {
-            let socket = UdpSocket::bind((host, port)).unwrap();
-            socket.set_read_timeout(Some(LIMIT)).unwrap();
-            socket
-        };
-        let (sip, audio) = (bind(5070), bind(6000));
+        let sip = bind(host, 5070);
         sip.connect((registrar, 5060)).unwrap();
+        Self::over(Wire::Udp(sip), user, host)
+    }
+
+    /// Registers by a wire of its own.
+    fn over(sip: Wire, user: &'static str, host: &'static str) -> Self {
+        let audio = bind(host, 6000);
         let phone = Self {
             user,
             host,
             sip,
             audio,
         };
-        phone.request(
-            "REGISTER",
-            "sip:example.com",
-            user,
-            1,
-            "Expires: 600\r\n",
-            "",
-        );
-        phone.receive("SIP/2.0 200");
+        phone.registers(1);
         phone
+    }
+
+    fn registers(&self, cseq: u32) {
+        let more = "Expires: 600\r\n";
+        self.request("REGISTER", "sip:example.com", self.user, cseq, more, "");
+        self.receive("SIP/2.0 200");
     }
 
     /// Sends a request; `more` is further header lines.
     fn request(&self, method: &str, uri: &str, to: &str, cseq: u32, more: &str, body: &str) {
-        let (user, host) = (self.user, self.host);
+        let user = self.user;
         let lines = [
             format!("{method} {uri} SIP/2.0"),
-            format!("Via: SIP/2.0/UDP {host}:5070;branch=z9hG4bK{method}{cseq}{user}"),
+            format!("Via: {}", self.via(&format!("{method}{cseq}{user}"))),
             "Max-Forwards: 70".to_owned(),
             format!("From: <sip:{user}@example.com>;tag=f{user}"),
             format!("To: <sip:{to}@example.com>"),
             format!("Call-ID: {method}-{user}"),
             format!("CSeq: {cseq} {method}"),
-            format!("Contact: <sip:{user}@{host}:5070>"),
+            format!("Contact: {}", self.contact()),
         ];
         self.send(&lines.join(CRLF), more, body);
+    }
+
+    fn via(&self, branch: &str) -> String {
+        let (transport, host) = (self.sip.transport(), self.host);
+        format!("SIP/2.0/{transport} {host}:5070;branch=z9hG4bK{branch}")
+    }
+
+    fn contact(&self) -> String {
+        let (user, host, param) = (self.user, self.host, self.sip.param());
+        format!("<sip:{user}@{host}:5070{param}>")
     }
 
     fn send(&self, head: &str, more: &str, body: &str) {
         let length = body.len();
         let message = format!("{head}\r\n{more}Content-Length: {length}\r\n\r\n{body}");
-        self.sip.send(message.as_bytes()).unwrap();
+        self.sip.send(message.as_bytes());
     }
 
     /// The next message that begins like this; others are skipped.
     fn receive(&self, begins: &str) -> String {
-        let mut buffer = [0; 4096];
         loop {
-            let length = self.sip.recv(&mut buffer).unwrap();
-            let message = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            let message = self.sip.receive();
             if message.starts_with(begins) {
                 return message;
             }
@@ -508,14 +532,13 @@ impl Phone {
             .filter(|line| line.starts_with("Via:"))
             .map(|line| format!("{line}\r\n"))
             .collect();
-        let (user, host) = (self.user, self.host);
         let lines = [
             format!("SIP/2.0 {status}"),
             format!("{vias}From:{}", header(request, "From:")),
             format!("To:{}{tag}", header(request, "To:")),
             format!("Call-ID:{}", header(request, "Call-ID:")),
             format!("CSeq:{}", header(request, "CSeq:")),
-            format!("Contact: <sip:{user}@{host}:5070>"),
+            format!("Contact: {}", self.contact()),
         ];
         let more = if body.is_empty() { "" } else { SDP_TYPE };
         self.send(&lines.join(CRLF), more, body);
@@ -539,7 +562,7 @@ impl Phone {
         let target = contact.trim().trim_matches(['<', '>']);
         let lines = [
             format!("ACK {target} SIP/2.0"),
-            format!("Via: SIP/2.0/UDP {}:5070;branch=z9hG4bKack", self.host),
+            format!("Via: {}", self.via("ack")),
             "Max-Forwards: 70".to_owned(),
             format!("From:{}", header(&answer, "From:")),
             format!("To:{}", header(&answer, "To:")),
@@ -557,6 +580,12 @@ impl Phone {
             to: format!("{at}:{port}").parse().unwrap(),
         }
     }
+}
+
+fn bind(host: &str, port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind((host, port)).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
 }
 
 impl Call<'_> {

@@ -32,6 +32,8 @@ mod nat;
 mod neighbour;
 #[path = "netns/nic.rs"]
 mod nic;
+#[path = "netns/quality.rs"]
+mod quality;
 #[path = "netns/refusal.rs"]
 mod refusal;
 #[path = "netns/reload.rs"]
@@ -42,6 +44,8 @@ mod restart;
 mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/stream.rs"]
+mod stream;
 #[path = "netns/trouble.rs"]
 mod trouble;
 #[path = "netns/twins.rs"]

@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 40] = [
+pub const TAKES: &[(&str, Takes)] = &[
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -64,12 +64,27 @@ pub const TAKES: [(&str, Takes); 40] = [
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
+    ("sip.tcp.idle", Takes::Hot),
+    ("sip.tcp.connections", Takes::Hot),
+    ("sip.tcp.connections_per_source", Takes::Hot),
+    ("sip.tls.certificate", Takes::Hot),
+    ("sip.tls.key", Takes::Hot),
+    ("sip.tls.ca", Takes::Hot),
+    ("sip.tls.verify", Takes::Hot),
+    ("sip.protection.source_rate", Takes::Hot),
+    ("sip.protection.account_rate", Takes::Hot),
+    ("sip.protection.ban_after", Takes::Hot),
+    ("sip.protection.ban_window", Takes::Hot),
+    ("sip.protection.ban_time", Takes::Hot),
+    ("sip.protection.exempt", Takes::Hot),
+    ("sip.protection.scanners", Takes::Hot),
     ("sip.account.user", Takes::Hot),
     ("sip.account.password", Takes::Hot),
     ("sip.account.password_file", Takes::Hot),
     ("sip.account.ha1_sha256", Takes::Hot),
     ("sip.peer.name", Takes::Hot),
     ("sip.peer.uri", Takes::Hot),
+    ("sip.peer.tls_name", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
     ("sip.peer.routes", Takes::Hot),
     // Another name is another network: the old one drains.
@@ -89,6 +104,7 @@ pub const TAKES: [(&str, Takes); 40] = [
     ("network.ice", Takes::Drain),
     ("network.address_change", Takes::Hot),
     ("network.dscp", Takes::Drain),
+    ("network.hop_limit", Takes::Drain),
     ("datapath.mode", Takes::Restart),
     ("datapath.xdp", Takes::Restart),
     ("datapath.object", Takes::Restart),

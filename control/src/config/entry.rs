@@ -5,9 +5,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, XDP};
+use sha2::{Digest, Sha256};
+
+use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, VERIFY, XDP};
 use super::check::spell;
-use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Secret, Sip};
+use super::{
+    Account, Config, Datapath, Network, Node, Peer, Pem, PortRange, Protection, Secret, Sip, Tcp,
+};
+use crate::id::Transport;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,14 +110,69 @@ impl Sip {
             expires_min,
             expires_max,
             address_grace,
+            tcp,
+            tls,
+            protection,
         } = self;
-        vec![
+        let Tcp {
+            idle,
+            connections,
+            connections_per_source,
+        } = tcp;
+        let tls = tls.as_ref();
+        let optional = |value: Option<Value>| value.unwrap_or(Value::Unset);
+        let mut entries = vec![
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.address_grace", span(*address_grace)),
+            plain("sip.tcp.idle", span(*idle)),
+            plain("sip.tcp.connections", count(*connections)),
+            plain(
+                "sip.tcp.connections_per_source",
+                count(*connections_per_source),
+            ),
+            plain(
+                "sip.tls.certificate",
+                optional(tls.map(|tls| file(&tls.certificate))),
+            ),
+            plain("sip.tls.key", optional(tls.map(|tls| file(&tls.key)))),
+            plain(
+                "sip.tls.ca",
+                optional(tls.and_then(|tls| tls.ca.as_ref()).map(file)),
+            ),
+            plain(
+                "sip.tls.verify",
+                optional(tls.map(|tls| word(&VERIFY, tls.verify))),
+            ),
+        ];
+        entries.extend(protection.entries());
+        entries
+    }
+}
+
+impl Protection {
+    fn entries(&self) -> Vec<Entry> {
+        let Self {
+            source_rate,
+            account_rate,
+            ban_after,
+            ban_window,
+            ban_time,
+            exempt,
+            scanners,
+        } = self;
+        let number = |number: u32| Value::Number(number.into());
+        vec![
+            plain("sip.protection.source_rate", number(*source_rate)),
+            plain("sip.protection.account_rate", number(*account_rate)),
+            plain("sip.protection.ban_after", number(*ban_after)),
+            plain("sip.protection.ban_window", span(*ban_window)),
+            plain("sip.protection.ban_time", span(*ban_time)),
+            plain("sip.protection.exempt", texts(exempt)),
+            plain("sip.protection.scanners", texts(scanners)),
         ]
     }
 }
@@ -137,6 +197,8 @@ impl Peer {
         let Self {
             name,
             address,
+            transport,
+            tls_name,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -144,12 +206,32 @@ impl Peer {
             kind,
             value,
         };
-        let uri = text(format_args!("sip:{address}"));
+        // What it says of UDP counts: large requests then stay there.
+        let transport = match transport {
+            Some(Transport::Udp) => ";transport=udp",
+            Some(other) => other.param(),
+            None => "",
+        };
+        let uri = text(format_args!("sip:{address}{transport}"));
+        let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         vec![
             entry("uri", "sip.peer.uri", uri),
+            entry("tls_name", "sip.peer.tls_name", tls_name),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
+}
+
+fn count(count: usize) -> Value {
+    Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// Its path, and of what is in it as much as tells one version from another.
+fn file(pem: &Pem) -> Value {
+    let digest = Sha256::digest(&pem.text);
+    let start = digest.iter().take(4);
+    let start: String = start.map(|byte| format!("{byte:02x}")).collect();
+    text(format_args!("{} (SHA-256 {start})", pem.path.display()))
 }
 
 impl Network {
@@ -173,6 +255,7 @@ impl Network {
             ice,
             address_change,
             dscp,
+            hop_limit,
         } = self;
         let entries = [
             ("network.interface", text(interface)),
@@ -195,10 +278,8 @@ impl Network {
                 "network.address_change",
                 word(&ADDRESS_CHANGE, *address_change),
             ),
-            (
-                "network.dscp",
-                dscp.map_or(Value::Unset, |dscp| Value::Number(dscp.into())),
-            ),
+            ("network.dscp", optional(*dscp)),
+            ("network.hop_limit", optional(*hop_limit)),
         ];
         let named = |(kind, value): (&'static str, Value)| Entry {
             key: kind.replacen("network.", &format!("network.{name}."), 1),
@@ -239,6 +320,10 @@ impl Datapath {
             plain("datapath.media_timeout", span(*media_timeout)),
         ]
     }
+}
+
+fn optional(number: Option<u8>) -> Value {
+    number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 
 fn plain(kind: &'static str, value: Value) -> Entry {

@@ -30,8 +30,42 @@ pub(super) struct Sip {
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
+    pub(super) tcp: Tcp,
+    pub(super) tls: Tls,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
+    pub(super) protection: Protection,
+}
+
+/// `[sip.protection]`
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    pub(super) source_rate: Option<At<i64>>,
+    pub(super) account_rate: Option<At<i64>>,
+    pub(super) ban_after: Option<At<i64>>,
+    pub(super) ban_window: Option<At<String>>,
+    pub(super) ban_time: Option<At<String>>,
+    pub(super) exempt: Option<At<Vec<At<String>>>>,
+    pub(super) scanners: Option<At<Vec<At<String>>>>,
+}
+
+/// `[sip.tcp]`
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    pub(super) idle: Option<At<String>>,
+    pub(super) connections: Option<At<i64>>,
+    pub(super) connections_per_source: Option<At<i64>>,
+}
+
+/// `[sip.tls]`
+#[derive(Debug, Default)]
+pub(super) struct Tls {
+    /// The section's header; empty if there is none.
+    pub(super) at: Span,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) verify: Option<At<String>>,
 }
 
 /// `[[sip.account]]`
@@ -49,6 +83,7 @@ pub(super) struct Account {
 pub(super) struct Peer {
     pub(super) name: Option<At<String>>,
     pub(super) uri: Option<At<String>>,
+    pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) routes: Option<At<Vec<At<String>>>>,
 }
@@ -73,6 +108,7 @@ pub(super) struct Network {
     pub(super) ice: Option<At<String>>,
     pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
+    pub(super) hop_limit: Option<At<i64>>,
 }
 
 /// `[datapath]`
@@ -98,7 +134,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 6] = [
+pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -112,10 +148,30 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
         ],
     ),
     (
+        "sip.tcp",
+        &["idle", "connections", "connections_per_source"],
+    ),
+    ("sip.tls", &["certificate", "key", "ca", "verify"]),
+    (
+        "sip.protection",
+        &[
+            "source_rate",
+            "account_rate",
+            "ban_after",
+            "ban_window",
+            "ban_time",
+            "exempt",
+            "scanners",
+        ],
+    ),
+    (
         "sip.account",
         &["user", "password", "password_file", "ha1_sha256"],
     ),
-    ("sip.peer", &["name", "uri", "register", "routes"]),
+    (
+        "sip.peer",
+        &["name", "uri", "tls_name", "register", "routes"],
+    ),
     (
         "network",
         &[
@@ -135,6 +191,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "ice",
             "address_change",
             "dscp",
+            "hop_limit",
         ],
     ),
     (
@@ -207,8 +264,47 @@ impl Sip {
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             address_grace: table.text("address_grace", problems),
+            tcp: table.table("tcp", problems, Tcp::read),
+            tls: table.table("tls", problems, Tls::read),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
+            protection: table.table("protection", problems, Protection::read),
+        }
+    }
+}
+
+impl Protection {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            source_rate: table.integer("source_rate", problems),
+            account_rate: table.integer("account_rate", problems),
+            ban_after: table.integer("ban_after", problems),
+            ban_window: table.text("ban_window", problems),
+            ban_time: table.text("ban_time", problems),
+            exempt: table.texts("exempt", problems),
+            scanners: table.texts("scanners", problems),
+        }
+    }
+}
+
+impl Tcp {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            idle: table.text("idle", problems),
+            connections: table.integer("connections", problems),
+            connections_per_source: table.integer("connections_per_source", problems),
+        }
+    }
+}
+
+impl Tls {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            certificate: table.text("certificate", problems),
+            key: table.text("key", problems),
+            ca: table.text("ca", problems),
+            verify: table.text("verify", problems),
         }
     }
 }
@@ -230,6 +326,7 @@ impl Peer {
         Self {
             name: table.required("name", problems),
             uri: table.required("uri", problems),
+            tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             routes: table.texts("routes", problems),
         }
@@ -256,6 +353,7 @@ impl Network {
             ice: table.text("ice", problems),
             address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
+            hop_limit: table.integer("hop_limit", problems),
         }
     }
 }

@@ -448,7 +448,7 @@ impl Engine {
 /// is not followed: that takes a registration or a Contact of its own.
 fn follow_flow(call: &mut Call, from: Side, path: Path) {
     if let Some(leg) = call.leg_mut(from)
-        && leg.natted
+        && (leg.natted || path.on.transport.is_reliable())
         && leg.path.to.ip() == path.to.ip()
     {
         leg.path = path;

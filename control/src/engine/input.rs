@@ -5,16 +5,22 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::id::Listener;
+use crate::id::{Listener, Path};
 
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A datagram arrived at a SIP listener.
+    /// A datagram arrived at a SIP listener, or a whole message on a connection of one.
     Sip {
         on: Listener,
         from: SocketAddr,
         bytes: Bytes,
     },
+    /// A connection can be used: its first message is whole, or what we dialled has answered.
+    Connected(Path),
+    /// It is gone, or never came about. Told once.
+    Closed(Path),
+    /// There was no connection to send this on.
+    Unsent { path: Path, bytes: Bytes },
     /// A media packet arrived that no flow claimed.
     Media {
         at: SocketAddr,

@@ -37,7 +37,7 @@ impl Engine {
             .uri_range()
             .map(|r| request.message.slice(&r).to_vec());
         let mut targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
-            Ok(targets) => targets,
+            Ok(targets) => self.uncongested(targets, &request.message),
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);
@@ -93,7 +93,7 @@ impl Engine {
         let caller = Leg {
             network: request.network,
             path: request.path,
-            natted: self.natted(request.network, message, request.path.to),
+            natted: self.natted(request.network, message, request.path),
             tag: message.from_tag().map(Bytes::copy_from_slice),
             party: value(Name::From),
             target: contact_uri(message).unwrap_or_default(),
@@ -153,7 +153,11 @@ impl Engine {
         let user = theirs.and_then(Uri::parse).and_then(|uri| uri.user);
         let user = user.and_then(|user| std::str::from_utf8(user).ok());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        Some(format!("<sip:{user}{address};{TOKEN}={}>", call.token))
+        let transport = path.on.transport.param();
+        Some(format!(
+            "<sip:{user}{address};{TOKEN}={}{transport}>",
+            call.token
+        ))
     }
 
     pub(super) fn invite_response(

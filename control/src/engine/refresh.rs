@@ -162,6 +162,8 @@ impl Engine {
         };
         if leg.network != home {
             leg.network = home;
+            // A connection stays where it was made.
+            let listener = listener.filter(|_| !leg.path.on.transport.is_reliable());
             leg.path.on = listener.unwrap_or(leg.path.on);
         }
         let told = self.leg_settings(leg);

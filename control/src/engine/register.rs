@@ -63,7 +63,7 @@ impl Engine {
             cseq,
             path: request.path,
             network: request.network,
-            natted: self.natted(request.network, message, request.path.to),
+            natted: self.natted(request.network, message, request.path),
             via: seen(message, request.path.to).via.map(SocketAddr::from),
             route: message
                 .values(Name::Path)
@@ -136,11 +136,12 @@ impl Engine {
         }
     }
 
-    /// Each client of an address-of-record that is behind NAT, and the way to it.
+    /// Each client of an address-of-record that is behind NAT or came by a connection, and the way
+    /// to it.
     fn flows_of(&self, aor: &Aor, now: Instant) -> Vec<(Client, Path)> {
         let bindings = self.registrar.fetch(aor, now).into_iter();
         bindings
-            .filter(|binding| binding.natted)
+            .filter(|binding| binding.natted || binding.path.on.transport.is_reliable())
             .map(|binding| {
                 let name = binding.instance.as_ref().unwrap_or(&binding.contact);
                 let client = Client {
@@ -162,7 +163,7 @@ impl Engine {
             };
             self.counters.count("sip_registration", "moved");
             for leg in self.calls.values_mut().flat_map(Call::legs_mut) {
-                if leg.natted && leg.path == *old {
+                if (leg.natted || old.on.transport.is_reliable()) && leg.path == *old {
                     leg.path = *new;
                 }
             }
@@ -170,11 +171,20 @@ impl Engine {
     }
 
     /// Whether the sender of a request is behind a NAT, as its network has it.
-    pub(super) fn natted(&self, network: NetworkId, message: &Message, source: SocketAddr) -> bool {
+    pub(super) fn natted(&self, network: NetworkId, message: &Message, path: Path) -> bool {
         match self.network(network).map(|network| network.nat) {
             Some(NatMode::Always) => true,
             Some(NatMode::Never) => false,
-            Some(NatMode::Auto) | None => natted(&seen(message, source)),
+            Some(NatMode::Auto) | None => {
+                let mut seen = seen(message, path.to);
+                if path.on.transport.is_reliable() {
+                    // A connection comes from any port: only hosts can contradict each other.
+                    let port = path.to.port();
+                    seen.via = seen.via.map(|(ip, _)| (ip, port));
+                    seen.contact = seen.contact.map(|(ip, _)| (ip, port));
+                }
+                natted(&seen)
+            }
         }
     }
 
@@ -195,7 +205,9 @@ impl Engine {
         let turn = self.sweeps % KEEP_ALIVE_S;
         for (_, binding) in self.registrar.iter() {
             let Path { on, to } = binding.path;
-            if binding.natted && u64::from(to.port()) % KEEP_ALIVE_S == turn {
+            // A connection is kept open by its client, and by TCP itself.
+            let datagrams = !on.transport.is_reliable();
+            if datagrams && binding.natted && u64::from(to.port()) % KEEP_ALIVE_S == turn {
                 self.counters.count("sip_keep_alive", "sent");
                 // RFC 5626 §4.4.1.
                 let bytes = Bytes::from_static(b"\r\n\r\n");

@@ -55,6 +55,7 @@ impl Listening {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effect::MediaKind;
 
     #[test]
     fn emits_the_difference() {
@@ -89,6 +90,7 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
+            | Effect::Dial { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }
@@ -102,6 +104,8 @@ mod tests {
             source: at(8),
             target: at(target),
             tos: None,
+            hops: None,
+            kind: MediaKind::Audio,
             rtcp: None,
         };
         flows

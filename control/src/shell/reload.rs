@@ -15,6 +15,7 @@ use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
+use crate::shell::sip::Tls;
 use crate::shell::{Shell, clock, notify, start};
 
 /// What became of configurations.
@@ -210,6 +211,17 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let tls = Tls::load(&config).map_err(|wrong| {
+            let refused = start::tls_refused(source, &wrong);
+            let detail = refused.to_string();
+            self.refused(
+                by.clone(),
+                Why::Invalid,
+                detail,
+                refused.problems,
+                Vec::new(),
+            )
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -217,6 +229,7 @@ impl Shell {
         Ok(Plan {
             unchanged: same_text && changes.is_empty(),
             config,
+            tls,
             changes,
             netlink,
         })
@@ -279,6 +292,7 @@ impl Shell {
         } else if prepared.watch.is_some() {
             self.reloads.watch = prepared.watch;
         }
+        self.sip.configure(&plan.config, plan.tls);
         self.engine.reconfigure(plan.config, clock::now(), effects);
         self.perform(effects).await;
         if reached {
@@ -440,6 +454,7 @@ impl Shell {
 /// A configuration that was checked, and what it changes.
 pub(crate) struct Plan {
     config: Config,
+    tls: Option<Tls>,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

@@ -1,4 +1,9 @@
-//! SIP sockets.
+//! SIP sockets: datagrams here, connections of TCP and TLS below.
+
+mod connection;
+mod table;
+mod tls;
+mod validity;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,7 +15,11 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::id::Listener;
+use self::table::Shared;
+pub(crate) use self::table::{Sent, View};
+pub(crate) use self::tls::{Tls, Wrong};
+use crate::config::Config;
+use crate::id::{Listener, Path, Transport};
 use crate::shell::Event;
 use crate::shell::device::{self, Link};
 
@@ -19,13 +28,15 @@ const DATAGRAM_BYTES_MAX: usize = 65_535;
 
 pub(crate) struct Sip {
     sockets: BTreeMap<Listener, Open>,
+    connections: Arc<Shared>,
+    tls: Option<Arc<Tls>>,
     events: mpsc::Sender<Event>,
     pub(crate) send_failed: u64,
 }
 
-/// A socket, and the task that reads it.
+/// A socket, and the task that reads it; of connections, the task that accepts them.
 struct Open {
-    socket: Arc<UdpSocket>,
+    socket: Option<Arc<UdpSocket>>,
     reading: JoinHandle<()>,
 }
 
@@ -33,9 +44,18 @@ impl Sip {
     pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
         Self {
             sockets: BTreeMap::new(),
+            connections: Arc::new(Shared::new(events.clone())),
+            tls: None,
             events,
             send_failed: 0,
         }
+    }
+
+    /// What connections may do from now on, and the certificates of those to come.
+    pub(crate) fn configure(&mut self, config: &Config, tls: Option<Tls>) {
+        self.tls = tls.map(Arc::new);
+        let bounds = config.sip.tcp.clone();
+        self.connections.configure(bounds, self.tls.clone());
     }
 
     /// Opens those listeners that are not open, all of them or none, and reads them. Returns which.
@@ -45,11 +65,9 @@ impl Sip {
             if self.sockets.contains_key(on) {
                 continue;
             }
-            match UdpSocket::bind(on.local).await {
-                Ok(socket) => {
-                    let socket = Arc::new(socket);
-                    let reading = tokio::spawn(read(*on, socket.clone(), self.events.clone()));
-                    self.sockets.insert(*on, Open { socket, reading });
+            match self.listen(*on).await {
+                Ok(open) => {
+                    self.sockets.insert(*on, open);
                     opened.push(*on);
                 }
                 Err(error) => {
@@ -61,7 +79,24 @@ impl Sip {
         Ok(opened)
     }
 
-    /// When it returns, the ports are free.
+    async fn listen(&self, on: Listener) -> io::Result<Open> {
+        if on.transport.is_reliable() {
+            let listener = connection::bind(on.local)?;
+            let accepting = connection::accept(listener, on, self.connections.clone());
+            return Ok(Open {
+                socket: None,
+                reading: tokio::spawn(accepting),
+            });
+        }
+        let socket = Arc::new(UdpSocket::bind(on.local).await?);
+        let reading = tokio::spawn(read(on, socket.clone(), self.events.clone()));
+        Ok(Open {
+            socket: Some(socket),
+            reading,
+        })
+    }
+
+    /// When it returns, the ports are free; connections end.
     pub(crate) async fn close(&mut self, listeners: &[Listener]) {
         for on in listeners {
             if let Some(Open { socket, reading }) = self.sockets.remove(on) {
@@ -69,6 +104,7 @@ impl Sip {
                 // The task holds the socket until it has ended; that it was aborted is known.
                 drop(reading.await);
                 drop(socket);
+                self.connections.withdraw(*on);
             }
         }
     }
@@ -77,15 +113,20 @@ impl Sip {
         self.sockets.keys().copied()
     }
 
+    /// Of a datagram nothing is known once it has left.
     pub(crate) async fn send(
         &mut self,
         on: Listener,
         to: SocketAddr,
-        bytes: &[u8],
+        bytes: &Bytes,
         link: Option<Link>,
-    ) {
-        let Some(Open { socket, .. }) = self.sockets.get(&on) else {
-            return;
+    ) -> Sent {
+        if on.transport.is_reliable() {
+            return self.connections.queue(Path { on, to }, bytes.clone());
+        }
+        let socket = self.sockets.get(&on).and_then(|open| open.socket.as_ref());
+        let Some(socket) = socket else {
+            return Sent::Queued;
         };
         let sent = match link {
             None => socket.send_to(bytes, to).await,
@@ -96,6 +137,28 @@ impl Sip {
             self.send_failed = self.send_failed.saturating_add(1);
             tracing::debug!(%on, %to, %error, "cannot send");
         }
+        Sent::Queued
+    }
+
+    /// Connects to a peer; what is sent meanwhile waits.
+    pub(crate) fn dial(&self, path: Path, name: Option<String>, link: Option<Link>) {
+        self.connections.dial(path, name, link);
+    }
+
+    /// Whether the core is to be told that this connection is over.
+    pub(crate) fn forget(&self, path: Path, id: u64) -> bool {
+        self.connections.forget(path, id)
+    }
+
+    pub(crate) fn connections(&self) -> View {
+        self.connections.view()
+    }
+
+    /// When our certificate ends, in seconds since 1970.
+    pub(crate) fn certificate_expires_s(&self) -> Option<u64> {
+        let listens = |on: Listener| on.transport == Transport::Tls;
+        let tls = self.tls.as_ref()?;
+        self.listeners().any(listens).then(|| tls.expires_s())
     }
 }
 

@@ -12,14 +12,14 @@ use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, XdpAttach}
 use crate::effect::Effects;
 use crate::engine::Engine;
 use crate::engine::input::Input;
-use crate::shell::configuration::Options;
+use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
 use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
 use crate::shell::reload::Reloads;
-use crate::shell::sip::Sip;
+use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -37,7 +37,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let socket = api::claim(&config.node.socket)
         .map_err(|error| source.refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET))?;
     let (sender, events) = mpsc::channel(EVENTS_MAX);
+    let tls = Tls::load(&config).map_err(|wrong| tls_refused(&source, &wrong))?;
     let mut sip = Sip::new(sender.clone());
+    sip.configure(&config, tls);
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
@@ -116,11 +118,20 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
     }
 }
 
+/// A certificate that cannot be used, at its key.
+pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
+    let message = format!("{:#}", wrong.error);
+    source.refuse(&[wrong.key, "sip.tls"], message, TLS)
+}
+
+/// What to do if a certificate cannot be used.
+const TLS: &str = "`openssl x509 -text -in FILE` and `openssl pkey -in FILE` show what is there; \
+                   the key must be the certificate's, both in PEM form, the key not encrypted";
 /// What to do if the API's socket cannot be had.
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";
 /// What to do if SIP cannot be listened on.
-pub(super) const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses \
+pub(super) const LISTEN: &str = "`ss -tulpn` shows who listens there, `ip address` which addresses \
                                  this host has; ports below 1024 take root or CAP_NET_BIND_SERVICE";
 /// What to do if the kernel path was asked for and cannot be had.
 const USERSPACE: &str = "mend this, or forward media in userspace meanwhile: mode = \"auto\"";

@@ -282,7 +282,8 @@ fn granted(
         return Err(Refused::IntervalTooBrief(settings.expires_min));
     }
     let mut granted = wish.min(settings.expires_max);
-    if request.natted {
+    // A connection that ends says so.
+    if request.natted && !request.path.on.transport.is_reliable() {
         granted = granted.min(settings.expires_natted_max);
     }
     Ok(Some(granted))

@@ -17,7 +17,7 @@ use control::effect::{CallRecord, Effect, Effects, Rule};
 use control::engine::Engine;
 use control::engine::admin::Command;
 use control::engine::input::{Activity, Input};
-use control::id::{Listener, NetworkId};
+use control::id::{Listener, NetworkId, Path};
 use control::media::port::QUARANTINE;
 use control::nat::packet as media;
 
@@ -58,6 +58,10 @@ pub struct Edge {
     next_report: Instant,
     /// Calls that ended.
     pub records: Vec<CallRecord>,
+    /// Connections of TCP and TLS: in order and without loss if the link between is so.
+    connections: BTreeSet<Path>,
+    /// Peers that do not listen for connections.
+    pub deaf: BTreeSet<SocketAddr>,
     /// Addresses that cannot be bound.
     pub unbindable: BTreeSet<SocketAddr>,
     pub count: Count,
@@ -100,6 +104,8 @@ impl Edge {
             carried: BTreeMap::new(),
             next_report: now + REPORT_EVERY,
             records: Vec::new(),
+            connections: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             unbindable: BTreeSet::new(),
             count: Count::default(),
         }
@@ -110,10 +116,24 @@ impl Edge {
         match self.listeners.get(&packet.to) {
             Some(on) => {
                 let (on, from, bytes) = (*on, packet.from, packet.bytes);
+                let path = Path { on, to: from };
+                // The first message makes the connection.
+                if on.transport.is_reliable() && self.connections.insert(path) {
+                    self.input(Input::Connected(path), now, out);
+                }
                 self.input(Input::Sip { on, from, bytes }, now, out);
             }
             None => self.media(packet, now, out),
         }
+    }
+
+    /// A connection breaks.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn cut(&mut self, path: Path, now: Instant, out: &mut Vec<Packet>) {
+        assert!(self.connections.remove(&path), "{path:?} is not connected");
+        self.input(Input::Closed(path), now, out);
     }
 
     #[must_use]
@@ -320,10 +340,30 @@ impl Edge {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         let from = on.local;
+                        let path = Path { on, to };
+                        if on.transport.is_reliable() && !self.connections.contains(&path) {
+                            let unsent = Input::Unsent { path, bytes };
+                            self.engine.handle(unsent, now, &mut effects);
+                            continue;
+                        }
                         if let Err(what) = self.check_told(&bytes) {
                             self.wrong.get_or_insert(what);
                         }
+                        if on.transport.is_reliable() && self.deaf.contains(&to) {
+                            // What waits for a connection is lost with it.
+                            self.connections.remove(&path);
+                            self.engine.handle(Input::Closed(path), now, &mut effects);
+                            continue;
+                        }
                         out.push(Packet { from, to, bytes });
+                    }
+                    Effect::Dial { on, to, .. } => {
+                        let path = Path { on, to };
+                        self.connections.insert(path);
+                        if !self.deaf.contains(&to) {
+                            self.engine
+                                .handle(Input::Connected(path), now, &mut effects);
+                        }
                     }
                     Effect::Open { at, network } => {
                         self.open(at, network, now);

@@ -3,6 +3,8 @@
 
 use control::config::change::{TAKES, Takes};
 
+use towpath_tests::pki::Authority;
+
 use super::*;
 
 /// Every key written once; `FIRST` and `SECOND` are password files.
@@ -13,11 +15,28 @@ socket = "/run/towpath.sock"
 watch = false
 [sip]
 domain = "example.com"
-listen = ["udp:0.0.0.0:5060"]
+listen = ["udp:0.0.0.0:5060", "tls:0.0.0.0:5061"]
 auth = "digest"
 expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
+[sip.tcp]
+idle = "65m"
+connections = 16384
+connections_per_source = 512
+[sip.tls]
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
+ca = "PKI/ca.pem"
+verify = "none"
+[sip.protection]
+source_rate = 100
+account_rate = 5
+ban_after = 20
+ban_window = "60s"
+ban_time = "10m"
+exempt = []
+scanners = []
 [[sip.account]]
 user = "1001"
 password = "hunter2"
@@ -29,7 +48,8 @@ user = "1003"
 password_file = "FIRST"
 [[sip.peer]]
 name = "mcu"
-uri = "sip:10.0.0.20"
+uri = "sips:10.0.0.20"
+tls_name = "mcu.example.com"
 register = "local"
 routes = ["8???"]
 [[network]]
@@ -49,6 +69,7 @@ media_senders = []
 ice = "strip"
 address_change = "ignore"
 dscp = 34
+hop_limit = 64
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -59,7 +80,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 40] = [
+const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -68,14 +89,74 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
     ("sip.domain", "\"example.net\"", "sip.domain", "example.net"),
     (
         "sip.listen",
-        "[\"udp:10.0.0.3:5070\"]",
+        "[\"udp:10.0.0.3:5070\", \"tls:10.0.0.3:5061\"]",
         "sip.listen",
-        "[\"udp:10.0.0.3:5070\"]",
+        "[\"udp:10.0.0.3:5070\",\"tls:10.0.0.3:5061\"]",
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    ("sip.tcp.idle", "\"5m\"", "sip.tcp.idle", "5m"),
+    ("sip.tcp.connections", "100", "sip.tcp.connections", "100"),
+    (
+        "sip.tcp.connections_per_source",
+        "10",
+        "sip.tcp.connections_per_source",
+        "10",
+    ),
+    // The same, with more behind it: another file.
+    (
+        "sip.tls.certificate",
+        "\"PKI/more.pem\"",
+        "sip.tls.certificate",
+        "MORE",
+    ),
+    ("sip.tls.key", "\"PKI/two.key\"", "sip.tls.key", "TWO"),
+    ("sip.tls.ca", "\"PKI/one.pem\"", "sip.tls.ca", "ONE"),
+    ("sip.tls.verify", "\"all\"", "sip.tls.verify", "all"),
+    (
+        "sip.protection.source_rate",
+        "50",
+        "sip.protection.source_rate",
+        "50",
+    ),
+    (
+        "sip.protection.account_rate",
+        "9",
+        "sip.protection.account_rate",
+        "9",
+    ),
+    (
+        "sip.protection.ban_after",
+        "0",
+        "sip.protection.ban_after",
+        "0",
+    ),
+    (
+        "sip.protection.ban_window",
+        "\"30s\"",
+        "sip.protection.ban_window",
+        "30s",
+    ),
+    (
+        "sip.protection.ban_time",
+        "\"1h\"",
+        "sip.protection.ban_time",
+        "1h",
+    ),
+    (
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+    ),
+    (
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+    ),
     (
         "sip.account.user",
         "\"1009\"",
@@ -104,20 +185,26 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
         "sip.peer.name",
         "\"room\"",
         "sip.peer.room.uri",
-        "sip:10.0.0.20:5060",
+        "sip:10.0.0.20:5061;transport=tls",
     ),
     (
         "sip.peer.uri",
-        "\"sip:10.0.0.21\"",
+        "\"sips:10.0.0.21\"",
         "sip.peer.mcu.uri",
-        "sip:10.0.0.21:5060",
+        "sip:10.0.0.21:5061;transport=tls",
+    ),
+    (
+        "sip.peer.tls_name",
+        "\"room.example.com\"",
+        "sip.peer.mcu.tls_name",
+        "room.example.com",
     ),
     // There is one choice only.
     (
         "sip.peer.register",
         "'local'",
         "sip.peer.mcu.uri",
-        "sip:10.0.0.20:5060",
+        "sip:10.0.0.20:5061;transport=tls",
     ),
     (
         "sip.peer.routes",
@@ -201,6 +288,7 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
         "drop",
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
+    ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
@@ -230,16 +318,20 @@ fn each_key_is_applied_or_refused_as_declared() {
             path.to_str().unwrap().to_owned()
         };
         let secrets = [secret("towpath-first", "a"), secret("towpath-second", "b")];
+        let pki = Pki::new();
         let text = EVERY_KEY.replace("FIRST", &secrets[0]);
+        let text = text.replace("PKI", pki.directory());
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
         for ((kind, takes), (tried, to, key, expected)) in TAKES.iter().zip(OTHERS) {
-            assert_eq!(*kind, tried);
+            assert_eq!(kind, tried);
             let (section, name) = kind.rsplit_once('.').unwrap();
             let at = text.find(&format!("[{section}]")).unwrap();
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
             let line = text[at..].lines().next().unwrap();
             let to = to.replace("SECOND", &secrets[1]);
+            let to = to.replace("PKI", pki.directory());
+            let expected = &pki.shown(expected);
             let new = text.replacen(line, &format!("{name} = {to}"), 1);
             let before = daemon.value(key);
             let answer = daemon.put(&new);
@@ -257,7 +349,7 @@ fn each_key_is_applied_or_refused_as_declared() {
             }
             assert_eq!(
                 (answer.status, value.as_str()),
-                (200, expected),
+                (200, expected.as_str()),
                 "{kind}: {answer:#?}"
             );
             let word = |change: &Value| change["takes"].as_str().unwrap().to_owned();
@@ -269,7 +361,46 @@ fn each_key_is_applied_or_refused_as_declared() {
         for path in secrets {
             fs::remove_file(path)?;
         }
+        fs::remove_dir_all(pki.directory())?;
         Ok(())
     })
     .unwrap();
+}
+
+/// Certificates, their files in a directory.
+struct Pki(String);
+
+impl Pki {
+    fn new() -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("towpath-pki-keys-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let authority = Authority::new(&directory).unwrap();
+        let one = authority.issue("one", "IP:10.0.0.3", 30).unwrap();
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        let chain = text(&one.certificate) + &text(&authority.certificate());
+        fs::write(directory.join("more.pem"), chain).unwrap();
+        // The same key, and a comment.
+        let key = format!("the edge's\n{}", text(&one.key));
+        fs::write(directory.join("two.key"), key).unwrap();
+        Self(directory.to_str().unwrap().to_owned())
+    }
+
+    fn directory(&self) -> &str {
+        &self.0
+    }
+
+    /// A file's name, and as much of its digest as is shown.
+    fn shown(&self, name: &str) -> String {
+        let name = match name {
+            "MORE" => "more.pem",
+            "TWO" => "two.key",
+            "ONE" => "one.pem",
+            other => return other.to_owned(),
+        };
+        let path = format!("{}/{name}", self.0);
+        let output = Command::new("sha256sum").arg(&path).output().unwrap();
+        let digest = String::from_utf8(output.stdout).unwrap();
+        format!("{path} (SHA-256 {})", &digest[..8])
+    }
 }

@@ -1,13 +1,18 @@
 //! What an operator should know before users call: warnings, and the one word for all of it.
 
+use std::collections::BTreeSet;
+
 use crate::config::check::Interface;
 use crate::config::{DatapathMode, Network};
 use crate::engine::gateway::{Remedy, Suspect, remedy};
 use crate::id::NetworkId;
-use crate::shell::Shell;
+use crate::shell::{Shell, clock};
 
 /// Port pairs in use, in hundredths of those there are, above which it is time to act.
 const PORTS_USED_PERCENT_MAX: usize = 90;
+
+/// Most are renewed 30 days before their end.
+const EXPIRY_WARNING_DAYS: u64 = 21;
 
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Health {
@@ -29,6 +34,8 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     {
         warnings.push(format!("the kernel program that ran before goes on: {why}"));
     }
+    let expires_s = shell.sip.certificate_expires_s();
+    warnings.extend(expires_s.and_then(|at_s| expiry(at_s, clock::wall_s())));
     let interfaces = shell.datapath.netlink.interfaces();
     let all_missing = config
         .networks
@@ -44,6 +51,21 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         (false, true) => "ok",
     };
     Health { state, warnings }
+}
+
+/// A certificate that clients will soon refuse, or do already.
+fn expiry(expires_s: u64, now_s: u64) -> Option<String> {
+    let at = clock::rfc3339(expires_s);
+    let days = expires_s.saturating_sub(now_s) / 86_400;
+    let when = match expires_s.checked_sub(now_s) {
+        None => format!("expired at {at}"),
+        Some(_) if days < EXPIRY_WARNING_DAYS => format!("expires at {at}, in {days} days"),
+        Some(_) => return None,
+    };
+    Some(format!(
+        "the certificate for SIP over TLS {when}; put a new one into its file and \
+         `systemctl reload towpath`"
+    ))
 }
 
 /// What is wrong with one network.
@@ -104,6 +126,28 @@ fn rewrites(
     )
 }
 
+impl Shell {
+    /// Links, addresses, routes or neighbours changed: flows are placed anew, and what is wrong
+    /// with a network now, or is not any more, is a line in the log.
+    pub(in crate::shell) async fn network_changed(&mut self) {
+        self.datapath.replace_all().await;
+        let netlink = &mut self.datapath.netlink;
+        let interfaces = netlink.interfaces();
+        let networks = &self.engine.config().networks;
+        let now: BTreeSet<String> = networks
+            .iter()
+            .filter_map(|network| missing(network, &interfaces))
+            .collect();
+        for warning in now.difference(&netlink.said) {
+            tracing::warn!("{warning}");
+        }
+        for warning in netlink.said.difference(&now) {
+            tracing::info!("no longer so: {warning}");
+        }
+        netlink.said = now;
+    }
+}
+
 /// Why nobody can reach us in this network, if its address has gone.
 pub(super) fn missing(network: &Network, interfaces: &[Interface]) -> Option<String> {
     let (name, address) = (&network.name, network.address);
@@ -115,6 +159,10 @@ pub(super) fn missing(network: &Network, interfaces: &[Interface]) -> Option<Str
         Some(interface) if !interface.addresses.contains(&address) => Some(format!(
             "network {name}: {address} is not on {} any more",
             network.interface
+        )),
+        Some(interface) if !interface.up => Some(format!(
+            "network {name}: {} is down: look at the cable, or `ip link set {} up`",
+            interface.name, interface.name
         )),
         Some(_) => None,
     }
@@ -140,8 +188,13 @@ mod tests {
     }
 
     fn check(interface: &str, addresses: &[&str], expected: Option<&str>) {
+        check_link(interface, true, addresses, expected);
+    }
+
+    fn check_link(interface: &str, up: bool, addresses: &[&str], expected: Option<&str>) {
         let interfaces = [Interface {
             name: interface.to_owned(),
+            up,
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         }];
         assert_eq!(missing(&network(), &interfaces).as_deref(), expected);
@@ -159,6 +212,29 @@ mod tests {
             "eth0",
             &["10.0.0.3"],
             Some("network lan: interface eth1 is gone"),
+        );
+        check_link(
+            "eth1",
+            false,
+            &["10.0.0.3"],
+            Some("network lan: eth1 is down: look at the cable, or `ip link set eth1 up`"),
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_missed_before_its_end() {
+        const END_S: u64 = 1_798_761_600;
+        let said = |before_s: u64| expiry(END_S, END_S - before_s);
+        assert_eq!(said(21 * 86_400), None);
+        let soon = said(21 * 86_400 - 1).unwrap();
+        assert!(
+            soon.contains("expires at 2027-01-01T00:00:00Z, in 20 days"),
+            "{soon}"
+        );
+        let over = expiry(END_S, END_S + 1).unwrap();
+        assert!(
+            over.contains("TLS expired at 2027-01-01T00:00:00Z;"),
+            "{over}"
         );
     }
 
