@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use crate::config::Peer;
 use crate::effect::{Effect, Effects};
+use crate::engine::Engine;
 use crate::engine::relay::{Purpose, client_key};
 use crate::engine::route::Target;
-use crate::engine::Engine;
 use crate::id::{Path, Transport};
 use crate::sip::index::{Message, Start};
 use crate::sip::transaction::ClientKey;
