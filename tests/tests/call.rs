@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 #![allow(clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
+#[path = "call/abandoned.rs"]
+mod abandoned;
 #[path = "call/change.rs"]
 mod change;
 #[path = "call/fork.rs"]
@@ -19,6 +21,8 @@ mod setup;
 mod stream;
 #[path = "call/sweep.rs"]
 mod sweep;
+#[path = "call/transfer.rs"]
+mod transfer;
 #[path = "call/wide.rs"]
 mod wide;
 

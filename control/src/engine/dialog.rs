@@ -458,9 +458,9 @@ fn follow_flow(call: &mut Call, from: Side, path: Path) {
 /// A NOTIFY or SUBSCRIBE about a REFER that bore another number on the other leg.
 fn renumbered(call: &Call, from: Side, message: &Message) -> Option<Message> {
     let (at, id) = b2bua::refer_id(message)?;
-    let number = match message.method()? {
-        Method::Notify => call.leg(from)?.numbers.refer_of(id),
-        Method::Subscribe => call.leg(from.other())?.numbers.of_refer(id),
+    let number = match message.method()?.as_bytes() {
+        b"NOTIFY" => call.leg(from)?.numbers.refer_of(id),
+        b"SUBSCRIBE" => call.leg(from.other())?.numbers.of_refer(id),
         _ => return None,
     };
     if number == id {
