@@ -17,6 +17,7 @@ mod invite;
 mod media;
 mod names;
 mod own;
+mod pulse;
 mod reconfigure;
 mod refresh;
 mod register;
@@ -34,6 +35,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
 use crate::id::{Listener, NetworkId, Path};
+use crate::media::Silence;
 use crate::media::ours::Ours;
 use crate::media::port::Pools;
 use crate::sip::digest::Challenger;
@@ -122,6 +124,9 @@ pub struct Engine {
     flows: flow::Flows,
     counters: Counters,
     events: Events,
+    /// Who is silent, as it was last looked at.
+    silence: BTreeMap<NetworkId, Silence>,
+    strangers: pulse::Budget,
     former: Former,
     /// When which call's parties are told a new address.
     refreshes: Schedule,
@@ -166,6 +171,8 @@ impl Engine {
             flows: flow::Flows::default(),
             counters: Counters::default(),
             events: Events::default(),
+            silence: BTreeMap::new(),
+            strangers: pulse::Budget::default(),
             former: Former::default(),
             refreshes: Schedule::default(),
             parties: Parties::default(),
@@ -220,6 +227,7 @@ impl Engine {
             self.next_sweep = now + SWEEP;
             self.sweeps = self.sweeps.wrapping_add(1);
             self.sweep_calls(now, effects);
+            self.feel_pulses(now);
             self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);

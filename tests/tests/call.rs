@@ -7,6 +7,8 @@
 mod change;
 #[path = "call/hostile.rs"]
 mod hostile;
+#[path = "call/pulse.rs"]
+mod pulse;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
 #[path = "call/setup.rs"]

@@ -1,6 +1,6 @@
 //! One call: two legs, their media, and the INVITE in progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::effect::{CallRecord, Effect, Rule};
 use crate::engine::admin::{CallView, LegView, flows, text};
 use crate::engine::event::Kind;
+use crate::engine::pulse::STRANGERS_MAX;
 use crate::engine::refresh::{Refresh, SessionTimer};
 use crate::engine::relay::Origin;
 use crate::engine::route::Target;
@@ -52,7 +53,7 @@ pub(super) struct Call {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     locked: BTreeMap<SocketAddr, SocketAddr>,
-    strangers: bool,
+    strangers: BTreeSet<SocketAddr>,
 }
 
 impl Sources {
@@ -78,8 +79,8 @@ impl Sources {
             };
         }
         let stranger = !matches!(verdict, "held" | "tentative" | "passed" | "not_media");
-        let first = stranger && !self.strangers;
-        self.strangers |= stranger;
+        let named = self.strangers.len();
+        let first = stranger && named < STRANGERS_MAX && self.strangers.insert(from);
         first.then(|| (Kind::Stranger, vec![("verdict", verdict.to_owned())]))
     }
 

@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use super::ours::Ours;
 use super::plan::{Installed, Listening};
 use super::port::Pools;
-use super::stream::{Component, Pair, Seen, Stream, StreamView};
+use super::stream::{Change, Component, Pair, Seen, Silence, Stream, StreamView};
 use super::told::Told;
 use crate::effect::{Effect, Effects, Rule};
 use crate::id::{NetworkId, SessionId};
@@ -58,6 +58,18 @@ pub enum Learned {
     Passed,
     /// Nothing a source is learnt from: noise, a payload type nobody agreed to.
     NotMedia,
+}
+
+/// A change in who is heard, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Heard {
+    /// Of the `m=` line.
+    pub index: usize,
+    pub kind: String,
+    pub side: Side,
+    /// Our socket.
+    pub at: SocketAddr,
+    pub change: Change,
 }
 
 /// The media of one call.
@@ -226,6 +238,42 @@ impl Session {
         if let Some((stream, place)) = self.find(at) {
             stream.heard(place, ssrc, last);
         }
+    }
+
+    /// What has changed in who is heard since it was last asked.
+    pub fn changes(&mut self, now: Instant) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        for (index, stream) in self.agreed.iter_mut().enumerate() {
+            let Some(stream) = stream else { continue };
+            for (side, change) in stream.changes(now) {
+                heard.push(Heard {
+                    index,
+                    kind: stream.terms().kind.clone(),
+                    side,
+                    at: stream.terms().pairs.of(side).at(Component::Rtp),
+                    change,
+                });
+            }
+        }
+        heard
+    }
+
+    /// A party's silence over all streams, as `changes` last found it.
+    #[must_use]
+    pub fn silence(&self, side: Side) -> Silence {
+        let mut all = Silence::default();
+        for silence in self.streams_agreed().map(|stream| stream.silence(side)) {
+            all.streams += silence.streams;
+            all.one_way += silence.one_way;
+        }
+        all
+    }
+
+    /// Whose media a local socket takes.
+    #[must_use]
+    pub fn side_at(&self, at: SocketAddr) -> Option<Side> {
+        let mut found = self.streams_agreed().filter_map(|stream| stream.find(at));
+        found.next().map(|(side, _)| side)
     }
 
     /// Keeps pinholes open, and opens those it can; to be called about once a second.

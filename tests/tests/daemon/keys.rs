@@ -69,6 +69,7 @@ media_senders = []
 ice = "strip"
 address_change = "ignore"
 dscp = 34
+hop_limit = 64
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -79,7 +80,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 55] = [
+const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -287,6 +288,7 @@ const OTHERS: [(&str, &str, &str, &str); 55] = [
         "drop",
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
+    ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
@@ -322,7 +324,7 @@ fn each_key_is_applied_or_refused_as_declared() {
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
         for ((kind, takes), (tried, to, key, expected)) in TAKES.iter().zip(OTHERS) {
-            assert_eq!(*kind, tried);
+            assert_eq!(kind, tried);
             let (section, name) = kind.rsplit_once('.').unwrap();
             let at = text.find(&format!("[{section}]")).unwrap();
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;

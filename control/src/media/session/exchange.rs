@@ -353,6 +353,7 @@ impl Session {
                 .pairs
                 .map(|side, pair| self.legs.of(side).told(pair.port)),
             tos: self.legs.map(|_, leg| leg.tos),
+            hops: self.legs.map(|_, leg| leg.hops),
             remote,
             policy,
             why,

@@ -18,7 +18,8 @@ use crate::id::NetworkId;
 use crate::shell::Shell;
 use crate::shell::api::error::Problem;
 use crate::shell::api::health::health;
-use crate::shell::datapath::{FlowNow, Placement};
+use crate::shell::datapath::{FlowNow, MILLION, Placement};
+use crate::shell::kernel::Stream;
 
 pub(super) use ban::bans;
 pub(super) use event::events;
@@ -165,6 +166,22 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "strangers_xdp": count(|f| f.kernel.strangers),
         "punted_xdp": count(|f| f.kernel.punted),
         "packets_unclaimed": count(|f| f.unclaimed),
+        "bits_per_s": count(|f| f.bits_per_s),
+        "stream": now.as_ref().and_then(|f| f.stream).map(stream),
+    })
+}
+
+/// How the RTP of one direction comes to us (RFC 3550 §A.3, §A.8).
+fn stream(stream: Stream) -> Value {
+    let sent = stream.received.saturating_add(stream.lost.into());
+    json!({
+        "ssrc": format!("{:#010x}", stream.ssrc),
+        "ssrc_changes": stream.ssrc_changes,
+        "received": stream.received,
+        "lost": stream.lost,
+        "lost_ppm": (u64::from(stream.lost) * MILLION).checked_div(sent).unwrap_or(0),
+        "reordered": stream.reordered,
+        "jitter_us": stream.jitter.map(|jitter| u64::try_from(jitter.as_micros()).ok()),
     })
 }
 
