@@ -9,8 +9,10 @@ pub mod flow;
 pub mod gateway;
 pub mod input;
 
+mod abandoned;
 mod call;
 mod dialog;
+mod fork;
 mod gate;
 mod guard;
 mod invite;

@@ -147,7 +147,7 @@ impl Engine {
             } => {
                 self.relayed.remove(&origin.key);
                 if offered {
-                    self.withdraw_offer(call, now, effects);
+                    self.withdraw_offer(call, &origin.request, now, effects);
                 }
                 // The dialog is over whether or not the other side heard of it.
                 let bye = origin.request.method() == Some(Method::Bye);
@@ -165,6 +165,8 @@ impl Engine {
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, code, None, now, effects);
             }
+            // Nobody heard it: as if nobody had answered.
+            Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
         }
     }
@@ -177,16 +179,12 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(call) = self.calls.remove(&key) else {
+        let setup = self.calls.get_mut(&key).and_then(|c| c.setup.as_mut());
+        if setup.is_none_or(|setup| setup.asking(client).is_none()) {
             return;
-        };
-        let setup = call.setup.as_ref();
-        let open = setup.is_some_and(|setup| setup.client.as_ref() == Some(client));
-        let kept = if open {
-            self.failure(key, call, code, None, now, effects)
-        } else {
-            Some(call)
-        };
+        }
+        let call = self.calls.remove(&key);
+        let kept = call.and_then(|c| self.failure(key, c, client, code, None, now, effects));
         if let Some(call) = kept {
             self.calls.insert(key, call);
         }
