@@ -9,9 +9,9 @@ use bytes::Bytes;
 
 use crate::config::Peer;
 use crate::effect::{Effect, Effects};
+use crate::engine::Engine;
 use crate::engine::relay::{Purpose, client_key};
 use crate::engine::route::Target;
-use crate::engine::{CallKey, Engine};
 use crate::id::{Path, Transport};
 use crate::sip::index::{Message, Start};
 use crate::sip::transaction::ClientKey;
@@ -138,7 +138,7 @@ impl Engine {
             None => 480,
         };
         match relay.purpose {
-            Purpose::Invite { call, .. } => self.invite_undelivered(call, key, code, now, effects),
+            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, code, now, effects),
             Purpose::InDialog {
                 origin,
                 call,
@@ -168,25 +168,6 @@ impl Engine {
             // Nobody heard it: as if nobody had answered.
             Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
-        }
-    }
-
-    fn invite_undelivered(
-        &mut self,
-        key: CallKey,
-        client: &ClientKey,
-        code: u16,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        let setup = self.calls.get_mut(&key).and_then(|c| c.setup.as_mut());
-        if setup.is_none_or(|setup| setup.asking(client).is_none()) {
-            return;
-        }
-        let call = self.calls.remove(&key);
-        let kept = call.and_then(|c| self.failure(key, c, client, code, None, now, effects));
-        if let Some(call) = kept {
-            self.calls.insert(key, call);
         }
     }
 

@@ -313,7 +313,7 @@ impl Engine {
             return;
         };
         match relay.purpose {
-            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
+            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, 408, now, effects),
             Purpose::InDialog {
                 origin,
                 call,
@@ -342,11 +342,12 @@ impl Engine {
         }
     }
 
-    /// No answer at all for an INVITE (timer B), or none after its CANCEL.
+    /// No answer at all for an INVITE (timer B), or none after its CANCEL, or it did not get out.
     pub(super) fn invite_unanswered(
         &mut self,
         key: CallKey,
         client: &ClientKey,
+        code: u16,
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -355,7 +356,7 @@ impl Engine {
         if setup.asking(client).is_none() {
             return;
         }
-        let code = if setup.cancelled { 487 } else { 408 };
+        let code = if setup.cancelled { 487 } else { code };
         let call = self.calls.remove(&key);
         let kept = call.and_then(|c| self.failure(key, c, client, code, None, now, effects));
         if let Some(call) = kept {
@@ -367,7 +368,7 @@ impl Engine {
     pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let setup = self.calls.get(&key).and_then(|call| call.setup.as_ref());
         for client in setup.map(Setup::open).unwrap_or_default() {
-            self.invite_unanswered(key, &client, now, effects);
+            self.invite_unanswered(key, &client, 408, now, effects);
         }
     }
 
