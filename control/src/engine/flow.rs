@@ -165,7 +165,8 @@ impl Engine {
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, code, None, now, effects);
             }
-            Purpose::Probe { call, side } => self.probed(call, side, code, now, effects),
+            // Nobody heard it: as if nobody had answered.
+            Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
         }
     }

@@ -73,6 +73,9 @@ impl Engine {
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
         if let Some(target) = self.peer_target(&user) {
+            if uri.scheme == Scheme::Sips && target.path.on.transport != Transport::Tls {
+                return Err(Nowhere::Offline);
+            }
             return Ok(vec![target]);
         }
         let bindings = self
@@ -88,6 +91,9 @@ impl Engine {
         }
         let bindings = bindings.into_iter();
         let bindings = bindings.filter(|binding| self.is_reachable(binding.path));
+        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
+        let secure = |path: Path| path.on.transport == Transport::Tls;
+        let bindings = bindings.filter(|b| uri.scheme != Scheme::Sips || secure(b.path));
         let reached = bindings
             .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)));
         let mut instances = std::collections::BTreeSet::new();

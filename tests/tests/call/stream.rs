@@ -218,6 +218,24 @@ fn a_client_is_reached_by_its_connection_alone() {
     script.expect(&[trying, &invite]);
 }
 
+/// What asks for TLS goes by nothing else.
+#[test]
+fn a_sips_uri_takes_tls() {
+    let mut script = Script::new();
+    script.request(CLIENT, TCP, "REGISTER", "1002", 1, "");
+    script.sent();
+    for (user, code) in [("1002", 480), ("8001", 480)] {
+        let text = format!(
+            "MESSAGE sips:{user}@example.com SIP/2.0\r\n\
+             Via: SIP/2.0/UDP 10.0.0.31:5060;branch=z9hG4bKs{user}\r\n\
+             From: <sip:1001@example.com>;tag=f\r\nTo: <sips:{user}@example.com>\r\n\
+             Call-ID: s{user}\r\nCSeq: 1 MESSAGE\r\nMax-Forwards: 70\r\n\r\n"
+        );
+        script.send(CALLER, UDP, &text);
+        script.expect(&[&format!("SIP/2.0 {code} > 10.0.0.31:5060")]);
+    }
+}
+
 /// The answer may come by the next connection (RFC 3261 §18.2.2).
 #[test]
 fn a_call_that_rings_survives_a_cut() {

@@ -206,6 +206,8 @@ fn a_connection_that_ends_is_followed_by_the_next() {
         let answer = caller.receive("SIP/2.0 200");
         callee.sip = wire();
         daemon.counts("towpath_sip_connections_closed_total{reason=\"ended\"} 1");
+        let (_, shown) = daemon.ask(&["reg", "show", "1002@example.com"]);
+        assert!(shown.contains(", when it connects again"), "{shown}");
         // Nobody is called where nobody listens.
         caller.request("MESSAGE", uri, "1002", 3, "", "");
         caller.receive("SIP/2.0 480");
