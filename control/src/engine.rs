@@ -10,8 +10,10 @@ pub mod gateway;
 pub mod input;
 pub mod shard;
 
+mod abandoned;
 mod call;
 mod dialog;
+mod fork;
 mod gate;
 mod guard;
 mod invite;

@@ -5,6 +5,8 @@
 
 #[path = "call/change.rs"]
 mod change;
+#[path = "call/fork.rs"]
+mod fork;
 #[path = "call/hostile.rs"]
 mod hostile;
 #[path = "call/pulse.rs"]

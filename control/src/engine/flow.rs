@@ -147,7 +147,7 @@ impl Engine {
             } => {
                 self.relayed.remove(&origin.key);
                 if offered {
-                    self.withdraw_offer(call, now, effects);
+                    self.withdraw_offer(call, &origin.request, now, effects);
                 }
                 // The dialog is over whether or not the other side heard of it.
                 let bye = origin.request.method() == Some(Method::Bye);
@@ -165,6 +165,7 @@ impl Engine {
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, code, None, now, effects);
             }
+            Purpose::Probe { call, side } => self.probed(call, side, code, now, effects),
             Purpose::Own => {}
         }
     }
@@ -177,13 +178,13 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let Some(call) = self.calls.remove(&key) else {
+        let Some(mut call) = self.calls.remove(&key) else {
             return;
         };
-        let setup = call.setup.as_ref();
-        let open = setup.is_some_and(|setup| setup.client.as_ref() == Some(client));
+        let setup = call.setup.as_mut();
+        let open = setup.is_some_and(|setup| setup.asking(client).is_some());
         let kept = if open {
-            self.failure(key, call, code, None, now, effects)
+            self.failure(key, call, client, code, None, now, effects)
         } else {
             Some(call)
         };

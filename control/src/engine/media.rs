@@ -126,8 +126,15 @@ impl Engine {
     }
 
     /// The request that carried an offer died: no answer will come.
-    pub(super) fn withdraw_offer(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
+    pub(super) fn withdraw_offer(
+        &mut self,
+        key: CallKey,
+        request: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         if let Some(mut call) = self.calls.remove(&key) {
+            call.face(request);
             call.offers = call.offers.saturating_sub(1);
             self.roll_back(key, &mut call, now, effects);
             self.calls.insert(key, call);
@@ -313,6 +320,7 @@ impl Engine {
             self.counters.count("call_ended", "media_timeout");
             self.hang_up_call(key, "media timeout", now, effects);
         }
+        self.sweep_abandoned(now, effects);
         let late: Vec<(CallKey, bool)> = self
             .calls
             .iter()

@@ -5,6 +5,7 @@
 //! streams only, as soon as the source of a direction and its target are known. Media over TCP is
 //! joined byte by byte. Multicast is not relayed: its lines pass untouched.
 
+mod branch;
 mod exchange;
 mod reoffer;
 
@@ -26,6 +27,7 @@ use crate::id::{NetworkId, SessionId};
 use crate::nat::latch::Verdict;
 use crate::sdp::lines::Fault;
 
+use self::branch::Branches;
 use self::exchange::{Exchange, Transport};
 
 pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
@@ -84,6 +86,8 @@ pub struct Session {
     /// By `m=` line.
     agreed: Vec<Option<Stream>>,
     exchange: Option<Exchange>,
+    /// Others who are asked, while nobody is decided for.
+    branches: Branches,
     /// What each party was told.
     told: Both<Told>,
     /// An operator's word, which stands above the network's.
@@ -112,6 +116,7 @@ impl Session {
             ours: Arc::default(),
             agreed: Vec::new(),
             exchange: None,
+            branches: Branches::default(),
             open: BTreeMap::new(),
             installed: Installed::default(),
             listening: Listening::default(),
@@ -333,6 +338,7 @@ impl Session {
     pub fn close(&mut self, pools: &mut Pools, now: Instant, effects: &mut Effects) {
         self.agreed.clear();
         self.exchange = None;
+        self.branches = Branches::default();
         self.told = Both::default();
         self.replan(effects);
         self.settle_ports(pools, now, effects);

@@ -76,6 +76,19 @@ pub(super) fn call(value: &Value) -> String {
         );
         shown.push_str(&field(party, &text, INDENT));
     }
+    for branch in list(value, "branches") {
+        let status = branch.get("status").and_then(Value::as_u64);
+        let status = status.map(|status| format!(" ({status})"));
+        let text = format!(
+            "{} in {}, at {}: {}{}",
+            at(branch, "/target"),
+            at(branch, "/network"),
+            at(branch, "/signalling"),
+            at(branch, "/state"),
+            status.unwrap_or_default(),
+        );
+        shown.push_str(&field("asked", &text, INDENT));
+    }
     let flows = list(value, "flows");
     if flows.is_empty() {
         shown.push_str("  no media yet\n");

@@ -12,7 +12,7 @@ use std::time::Instant;
 use common::forward::Reason;
 use serde_json::{Map, Value, json};
 
-use crate::engine::admin::{CallView, FlowView, LegView, Refused, Totals};
+use crate::engine::admin::{BranchView, CallView, FlowView, LegView, Refused, Totals};
 use crate::engine::explain::words;
 use crate::id::NetworkId;
 use crate::shell::Shell;
@@ -120,6 +120,8 @@ pub(super) fn call_of(shell: &mut Shell, id: u64, now: Instant) -> Result<Value,
 
 fn call(shell: &mut Shell, view: &CallView) -> Value {
     let flows: Vec<Value> = view.flows.iter().map(|f| flow(shell, f)).collect();
+    let branches = view.branches.iter().map(|b| branch(shell, b));
+    let branches: Vec<Value> = branches.collect();
     json!({
         "id": view.id,
         "call_id": view.call_id,
@@ -130,7 +132,19 @@ fn call(shell: &mut Shell, view: &CallView) -> Value {
         "setup_ms": view.setup.map(|setup| u64::try_from(setup.as_millis()).unwrap_or(u64::MAX)),
         "caller": leg(shell, &view.caller),
         "callee": view.callee.as_ref().map(|callee| leg(shell, callee)),
+        "branches": branches,
         "flows": flows,
+    })
+}
+
+/// One of those who are asked.
+fn branch(shell: &Shell, view: &BranchView) -> Value {
+    json!({
+        "network": network_name(shell, view.network),
+        "target": view.target,
+        "signalling": view.signalling.to_string(),
+        "state": view.state,
+        "status": (view.status > 0).then_some(view.status),
     })
 }
 

@@ -75,8 +75,12 @@ audio rtp from the callee
     );
     let early = json!({ "id": 8, "from": "a@b", "to": "c@d", "state": "ringing", "age_s": 1,
                         "call_id": "x", "setup_ms": null, "caller": leg("wan", true),
-                        "callee": null, "flows": [] });
-    assert!(call(&early).ends_with("\n  no media yet\n"));
+                        "callee": null, "flows": [],
+                        "branches": [{ "network": "lan", "target": "sip:c@10.0.0.2",
+                                       "signalling": "10.0.0.2:5060", "state": "ringing",
+                                       "status": 180 }] });
+    let asked = "  asked        sip:c@10.0.0.2 in lan, at 10.0.0.2:5060: ringing (180)\n";
+    assert!(call(&early).ends_with(&format!("{asked}  no media yet\n")));
 }
 
 #[test]
