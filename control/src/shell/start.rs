@@ -64,11 +64,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
-    let adopted = datapath.adopted();
-    if !adopted.is_empty() {
-        tracing::info!(flows = adopted.len(), "took over running flows");
-        engine.adopted(&adopted, started);
-    }
+    take_over(&datapath, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out());
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
@@ -110,6 +106,15 @@ fn impossible(
     let key = key(error, config, options.object.is_none());
     let message = format!("the kernel path cannot be had: {error:#}");
     source.refuse(&[&key, "datapath.mode"], message, USERSPACE)
+}
+
+/// Flows of an earlier daemon become the engines'.
+fn take_over(datapath: &Datapath, engine: &Node, now: std::time::Instant) {
+    let adopted = datapath.adopted();
+    if !adopted.is_empty() {
+        tracing::info!(flows = adopted.len(), "took over running flows");
+        engine.adopted(&adopted, now);
+    }
 }
 
 /// As many as are configured; else one for each processor, if media ports are enough.
