@@ -7,10 +7,11 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::Pin;
 
 use anyhow::Context;
 use common::wire::Mac;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -72,7 +73,7 @@ struct Link {
 
 pub(crate) struct Netlink {
     handle: Handle,
-    events: stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    events: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Sync>>,
     /// Events have ended, and that was said.
     closed: bool,
     links: HashMap<u32, Link>,
@@ -102,7 +103,7 @@ impl Netlink {
         tokio::spawn(connection);
         let first = |(message, _): (NetlinkMessage<RouteNetlinkMessage>, NetlinkAddr)| message;
         let mut netlink = Self {
-            events: events.map(first).boxed(),
+            events: Box::pin(events.map(first)),
             handle,
             closed: false,
             links: HashMap::new(),
