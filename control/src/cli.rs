@@ -1,5 +1,6 @@
 //! The command line: the daemon itself, and a client of its API.
 
+mod ban;
 mod bpf;
 mod capture;
 mod client;
@@ -91,6 +92,9 @@ enum Command {
     /// Networks of the configuration, as they are used
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Sources that are not heard: scanners, guessers, and who you say
+    #[command(subcommand)]
+    Ban(ban::BanCommand),
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -309,6 +313,7 @@ impl Cli {
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
+            Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
             }
@@ -320,6 +325,20 @@ impl Cli {
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }
+}
+
+/// Seconds of a time such as `90s`, `10m` or `1h`.
+fn span(text: &str) -> Result<u64, String> {
+    let refused = || format!("`{text}` is not a time: write 90s, 10m or 1h");
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.strip_prefix(digits) {
+        Some("s") => 1,
+        Some("m") => 60,
+        Some("h") => 3600,
+        _ => return Err(refused()),
+    };
+    let count: u32 = digits.parse().map_err(|_| refused())?;
+    Ok(u64::from(count) * unit)
 }
 
 /// An address-of-record may be pasted as a URI.

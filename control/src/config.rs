@@ -55,6 +55,26 @@ pub struct Sip {
     pub expires_max: Duration,
     /// How long an address that is no longer advertised is still recognised as ours.
     pub address_grace: Duration,
+    pub protection: Protection,
+}
+
+/// `[sip.protection]`: what those may cost us who have proved nothing.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Protection {
+    /// Requests a second from one source (an IPv4 address, an IPv6 /64); zero is no limit.
+    pub source_rate: u32,
+    /// The same that name one account.
+    pub account_rate: u32,
+    /// Wrong passwords or scanner messages from one source after which it is banned; zero is never.
+    pub ban_after: u32,
+    /// Within this time.
+    pub ban_window: Duration,
+    /// How long the first ban lasts.
+    pub ban_time: Duration,
+    /// Never limited or banned.
+    pub exempt: Vec<IpNet>,
+    /// Scanners beside those we know, by a part of their User-Agent in lower case.
+    pub scanners: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -127,6 +147,8 @@ pub struct Network {
     pub address_change: AddressChange,
     /// DSCP of media sent into this network, 0..=63; none leaves the sender's.
     pub dscp: Option<u8>,
+    /// Hop limit of media sent into this network, 1..=255; none takes one off the sender's.
+    pub hop_limit: Option<u8>,
 }
 
 /// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).

@@ -17,6 +17,7 @@ pub mod index;
 pub mod malformed;
 pub mod name;
 pub mod registrar;
+pub mod terse;
 pub mod transaction;
 pub mod uri;
 pub mod value;

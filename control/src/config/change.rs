@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 40] = [
+pub const TAKES: &[(&str, Takes)] = &[
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -64,6 +64,13 @@ pub const TAKES: [(&str, Takes); 40] = [
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
+    ("sip.protection.source_rate", Takes::Hot),
+    ("sip.protection.account_rate", Takes::Hot),
+    ("sip.protection.ban_after", Takes::Hot),
+    ("sip.protection.ban_window", Takes::Hot),
+    ("sip.protection.ban_time", Takes::Hot),
+    ("sip.protection.exempt", Takes::Hot),
+    ("sip.protection.scanners", Takes::Hot),
     ("sip.account.user", Takes::Hot),
     ("sip.account.password", Takes::Hot),
     ("sip.account.password_file", Takes::Hot),
@@ -89,6 +96,7 @@ pub const TAKES: [(&str, Takes); 40] = [
     ("network.ice", Takes::Drain),
     ("network.address_change", Takes::Hot),
     ("network.dscp", Takes::Drain),
+    ("network.hop_limit", Takes::Drain),
     ("datapath.mode", Takes::Restart),
     ("datapath.xdp", Takes::Restart),
     ("datapath.object", Takes::Restart),

@@ -5,6 +5,7 @@ mod account;
 pub(super) mod choice;
 pub mod later;
 mod network;
+mod protection;
 mod sip;
 mod value;
 
@@ -30,6 +31,8 @@ use crate::id::NetworkId;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Interface {
     pub name: String,
+    /// It is switched on, and so is the other end.
+    pub up: bool,
     pub addresses: Vec<IpAddr>,
 }
 

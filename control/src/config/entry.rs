@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, XDP};
 use super::check::spell;
-use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Secret, Sip};
+use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Protection, Secret, Sip};
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,14 +105,41 @@ impl Sip {
             expires_min,
             expires_max,
             address_grace,
+            protection,
         } = self;
-        vec![
+        let mut entries = vec![
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.address_grace", span(*address_grace)),
+        ];
+        entries.extend(protection.entries());
+        entries
+    }
+}
+
+impl Protection {
+    fn entries(&self) -> Vec<Entry> {
+        let Self {
+            source_rate,
+            account_rate,
+            ban_after,
+            ban_window,
+            ban_time,
+            exempt,
+            scanners,
+        } = self;
+        let number = |number: u32| Value::Number(number.into());
+        vec![
+            plain("sip.protection.source_rate", number(*source_rate)),
+            plain("sip.protection.account_rate", number(*account_rate)),
+            plain("sip.protection.ban_after", number(*ban_after)),
+            plain("sip.protection.ban_window", span(*ban_window)),
+            plain("sip.protection.ban_time", span(*ban_time)),
+            plain("sip.protection.exempt", texts(exempt)),
+            plain("sip.protection.scanners", texts(scanners)),
         ]
     }
 }
@@ -173,6 +200,7 @@ impl Network {
             ice,
             address_change,
             dscp,
+            hop_limit,
         } = self;
         let entries = [
             ("network.interface", text(interface)),
@@ -195,10 +223,8 @@ impl Network {
                 "network.address_change",
                 word(&ADDRESS_CHANGE, *address_change),
             ),
-            (
-                "network.dscp",
-                dscp.map_or(Value::Unset, |dscp| Value::Number(dscp.into())),
-            ),
+            ("network.dscp", optional(*dscp)),
+            ("network.hop_limit", optional(*hop_limit)),
         ];
         let named = |(kind, value): (&'static str, Value)| Entry {
             key: kind.replacen("network.", &format!("network.{name}."), 1),
@@ -239,6 +265,10 @@ impl Datapath {
             plain("datapath.media_timeout", span(*media_timeout)),
         ]
     }
+}
+
+fn optional(number: Option<u8>) -> Value {
+    number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 
 fn plain(kind: &'static str, value: Value) -> Entry {

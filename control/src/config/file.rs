@@ -32,6 +32,19 @@ pub(super) struct Sip {
     pub(super) address_grace: Option<At<String>>,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
+    pub(super) protection: Protection,
+}
+
+/// `[sip.protection]`
+#[derive(Debug, Default)]
+pub(super) struct Protection {
+    pub(super) source_rate: Option<At<i64>>,
+    pub(super) account_rate: Option<At<i64>>,
+    pub(super) ban_after: Option<At<i64>>,
+    pub(super) ban_window: Option<At<String>>,
+    pub(super) ban_time: Option<At<String>>,
+    pub(super) exempt: Option<At<Vec<At<String>>>>,
+    pub(super) scanners: Option<At<Vec<At<String>>>>,
 }
 
 /// `[[sip.account]]`
@@ -73,6 +86,7 @@ pub(super) struct Network {
     pub(super) ice: Option<At<String>>,
     pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
+    pub(super) hop_limit: Option<At<i64>>,
 }
 
 /// `[datapath]`
@@ -98,7 +112,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 6] = [
+pub(super) const KEYS: [(&str, &[&str]); 7] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -109,6 +123,18 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "expires_min",
             "expires_max",
             "address_grace",
+        ],
+    ),
+    (
+        "sip.protection",
+        &[
+            "source_rate",
+            "account_rate",
+            "ban_after",
+            "ban_window",
+            "ban_time",
+            "exempt",
+            "scanners",
         ],
     ),
     (
@@ -135,6 +161,7 @@ pub(super) const KEYS: [(&str, &[&str]); 6] = [
             "ice",
             "address_change",
             "dscp",
+            "hop_limit",
         ],
     ),
     (
@@ -209,6 +236,21 @@ impl Sip {
             address_grace: table.text("address_grace", problems),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
+            protection: table.table("protection", problems, Protection::read),
+        }
+    }
+}
+
+impl Protection {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            source_rate: table.integer("source_rate", problems),
+            account_rate: table.integer("account_rate", problems),
+            ban_after: table.integer("ban_after", problems),
+            ban_window: table.text("ban_window", problems),
+            ban_time: table.text("ban_time", problems),
+            exempt: table.texts("exempt", problems),
+            scanners: table.texts("scanners", problems),
         }
     }
 }
@@ -256,6 +298,7 @@ impl Network {
             ice: table.text("ice", problems),
             address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
+            hop_limit: table.integer("hop_limit", problems),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use ipnet::IpNet;
+
 use crate::effect::{Effects, Rule};
 use crate::engine::event::Kind;
 use crate::engine::explain::registration::nat_words;
@@ -33,6 +35,10 @@ pub enum Command {
     },
     /// Tell both parties once more where we are, by a re-INVITE.
     Refresh { call: u64 },
+    /// Hear nobody from there, for a time or until it is lifted.
+    Ban { net: IpNet, time: Option<Duration> },
+    /// Lift every ban of this prefix.
+    Unban { net: IpNet },
 }
 
 /// Why an order was not carried out.
@@ -44,6 +50,8 @@ pub enum Refused {
     NoMedia,
     /// The call is not up yet.
     NotAnswered,
+    NoSuchBan,
+    TooManyBans,
 }
 
 /// One call as it is now.
@@ -58,6 +66,8 @@ pub struct CallView {
     pub setup: Option<Duration>,
     pub caller: LegView,
     pub callee: Option<LegView>,
+    /// Everybody who is being asked or was, until one has answered.
+    pub branches: Vec<BranchView>,
     pub flows: Vec<FlowView>,
 }
 
@@ -191,6 +201,17 @@ pub struct LegView {
     pub ordered: bool,
 }
 
+/// One of those a call was offered to.
+#[derive(Clone, Debug)]
+pub struct BranchView {
+    pub network: NetworkId,
+    pub target: String,
+    pub signalling: SocketAddr,
+    pub state: &'static str,
+    /// Its latest response; zero if there was none.
+    pub status: u16,
+}
+
 /// One binding.
 #[derive(Clone, Debug)]
 pub struct RegistrationView {
@@ -255,6 +276,8 @@ impl Engine {
                 Ok(())
             }
             Command::Refresh { call } => self.refresh_now(CallKey(call), now, effects),
+            Command::Ban { net, time } => self.ban(net, time, now),
+            Command::Unban { net } => self.unban(net, now),
         }
     }
 

@@ -38,14 +38,24 @@ pub enum Kind {
     CallRefreshed,
     SourceLocked,
     SourceChanged,
-    /// A packet nobody expects, the first in its call.
+    /// A packet nobody expects, the first from there.
     Stranger,
+    /// A party is heard for the first time, not any more, alone not, again, as another source.
+    MediaFirst,
+    MediaSilent,
+    MediaOneWay,
+    MediaResumed,
+    MediaSource,
     PortsExhausted,
     ConfigurationApplied,
     NetworkRetired,
     NetworkGone,
     GatewaySuspected,
     GatewayCleared,
+    /// Nobody is heard from there for a while.
+    SourceBanned,
+    /// An operator lifted a ban.
+    SourceReleased,
 }
 
 impl Kind {
@@ -64,12 +74,19 @@ impl Kind {
             Self::SourceLocked => "source.locked",
             Self::SourceChanged => "source.changed",
             Self::Stranger => "source.stranger",
+            Self::MediaFirst => "media.first",
+            Self::MediaSilent => "media.silent",
+            Self::MediaOneWay => "media.one_way",
+            Self::MediaResumed => "media.resumed",
+            Self::MediaSource => "media.source",
             Self::PortsExhausted => "ports.exhausted",
             Self::ConfigurationApplied => "configuration.applied",
             Self::NetworkRetired => "network.retired",
             Self::NetworkGone => "network.gone",
             Self::GatewaySuspected => "gateway.suspected",
             Self::GatewayCleared => "gateway.cleared",
+            Self::SourceBanned => "source.banned",
+            Self::SourceReleased => "source.released",
         }
     }
 }

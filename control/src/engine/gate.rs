@@ -19,15 +19,21 @@ impl Engine {
         if self.config.sip.auth == Auth::None
             || self.peer_at(request.path, request.network).is_some()
         {
+            self.accepted(request.path.to, now);
             return true;
         }
         let (field, challenge, code) = match request.message.method() {
             Some(Method::Register) => (Name::Authorization, "WWW-Authenticate", 401),
             _ => (Name::ProxyAuthorization, "Proxy-Authenticate", 407),
         };
+        let account = self.account_of(&request.message, field);
+        if !self.may_try(request, &account, now) {
+            return false;
+        }
         let verdict = self.verify(&request.message, field, now);
         let stale = match verdict {
             Some(Verdict::Ok) => {
+                self.proven(request.path.to, &account, now);
                 let ours = self.speaks_for_itself(&request.message, field);
                 if !ours {
                     self.counters.count("sip_refused", "someone_elses_identity");
@@ -38,6 +44,7 @@ impl Engine {
             Some(Verdict::Stale) => true,
             Some(Verdict::Wrong) => {
                 self.counters.count("sip_auth", "wrong");
+                self.wrong(request.path.to, &account, now);
                 self.note_wrong(&request.message, now);
                 false
             }
@@ -101,17 +108,18 @@ impl Engine {
         }
     }
 
+    /// The account a request speaks for: in its credentials, or else in To or From.
+    fn account_of(&self, message: &Message, field: Name) -> Vec<u8> {
+        if let Some(credentials) = credentials(message, field, &self.config.sip.domain) {
+            return credentials.username;
+        }
+        let user = speaker(message).and_then(|uri| Uri::parse(uri)?.user_decoded());
+        user.map(String::into_bytes).unwrap_or_default()
+    }
+
     /// The user that proved itself is the one the message speaks for: To in REGISTER, else From.
     fn speaks_for_itself(&self, message: &Message, field: Name) -> bool {
-        let named = match message.method() {
-            Some(Method::Register) => Name::To,
-            _ => Name::From,
-        };
-        let user = message
-            .get(named)
-            .and_then(NameAddr::parse)
-            .and_then(|n| Uri::parse(n.uri))
-            .and_then(|uri| uri.user_decoded());
+        let user = speaker(message).and_then(|uri| Uri::parse(uri)?.user_decoded());
         credentials(message, field, &self.config.sip.domain)
             .is_some_and(|c| user.is_some_and(|user| user.as_bytes() == c.username))
     }
@@ -126,6 +134,15 @@ pub(super) fn algorithm(sip: &config::Sip) -> Algorithm {
     } else {
         Algorithm::Md5
     }
+}
+
+/// Whom a request speaks for: To in REGISTER, else From.
+fn speaker(message: &Message) -> Option<&[u8]> {
+    let named = match message.method() {
+        Some(Method::Register) => Name::To,
+        _ => Name::From,
+    };
+    Some(NameAddr::parse(message.get(named)?)?.uri)
 }
 
 /// The credentials for `realm` among those a message carries.

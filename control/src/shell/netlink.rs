@@ -5,7 +5,7 @@
     reason = "netlink lists everything a kernel knows; few of it concerns us, and more will come"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::Pin;
 
@@ -74,6 +74,8 @@ struct Link {
 pub(crate) struct Netlink {
     handle: Handle,
     events: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Sync>>,
+    /// What is wrong with networks, as far as it was said.
+    pub(crate) said: BTreeSet<String>,
     /// Events have ended, and that was said.
     closed: bool,
     links: HashMap<u32, Link>,
@@ -105,6 +107,7 @@ impl Netlink {
         let mut netlink = Self {
             events: Box::pin(events.map(first)),
             handle,
+            said: BTreeSet::new(),
             closed: false,
             links: HashMap::new(),
             neighbours: HashMap::new(),
@@ -162,11 +165,17 @@ impl Netlink {
             .values()
             .map(|link| Interface {
                 name: link.name.clone(),
+                up: link.up,
                 addresses: link.addresses.iter().map(IpNet::addr).collect(),
             })
             .collect();
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         interfaces
+    }
+
+    /// Whether an interface and its other end are switched on.
+    pub(crate) fn is_up(&self, name: &str) -> bool {
+        self.links.values().any(|link| link.name == name && link.up)
     }
 
     pub(crate) fn index_of(&self, name: &str) -> Option<u32> {

@@ -386,7 +386,7 @@ impl Bench<'_> {
         // Registrations never meet rtpengine.
         let system = match system {
             System::KamailioWithRtpengine => System::Kamailio { workers: 2 },
-            other => other,
+            System::Towpath | System::Kamailio { .. } => system,
         };
         let users = Users(self.depth.bindings);
         let _server = Server::start(system, Work::Register, users, &self.site, self.programs)?;

@@ -131,6 +131,13 @@ fn a_port_that_cannot_be_opened() {
 #[test]
 fn malformed_messages_are_counted() {
     let mut world = World::new(83, Datapath::Frames);
+    // Each message shall be read.
+    let mut config = world.edge().engine.config().clone();
+    config.sip.protection.ban_after = 0;
+    let edge = world.edge;
+    world
+        .sim
+        .order(edge, |edge, now, out| edge.reconfigure(config, now, out));
     let wan = world.wan;
     let stranger = world.sim.add_stranger(wan, at("203.0.113.66:9000"));
     let (a, b) = far_pair(&mut world, Manner::EAGER);

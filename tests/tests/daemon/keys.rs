@@ -18,6 +18,14 @@ auth = "digest"
 expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
+[sip.protection]
+source_rate = 100
+account_rate = 5
+ban_after = 20
+ban_window = "60s"
+ban_time = "10m"
+exempt = []
+scanners = []
 [[sip.account]]
 user = "1001"
 password = "hunter2"
@@ -49,6 +57,7 @@ media_senders = []
 ice = "strip"
 address_change = "ignore"
 dscp = 34
+hop_limit = 64
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -59,7 +68,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 40] = [
+const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -76,6 +85,48 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    (
+        "sip.protection.source_rate",
+        "50",
+        "sip.protection.source_rate",
+        "50",
+    ),
+    (
+        "sip.protection.account_rate",
+        "9",
+        "sip.protection.account_rate",
+        "9",
+    ),
+    (
+        "sip.protection.ban_after",
+        "0",
+        "sip.protection.ban_after",
+        "0",
+    ),
+    (
+        "sip.protection.ban_window",
+        "\"30s\"",
+        "sip.protection.ban_window",
+        "30s",
+    ),
+    (
+        "sip.protection.ban_time",
+        "\"1h\"",
+        "sip.protection.ban_time",
+        "1h",
+    ),
+    (
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+        "sip.protection.exempt",
+        "[\"10.0.0.0/24\"]",
+    ),
+    (
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+        "sip.protection.scanners",
+        "[\"evilphone\"]",
+    ),
     (
         "sip.account.user",
         "\"1009\"",
@@ -201,6 +252,7 @@ const OTHERS: [(&str, &str, &str, &str); 40] = [
         "drop",
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
+    ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
@@ -234,7 +286,7 @@ fn each_key_is_applied_or_refused_as_declared() {
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
         for ((kind, takes), (tried, to, key, expected)) in TAKES.iter().zip(OTHERS) {
-            assert_eq!(*kind, tried);
+            assert_eq!(kind, tried);
             let (section, name) = kind.rsplit_once('.').unwrap();
             let at = text.find(&format!("[{section}]")).unwrap();
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
@@ -257,7 +309,7 @@ fn each_key_is_applied_or_refused_as_declared() {
             }
             assert_eq!(
                 (answer.status, value.as_str()),
-                (200, expected),
+                (200, *expected),
                 "{kind}: {answer:#?}"
             );
             let word = |change: &Value| change["takes"].as_str().unwrap().to_owned();

@@ -195,6 +195,8 @@ fn malformed_messages_are_counted_and_harm_nothing() {
         for (network, first) in config.networks.iter_mut().zip([30_000, 20_000, 40_000]) {
             network.ports = (first, first + 7_999);
         }
+        // Each message shall be read.
+        config.sip = "[sip.protection]\nban_after = 0\n";
     });
     let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
     let busy = stage.phone(Role::C2, "1002");

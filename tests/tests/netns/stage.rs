@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) flows: u32,
     pub(crate) networks: Vec<Net>,
     pub(crate) sip_port: u16,
+    /// `[sip.protection]`, and what else follows `[sip]`.
+    pub(crate) sip: &'static str,
 }
 
 /// One `[[network]]`.
@@ -108,6 +110,7 @@ impl Config {
             flows: 1024,
             networks: vec![WAN, LAN, CORE],
             sip_port: 5060,
+            sip: "",
         }
     }
 
@@ -127,11 +130,12 @@ impl Config {
             pin_dir,
             media_timeout,
             flows,
+            sip,
             ..
         } = self;
         format!(
             "[node]\nid = \"lab\"\n\n[sip]\ndomain = \"{DOMAIN}\"\nauth = \"none\"\n\
-             listen = [{listen}]\n\n[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:{mcu}:5060\"\n\
+             listen = [{listen}]\n\n{sip}[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:{mcu}:5060\"\n\
              routes = [\"9*\"]\n\n{networks}[datapath]\nmode = \"{mode}\"\n\
              pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n{object}",
             mcu = plan::ip(plan::MCU_V4),

@@ -64,6 +64,31 @@ const REGISTRATIONS: [Column; 6] = [
     },
 ];
 
+const BANS: [Column; 6] = [
+    text("SOURCE", "/source"),
+    text("ACCOUNT", "/account"),
+    text("WHY", "/why"),
+    Column {
+        title: "FOR",
+        at: "/age_s",
+        show: Show::Seconds,
+    },
+    Column {
+        title: "ENDS IN",
+        at: "/left_s",
+        show: Show::Seconds,
+    },
+    count("TIMES", "/times"),
+];
+
+pub(super) fn bans(value: &Value) -> String {
+    let rows = list(value, "bans");
+    if rows.is_empty() {
+        return "nobody is banned\n".to_owned();
+    }
+    table(rows, &BANS)
+}
+
 pub(super) fn registrations(value: &Value) -> String {
     let rows = list(value, "registrations");
     if rows.is_empty() {

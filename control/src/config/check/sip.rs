@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, value};
+use super::{account, is_label, lifetime, list, parsed, protection, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Auth, Peer, Sip, file};
 use crate::id::{Listener, Transport};
@@ -45,6 +45,7 @@ pub(super) fn read(
         auth: choose(sip.auth, "sip.auth", Auth::Digest, &AUTH, problems),
         accounts: account::read(sip.accounts, secrets, problems),
         peers: peers(sip.peers, networks, &listen, problems),
+        protection: protection::read(sip.protection, problems),
         expires_min,
         expires_max,
         address_grace,

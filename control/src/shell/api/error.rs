@@ -69,6 +69,12 @@ impl Problem {
         detail: "`since` is the number of an event: ?since=17",
     };
 
+    pub(super) const BAD_BAN: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_ban",
+        detail: "write {\"source\": an address or a prefix, \"seconds\": 1 to a year, or none}",
+    };
+
     pub(super) const BAD_MEDIA: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_media",
@@ -96,6 +102,16 @@ impl From<Refused> for Problem {
                 status: StatusCode::CONFLICT,
                 code: "no_media",
                 detail: "the call has no media yet; order it once the callee is asked",
+            },
+            Refused::NoSuchBan => Self {
+                code: "no_such_ban",
+                detail: "this prefix is not banned; `towpath ban list` shows those that are",
+                ..Self::NOT_FOUND
+            },
+            Refused::TooManyBans => Self {
+                status: StatusCode::CONFLICT,
+                code: "too_many_bans",
+                detail: "there are as many manual bans as may be; remove some, or ban a prefix",
             },
             Refused::NotAnswered => Self {
                 status: StatusCode::CONFLICT,

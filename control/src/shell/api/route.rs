@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -9,7 +10,8 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
+use ipnet::IpNet;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
@@ -27,6 +29,8 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/networks", get(networks))
+        .route("/api/v1/bans", get(bans).post(ban))
+        .route("/api/v1/bans/{source}", delete(unban))
         .route("/api/v1/bpf", get(bpf))
         .route("/api/v1/networks/explain", get(explain_peer))
         .route("/api/v1/registrations", get(registrations))
@@ -58,6 +62,44 @@ async fn status(events: Loop) -> Answer {
 
 async fn networks(events: Loop) -> Answer {
     ask(&events, What::Networks).await.map(Json)
+}
+
+async fn bans(events: Loop) -> Answer {
+    ask(&events, What::Bans).await.map(Json)
+}
+
+/// `{"source": "192.0.2.0/24", "seconds": 600}`; without seconds, until it is lifted.
+async fn ban(events: Loop, body: Bytes) -> Answer {
+    let (net, time) = ban_order(&body).ok_or(Problem::BAD_BAN)?;
+    ask(&events, What::Order(Command::Ban { net, time }))
+        .await
+        .map(Json)
+}
+
+fn ban_order(body: &[u8]) -> Option<(IpNet, Option<Duration>)> {
+    let order: Value = serde_json::from_slice(body).ok()?;
+    let net = source(order.get("source")?.as_str()?)?;
+    let time = match order.get("seconds") {
+        None | Some(Value::Null) => None,
+        Some(seconds) => Some(seconds.as_u64().filter(|s| (1..=BAN_S_MAX).contains(s))?),
+    };
+    Some((net, time.map(Duration::from_secs)))
+}
+
+/// A year; what is to last longer is banned until it is lifted.
+const BAN_S_MAX: u64 = 366 * 24 * 3600;
+
+/// An address or a prefix.
+fn source(text: &str) -> Option<IpNet> {
+    let ip = text.parse::<IpAddr>().ok().map(IpNet::from);
+    ip.or_else(|| Some(text.parse::<IpNet>().ok()?.trunc()))
+}
+
+async fn unban(events: Loop, Path(text): Path<String>) -> Answer {
+    let net = source(&text).ok_or(Problem::BAD_BAN)?;
+    ask(&events, What::Order(Command::Unban { net }))
+        .await
+        .map(Json)
 }
 
 async fn bpf(events: Loop) -> Answer {

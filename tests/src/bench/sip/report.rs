@@ -50,10 +50,10 @@ const RATIOS: [(&str, &str, &str, Option<f64>); 5] = [
 const ADDED_P99_US_MAX: f64 = 2_000.0;
 const BINDING_BYTES_MAX: f64 = 1_500.0;
 const CALL_BYTES_MAX: f64 = 8_000.0;
-const NOTES: [&str; 9] = [
+const NOTES: [&str; 10] = [
     "callers, the edge and what is called are three network namespaces joined by veth pairs; \
      generators and servers share all cores",
-    "load is made by SIPp with scenarios of its own kind in tests/src/bench/sip: two generators \
+    "load is made by SIPp with the scenarios in tests/src/bench/sip: two generators \
      from two ports, one process that answers calls",
     "a rate holds if every operation of a trial succeeds, none is refused, and the trial ends in \
      time; rates are tried in steps of a tenth; columns take turns in every round, the median of \
@@ -65,6 +65,7 @@ const NOTES: [&str; 9] = [
     "Kamailio keeps registrations in memory and checks one password for all; one UDP socket; it \
      relays calls with Record-Route; with rtpengine one worker, because two let ACK and BYE \
      overtake each other",
+    "Towpath's limits of requests from one source are off: all users have one address here",
     "Towpath and rtpengine allocate ports and rewrite SDP for every call, in userspace",
     "processor time is that of all processes of the edge at the highest rate; memory is the \
      growth of their proportional set size, finished transactions that still wait for repeats \

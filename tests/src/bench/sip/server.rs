@@ -22,6 +22,8 @@ const PRIVATE_MIB: &str = "-M16";
 const LIMIT: Duration = Duration::from_secs(10);
 const MEDIA_PORTS: [u16; 2] = [10_000, 65_001];
 const DOMAIN: &str = "bench.test";
+/// All users share the address of one host here.
+const UNLIMITED: &str = "[sip.protection]\nsource_rate = 0\naccount_rate = 0\nban_after = 0\n\n";
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -171,7 +173,7 @@ fn towpath_configuration(work: Work, users: Users, state: &str) -> String {
         "[node]\nid = \"bench\"\nstate_dir = \"{state}\"\n\n\
          [sip]\ndomain = \"{DOMAIN}\"\nauth = \"{auth}\"\n\
          listen = [\"udp:{RELAY_IN}:{SIP_PORT}\", \"udp:{RELAY_OUT}:{SIP_PORT}\"]\n\n\
-         {peers}{accounts}\n{}{}[datapath]\nmode = \"userspace\"\n",
+         {UNLIMITED}{peers}{accounts}\n{}{}[datapath]\nmode = \"userspace\"\n",
         network("in", "a0", RELAY_IN, "10.81.1.0/24"),
         network("out", "b0", RELAY_OUT, "10.81.2.0/24"),
     )
