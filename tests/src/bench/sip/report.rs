@@ -59,7 +59,7 @@ const NOTES: [&str; 10] = [
      time; rates are tried in steps of a tenth; columns take turns in every round, the median of \
      the rounds counts",
     "every trial begins with a server that has just been started: port pairs rest for 30 s after \
-     a call on both sides, and a longer run at such rates would need more ports than an address has",
+     a call on both sides; a longer run at such rates needs more ports than an address has",
     "a registration is one REGISTER of one of 20,000 users, with MD5 two of one of 2,000; a call \
      is INVITE with SDP, 180, 200, ACK, BYE, without a pause and without media",
     "Kamailio keeps registrations in memory and checks one password for all; one UDP socket; it \
