@@ -430,7 +430,9 @@ fn health(status: &Value) -> u8 {
 fn run(options: shell::Options) -> anyhow::Result<ExitCode> {
     shell::log::start()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(shell::run(options))?;
+    // As a task of the runtime: the thread that waits here would have to be woken for every event.
+    let served = runtime.spawn(shell::run(options));
+    runtime.block_on(served).context("the daemon broke")??;
     Ok(ExitCode::SUCCESS)
 }
 

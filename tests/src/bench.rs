@@ -1,4 +1,5 @@
-//! `cargo xtask bench datapath`: who forwards media how fast, on the same links, in one run.
+//! `cargo xtask bench`: here who forwards media how fast, on the same links, in one run; `sip` has
+//! registrations and calls.
 
 pub mod cost;
 mod goal;
@@ -8,6 +9,7 @@ mod path;
 mod plot;
 pub mod report;
 pub mod rtpengine;
+pub mod sip;
 mod stand;
 mod throughput;
 mod userspace;

@@ -27,10 +27,15 @@ pub(crate) struct Options {
 enum What {
     /// Who forwards media how fast; writes docs/benchmarks/
     Datapath,
+    /// Registrations and calls a second beside Kamailio; writes docs/benchmarks/
+    Sip,
 }
 
 pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
-    let What::Datapath = options.what;
+    let what = match options.what {
+        What::Datapath => "datapath",
+        What::Sip => "sip",
+    };
     if let Err(error) = setup::bench() {
         say(&format!("some columns will be left out: {error:#}"));
     }
@@ -42,7 +47,7 @@ pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
     }
     let release = target()?.join("release");
     let mut command = Command::new(release.join("bench"));
-    command.args(options.json.then_some("--json"));
+    command.arg(what).args(options.json.then_some("--json"));
     command.args(options.quick.then_some("--quick"));
     let usual = || root().map(|root| root.join("docs/benchmarks"));
     let output = match &options.output {

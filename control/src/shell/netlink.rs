@@ -8,10 +8,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 
 use anyhow::Context;
 use common::wire::Mac;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
@@ -117,7 +118,7 @@ impl Links {
 
 pub(crate) struct Netlink {
     handle: Handle,
-    events: stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    events: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Sync>>,
     /// What is wrong with networks, as far as it was said.
     pub(crate) said: BTreeSet<String>,
     /// Events have ended, and that was said.
@@ -149,7 +150,7 @@ impl Netlink {
         tokio::spawn(connection);
         let first = |(message, _): (NetlinkMessage<RouteNetlinkMessage>, NetlinkAddr)| message;
         let mut netlink = Self {
-            events: events.map(first).boxed(),
+            events: Box::pin(events.map(first)),
             handle,
             said: BTreeSet::new(),
             closed: false,

@@ -284,7 +284,7 @@ impl Shell {
         }
         self.sip.configure(&plan.config, plan.tls);
         self.engine.reconfigure(plan.config, clock::now());
-        let mut borders = start::borders(&self.engine.config());
+        let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));
         self.datapath.set_borders(borders);

@@ -341,11 +341,11 @@ fn family(v6: bool) -> &'static str {
     if v6 { "ipv6" } else { "ipv4" }
 }
 
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 10.0).round() / 10.0
 }
 
-fn ratio(value: f64) -> f64 {
+pub(super) fn ratio(value: f64) -> f64 {
     (value * 1000.0).round() / 1000.0
 }
 
