@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::origin::Origins;
-use crate::id::{Listener, NetworkId};
+use crate::id::{Listener, NetworkId, Transport};
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,7 +60,55 @@ pub struct Sip {
     pub expires_natted_max: Duration,
     /// How long an address that is no longer advertised is still recognised as ours.
     pub address_grace: Duration,
+    /// Engines that share the work; none: one for each processor.
+    pub shards: Option<u16>,
+    pub tcp: Tcp,
+    /// None: nothing listens for TLS and no peer is reached over it.
+    pub tls: Option<Tls>,
     pub protection: Protection,
+}
+
+/// `[sip.tcp]`: connections, of TLS too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tcp {
+    /// A connection on which nothing comes for so long is closed.
+    pub idle: Duration,
+    /// That others have made to us, at a time.
+    pub connections: usize,
+    pub connections_per_source: usize,
+}
+
+/// `[sip.tls]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// Ours, and those that lead to its issuer.
+    pub certificate: Pem,
+    pub key: Pem,
+    /// Who issues the certificates of others; none: those the system trusts.
+    pub ca: Option<Pem>,
+    pub verify: Verify,
+}
+
+/// Who must show a certificate when connecting to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verify {
+    None,
+    /// Whoever comes from the address of a `[[sip.peer]]`.
+    Peers,
+    All,
+}
+
+/// A file, and what was in it when the configuration was read. Debug output is redacted.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Pem {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
 }
 
 /// `[sip.protection]`: what those may cost us who have proved nothing.
@@ -88,6 +136,19 @@ pub enum Algorithm {
     /// Every phone knows it.
     Md5,
     Sha256,
+}
+
+/// Engines of a node.
+pub const SHARDS_MAX: u16 = 8;
+/// Pairs of media ports that each must have in each network: calls are not spread evenly, and one
+/// may have none left while another has some.
+pub const PAIRS_PER_SHARD_MIN: u16 = 32;
+
+/// How many shards a range of media ports is wide enough for; one at least.
+#[must_use]
+pub fn shards_for(ports: PortRange) -> u16 {
+    let pairs = ports.last.saturating_sub(ports.first).div_ceil(2);
+    (pairs / PAIRS_PER_SHARD_MIN).clamp(1, SHARDS_MAX)
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -128,6 +189,10 @@ pub struct Peer {
     pub address: SocketAddr,
     /// It keeps the registrations of those who have no account here.
     pub forward: Option<Forward>,
+    /// How it is reached; none: UDP, and large requests over TCP if it listens there.
+    pub transport: Option<Transport>,
+    /// The name its TLS certificate must bear; none: its address.
+    pub tls_name: Option<String>,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
 }
@@ -316,6 +381,13 @@ impl Config {
     /// The command line decided this key.
     pub fn overrule(&mut self, key: &str, option: &'static str) {
         self.origins.overrule(key, option);
+    }
+
+    /// How many shards its media ports are wide enough for.
+    #[must_use]
+    pub fn shards_max(&self) -> u16 {
+        let most = self.networks.iter().map(|n| shards_for(n.media_ports));
+        most.min().unwrap_or(1)
     }
 
     /// The network of that name in the core.

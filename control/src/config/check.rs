@@ -6,7 +6,9 @@ pub(super) mod choice;
 pub mod later;
 mod network;
 mod protection;
+mod shards;
 mod sip;
+mod stream;
 mod value;
 
 use std::io;

@@ -5,14 +5,18 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
 use super::check::choice::{
     ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, NAT, REGISTER,
-    REGISTER_BY, SYNC, XDP,
+    REGISTER_BY, SYNC, VERIFY, XDP,
 };
 use super::check::spell;
 use super::{
-    Account, Config, Datapath, Network, Node, Peer, PortRange, Protection, Secret, Sip, Store,
+    Account, Config, Datapath, Network, Node, Peer, Pem, PortRange, Protection, Secret, Sip, Store,
+    Tcp,
 };
+use crate::id::Transport;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -114,8 +118,18 @@ impl Sip {
             expires_max,
             expires_natted_max,
             address_grace,
+            shards,
+            tcp,
+            tls,
             protection,
         } = self;
+        let Tcp {
+            idle,
+            connections,
+            connections_per_source,
+        } = tcp;
+        let tls = tls.as_ref();
+        let optional = |value: Option<Value>| value.unwrap_or(Value::Unset);
         let mut entries = vec![
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
@@ -125,6 +139,29 @@ impl Sip {
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.expires_natted_max", span(*expires_natted_max)),
             plain("sip.address_grace", span(*address_grace)),
+            plain(
+                "sip.shards",
+                shards.map_or(Value::Unset, |shards| Value::Number(shards.into())),
+            ),
+            plain("sip.tcp.idle", span(*idle)),
+            plain("sip.tcp.connections", count(*connections)),
+            plain(
+                "sip.tcp.connections_per_source",
+                count(*connections_per_source),
+            ),
+            plain(
+                "sip.tls.certificate",
+                optional(tls.map(|tls| file(&tls.certificate))),
+            ),
+            plain("sip.tls.key", optional(tls.map(|tls| file(&tls.key)))),
+            plain(
+                "sip.tls.ca",
+                optional(tls.and_then(|tls| tls.ca.as_ref()).map(file)),
+            ),
+            plain(
+                "sip.tls.verify",
+                optional(tls.map(|tls| word(&VERIFY, tls.verify))),
+            ),
         ];
         entries.extend(protection.entries());
         entries
@@ -186,6 +223,8 @@ impl Peer {
             name,
             address,
             forward,
+            transport,
+            tls_name,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -193,7 +232,14 @@ impl Peer {
             kind,
             value,
         };
-        let uri = text(format_args!("sip:{address}"));
+        // What it says of UDP counts: large requests then stay there.
+        let transport = match transport {
+            Some(Transport::Udp) => ";transport=udp",
+            Some(other) => other.param(),
+            None => "",
+        };
+        let uri = text(format_args!("sip:{address}{transport}"));
+        let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         vec![
             entry("uri", "sip.peer.uri", uri),
             entry(
@@ -211,9 +257,22 @@ impl Peer {
                 "sip.peer.register_expires",
                 forward.map_or(Value::Unset, |forward| span(forward.expires)),
             ),
+            entry("tls_name", "sip.peer.tls_name", tls_name),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
+}
+
+fn count(count: usize) -> Value {
+    Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// Its path, and of what is in it as much as tells one version from another.
+fn file(pem: &Pem) -> Value {
+    let digest = Sha256::digest(&pem.text);
+    let start = digest.iter().take(4);
+    let start: String = start.map(|byte| format!("{byte:02x}")).collect();
+    text(format_args!("{} (SHA-256 {start})", pem.path.display()))
 }
 
 impl Network {

@@ -32,6 +32,9 @@ pub(super) struct Sip {
     pub(super) expires_max: Option<At<String>>,
     pub(super) expires_natted_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
+    pub(super) shards: Option<At<i64>>,
+    pub(super) tcp: Tcp,
+    pub(super) tls: Tls,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
     pub(super) protection: Protection,
@@ -47,6 +50,25 @@ pub(super) struct Protection {
     pub(super) ban_time: Option<At<String>>,
     pub(super) exempt: Option<At<Vec<At<String>>>>,
     pub(super) scanners: Option<At<Vec<At<String>>>>,
+}
+
+/// `[sip.tcp]`
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    pub(super) idle: Option<At<String>>,
+    pub(super) connections: Option<At<i64>>,
+    pub(super) connections_per_source: Option<At<i64>>,
+}
+
+/// `[sip.tls]`
+#[derive(Debug, Default)]
+pub(super) struct Tls {
+    /// The section's header; empty if there is none.
+    pub(super) at: Span,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) verify: Option<At<String>>,
 }
 
 /// `[[sip.account]]`
@@ -66,6 +88,7 @@ pub(super) struct Account {
 pub(super) struct Peer {
     pub(super) name: Option<At<String>>,
     pub(super) uri: Option<At<String>>,
+    pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) register_by: Option<At<String>>,
     pub(super) register_expires: Option<At<String>>,
@@ -128,7 +151,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 8] = [
+pub(super) const KEYS: [(&str, &[&str]); 10] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -141,8 +164,14 @@ pub(super) const KEYS: [(&str, &[&str]); 8] = [
             "expires_max",
             "expires_natted_max",
             "address_grace",
+            "shards",
         ],
     ),
+    (
+        "sip.tcp",
+        &["idle", "connections", "connections_per_source"],
+    ),
+    ("sip.tls", &["certificate", "key", "ca", "verify"]),
     (
         "sip.protection",
         &[
@@ -171,6 +200,7 @@ pub(super) const KEYS: [(&str, &[&str]); 8] = [
         &[
             "name",
             "uri",
+            "tls_name",
             "register",
             "register_by",
             "register_expires",
@@ -275,6 +305,9 @@ impl Sip {
             expires_max: table.text("expires_max", problems),
             expires_natted_max: table.text("expires_natted_max", problems),
             address_grace: table.text("address_grace", problems),
+            shards: table.integer("shards", problems),
+            tcp: table.table("tcp", problems, Tcp::read),
+            tls: table.table("tls", problems, Tls::read),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
             protection: table.table("protection", problems, Protection::read),
@@ -292,6 +325,28 @@ impl Protection {
             ban_time: table.text("ban_time", problems),
             exempt: table.texts("exempt", problems),
             scanners: table.texts("scanners", problems),
+        }
+    }
+}
+
+impl Tcp {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            idle: table.text("idle", problems),
+            connections: table.integer("connections", problems),
+            connections_per_source: table.integer("connections_per_source", problems),
+        }
+    }
+}
+
+impl Tls {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            certificate: table.text("certificate", problems),
+            key: table.text("key", problems),
+            ca: table.text("ca", problems),
+            verify: table.text("verify", problems),
         }
     }
 }
@@ -315,6 +370,7 @@ impl Peer {
         Self {
             name: table.required("name", problems),
             uri: table.required("uri", problems),
+            tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             register_by: table.text("register_by", problems),
             register_expires: table.text("register_expires", problems),

@@ -229,6 +229,8 @@ pub struct RegistrationView {
     pub nat_why: String,
     /// Where requests to it go.
     pub reached_at: SocketAddr,
+    /// It can be reached: by datagrams always, else as long as its connection stands.
+    pub reachable: bool,
     /// The SIP address of ours that it is told.
     pub told: Option<SocketAddr>,
     pub age: Duration,
@@ -244,8 +246,8 @@ pub struct RegistrationView {
     pub upstream: Option<(String, Duration)>,
 }
 
-/// The numbers of `status`.
-#[derive(Clone, Debug)]
+/// The numbers of `status`; registrations are those of the first shard.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub calls: usize,
     pub calls_answered: usize,
@@ -312,7 +314,11 @@ impl Engine {
         Totals {
             calls: self.calls.len(),
             calls_answered: self.calls.values().filter(|c| c.answered.is_some()).count(),
-            registrations: self.registrar.len(),
+            registrations: if self.shard.is_first() {
+                self.registrar.len()
+            } else {
+                0
+            },
             transactions: self.transactions.len(),
             adopted_flows: self.adopted.len(),
         }
@@ -401,6 +407,7 @@ impl Engine {
             natted: binding.natted,
             nat_why: network.map_or_else(String::new, |n| nat_words(n, binding)),
             reached_at: way_to(binding).to,
+            reachable: self.is_reachable(binding.path),
             told: network.map(|n| told_sip(n, binding.path.on)),
             age: now.saturating_duration_since(binding.registered_at),
             expires_in: binding.expires_at.saturating_duration_since(now),

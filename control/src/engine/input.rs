@@ -1,21 +1,30 @@
 //! Everything that can happen to the relay.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
 use crate::effect::Kept;
-use crate::id::Listener;
+use crate::id::{Aor, Listener, Path};
+use crate::sip::registrar::Binding;
 
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A datagram arrived at a SIP listener.
+    /// A datagram arrived at a SIP listener, or a whole message on a connection of one.
     Sip {
         on: Listener,
         from: SocketAddr,
         bytes: Bytes,
     },
+    /// A connection can be used: its first message is whole, or what we dialled has answered.
+    Connected(Path),
+    /// It is gone, or never came about. Told once.
+    Closed(Path),
+    /// There was no connection to send this on.
+    Unsent { path: Path, bytes: Bytes },
     /// A media packet arrived that no flow claimed.
     Media {
         at: SocketAddr,
@@ -30,6 +39,14 @@ pub enum Input {
     Adopted(Vec<SocketAddr>),
     /// What an earlier process kept, at start.
     Restored(Vec<Kept>),
+    /// All that an address-of-record has at the first shard now.
+    Published { aor: Aor, bindings: Arc<[Binding]> },
+    /// Another shard has banned somebody.
+    Banned {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
 }
 
 /// What a flow carried past the engine.

@@ -199,8 +199,11 @@ impl Engine {
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
-                | Effect::Record(_)
-                | Effect::Store { .. } => {}
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Dial { .. }
+                | Effect::Store { .. }
+                | Effect::Record(_) => {}
             }
         }
     }

@@ -2,17 +2,30 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::id::Shard;
+
 /// RFC 3261 §8.1.1.7.
 const MAGIC_COOKIE: &str = "z9hG4bK";
 
 pub(super) struct Names {
     seed: [u8; 32],
+    /// Of the node: the same in every shard.
+    common: [u8; 32],
     counter: u64,
 }
 
 impl Names {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
-        Self { seed, counter: 0 }
+    /// Each shard has names of its own; those of the first follow from the seed alone.
+    pub(super) fn new(seed: [u8; 32], shard: Shard) -> Self {
+        let mut names = Self {
+            seed,
+            common: seed,
+            counter: 0,
+        };
+        if !shard.is_first() {
+            names.seed = names.secret(&format!("shard {}", shard.index()));
+        }
+        names
     }
 
     pub(super) fn branch(&mut self) -> String {
@@ -32,9 +45,9 @@ impl Names {
             .collect()
     }
 
-    /// The same for the same parts, and unguessable.
+    /// The same for the same parts, in every shard, and unguessable.
     pub(super) fn name_of(&self, parts: &[&[u8]]) -> String {
-        let mut hash = Sha256::new().chain_update(self.seed).chain_update("name");
+        let mut hash = Sha256::new().chain_update(self.common).chain_update("name");
         for part in parts {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
@@ -50,7 +63,7 @@ impl Names {
     }
 
     /// A secret of its own for another component.
-    pub(super) fn secret(&mut self, label: &str) -> [u8; 32] {
+    pub(super) fn secret(&self, label: &str) -> [u8; 32] {
         Sha256::new()
             .chain_update(self.seed)
             .chain_update(label)

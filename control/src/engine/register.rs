@@ -3,11 +3,12 @@
 pub(super) mod forward;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{self, KeepAlive, NatMode};
+use crate::config::{self, Auth, KeepAlive, NatMode};
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::Call;
@@ -78,7 +79,7 @@ impl Engine {
             cseq: message.cseq().0,
             path: request.path,
             network: request.network,
-            natted: self.natted(request.network, message, request.path.to),
+            natted: self.natted(request.network, message, request.path),
             via: seen(message, request.path.to).via.map(SocketAddr::from),
             route: message
                 .values(Name::Path)
@@ -108,9 +109,11 @@ impl Engine {
         match outcome.map(|bindings| listed(&bindings, now)) {
             Ok(mut headers) => {
                 self.counters.count("sip_registration", "accepted");
-                self.follow_registration(&before, &self.flows_of(aor, now));
+                for _ in 0..self.follow_registration(&before, &self.flows_of(aor, now)) {
+                    self.counters.count("sip_registration", "moved");
+                }
                 self.note_clients(aor, &known, now);
-                self.store_registrations(now, effects);
+                self.tell_registrations(now, effects);
                 if is_outbound(&request.message, registration) {
                     headers.push(("Require", "outbound".to_owned()));
                 }
@@ -188,11 +191,12 @@ impl Engine {
         }
     }
 
-    /// Each client of an address-of-record that is behind NAT, and the way to it.
+    /// Each client of an address-of-record that is behind NAT or came by a connection, and the way
+    /// to it.
     fn flows_of(&self, aor: &Aor, now: Instant) -> Vec<(Client, Path)> {
         let bindings = self.registrar.fetch(aor, now).into_iter();
         bindings
-            .filter(|binding| binding.natted)
+            .filter(|binding| binding.natted || binding.path.on.transport.is_reliable())
             .map(|binding| {
                 let name = binding.instance.as_ref().unwrap_or(&binding.contact);
                 let client = Client {
@@ -205,28 +209,62 @@ impl Engine {
     }
 
     /// A NAT gave a phone another port, and its registration says so: requests of its calls go
-    /// there too. Media follows by itself.
-    fn follow_registration(&mut self, before: &[(Client, Path)], after: &[(Client, Path)]) {
+    /// there too. Media follows by itself. Returns how many have moved.
+    fn follow_registration(
+        &mut self,
+        before: &[(Client, Path)],
+        after: &[(Client, Path)],
+    ) -> usize {
+        let mut moved = 0;
         for (client, new) in after {
             let mut old = before.iter().filter(|(other, _)| other == client);
             let Some((_, old)) = old.find(|(_, old)| old != new) else {
                 continue;
             };
-            self.counters.count("sip_registration", "moved");
+            moved += 1;
             for leg in self.calls.values_mut().flat_map(Call::legs_mut) {
-                if leg.natted && leg.path == *old {
+                if (leg.natted || old.on.transport.is_reliable()) && leg.path == *old {
                     leg.path = *new;
                 }
             }
         }
+        moved
+    }
+
+    /// What an address-of-record has, for the other shards.
+    #[must_use]
+    pub fn bindings(&self, aor: &Aor) -> Arc<[Binding]> {
+        self.registrar.list(aor)
+    }
+
+    /// The first shard's registrations have changed: calls that are here follow.
+    pub(super) fn published(&mut self, aor: Aor, bindings: Arc<[Binding]>, now: Instant) {
+        if self.config.sip.auth != Auth::None {
+            for binding in bindings.iter() {
+                self.guard.registered(binding.path.to, binding.expires_at);
+            }
+        }
+        let before = self.flows_of(&aor, now);
+        self.registrar.mirror(aor.clone(), bindings);
+        let after = self.flows_of(&aor, now);
+        self.follow_registration(&before, &after);
     }
 
     /// Whether the sender of a request is behind a NAT, as its network has it.
-    pub(super) fn natted(&self, network: NetworkId, message: &Message, source: SocketAddr) -> bool {
+    pub(super) fn natted(&self, network: NetworkId, message: &Message, path: Path) -> bool {
         match self.network(network).map(|network| network.nat) {
             Some(NatMode::Always) => true,
             Some(NatMode::Never) => false,
-            Some(NatMode::Auto) | None => natted(&seen(message, source)),
+            Some(NatMode::Auto) | None => {
+                let mut seen = seen(message, path.to);
+                if path.on.transport.is_reliable() {
+                    // A connection comes from any port: only hosts can contradict each other.
+                    let port = path.to.port();
+                    seen.via = seen.via.map(|(ip, _)| (ip, port));
+                    seen.contact = seen.contact.map(|(ip, _)| (ip, port));
+                }
+                natted(&seen)
+            }
         }
     }
 
@@ -244,7 +282,7 @@ impl Engine {
             self.note(now, Kind::RegistrationEnded, aor.as_str(), why);
             self.withdraw(&aor, &binding, now, effects);
         }
-        self.store_registrations(now, effects);
+        self.tell_registrations(now, effects);
         self.keep_alive(now, effects);
     }
 
@@ -260,14 +298,16 @@ impl Engine {
             self.withdraw(aor, &binding, now, effects);
         }
         let count = self.registrar.remove(aor);
-        self.store_registrations(now, effects);
+        self.tell_registrations(now, effects);
         count
     }
 
     /// Keeps the way open to clients behind a NAT, each when it is due.
     fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
         let mut asked = Vec::new();
-        for (aor, binding) in self.registrar.iter().filter(|(_, binding)| binding.natted) {
+        // A connection is kept open by its client, and by TCP itself.
+        let datagrams = |b: &Binding| b.natted && !b.path.on.transport.is_reliable();
+        for (aor, binding) in self.registrar.iter().filter(|(_, b)| datagrams(b)) {
             let Path { on, to } = binding.path;
             let Some(network) = self.network(binding.network) else {
                 continue;
@@ -300,7 +340,7 @@ impl Engine {
         let Some(via) = self.via(binding.network, binding.path, &branch) else {
             return;
         };
-        let (tag, call_id) = (self.names.token(), self.names.token());
+        let (tag, call_id) = (self.names.token(), self.own_call_id());
         let domain = &self.config.sip.domain;
         let user = aor.as_str().rsplit_once('@').map_or("", |(user, _)| user);
         let bytes = NewRequest {

@@ -100,7 +100,9 @@ impl Engine {
             return;
         }
         let from = (request.path, request.network);
-        let target = match self.targets_of(&request.message, from, now) {
+        let targets = self.targets_of(&request.message, from, now);
+        let targets = targets.map(|targets| self.uncongested(targets, &request.message));
+        let target = match targets {
             Ok(targets) => targets.into_iter().next(),
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
@@ -332,7 +334,7 @@ impl Engine {
             return;
         };
         match relay.purpose {
-            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
+            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, 408, now, effects),
             Purpose::InDialog {
                 origin,
                 call,
@@ -365,11 +367,12 @@ impl Engine {
         }
     }
 
-    /// No answer at all for an INVITE (timer B), or none after its CANCEL.
+    /// No answer at all for an INVITE (timer B), or none after its CANCEL, or it did not get out.
     pub(super) fn invite_unanswered(
         &mut self,
         key: CallKey,
         client: &ClientKey,
+        code: u16,
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -378,7 +381,7 @@ impl Engine {
         if setup.asking(client).is_none() {
             return;
         }
-        let code = if setup.cancelled { 487 } else { 408 };
+        let code = if setup.cancelled { 487 } else { code };
         let call = self.calls.remove(&key);
         let kept = call.and_then(|c| self.failure(key, c, client, code, None, now, effects));
         if let Some(call) = kept {
@@ -390,7 +393,7 @@ impl Engine {
     pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let setup = self.calls.get(&key).and_then(|call| call.setup.as_ref());
         for client in setup.map(Setup::open).unwrap_or_default() {
-            self.invite_unanswered(key, &client, now, effects);
+            self.invite_unanswered(key, &client, 408, now, effects);
         }
     }
 
@@ -537,7 +540,7 @@ pub(super) fn server_key(message: &Message) -> ServerKey {
 }
 
 /// RFC 3261 §17.1.3.
-fn client_key(message: &Message) -> Option<ClientKey> {
+pub(super) fn client_key(message: &Message) -> Option<ClientKey> {
     let branch = Bytes::copy_from_slice(message.top_via().branch?);
     let method = Bytes::copy_from_slice(message.cseq().1);
     Some(ClientKey { branch, method })

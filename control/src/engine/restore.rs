@@ -12,8 +12,8 @@ use crate::id::{Aor, NetworkId, Path};
 use crate::sip::registrar::record::{Unreadable, decode, encode};
 
 impl Engine {
-    /// Has every address-of-record that changed kept as it is now.
-    pub(super) fn store_registrations(&mut self, now: Instant, effects: &mut Effects) {
+    /// Every address-of-record that changed is told to the other shards, and kept as it is now.
+    pub(super) fn tell_registrations(&mut self, now: Instant, effects: &mut Effects) {
         let networks = &self.config.networks;
         let former = &self.former;
         let name = |id: NetworkId| {
@@ -22,7 +22,10 @@ impl Engine {
             network.map_or("", |network| network.name.as_str())
         };
         for (aor, bindings) in self.registrar.changes() {
-            let bytes = (!bindings.is_empty()).then(|| encode(bindings, now, name));
+            let bytes = (!bindings.is_empty()).then(|| encode(&bindings, now, name));
+            if self.shard.of() > 1 {
+                effects.push(Effect::Publish { aor: aor.clone() });
+            }
             effects.push(Effect::Store {
                 table: Table::Registrations,
                 key: Bytes::copy_from_slice(aor.as_str().as_bytes()),
@@ -43,7 +46,11 @@ impl Engine {
             }
         }
         // What was not taken over is forgotten there too; what was is there already.
-        self.store_registrations(now, effects);
+        self.tell_registrations(now, effects);
+        if self.shard.of() > 1 {
+            let aors = self.registrar.registered().cloned();
+            effects.extend(aors.map(|aor| Effect::Publish { aor }));
+        }
         let restored = self.registrar.len().saturating_sub(before);
         if restored > 0 {
             let count = vec![("bindings", restored.to_string())];

@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::config::{Network, Peer};
 use crate::engine::Engine;
-use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::engine::explain::words::told_sip;
+use crate::id::{Aor, Listener, NetworkId, Path, Transport};
 use crate::sip::dialog::Leg;
 use crate::sip::index::{Message, Name};
 use crate::sip::registrar::Binding;
@@ -79,6 +80,9 @@ impl Engine {
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
         if let Some(target) = self.peer_target(&user) {
+            if uri.scheme == Scheme::Sips && target.path.on.transport != Transport::Tls {
+                return Err(Nowhere::Offline);
+            }
             return Ok(vec![target]);
         }
         let aor = Aor::new(&user, &self.config.sip.domain);
@@ -92,6 +96,11 @@ impl Engine {
                 Nowhere::Unknown
             });
         }
+        let bindings = bindings.into_iter();
+        let bindings = bindings.filter(|binding| self.is_reachable(binding.path));
+        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
+        let secure = |path: Path| path.on.transport == Transport::Tls;
+        let bindings = bindings.filter(|b| uri.scheme != Scheme::Sips || secure(b.path));
         let mut instances = std::collections::BTreeSet::new();
         let mut targets: Vec<Target> = Vec::new();
         for binding in bindings {
@@ -99,14 +108,14 @@ impl Engine {
                 continue;
             };
             // RFC 5626 §7: another flow of the same phone only if the first one fails.
-            if binding
-                .instance
-                .as_ref()
-                .is_some_and(|instance| !instances.insert(instance))
-            {
+            let instance = binding.instance.as_ref();
+            if instance.is_some_and(|instance| !instances.insert(instance)) {
                 target.q = None;
             }
             targets.push(target);
+        }
+        if targets.is_empty() {
+            return Err(Nowhere::Offline);
         }
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));
         Ok(targets)
@@ -188,11 +197,7 @@ impl Engine {
 
     /// A peer that is asked for the URI as it was written: it judges credentials made for that.
     fn at_peer(&self, peer: &Peer, uri: &[u8]) -> Option<Target> {
-        let network = self.config.network_to(peer.address.ip())?;
-        let path = Path {
-            on: self.listener(network)?,
-            to: peer.address,
-        };
+        let (network, path) = self.way_to_peer(peer)?;
         Some(Target {
             uri: Bytes::copy_from_slice(uri),
             path,
@@ -202,17 +207,22 @@ impl Engine {
         })
     }
 
+    /// How a peer is asked something.
+    pub(super) fn way_to_peer(&self, peer: &Peer) -> Option<(NetworkId, Path)> {
+        let network = self.config.network_to(peer.address.ip())?;
+        let transport = peer.transport.unwrap_or(Transport::Udp);
+        let on = self.listener_of(network, transport)?;
+        let to = peer.address;
+        Some((network, Path { on, to }))
+    }
+
     fn peer_target(&self, user: &str) -> Option<Target> {
         let peer = self.routed(user)?;
-        let network = self.config.network_to(peer.address.ip())?;
-        let on = self.listener(network)?;
-        let uri = format!("sip:{user}@{}", peer.address);
+        let (network, path) = self.way_to_peer(peer)?;
+        let uri = format!("sip:{user}@{}{}", peer.address, path.on.transport.param());
         Some(Target {
             uri: uri.into(),
-            path: Path {
-                on,
-                to: peer.address,
-            },
+            path,
             network,
             natted: false,
             q: None,
@@ -236,28 +246,32 @@ impl Engine {
             || self.config.sip.domain == ip.to_string()
     }
 
-    /// The SIP socket of a network.
+    /// The SIP socket of a network: the one for UDP, if there is one.
     pub(super) fn listener(&self, network: NetworkId) -> Option<Listener> {
-        let address = self.config.network(network)?.address;
-        self.config
-            .sip
-            .listen
-            .iter()
-            .find(|l| l.local.ip() == address)
+        let every = [Transport::Udp, Transport::Tcp, Transport::Tls];
+        let mut found = every.iter().filter_map(|t| self.listener_of(network, *t));
+        found.next()
+    }
+
+    pub(super) fn listener_of(&self, id: NetworkId, transport: Transport) -> Option<Listener> {
+        let local = self.config.network(id)?.address;
+        let mut listen = self.config.sip.listen.iter();
+        listen
+            .find(|on| on.local.ip() == local && on.transport == transport)
             .copied()
     }
 
     /// Our SIP address as a peer of `network` is told it.
     pub(super) fn advertised(&self, network: &Network, on: Listener) -> SocketAddr {
-        let port = network.advertise_port.unwrap_or(on.local.port());
-        SocketAddr::new(network.advertise, port)
+        told_sip(network, on)
     }
 }
 
 /// Where requests to a binding go.
 pub(super) fn way_to(binding: &Binding) -> Path {
     match binding.claimed {
-        Some(to) if !binding.natted => Path {
+        // A client has no other way than the connection it made.
+        Some(to) if !binding.natted && !binding.path.on.transport.is_reliable() => Path {
             on: binding.path.on,
             to,
         },

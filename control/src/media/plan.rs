@@ -90,8 +90,11 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
-            | Effect::Record(_)
-            | Effect::Store { .. } => {
+            | Effect::Publish { .. }
+            | Effect::Ban { .. }
+            | Effect::Dial { .. }
+            | Effect::Store { .. }
+            | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }
         }

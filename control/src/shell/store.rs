@@ -1,5 +1,6 @@
 //! The embedded store: what outlives the process, in one file. A thread of its own writes, many
 //! records to a commit; signalling never waits for the disk, only answers do, and not for long.
+//! The shard with the registrations has the near end of it, the `Keeper`.
 
 mod file;
 
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 use crate::config::{self, Sync};
-use crate::effect::{Effect, Kept, Record, Table};
+use crate::effect::{Effects, Kept, Record, Table};
 use crate::shell::clock;
 
 use file::{File, Trouble};
@@ -29,7 +30,7 @@ const HELD_FOR: Duration = Duration::from_secs(1);
 const BEHIND: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Batches of messages on their way back to the loop.
+/// Batches of messages on their way back to the shard.
 const KEPT_MAX: usize = 64;
 
 /// One thing to keep, or to forget.
@@ -37,13 +38,19 @@ pub(crate) type Write = ((Table, Bytes), Option<Record>);
 
 pub(crate) struct Store {
     shared: Arc<Shared>,
-    kept: mpsc::Receiver<Vec<Effect>>,
     writer: Option<JoinHandle<()>>,
-    behind: bool,
     /// What was wrong with the file at start.
     found: Option<String>,
     /// Why nothing is kept.
     off: Option<String>,
+}
+
+/// Takes what is to be kept, and gives back the messages that waited for it.
+pub(crate) struct Keeper {
+    shared: Arc<Shared>,
+    kept: mpsc::Receiver<Effects>,
+    /// There is a file.
+    writes: bool,
 }
 
 struct Shared {
@@ -57,9 +64,9 @@ struct State {
     /// The latest word for each key, not yet on its way to disk.
     pending: BTreeMap<(Table, Bytes), Option<Record>>,
     /// Messages that wait for `pending`, and since when.
-    held: Vec<Effect>,
+    held: Effects,
     /// Those that wait for the commit under way.
-    in_flight: Vec<Effect>,
+    in_flight: Effects,
     oldest: Option<Instant>,
     behind: bool,
     closing: bool,
@@ -79,7 +86,7 @@ pub(crate) struct Counts {
 impl Store {
     /// Opens the file and returns what it holds. What cannot be used is moved aside; without a file
     /// nothing is kept, and health says so.
-    pub(crate) fn open(config: &config::Store) -> (Self, Vec<Kept>) {
+    pub(crate) fn open(config: &config::Store) -> (Self, Keeper, Vec<Kept>) {
         let (file, records, found, off) = match usable(&config.path) {
             Ok((file, records, found)) => (Some(file), records, found, None),
             Err(why) => (None, Vec::new(), None, Some(why)),
@@ -108,70 +115,23 @@ impl Store {
             let (shared, path) = (shared.clone(), config.path.clone());
             std::thread::spawn(move || write(&shared, file, &path, &sender))
         });
+        let keeper = Keeper {
+            shared: shared.clone(),
+            kept,
+            writes: writer.is_some(),
+        };
         let store = Self {
             shared,
-            kept,
             writer,
-            behind,
             found,
             off,
         };
-        (store, records)
+        (store, keeper, records)
     }
 
     /// Takes another configuration's wish.
-    pub(crate) fn set(&mut self, sync: Sync) {
-        self.behind = sync == Sync::Behind;
-        self.shared.lock().behind = self.behind;
-    }
-
-    /// Has these written. What must wait for that is taken; returned is what need not.
-    pub(crate) fn write(&mut self, writes: Vec<Write>, then: Vec<Effect>) -> Vec<Effect> {
-        if self.writer.is_none() {
-            return then;
-        }
-        let mut state = self.shared.lock();
-        for (key, record) in writes {
-            if state.pending.len() >= PENDING_MAX && !state.pending.contains_key(&key) {
-                self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
-                continue;
-            }
-            state.pending.insert(key, record);
-        }
-        self.shared.wake.notify_one();
-        if self.behind || state.failing.is_some() {
-            return then;
-        }
-        if state.held.len().saturating_add(then.len()) > HELD_MAX {
-            self.shared.counts.late.fetch_add(1, Ordering::Relaxed);
-            return then;
-        }
-        state.held.extend(then);
-        state.oldest.get_or_insert_with(clock::now);
-        Vec::new()
-    }
-
-    /// Messages whose records are on disk.
-    pub(crate) async fn kept(&mut self) -> Vec<Effect> {
-        match self.kept.recv().await {
-            Some(effects) => effects,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Messages that have waited long enough for a slow disk.
-    pub(crate) fn overdue(&self, now: Instant) -> Vec<Effect> {
-        let mut state = self.shared.lock();
-        let waited = state.oldest.map(|at| now.saturating_duration_since(at));
-        if waited.is_none_or(|waited| waited < HELD_FOR) {
-            return Vec::new();
-        }
-        state.oldest = None;
-        let mut overdue = std::mem::take(&mut state.in_flight);
-        overdue.append(&mut state.held);
-        let count = u64::try_from(overdue.len()).unwrap_or(u64::MAX);
-        self.shared.counts.late.fetch_add(count, Ordering::Relaxed);
-        overdue
+    pub(crate) fn set(&self, sync: Sync) {
+        self.shared.lock().behind = sync == Sync::Behind;
     }
 
     /// What an operator should know.
@@ -203,12 +163,62 @@ impl Store {
     pub(crate) fn close(mut self) {
         self.shared.lock().closing = true;
         self.shared.wake.notify_one();
-        drop(self.kept);
         if let Some(writer) = self.writer.take()
             && writer.join().is_err()
         {
             tracing::error!("the store's writer ended before its work was done");
         }
+    }
+}
+
+impl Keeper {
+    /// Has these written. What must wait for that is taken; returned is what need not.
+    pub(crate) fn write(&self, writes: Vec<Write>, then: Effects) -> Effects {
+        if !self.writes {
+            return then;
+        }
+        let mut state = self.shared.lock();
+        for (key, record) in writes {
+            if state.pending.len() >= PENDING_MAX && !state.pending.contains_key(&key) {
+                self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
+            state.pending.insert(key, record);
+        }
+        self.shared.wake.notify_one();
+        if state.behind || state.failing.is_some() {
+            return then;
+        }
+        if state.held.len().saturating_add(then.len()) > HELD_MAX {
+            self.shared.counts.late.fetch_add(1, Ordering::Relaxed);
+            return then;
+        }
+        state.held.extend(then);
+        state.oldest.get_or_insert_with(clock::now);
+        Vec::new()
+    }
+
+    /// Messages whose records are on disk.
+    pub(crate) async fn kept(&mut self) -> Effects {
+        match self.kept.recv().await {
+            Some(effects) => effects,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Messages that have waited long enough for a slow disk.
+    pub(crate) fn overdue(&self, now: Instant) -> Effects {
+        let mut state = self.shared.lock();
+        let waited = state.oldest.map(|at| now.saturating_duration_since(at));
+        if waited.is_none_or(|waited| waited < HELD_FOR) {
+            return Vec::new();
+        }
+        state.oldest = None;
+        let mut overdue = std::mem::take(&mut state.in_flight);
+        overdue.append(&mut state.held);
+        let count = u64::try_from(overdue.len()).unwrap_or(u64::MAX);
+        self.shared.counts.late.fetch_add(count, Ordering::Relaxed);
+        overdue
     }
 }
 
@@ -240,7 +250,7 @@ impl Shared {
     }
 
     /// A commit ended. Returns the messages that waited for it.
-    fn done(&self, failing: Option<String>) -> Vec<Effect> {
+    fn done(&self, failing: Option<String>) -> Effects {
         let mut state = self.lock();
         match (&failing, &state.failing) {
             (Some(why), None) => tracing::error!(why, "cannot write the store"),
@@ -271,7 +281,7 @@ impl Shared {
 }
 
 /// The writer's life.
-fn write(shared: &Shared, file: File, path: &Path, kept: &mpsc::Sender<Vec<Effect>>) {
+fn write(shared: &Shared, file: File, path: &Path, kept: &mpsc::Sender<Effects>) {
     let mut file = Some(file);
     while let Some(batch) = shared.next() {
         let result = match file.take() {

@@ -2,7 +2,7 @@
 
 use super::super::{
     AddressChange, Algorithm, Auth, DatapathMode, Ice, KeepAlive, MediaFrom, MediaMode, NatMode,
-    RegisterBy, Sync, XdpAttach,
+    RegisterBy, Sync, Verify, XdpAttach,
 };
 use crate::config::problem::{At, Problems, nearest};
 
@@ -17,6 +17,11 @@ pub(in crate::config) const KEEPALIVE: [(&str, KeepAlive); 3] = [
     ("crlf", KeepAlive::Crlf),
     ("options", KeepAlive::Options),
     ("off", KeepAlive::Off),
+];
+pub(in crate::config) const VERIFY: [(&str, Verify); 3] = [
+    ("none", Verify::None),
+    ("peers", Verify::Peers),
+    ("all", Verify::All),
 ];
 pub(in crate::config) const NAT: [(&str, NatMode); 3] = [
     ("auto", NatMode::Auto),

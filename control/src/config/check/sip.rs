@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::choice::{ALGORITHM, AUTH, REGISTER, REGISTER_BY, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, protection, value};
+use super::{account, is_label, lifetime, list, parsed, protection, shards, stream, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Algorithm, Auth, Forward, Peer, RegisterBy, Sip, file};
 use crate::id::{Listener, Transport};
@@ -21,6 +21,14 @@ pub(super) fn read(
 ) -> Option<Sip> {
     let at = sip.at.clone();
     let listen = listeners(sip.listen, networks, problems);
+    let tls_written = stream::is_written(&sip.tls);
+    let tls = stream::tls(sip.tls, secrets, problems);
+    let secured = |on: &&At<Listener>| on.value.transport == Transport::Tls;
+    if let (Some(on), false) = (listen.iter().find(secured), tls_written) {
+        let help = "add [sip.tls] with certificate and key";
+        let message = "TLS needs a certificate";
+        problems.add(&on.span, "sip.listen", message, help);
+    }
     let range = EXPIRES_MIN..=EXPIRES_MAX;
     let minimum = sip.expires_min.clone();
     let expires_min = lifetime(sip.expires_min, "sip.expires_min", 60, &range, problems);
@@ -59,6 +67,9 @@ pub(super) fn read(
         expires_max,
         expires_natted_max,
         address_grace,
+        shards: shards::read(sip.shards, networks, problems),
+        tcp: stream::tcp(sip.tcp, problems),
+        tls,
         domain: domain?,
     })
 }
@@ -121,7 +132,7 @@ fn listeners(
         if let (0, Some(line)) = (new, known.map(|span| problems.line(&span))) {
             let message = format!("{} is already listened on (line {line})", text.value);
             problems.add(&text.span, KEY, message, "remove one of the two");
-        } else if new == 0 && !value.ip().is_unspecified() && understood {
+        } else if new == 0 && !value.local.ip().is_unspecified() && understood {
             let message = format!("{} covers no network", text.value);
             problems.add(&text.span, KEY, message, own_addresses(networks));
         }
@@ -145,19 +156,20 @@ const LISTEN: [&str; 2] = ["udp:0.0.0.0:5060", "udp:[::]:5060"];
 
 /// Adds what a listener covers; returns how many were new and where another one was known.
 fn expand(
-    listen: &At<SocketAddr>,
+    listen: &At<Listener>,
     networks: &[Draft],
     listeners: &mut Vec<At<Listener>>,
 ) -> (usize, Option<Span>) {
     let (mut new, mut known) = (0, None);
-    let (ip, port) = (listen.value.ip(), listen.value.port());
+    let Listener { transport, local } = listen.value;
+    let (ip, port) = (local.ip(), local.port());
     for address in networks.iter().filter_map(|network| network.address) {
         let wildcard = ip.is_unspecified() && ip.is_ipv4() == address.is_ipv4();
         if !wildcard && ip != address {
             continue;
         }
         let value = Listener {
-            transport: Transport::Udp,
+            transport,
             local: (address, port).into(),
         };
         match listeners.iter().find(|l| l.value == value) {
@@ -182,12 +194,13 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
         for listener in listeners {
             let (ip, port) = (listener.value.local.ip(), listener.value.local.port());
             let inside = (ports.value.first..=ports.value.last).contains(&port);
+            // Media over TCP has ports of the same range.
             if network.address == Some(ip) && inside {
                 let (first, last) = (ports.value.first, ports.value.last);
                 let message = format!("the media ports {first}-{last} hold the SIP port {port}");
                 let help = "move one of them: media_ports = \"20000-29999\" is free of SIP's 5060";
                 problems.add(&ports.span, "network.media_ports", message, help);
-            } else if network.address == Some(ip) {
+            } else if network.address == Some(ip) && listener.value.transport != Transport::Tls {
                 network.sip_port_told(port, problems);
             }
         }
@@ -230,8 +243,18 @@ fn peers(
         }
         let Some(uri) = peer.uri else { continue };
         let parsed = parsed(&uri.value, &uri.span, KEY, value::peer_uri, problems);
-        let Some(address) = parsed else { continue };
-        reachable(address, &uri.span, networks, listeners, problems);
+        let Some((address, transport)) = parsed else {
+            continue;
+        };
+        reachable(address, transport, &uri.span, networks, listeners, problems);
+        let tls_name = peer.tls_name.map(|name| {
+            if transport != Some(Transport::Tls) {
+                let help = "write uri = \"sips:…\", or remove it";
+                let message = "the peer is not reached over TLS";
+                problems.add(&name.span, "sip.peer.tls_name", message, help);
+            }
+            name.value
+        });
         if let Some(first) = addresses.insert(address, uri.span.clone()) {
             let line = problems.line(&first);
             let message = format!("{address} is the peer of line {line} too");
@@ -241,6 +264,8 @@ fn peers(
             name: name.value,
             address,
             forward,
+            transport,
+            tls_name,
             routes,
         }));
     }
@@ -294,6 +319,7 @@ fn forward(
 
 fn reachable(
     address: SocketAddr,
+    transport: Option<Transport>,
     span: &Span,
     networks: &[Draft],
     listeners: &[At<Listener>],
@@ -311,6 +337,14 @@ fn reachable(
         let ip = address.ip();
         let message = format!("{ip} belongs to no [[network]]");
         let help = format!("add a prefix that holds {ip} to the `peers` of a network");
+        problems.add(span, KEY, message, help);
+    }
+    let wanted = transport.unwrap_or(Transport::Udp);
+    if understood && !listeners.is_empty() && !listeners.iter().any(|l| l.value.transport == wanted)
+    {
+        let word = wanted.word();
+        let message = format!("nothing listens for {word}: the peer could not call back");
+        let help = format!("add \"{word}:0.0.0.0:{}\" to `listen`", wanted.port());
         problems.add(span, KEY, message, help);
     }
 }

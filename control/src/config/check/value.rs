@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::PortRange;
+use crate::id::{Listener, Transport};
 
 /// Why a text is refused, and the help.
 pub(super) type Refusal = (String, String);
@@ -83,55 +84,63 @@ pub(super) fn ports(text: &str) -> Result<PortRange, Refusal> {
 
 const UNPRIVILEGED_PORT_MIN: u16 = 1024;
 
-/// `udp:address:port`.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
+/// `udp:address:port`, `tcp:…`, `tls:…`.
+pub(super) fn listen(text: &str) -> Result<Listener, Refusal> {
     let help = "write \"udp:0.0.0.0:5060\", \"udp:[::]:5060\" or one of our addresses";
     let Some((transport, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a listener"), help);
     };
-    match transport {
-        "udp" => {}
-        "tcp" | "tls" | "ws" | "wss" => {
+    let transport = match transport {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        "tls" => Transport::Tls,
+        "ws" | "wss" => {
             let message = format!("SIP over {transport} is not available in this version");
-            return refuse(message, "remove it: only udp can be listened on now");
+            return refuse(message, "remove it: there are udp, tcp and tls");
         }
         _ => return refuse(format!("`{transport}` is not a transport"), help),
-    }
+    };
     let Ok(local) = rest.parse::<SocketAddr>() else {
         return refuse(format!("`{rest}` is not an address and port"), help);
     };
     if local.port() == 0 {
-        return refuse("a listener needs a port", "SIP's own is 5060");
+        return refuse("a listener needs a port", "SIP's own is 5060, 5061 for TLS");
     }
-    Ok(local)
+    Ok(Listener { transport, local })
 }
 
-/// `sip:address[:port][;transport=udp]`: where a peer listens.
-pub(super) fn peer_uri(text: &str) -> Result<SocketAddr, Refusal> {
+/// `sip:address[:port][;transport=…]` or `sips:address[:port]`: where a peer listens, and how it is
+/// reached if that is said.
+pub(super) fn peer_uri(text: &str) -> Result<(SocketAddr, Option<Transport>), Refusal> {
     let help = "write \"sip:10.0.0.20:5060\"; IPv6 as \"sip:[2001:db8::20]:5060\"";
     let Some((scheme, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a SIP URI"), help);
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "sip" => {}
-        "sips" => {
-            let message = "SIP over TLS is not available in this version";
-            return refuse(message, "use sip: on a network you trust");
+    let (host, parameters) = rest.split_once(';').unwrap_or((rest, ""));
+    let said = match parameters.to_ascii_lowercase().as_str() {
+        "" => None,
+        "transport=udp" => Some(Transport::Udp),
+        "transport=tcp" => Some(Transport::Tcp),
+        "transport=tls" => Some(Transport::Tls),
+        _ => {
+            let message = format!("`;{parameters}` is not a transport");
+            return refuse(message, "write ;transport=udp, tcp or tls, or leave it out");
+        }
+    };
+    let transport = match (scheme.to_ascii_lowercase().as_str(), said) {
+        ("sip", said) => said,
+        // RFC 3261 §26.2.2: TLS, whatever it runs over.
+        ("sips", None | Some(Transport::Tcp | Transport::Tls)) => Some(Transport::Tls),
+        ("sips", Some(Transport::Udp)) => {
+            return refuse("there is no TLS over UDP", "write sips: without ;transport");
         }
         _ => return refuse(format!("`{scheme}` is not sip"), help),
-    }
-    let (host, parameters) = rest.split_once(';').unwrap_or((rest, "transport=udp"));
-    if !parameters.eq_ignore_ascii_case("transport=udp") {
-        let message = format!("`;{parameters}` is not available in this version");
-        return refuse(
-            message,
-            "leave the parameters out: peers are reached over UDP",
-        );
-    }
+    };
+    let port = transport.unwrap_or(Transport::Udp).port();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let address = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
         (Ok(full), _) => full,
-        (_, Ok(ip)) => SocketAddr::new(ip, SIP_PORT),
+        (_, Ok(ip)) => SocketAddr::new(ip, port),
         _ => {
             let message = format!("`{host}` is not an address");
             return refuse(message, format!("host names are not looked up; {help}"));
@@ -141,11 +150,8 @@ pub(super) fn peer_uri(text: &str) -> Result<SocketAddr, Refusal> {
         return refuse("port 0 cannot be reached", help);
     }
     one_host(address.ip())?;
-    Ok(address)
+    Ok((address, transport))
 }
-
-/// RFC 3261 §19.1.2: the default port of sip over UDP.
-const SIP_PORT: u16 = 5060;
 
 /// An address of one host: not a wildcard, not a group.
 pub(super) fn host(text: &str) -> Result<IpAddr, Refusal> {
@@ -312,8 +318,9 @@ mod tests {
     fn listeners_and_peers() {
         check(listen("udp:0.0.0.0:5060"), "0.0.0.0:5060");
         check(listen("udp:[::]:5060"), "[::]:5060");
-        check(listen("tls:0.0.0.0:5061"), "SIP over tls is not available");
-        check(listen("tcp:0.0.0.0:5060"), "only udp");
+        check(listen("tls:0.0.0.0:5061"), "Tls, local: 0.0.0.0:5061");
+        check(listen("tcp:0.0.0.0:5060"), "Tcp, local: 0.0.0.0:5060");
+        check(listen("wss:0.0.0.0:443"), "SIP over wss is not available");
         check(listen("sctp:0.0.0.0:1"), "not a transport");
         check(listen("udp:0.0.0.0"), "not an address and port");
         check(listen("udp:0.0.0.0:0"), "needs a port");
@@ -322,8 +329,22 @@ mod tests {
         check(peer_uri("sip:10.0.0.20"), "10.0.0.20:5060");
         check(peer_uri("sip:[2001:db8::1]"), "[2001:db8::1]:5060");
         check(peer_uri("SIP:10.0.0.20;transport=UDP"), "10.0.0.20:5060");
-        check(peer_uri("sip:10.0.0.20;transport=tcp"), "not available");
-        check(peer_uri("sips:10.0.0.20"), "TLS is not available");
+        check(peer_uri("sip:10.0.0.20"), "None");
+        check(peer_uri("sip:10.0.0.20;transport=udp"), "Some(Udp)");
+        check(
+            peer_uri("sip:10.0.0.20;transport=tcp"),
+            "10.0.0.20:5060, Some(Tcp)",
+        );
+        check(
+            peer_uri("sip:10.0.0.20;transport=tls"),
+            "10.0.0.20:5061, Some(Tls)",
+        );
+        check(
+            peer_uri("sips:[2001:db8::1]"),
+            "[2001:db8::1]:5061, Some(Tls)",
+        );
+        check(peer_uri("sips:10.0.0.20;transport=udp"), "no TLS over UDP");
+        check(peer_uri("sip:10.0.0.20;lr"), "`;lr` is not a transport");
         check(peer_uri("sip:mcu.example.com"), "names are not looked up");
         check(peer_uri("sip:0.0.0.0"), "not the address of one host");
         check(peer_uri("10.0.0.20"), "not a SIP URI");

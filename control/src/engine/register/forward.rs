@@ -125,18 +125,14 @@ impl Engine {
         let message = &request.message;
         let peer = self.registrar_peer()?;
         let forward = peer.forward?;
-        let (name, address) = (peer.name.clone(), peer.address);
-        let network = self.config.network_to(address.ip())?;
-        let path = Path {
-            on: self.listener(network)?,
-            to: address,
-        };
+        let name = peer.name.clone();
+        let (network, path) = self.way_to_peer(peer)?;
         let tokens: Vec<String> = registration
             .contacts
             .iter()
             .map(|change| self.binding_token(&aor, change))
             .collect();
-        let host = self.advertised(self.network(network)?, path.on);
+        let us = self.told_at(network, path)?;
         let user = to_user(message)?;
         let wish = |change: &Change| match change.expires.or(registration.expires) {
             Some(wish) if wish.is_zero() => wish,
@@ -144,7 +140,7 @@ impl Engine {
         };
         let onward: Vec<Onward> = std::iter::zip(&registration.contacts, &tokens)
             .map(|(change, token)| Onward {
-                uri: format!("sip:{user}@{host};{BINDING}={token}"),
+                uri: format!("sip:{user}@{us};{BINDING}={token}"),
                 expires: wish(change),
             })
             .collect();
@@ -194,23 +190,7 @@ impl Engine {
             network: forwarded.registration.network,
         };
         if !(200..300).contains(&code) {
-            // A challenge is for the client to answer, and no refusal takes away what there is.
-            if !matches!(code, 401 | 407 | 423) {
-                self.counters.count("sip_registration", "registrar_refused");
-                let why = vec![("why", format!("{} answered {code}", forwarded.peer))];
-                let aor = forwarded.aor.as_str();
-                self.note_rarely(now, Kind::RegistrationRefused, aor, why);
-            }
-            let back = Back {
-                request: &origin.request,
-                contact: None,
-                body: None,
-            };
-            let bytes = b2bua::response(answer, back);
-            if self.is_unproven(request.path, now) {
-                return self.answer_stranger(&request, code, bytes, now, effects);
-            }
-            return self.respond(&origin.key, code, bytes, now, effects);
+            return self.registrar_refused(&request, &forwarded, code, answer, now, effects);
         }
         let Forwarded {
             aor,
@@ -254,6 +234,34 @@ impl Engine {
         self.accept_registration(&request, &aor, &registration, now, effects);
     }
 
+    /// A challenge is for the client to answer, and no refusal takes away what there is.
+    fn registrar_refused(
+        &mut self,
+        request: &Request,
+        forwarded: &Forwarded,
+        code: u16,
+        answer: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        if !matches!(code, 401 | 407 | 423) {
+            self.counters.count("sip_registration", "registrar_refused");
+            let why = vec![("why", format!("{} answered {code}", forwarded.peer))];
+            let aor = forwarded.aor.as_str();
+            self.note_rarely(now, Kind::RegistrationRefused, aor, why);
+        }
+        let back = Back {
+            request: &request.message,
+            contact: None,
+            body: None,
+        };
+        let bytes = b2bua::response(answer, back);
+        if self.is_unproven(request.path, now) {
+            return self.answer_stranger(request, code, bytes, now, effects);
+        }
+        self.respond(&request.key, code, bytes, now, effects);
+    }
+
     /// The registrar did not answer; nor is the client, whose own transaction has ended too
     /// (RFC 4320 §4.2).
     pub(in crate::engine) fn registrar_silent(&mut self, forwarded: &Forwarded, now: Instant) {
@@ -275,15 +283,11 @@ impl Engine {
         let peers = self.config.sip.peers.iter();
         let peer = peers.clone().find(|peer| peer.name == upstream.peer)?;
         let forward = peer.forward?;
-        let network = self.config.network_to(peer.address.ip())?;
-        let path = Path {
-            on: self.listener(network)?,
-            to: peer.address,
-        };
-        let host = self.advertised(self.network(network)?, path.on);
+        let (network, path) = self.way_to_peer(peer)?;
+        let us = self.told_at(network, path)?;
         let (user, domain) = aor.as_str().rsplit_once('@')?;
         let user = escaped(user);
-        let way = format!("sip:{user}@{host};{BINDING}={}", upstream.token);
+        let way = format!("sip:{user}@{us};{BINDING}={}", upstream.token);
         let (contact, extra) = match forward.by {
             RegisterBy::Contact => (format!("<{way}>;expires=0"), None),
             RegisterBy::Path => {
@@ -317,6 +321,12 @@ impl Engine {
         self.launch(branch, bytes, path, Purpose::Own, now, effects)
     }
 
+    /// Where the registrar reaches us, as a URI says it.
+    fn told_at(&self, network: NetworkId, path: Path) -> Option<String> {
+        let host = self.advertised(self.network(network)?, path.on);
+        Some(format!("{host}{}", path.on.transport.param()))
+    }
+
     /// The same for the same client, whatever its address; nobody else can guess it.
     fn binding_token(&self, aor: &Aor, change: &Change) -> String {
         let known = self.registrar.find(aor, change);
@@ -337,7 +347,8 @@ impl Engine {
         let bindings = self.registrar.fetch(&aor, now).into_iter();
         let named = |b: &&Binding| {
             let upstream = b.upstream.as_deref();
-            upstream.is_some_and(|upstream| upstream.token.as_bytes() == token)
+            let named = upstream.is_some_and(|upstream| upstream.token.as_bytes() == token);
+            named && self.is_reachable(b.path)
         };
         Some(
             bindings

@@ -1024,7 +1024,12 @@ impl World {
                     assert_ne!(self.listening.insert(at, rule.clone()), Some(rule));
                 }
                 Effect::Unlisten { at } => assert!(self.listening.remove(&at).is_some()),
-                Effect::Send { .. } | Effect::Record(_) | Effect::Store { .. } => {
+                Effect::Send { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Dial { .. }
+                | Effect::Store { .. }
+                | Effect::Record(_) => {
                     panic!("not a media effect")
                 }
             }

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::effect::Effect;
 use crate::id::{Listener, Transport};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -22,9 +23,9 @@ impl Scratch {
         config::Store { path, sync }
     }
 
-    fn open(&self) -> (Store, Vec<(String, String)>) {
-        let (store, records) = Store::open(&self.config(Sync::Before));
-        (store, texts(&records))
+    fn open(&self) -> (Store, Keeper, Vec<(String, String)>) {
+        let (store, keeper, records) = Store::open(&self.config(Sync::Before));
+        (store, keeper, texts(&records))
     }
 
     fn aside(&self) -> Vec<String> {
@@ -73,18 +74,18 @@ fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// What comes back from the writer.
-fn kept(store: &mut Store) -> Vec<Effect> {
+fn kept(keeper: &mut Keeper) -> Effects {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
-    let kept = async { tokio::time::timeout(LIMIT, store.kept()).await };
+    let kept = async { tokio::time::timeout(LIMIT, keeper.kept()).await };
     runtime.unwrap().block_on(kept).unwrap()
 }
 
 #[test]
 fn what_was_answered_is_there_after_a_kill() {
     let scratch = Scratch::new("kill");
-    let (mut store, found) = scratch.open();
+    let (store, mut keeper, found) = scratch.open();
     assert_eq!((found, store.is_up()), (pairs(&[]), true));
     let mode = fs::metadata(scratch.0.join("state.redb")).unwrap();
     assert_eq!(mode.permissions().mode() & 0o777, 0o600);
@@ -93,16 +94,16 @@ fn what_was_answered_is_there_after_a_kill() {
         put("b", Some("2")),
         put("c", Some("3")),
     ];
-    assert_eq!(store.write(writes, vec![message("200")]), []);
-    assert_eq!(kept(&mut store), [message("200")]);
+    assert_eq!(keeper.write(writes, vec![message("200")]), []);
+    assert_eq!(kept(&mut keeper), [message("200")]);
     let writes = vec![put("a", Some("4")), put("b", None)];
-    assert_eq!(store.write(writes, vec![message("201")]), []);
-    assert_eq!(kept(&mut store), [message("201")]);
+    assert_eq!(keeper.write(writes, vec![message("201")]), []);
+    assert_eq!(kept(&mut keeper), [message("201")]);
     assert_eq!(store.counts().kept.load(Ordering::Relaxed), 5);
     // A copy of the file as it lies there now is what a killed daemon leaves.
     let copy = Scratch::new("killed");
     fs::copy(scratch.0.join("state.redb"), copy.0.join("state.redb")).unwrap();
-    let (store, found) = copy.open();
+    let (store, _, found) = copy.open();
     assert_eq!(found, pairs(&[("a", "4"), ("c", "3")]));
     assert_eq!((store.warnings(), copy.aside()), (vec![], vec![]));
 }
@@ -110,32 +111,32 @@ fn what_was_answered_is_there_after_a_kill() {
 #[test]
 fn the_disk_may_follow_behind() {
     let scratch = Scratch::new("behind");
-    let (mut store, _) = Store::open(&scratch.config(Sync::Behind));
+    let (store, keeper, _) = Store::open(&scratch.config(Sync::Behind));
     let then = vec![message("200")];
-    assert_eq!(store.write(vec![put("a", Some("1"))], then.clone()), then);
+    assert_eq!(keeper.write(vec![put("a", Some("1"))], then.clone()), then);
     // What is left is written at the end.
     store.close();
-    let (mut store, found) = scratch.open();
+    let (store, keeper, found) = scratch.open();
     assert_eq!(found, pairs(&[("a", "1")]));
     store.set(Sync::Behind);
-    assert_eq!(store.write(vec![put("a", None)], then.clone()), then);
+    assert_eq!(keeper.write(vec![put("a", None)], then.clone()), then);
     store.close();
-    assert_eq!(scratch.open().1, []);
+    assert_eq!(scratch.open().2, []);
 }
 
 #[test]
 fn times_are_times_of_day() {
     let scratch = Scratch::new("times");
-    let (mut store, _) = scratch.open();
+    let (store, keeper, _) = scratch.open();
     let then = clock::now().checked_sub(Duration::from_secs(90)).unwrap();
     let record = Record {
         at: then,
         bytes: Bytes::new(),
     };
     let key = (Table::Registrations, Bytes::from_static(b"a"));
-    store.write(vec![(key, Some(record))], Vec::new());
+    keeper.write(vec![(key, Some(record))], Vec::new());
     store.close();
-    let (_, records) = Store::open(&scratch.config(Sync::Before));
+    let (_, _, records) = Store::open(&scratch.config(Sync::Before));
     let age = records[0].record.at.elapsed();
     let second = Duration::from_secs(1);
     assert!(age.abs_diff(then.elapsed()) < second, "{age:?}");
@@ -145,11 +146,11 @@ fn times_are_times_of_day() {
 fn what_cannot_be_used_is_moved_aside() {
     let check = |name: &str, spoil: &dyn Fn(&Path), why: &str| {
         let scratch = Scratch::new(name);
-        let (mut store, _) = scratch.open();
-        store.write(vec![put("a", Some("1"))], Vec::new());
+        let (store, keeper, _) = scratch.open();
+        keeper.write(vec![put("a", Some("1"))], Vec::new());
         store.close();
         spoil(&scratch.0.join("state.redb"));
-        let (mut store, found) = scratch.open();
+        let (store, keeper, found) = scratch.open();
         assert_eq!((found, store.is_up()), (vec![], true), "{name}");
         let warnings = store.warnings();
         assert!(warnings[0].contains(why), "{name}: {warnings:?}");
@@ -157,9 +158,9 @@ fn what_cannot_be_used_is_moved_aside() {
         assert!(aside[0].starts_with("state.redb.unusable-"), "{aside:?}");
         assert_eq!(aside.len(), 1);
         // The new one works.
-        store.write(vec![put("b", Some("2"))], Vec::new());
+        keeper.write(vec![put("b", Some("2"))], Vec::new());
         store.close();
-        let (store, found) = scratch.open();
+        let (store, _, found) = scratch.open();
         assert_eq!((found, store.warnings()), (pairs(&[("b", "2")]), vec![]));
     };
     let garbage = |path: &Path| fs::write(path, [0x5a; 8192]).unwrap();
@@ -178,12 +179,12 @@ fn without_a_file_nothing_waits_and_health_says_so() {
     let scratch = Scratch::new("none");
     let mut config = scratch.config(Sync::Before);
     config.path = scratch.0.join("nowhere/state.redb");
-    let (mut store, records) = Store::open(&config);
+    let (store, keeper, records) = Store::open(&config);
     assert_eq!((records, store.is_up()), (vec![], false));
     let warnings = store.warnings();
     assert!(warnings[0].contains("No such file"), "{warnings:?}");
     let then = vec![message("200")];
-    assert_eq!(store.write(vec![put("a", Some("1"))], then.clone()), then);
+    assert_eq!(keeper.write(vec![put("a", Some("1"))], then.clone()), then);
     store.close();
     assert_eq!(scratch.aside(), [""; 0]);
 }
@@ -191,8 +192,8 @@ fn without_a_file_nothing_waits_and_health_says_so() {
 #[test]
 fn one_file_is_one_daemons() {
     let scratch = Scratch::new("two");
-    let (first, _) = scratch.open();
-    let (second, _) = scratch.open();
+    let (first, _, _) = scratch.open();
+    let (second, _, _) = scratch.open();
     assert_eq!((first.is_up(), second.is_up()), (true, false));
     let warnings = second.warnings();
     assert!(warnings[0].contains("another daemon"), "{warnings:?}");
@@ -208,35 +209,38 @@ fn a_slow_disk_delays_no_answer_for_long() {
         wake: Condvar::new(),
         counts: Counts::default(),
     });
-    let mut store = Store {
+    let keeper = Keeper {
         shared: shared.clone(),
         kept,
+        writes: true,
+    };
+    let store = Store {
+        shared: shared.clone(),
         writer: Some(std::thread::spawn(|| ())),
-        behind: false,
         found: None,
         off: None,
     };
-    store.write(vec![put("a", Some("1"))], vec![message("1")]);
+    keeper.write(vec![put("a", Some("1"))], vec![message("1")]);
     assert_eq!(shared.next().map(|batch| batch.len()), Some(1));
-    store.write(vec![put("a", Some("2"))], vec![message("2")]);
+    keeper.write(vec![put("a", Some("2"))], vec![message("2")]);
     let now = clock::now();
-    assert_eq!(store.overdue(now), []);
+    assert_eq!(keeper.overdue(now), []);
     let late = now + HELD_FOR;
-    assert_eq!(store.overdue(late), [message("1"), message("2")]);
-    assert_eq!(store.overdue(late), []);
+    assert_eq!(keeper.overdue(late), [message("1"), message("2")]);
+    assert_eq!(keeper.overdue(late), []);
     assert_eq!(shared.counts.late.load(Ordering::Relaxed), 2);
     assert_eq!(shared.done(None), []);
     // It fails: nobody waits, and what was not written is written as it is by then.
-    store.write(vec![put("a", Some("3"))], vec![message("3")]);
+    keeper.write(vec![put("a", Some("3"))], vec![message("3")]);
     let batch = shared.next().unwrap();
-    store.write(vec![put("a", None)], vec![message("4")]);
+    keeper.write(vec![put("a", None)], vec![message("4")]);
     assert_eq!(
         shared.done(Some("full".to_owned())),
         [message("3"), message("4")]
     );
     assert!(store.warnings()[0].ends_with("full") && !store.is_up());
     let then = vec![message("5")];
-    assert_eq!(store.write(Vec::new(), then.clone()), then);
+    assert_eq!(keeper.write(Vec::new(), then.clone()), then);
     shared.lock().closing = true;
     assert!(shared.put_back(batch));
     assert_eq!(

@@ -293,7 +293,7 @@ impl Reader<'_> {
 }
 
 fn transport_of(token: &[u8]) -> Option<Transport> {
-    [Transport::Udp]
+    [Transport::Udp, Transport::Tcp, Transport::Tls]
         .into_iter()
         .find(|transport| transport.token().as_bytes() == token)
 }
