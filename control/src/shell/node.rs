@@ -123,7 +123,8 @@ impl Node {
             let bindings = engine.bindings(&aor);
             for (_, other) in others {
                 let (aor, bindings) = (aor.clone(), bindings.clone());
-                let State { engine, effects } = &mut *other.lock();
+                let mut its = other.lock();
+                let State { engine, effects } = &mut *its;
                 engine.handle(Input::Published { aor, bindings }, now, effects);
             }
         }

@@ -185,7 +185,7 @@ impl Registrar {
     /// The addresses-of-record that changed since the last call, each with all its bindings.
     pub fn changes(&mut self) -> Vec<(Aor, Arc<[Binding]>)> {
         let changed = std::mem::take(&mut self.changed).into_iter();
-        let with_list = |aor| {
+        let with_list = |aor: Aor| {
             let list = self.list(&aor);
             (aor, list)
         };
