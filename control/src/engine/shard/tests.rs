@@ -136,11 +136,15 @@ impl Site {
 
     /// The code that answers a request with credentials for this challenge.
     fn authorized(&mut self, method: &str, call_id: &str, challenge: &[u8], count: u32) -> u16 {
+        let uri = match method {
+            "REGISTER" => "sip:example.com",
+            _ => "sip:1001@example.com",
+        };
         let attempt = Attempt {
             user: "1001",
             secret: Secret::Password("pw"),
             method: method.as_bytes(),
-            uri: "sip:example.com",
+            uri,
             body: b"",
             count,
             cnonce: "c",
