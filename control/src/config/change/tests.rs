@@ -342,6 +342,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'sip:10.0.0.21'",
         "sip.peer.mcu.uri hot \"sip:10.0.0.20:5060\" -> \"sip:10.0.0.21:5060\" (0)",
     ),
+    (
+        "sip.peer",
+        "tls_name",
+        "'room.example.com'",
+        "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
+    ),
     ("sip.peer", "register", "'forward' #", ""),
     (
         "sip.peer",
@@ -354,12 +360,6 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "register_expires",
         "'2h'",
         "sip.peer.mcu.register_expires hot \"1h\" -> \"2h\" (0)",
-    ),
-    (
-        "sip.peer",
-        "tls_name",
-        "'room.example.com'",
-        "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
     ),
     (
         "sip.peer",
