@@ -139,6 +139,7 @@ fn phone(lab: &Lab, role: Role, user: &str, edge: &str, password: &str) -> Phone
         auto_answer: true,
         tone_hz: 440,
         video: false,
+        ca: None,
     };
     let directory = lab.directory(user).unwrap();
     Phone::start(lab.namespace(role).unwrap(), &directory, &settings).unwrap()
