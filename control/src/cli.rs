@@ -92,6 +92,9 @@ enum Command {
     /// Networks of the configuration, as they are used
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Trusted SIP systems: their addresses, and whether they answer
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Sources that are not heard: scanners, guessers, and who you say
     #[command(subcommand)]
     Ban(ban::BanCommand),
@@ -181,6 +184,17 @@ enum RegCommand {
 enum NetworkCommand {
     /// Networks: addresses, ports, who uses them, what is wrong with them
     List,
+}
+
+#[derive(Debug, Subcommand)]
+enum PeerCommand {
+    /// Peers, one line for each address
+    List,
+    /// Send OPTIONS to every address of a peer now; `peer list` shows what came of it
+    Probe {
+        /// Its name
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -312,6 +326,12 @@ impl Cli {
             }
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
+            }
+            Command::Peer(PeerCommand::List) => show(&client.get(&["peers"])?, output::Kind::Peers),
+            Command::Peer(PeerCommand::Probe { name }) => {
+                let parts = ["peers", &name, "probe"];
+                let answer = client.send(Method::POST, &parts, String::new(), None)?;
+                done(&answer, &format!("{name}: asked"))
             }
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {

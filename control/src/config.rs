@@ -108,9 +108,35 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
     pub name: String,
+    /// The first of `uri`.
     pub address: SocketAddr,
+    /// All of them, `uri` and `uris`. At least one.
+    pub addresses: Vec<PeerAddress>,
+    /// Prefixes that are trusted as it is, beside its addresses.
+    pub sources: Vec<IpNet>,
+    /// How often each address is asked whether it is well; zero is never.
+    pub probe: Duration,
+    /// Failures in a row after which an address counts as down.
+    pub probe_failures: u32,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
+}
+
+/// One address of a peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerAddress {
+    pub address: SocketAddr,
+    /// Lower ones first (RFC 2782).
+    pub priority: u16,
+    /// Share among those of one priority.
+    pub weight: u16,
+}
+
+impl std::fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (address, priority, weight) = (self.address, self.priority, self.weight);
+        write!(f, "sip:{address};priority={priority};weight={weight}")
+    }
 }
 
 /// `[[network]]`

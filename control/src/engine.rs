@@ -16,6 +16,7 @@ mod invite;
 mod media;
 mod names;
 mod own;
+mod peer;
 mod reconfigure;
 mod refresh;
 mod register;
@@ -51,6 +52,8 @@ use guard::Guard;
 pub use guard::ban::BanView;
 use input::Input;
 use names::Names;
+pub use peer::PeerView;
+use peer::Peers;
 use reconfigure::Former;
 pub use reconfigure::RetiredView;
 use refresh::Schedule;
@@ -99,6 +102,7 @@ pub struct Engine {
     registrar: Registrar,
     challenger: Challenger,
     guard: Guard,
+    peers: Peers,
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
@@ -145,6 +149,7 @@ impl Engine {
             challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
             registrar: Registrar::new(register::settings(&config.sip)),
             guard,
+            peers: Peers::default(),
             pools: Pools::new(names.number()),
             ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
@@ -218,6 +223,7 @@ impl Engine {
             self.sweep_registrations(now, effects);
             self.sweep_former(now);
             self.guard.sweep(now);
+            self.sweep_peers(now, effects);
             self.parties.expire(now);
             self.watch_gateways(now);
             self.relays

@@ -7,6 +7,8 @@
 mod change;
 #[path = "call/hostile.rs"]
 mod hostile;
+#[path = "call/peer.rs"]
+mod peer;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
 #[path = "call/setup.rs"]

@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 47] = [
+pub const TAKES: [(&str, Takes); 51] = [
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -77,6 +77,10 @@ pub const TAKES: [(&str, Takes); 47] = [
     ("sip.account.ha1_sha256", Takes::Hot),
     ("sip.peer.name", Takes::Hot),
     ("sip.peer.uri", Takes::Hot),
+    ("sip.peer.uris", Takes::Hot),
+    ("sip.peer.sources", Takes::Hot),
+    ("sip.peer.probe", Takes::Hot),
+    ("sip.peer.probe_failures", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
     ("sip.peer.routes", Takes::Hot),
     // Another name is another network: the old one drains.

@@ -164,6 +164,10 @@ impl Peer {
         let Self {
             name,
             address,
+            addresses,
+            sources,
+            probe,
+            probe_failures,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -172,8 +176,15 @@ impl Peer {
             value,
         };
         let uri = text(format_args!("sip:{address}"));
+        let others = addresses.iter().skip(1).copied();
+        let uris = texts(&others.collect::<Vec<_>>());
+        let failures = Value::Number((*probe_failures).into());
         vec![
             entry("uri", "sip.peer.uri", uri),
+            entry("uris", "sip.peer.uris", uris),
+            entry("sources", "sip.peer.sources", texts(sources)),
+            entry("probe", "sip.peer.probe", span(*probe)),
+            entry("probe_failures", "sip.peer.probe_failures", failures),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }

@@ -62,6 +62,10 @@ pub(super) struct Account {
 pub(super) struct Peer {
     pub(super) name: Option<At<String>>,
     pub(super) uri: Option<At<String>>,
+    pub(super) uris: Option<At<Vec<At<String>>>>,
+    pub(super) sources: Option<At<Vec<At<String>>>>,
+    pub(super) probe: Option<At<String>>,
+    pub(super) probe_failures: Option<At<i64>>,
     pub(super) register: Option<At<String>>,
     pub(super) routes: Option<At<Vec<At<String>>>>,
 }
@@ -140,7 +144,19 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
         "sip.account",
         &["user", "password", "password_file", "ha1_sha256"],
     ),
-    ("sip.peer", &["name", "uri", "register", "routes"]),
+    (
+        "sip.peer",
+        &[
+            "name",
+            "uri",
+            "uris",
+            "sources",
+            "probe",
+            "probe_failures",
+            "register",
+            "routes",
+        ],
+    ),
     (
         "network",
         &[
@@ -270,6 +286,10 @@ impl Peer {
         Self {
             name: table.required("name", problems),
             uri: table.required("uri", problems),
+            uris: table.texts("uris", problems),
+            sources: table.texts("sources", problems),
+            probe: table.text("probe", problems),
+            probe_failures: table.integer("probe_failures", problems),
             register: table.text("register", problems),
             routes: table.texts("routes", problems),
         }

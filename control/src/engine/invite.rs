@@ -157,6 +157,9 @@ impl Engine {
             call: key,
         };
         let client = self.send_on(&origin.request, hop, purpose, now, effects);
+        if let Some(client) = &client {
+            self.attempted(client, target.path.to, key, now);
+        }
         if let Some(setup) = call.setup.as_mut() {
             setup.client.clone_from(&client);
         }

@@ -226,6 +226,7 @@ impl Engine {
         let Some(relay) = self.relays.get(&key) else {
             return self.counters.count("sip_transaction", "stray_response");
         };
+        let asked = relay.path.to;
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self
             .transactions
@@ -241,6 +242,7 @@ impl Engine {
         }
         self.counters
             .count("sip_response_received", super::class_label(code));
+        self.peer_answered(&key, asked, code, message, now);
         self.relayed_response(&key, code, message, now, effects);
     }
 
@@ -306,6 +308,7 @@ impl Engine {
         let Some(relay) = self.relays.remove(key) else {
             return;
         };
+        self.peer_failed(relay.path.to, "no answer", None, now);
         match relay.purpose {
             Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
             Purpose::InDialog {

@@ -34,6 +34,8 @@ pub(super) enum Nowhere {
     Unknown,
     /// 480: the account exists and is not registered.
     Offline,
+    /// 503: no address of the peers that serve it is well.
+    PeerDown,
 }
 
 impl Nowhere {
@@ -43,6 +45,7 @@ impl Nowhere {
             Self::NotOurs => 403,
             Self::Unknown => 404,
             Self::Offline => 480,
+            Self::PeerDown => 503,
         }
     }
 
@@ -52,6 +55,7 @@ impl Nowhere {
             Self::NotOurs => "foreign_domain",
             Self::Unknown => "unknown_user",
             Self::Offline => "not_registered",
+            Self::PeerDown => "peer_down",
         }
     }
 }
@@ -67,8 +71,9 @@ impl Engine {
             return Err(Nowhere::NotOurs);
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
-        if let Some(target) = self.peer_target(&user) {
-            return Ok(vec![target]);
+        if let Some(targets) = self.peer_targets(&user, now) {
+            let well = Some(targets).filter(|targets| !targets.is_empty());
+            return well.ok_or(Nowhere::PeerDown);
         }
         let bindings = self
             .registrar
@@ -126,28 +131,6 @@ impl Engine {
         targets
     }
 
-    fn peer_target(&self, user: &str) -> Option<Target> {
-        let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
-        let peer = self
-            .config
-            .sip
-            .peers
-            .iter()
-            .find(|p| p.routes.iter().any(matches))?;
-        let network = self.config.network_to(peer.address.ip())?;
-        let on = self.listener(network)?;
-        let uri = format!("sip:{user}@{}", peer.address);
-        Some(Target {
-            uri: uri.into(),
-            path: Path {
-                on,
-                to: peer.address,
-            },
-            network,
-            natted: false,
-        })
-    }
-
     /// Whether a URI names this edge: its domain, or an address it is known by or was until lately.
     pub(super) fn is_ours(&self, uri: &Uri<'_>, now: Instant) -> bool {
         let ip = match &uri.host {
@@ -195,7 +178,7 @@ pub(super) fn way_to(binding: &Binding) -> Path {
 }
 
 /// `*` is any run of characters, `?` exactly one.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last `*` stood, and how much of the text it has swallowed.
     let mut star: Option<(usize, usize)> = None;

@@ -38,6 +38,10 @@ password_file = "FIRST"
 [[sip.peer]]
 name = "mcu"
 uri = "sip:10.0.0.20"
+uris = []
+sources = []
+probe = "0s"
+probe_failures = 3
 register = "local"
 routes = ["8???"]
 [[network]]
@@ -67,7 +71,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 47] = [
+const OTHERS: [(&str, &str, &str, &str); 51] = [
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -161,6 +165,25 @@ const OTHERS: [(&str, &str, &str, &str); 47] = [
         "\"sip:10.0.0.21\"",
         "sip.peer.mcu.uri",
         "sip:10.0.0.21:5060",
+    ),
+    (
+        "sip.peer.uris",
+        "[\"sip:10.0.0.22\"]",
+        "sip.peer.mcu.uris",
+        "[\"sip:10.0.0.22:5060;priority=1;weight=1\"]",
+    ),
+    (
+        "sip.peer.sources",
+        "[\"10.0.0.24/29\"]",
+        "sip.peer.mcu.sources",
+        "[\"10.0.0.24/29\"]",
+    ),
+    ("sip.peer.probe", "\"30s\"", "sip.peer.mcu.probe", "30s"),
+    (
+        "sip.peer.probe_failures",
+        "5",
+        "sip.peer.mcu.probe_failures",
+        "5",
     ),
     // There is one choice only.
     (

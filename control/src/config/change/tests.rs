@@ -35,6 +35,10 @@ password_file = 'old'
 [[sip.peer]]
 name = 'mcu'
 uri = 'sip:10.0.0.20'
+uris = []
+sources = []
+probe = '0s'
+probe_failures = 3
 register = 'local'
 routes = ['8???']
 [[sip.peer]]
@@ -109,7 +113,7 @@ fn check(from: &str, to: &str, expected: &[&str]) {
 }
 
 /// Section, key, another value, and what is said.
-const EACH: [(&str, &str, &str, &str); 47] = [
+const EACH: [(&str, &str, &str, &str); 51] = [
     (
         "node",
         "id",
@@ -244,6 +248,30 @@ const EACH: [(&str, &str, &str, &str); 47] = [
         "uri",
         "'sip:10.0.0.21'",
         "sip.peer.mcu.uri hot \"sip:10.0.0.20:5060\" -> \"sip:10.0.0.21:5060\" (0)",
+    ),
+    (
+        "sip.peer",
+        "uris",
+        "['sip:10.0.0.22']",
+        "sip.peer.mcu.uris hot [] -> [\"sip:10.0.0.22:5060;priority=1;weight=1\"] (0)",
+    ),
+    (
+        "sip.peer",
+        "sources",
+        "['10.0.0.24/29']",
+        "sip.peer.mcu.sources hot [] -> [\"10.0.0.24/29\"] (0)",
+    ),
+    (
+        "sip.peer",
+        "probe",
+        "'30s'",
+        "sip.peer.mcu.probe hot \"0s\" -> \"30s\" (0)",
+    ),
+    (
+        "sip.peer",
+        "probe_failures",
+        "5",
+        "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
     // There is one choice only.
     ("sip.peer", "register", "\"local\"", ""),

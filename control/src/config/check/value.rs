@@ -106,8 +106,16 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
     Ok(local)
 }
 
-/// `sip:address[:port][;transport=udp]`: where a peer listens.
-pub(super) fn peer_uri(text: &str) -> Result<SocketAddr, Refusal> {
+/// Where a peer listens, and how it is chosen among others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerUri {
+    pub(super) address: SocketAddr,
+    pub(super) priority: Option<u16>,
+    pub(super) weight: Option<u16>,
+}
+
+/// `sip:address[:port][;transport=udp][;priority=N][;weight=N]`.
+pub(super) fn peer_uri(text: &str) -> Result<PeerUri, Refusal> {
     let help = "write \"sip:10.0.0.20:5060\"; IPv6 as \"sip:[2001:db8::20]:5060\"";
     let Some((scheme, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a SIP URI"), help);
@@ -120,13 +128,28 @@ pub(super) fn peer_uri(text: &str) -> Result<SocketAddr, Refusal> {
         }
         _ => return refuse(format!("`{scheme}` is not sip"), help),
     }
-    let (host, parameters) = rest.split_once(';').unwrap_or((rest, "transport=udp"));
-    if !parameters.eq_ignore_ascii_case("transport=udp") {
-        let message = format!("`;{parameters}` is not available in this version");
-        return refuse(
-            message,
-            "leave the parameters out: peers are reached over UDP",
-        );
+    let mut parameters = rest.split(';');
+    let host = parameters.next().unwrap_or_default();
+    let (mut priority, mut weight) = (None, None);
+    for parameter in parameters {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let number = value.parse::<u16>();
+        match (name.to_ascii_lowercase().as_str(), number) {
+            ("transport", _) if value.eq_ignore_ascii_case("udp") => {}
+            ("priority", Ok(number)) => priority = Some(number),
+            ("weight", Ok(number)) => weight = Some(number),
+            ("priority" | "weight", Err(_)) => {
+                let message = format!("`{value}` is not a {name}");
+                return refuse(message, "write 0 to 65535");
+            }
+            _ => {
+                let message = format!("`;{parameter}` is not available in this version");
+                return refuse(
+                    message,
+                    "there are ;priority=N and ;weight=N; peers use UDP",
+                );
+            }
+        }
     }
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let address = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
@@ -141,7 +164,11 @@ pub(super) fn peer_uri(text: &str) -> Result<SocketAddr, Refusal> {
         return refuse("port 0 cannot be reached", help);
     }
     one_host(address.ip())?;
-    Ok(address)
+    Ok(PeerUri {
+        address,
+        priority,
+        weight,
+    })
 }
 
 /// RFC 3261 §19.1.2: the default port of sip over UDP.
@@ -311,6 +338,15 @@ mod tests {
         check(peer_uri("sip:[2001:db8::1]"), "[2001:db8::1]:5060");
         check(peer_uri("SIP:10.0.0.20;transport=UDP"), "10.0.0.20:5060");
         check(peer_uri("sip:10.0.0.20;transport=tcp"), "not available");
+        check(
+            peer_uri("sip:10.0.0.20;priority=2;weight=30"),
+            "priority: Some(2)",
+        );
+        check(
+            peer_uri("sip:10.0.0.20;priority=2;weight=30"),
+            "weight: Some(30)",
+        );
+        check(peer_uri("sip:10.0.0.20;weight=x"), "`x` is not a weight");
         check(peer_uri("sips:10.0.0.20"), "TLS is not available");
         check(peer_uri("sip:mcu.example.com"), "names are not looked up");
         check(peer_uri("sip:0.0.0.0"), "not the address of one host");

@@ -36,6 +36,14 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     let help = "SIP messages the network did not take from us.";
     text.family("sip_send_failed_total", Kind::Counter, help);
     text.series(&[], shell.sip.send_failed);
+    let help = "Whether an address of the peer can be asked.";
+    text.family("peer_up", Kind::Gauge, help);
+    let peers = shell.engine.peers(now);
+    for peer in &shell.engine.config().sip.peers {
+        let mut own = peers.iter().filter(|view| view.name == peer.name);
+        let up = own.any(|view| matches!(view.state, "up" | "unknown"));
+        text.series(&[("peer", &peer.name)], up.into());
+    }
     text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
     text.series(&[], count(shell.engine.bans_count(now)));
     let help = "What signalling and media logic did, by kind and reason.";
