@@ -308,7 +308,10 @@ impl Engine {
         let Some(relay) = self.relays.remove(key) else {
             return;
         };
-        self.peer_failed(relay.path.to, "no answer", None, now);
+        // Of an INVITE it was noticed before.
+        if !matches!(relay.purpose, Purpose::Invite { .. }) {
+            self.peer_failed(relay.path.to, "no answer", None, now);
+        }
         match relay.purpose {
             Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
             Purpose::InDialog {
