@@ -173,6 +173,8 @@ pub struct Network {
     pub address_change: AddressChange,
     /// DSCP of media sent into this network, 0..=63; none leaves the sender's.
     pub dscp: Option<u8>,
+    /// Hop limit of media sent into this network, 1..=255; none takes one off the sender's.
+    pub hop_limit: Option<u8>,
 }
 
 /// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).

@@ -59,8 +59,33 @@ pub struct Rule {
     pub target: SocketAddr,
     /// Differentiated services field to write, if the network asks for one (RFC 2474).
     pub tos: Option<u8>,
+    /// Hop limit to write, if the network asks for one; else one is taken off.
+    pub hops: Option<u8>,
+    pub kind: MediaKind,
     /// Another way for RTCP: the peer multiplexes it, the other party does not (RFC 5761).
     pub rtcp: Option<RtcpWay>,
+}
+
+/// What a flow carries, for the books.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum MediaKind {
+    Audio,
+    Video,
+    /// Neither, or of an earlier run.
+    Data,
+    Rtcp,
+}
+
+impl MediaKind {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Audio => "audio",
+            Self::Video => "video",
+            Self::Data => "data",
+            Self::Rtcp => "rtcp",
+        }
+    }
 }
 
 /// Where the RTCP of a multiplexed stream goes.

@@ -8,8 +8,10 @@ pub mod explain;
 pub mod gateway;
 pub mod input;
 
+mod abandoned;
 mod call;
 mod dialog;
+mod fork;
 mod gate;
 mod guard;
 mod invite;
@@ -17,6 +19,7 @@ mod media;
 mod names;
 mod own;
 mod peer;
+mod pulse;
 mod reconfigure;
 mod refresh;
 mod register;
@@ -34,6 +37,7 @@ use bytes::Bytes;
 use crate::config::Config;
 use crate::effect::{Effect, Effects};
 use crate::id::{Listener, NetworkId, Path};
+use crate::media::Silence;
 use crate::media::ours::Ours;
 use crate::media::port::Pools;
 use crate::sip::digest::Challenger;
@@ -123,6 +127,9 @@ pub struct Engine {
     gateways: gateway::Watch,
     counters: Counters,
     events: Events,
+    /// Who is silent, as it was last looked at.
+    silence: BTreeMap<NetworkId, Silence>,
+    strangers: pulse::Budget,
     former: Former,
     /// When which call's parties are told a new address.
     refreshes: Schedule,
@@ -167,6 +174,8 @@ impl Engine {
             gateways: gateway::Watch::default(),
             counters: Counters::default(),
             events: Events::default(),
+            silence: BTreeMap::new(),
+            strangers: pulse::Budget::default(),
             former: Former::default(),
             refreshes: Schedule::default(),
             parties: Parties::default(),
@@ -218,6 +227,7 @@ impl Engine {
             self.next_sweep = now + SWEEP;
             self.sweeps = self.sweeps.wrapping_add(1);
             self.sweep_calls(now, effects);
+            self.feel_pulses(now);
             self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);
             self.sweep_registrations(now, effects);

@@ -10,5 +10,5 @@ pub mod told;
 
 pub use leg::{Both, LegSettings, Mode, Side};
 pub use port::{Pools, Usage};
-pub use session::{Learned, Refusal, Session};
-pub use stream::{SideView, StreamView};
+pub use session::{Heard, Learned, Refusal, Session};
+pub use stream::{Change, SideView, Silence, StreamView};

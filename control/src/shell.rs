@@ -96,7 +96,7 @@ impl Shell {
                 () = self.reloads.file_changed() => self.reload(By::Watch, &mut effects).await,
                 Some(event) = self.events.recv() => self.event(event, &mut effects).await,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
-                () = self.datapath.netlink.changed() => self.datapath.replace_all().await,
+                () = self.datapath.netlink.changed() => self.network_changed().await,
                 () = sleep_until(timeout) => {
                     self.engine.expire(clock::now(), &mut effects);
                     self.perform(&mut effects).await;
@@ -164,8 +164,8 @@ impl Shell {
                         let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
                         self.sip.send(on, to, &bytes, link).await;
                     }
-                    Effect::Open { at, .. } => {
-                        if let Err(error) = self.datapath.media.open(at) {
+                    Effect::Open { at, network } => {
+                        if let Err(error) = self.datapath.media.open(at, Some(network)) {
                             tracing::error!(%at, %error, "cannot open a media port");
                             let failed = Input::OpenFailed { at };
                             self.engine.handle(failed, clock::now(), effects);

@@ -5,10 +5,14 @@
 
 #[path = "call/change.rs"]
 mod change;
+#[path = "call/fork.rs"]
+mod fork;
 #[path = "call/hostile.rs"]
 mod hostile;
 #[path = "call/peer.rs"]
 mod peer;
+#[path = "call/pulse.rs"]
+mod pulse;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
 #[path = "call/setup.rs"]

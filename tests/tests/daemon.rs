@@ -241,7 +241,7 @@ fn signals_and_health() {
 fn parse_metrics(text: &str) {
     let mut families = BTreeSet::new();
     let mut family = String::new();
-    let mut typed = false;
+    let (mut typed, mut distributed) = (false, false);
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, words) = help.split_once(' ').unwrap();
@@ -255,13 +255,23 @@ fn parse_metrics(text: &str) {
             let (name, kind) = kind.split_once(' ').unwrap();
             assert_eq!(name, family);
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
-            assert!(["counter", "gauge"].contains(&kind), "{line}");
-            typed = true;
+            assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
+            (typed, distributed) = (true, kind == "histogram");
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
-            assert!(typed && name == family, "{line}");
-            assert!(value.parse::<u64>().is_ok(), "{line}");
+            let part = name.strip_prefix(&family);
+            assert!(typed, "{line}");
+            if distributed {
+                assert!(
+                    matches!(part, Some("_bucket" | "_sum" | "_count")),
+                    "{line}"
+                );
+                assert!(value.parse::<f64>().is_ok(), "{line}");
+            } else {
+                assert_eq!(part, Some(""), "{line}");
+                assert!(value.parse::<u64>().is_ok(), "{line}");
+            }
         }
     }
     assert!(families.len() >= 10, "{families:?}");

@@ -32,6 +32,8 @@ mod nat;
 mod neighbour;
 #[path = "netns/nic.rs"]
 mod nic;
+#[path = "netns/quality.rs"]
+mod quality;
 #[path = "netns/refusal.rs"]
 mod refusal;
 #[path = "netns/reload.rs"]

@@ -53,7 +53,7 @@ pub enum Concerns<'a> {
 }
 
 /// What a change of each key takes, in the order of the file. The handbook is tested against it.
-pub const TAKES: [(&str, Takes); 51] = [
+pub const TAKES: &[(&str, Takes)] = &[
     ("node.id", Takes::Restart),
     ("node.state_dir", Takes::Restart),
     ("node.socket", Takes::Restart),
@@ -100,6 +100,7 @@ pub const TAKES: [(&str, Takes); 51] = [
     ("network.ice", Takes::Drain),
     ("network.address_change", Takes::Hot),
     ("network.dscp", Takes::Drain),
+    ("network.hop_limit", Takes::Drain),
     ("datapath.mode", Takes::Restart),
     ("datapath.xdp", Takes::Restart),
     ("datapath.object", Takes::Restart),

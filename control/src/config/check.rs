@@ -32,6 +32,8 @@ use crate::id::NetworkId;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Interface {
     pub name: String,
+    /// It is switched on, and so is the other end.
+    pub up: bool,
     pub addresses: Vec<IpAddr>,
 }
 

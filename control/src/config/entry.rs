@@ -211,6 +211,7 @@ impl Network {
             ice,
             address_change,
             dscp,
+            hop_limit,
         } = self;
         let entries = [
             ("network.interface", text(interface)),
@@ -233,10 +234,8 @@ impl Network {
                 "network.address_change",
                 word(&ADDRESS_CHANGE, *address_change),
             ),
-            (
-                "network.dscp",
-                dscp.map_or(Value::Unset, |dscp| Value::Number(dscp.into())),
-            ),
+            ("network.dscp", optional(*dscp)),
+            ("network.hop_limit", optional(*hop_limit)),
         ];
         let named = |(kind, value): (&'static str, Value)| Entry {
             key: kind.replacen("network.", &format!("network.{name}."), 1),
@@ -277,6 +276,10 @@ impl Datapath {
             plain("datapath.media_timeout", span(*media_timeout)),
         ]
     }
+}
+
+fn optional(number: Option<u8>) -> Value {
+    number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 
 fn plain(kind: &'static str, value: Value) -> Entry {

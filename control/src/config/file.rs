@@ -90,6 +90,7 @@ pub(super) struct Network {
     pub(super) ice: Option<At<String>>,
     pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
+    pub(super) hop_limit: Option<At<i64>>,
 }
 
 /// `[datapath]`
@@ -176,6 +177,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "ice",
             "address_change",
             "dscp",
+            "hop_limit",
         ],
     ),
     (
@@ -316,6 +318,7 @@ impl Network {
             ice: table.text("ice", problems),
             address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
+            hop_limit: table.integer("hop_limit", problems),
         }
     }
 }

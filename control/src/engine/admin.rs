@@ -69,6 +69,8 @@ pub struct CallView {
     pub setup: Option<Duration>,
     pub caller: LegView,
     pub callee: Option<LegView>,
+    /// Everybody who is being asked or was, until one has answered.
+    pub branches: Vec<BranchView>,
     pub flows: Vec<FlowView>,
 }
 
@@ -200,6 +202,17 @@ pub struct LegView {
     pub media: Option<Mode>,
     /// An operator said so, for this call.
     pub ordered: bool,
+}
+
+/// One of those a call was offered to.
+#[derive(Clone, Debug)]
+pub struct BranchView {
+    pub network: NetworkId,
+    pub target: String,
+    pub signalling: SocketAddr,
+    pub state: &'static str,
+    /// Its latest response; zero if there was none.
+    pub status: u16,
 }
 
 /// One binding.

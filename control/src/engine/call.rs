@@ -1,6 +1,6 @@
 //! One call: two legs, their media, and the INVITE in progress.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,12 @@ use bytes::Bytes;
 use crate::effect::{CallRecord, Effect, Rule};
 use crate::engine::admin::{CallView, LegView, flows, text};
 use crate::engine::event::Kind;
+use crate::engine::fork::{Asked, Refusal, Rival};
+use crate::engine::pulse::STRANGERS_MAX;
 use crate::engine::refresh::{Refresh, SessionTimer};
 use crate::engine::relay::Origin;
 use crate::engine::route::Target;
-use crate::media::session::{Session, Side};
+use crate::media::session::{Both, Session, Side};
 use crate::sip::dialog::Leg;
 use crate::sip::index::Message;
 use crate::sip::transaction::ClientKey;
@@ -25,6 +27,10 @@ pub(super) struct Call {
     pub(super) to: String,
     pub(super) caller: Leg,
     pub(super) callee: Option<Leg>,
+    /// The branch of the first INVITE that the callee is on.
+    pub(super) branch: u32,
+    /// Others who may become the callee.
+    pub(super) rivals: Vec<Rival>,
     pub(super) session: Option<Session>,
     /// The INVITE transaction that is open, the first or a later one.
     pub(super) setup: Option<Setup>,
@@ -40,6 +46,10 @@ pub(super) struct Call {
     pub(super) refresh: Option<Refresh>,
     /// The session timer they have agreed on.
     pub(super) timer: Option<SessionTimer>,
+    /// When they agreed on it last.
+    pub(super) refreshed: Instant,
+    /// When each party was last known to be there.
+    pub(super) alive: Both<Instant>,
     /// Where its media comes from, as far as it was said.
     pub(super) sources: Sources,
     pub(super) started: Instant,
@@ -52,7 +62,7 @@ pub(super) struct Call {
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     locked: BTreeMap<SocketAddr, SocketAddr>,
-    strangers: bool,
+    strangers: BTreeSet<SocketAddr>,
 }
 
 impl Sources {
@@ -78,8 +88,8 @@ impl Sources {
             };
         }
         let stranger = !matches!(verdict, "held" | "tentative" | "passed" | "not_media");
-        let first = stranger && !self.strangers;
-        self.strangers |= stranger;
+        let named = self.strangers.len();
+        let first = stranger && named < STRANGERS_MAX && self.strangers.insert(from);
         first.then(|| (Kind::Stranger, vec![("verdict", verdict.to_owned())]))
     }
 
@@ -98,9 +108,12 @@ pub(super) struct Setup {
     pub(super) first: bool,
     pub(super) origin: Origin,
     pub(super) from: Side,
-    pub(super) client: Option<ClientKey>,
+    /// Who is being asked, or was; a later INVITE asks one.
+    pub(super) asked: Vec<Asked>,
     /// Places not yet tried; the first INVITE only.
     pub(super) targets: Vec<Target>,
+    /// The best refusal so far.
+    pub(super) best: Option<Refusal>,
     /// Redirections that were followed.
     pub(super) redirects: u8,
     /// It carried an offer.
@@ -137,15 +150,15 @@ impl Call {
     }
 
     pub(super) fn legs_mut(&mut self) -> impl Iterator<Item = &mut Leg> {
-        [Some(&mut self.caller), self.callee.as_mut()]
-            .into_iter()
-            .flatten()
+        let parties = [Some(&mut self.caller), self.callee.as_mut()];
+        let rivals = self.rivals.iter_mut().map(|rival| &mut rival.leg);
+        parties.into_iter().flatten().chain(rivals)
     }
 
     pub(super) fn legs(&self) -> impl Iterator<Item = &Leg> {
-        [Some(&self.caller), self.callee.as_ref()]
-            .into_iter()
-            .flatten()
+        let parties = [Some(&self.caller), self.callee.as_ref()];
+        let rivals = self.rivals.iter().map(|rival| &rival.leg);
+        parties.into_iter().flatten().chain(rivals)
     }
 
     /// One of the parties bears this tag.
@@ -156,22 +169,24 @@ impl Call {
     /// Which party sent an in-dialog request, by its tags (RFC 3261 §12.2.2).
     pub(super) fn sender(&self, message: &Message) -> Option<Side> {
         let caller = self.caller.tag.as_deref();
-        let callee = self.callee.as_ref().and_then(|leg| leg.tag.as_deref());
         let (from, to) = (message.from_tag(), message.to_tag());
-        if from == caller && to == callee {
-            Some(Side::A)
-        } else if from == callee && to == caller {
-            Some(Side::B)
-        } else {
-            None
-        }
+        let mut callees = self.legs().skip(1).map(|leg| leg.tag.as_deref());
+        callees.find_map(|callee| {
+            if from == caller && to == callee {
+                Some(Side::A)
+            } else if from == callee && to == caller {
+                Some(Side::B)
+            } else {
+                None
+            }
+        })
     }
 
     fn state(&self) -> &'static str {
         match (&self.setup, self.answered) {
             (Some(setup), _) if setup.cancelled => "cancelled",
             (Some(_), Some(_)) => "renegotiating",
-            (Some(_), None) if self.callee.as_ref().is_some_and(|c| c.tag.is_some()) => "ringing",
+            (Some(_), None) if self.legs().skip(1).any(|leg| leg.tag.is_some()) => "ringing",
             (Some(_), None) => "calling",
             (None, _) => "established",
         }
@@ -202,6 +217,7 @@ impl Call {
                 .map(|at| at.saturating_duration_since(self.started)),
             caller: leg(Side::A, &self.caller),
             callee: self.callee.as_ref().map(|callee| leg(Side::B, callee)),
+            branches: self.branches(),
             flows: streams
                 .iter()
                 .flat_map(|s| {

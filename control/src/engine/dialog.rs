@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
+use crate::engine::fork::Asked;
 use crate::engine::invite::TOKEN;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
 use crate::engine::refresh::SessionTimer;
@@ -40,7 +41,9 @@ impl Engine {
     /// The same, and the call with it, to be put back by whoever keeps it alive.
     fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Call)> {
         let (key, from) = self.find(message)?;
-        Some((key, from, self.calls.remove(&key)?))
+        let mut call = self.calls.remove(&key)?;
+        call.face(message);
+        Some((key, from, call))
     }
 
     pub(super) fn in_dialog(&mut self, request: Request, now: Instant, effects: &mut Effects) {
@@ -52,9 +55,15 @@ impl Engine {
             return self.answer(&request, 481, now, effects);
         };
         follow_flow(&mut call, from, request.path);
+        *call.alive.of_mut(from) = now;
         let kept = match request.message.method() {
             Some(Method::Invite) => {
                 self.renegotiate(key, &mut call, from, &request, now, effects);
+                Some(call)
+            }
+            // One of several early dialogs (RFC 3261 §15): its own INVITE ends with it.
+            Some(Method::Bye) if call.answered.is_none() && !call.rivals.is_empty() => {
+                self.through(key, &mut call, from, &request, now, effects);
                 Some(call)
             }
             Some(Method::Bye) => {
@@ -109,12 +118,16 @@ impl Engine {
             self.roll_back(key, call, now, effects);
             return self.answer(request, 503, now, effects);
         };
+        let asked = call.leg(from.other());
+        let asked = asked.map(|leg| Asked::new(call.branch, client, leg));
+        let asked = asked.into_iter().collect();
         call.setup = Some(Setup {
             first: false,
             origin,
             from,
-            client: Some(client),
+            asked,
             targets: Vec::new(),
+            best: None,
             redirects: 0,
             offered: sdp_range(&request.message).is_some(),
             cancelled: false,
@@ -235,6 +248,8 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Option<crate::sip::transaction::ClientKey> {
+        let moved = renumbered(call, from, message);
+        let message = moved.as_ref().unwrap_or(message);
         let leg = call.leg_mut(from.other())?;
         let (theirs, method) = message.cseq();
         let cseq = leg.numbers.pass(theirs, method);
@@ -274,12 +289,14 @@ impl Engine {
         let mut reply = None;
         if let Some(mut call) = self.calls.remove(&key) {
             call.offers = call.offers.saturating_sub(usize::from(offered));
+            call.face(&origin.request);
             if (200..300).contains(&code) {
                 if origin.request.method() == Some(Method::Update)
                     && let Some(leg) = call.leg_mut(from.other())
                 {
                     leg.refresh_target(message);
                     call.timer = SessionTimer::read(message, from);
+                    call.refreshed = now;
                 }
                 if offered {
                     let (side, part) = (from.other(), Part::Answer);
@@ -421,7 +438,9 @@ impl Engine {
             let bytes = vocabulary::response(request, 487, None, Some(&tag), &[], None);
             self.respond(&setup.origin.key, 487, bytes, now, effects);
         }
-        self.cancel_if_proceeding(setup.client, now, effects);
+        for client in setup.open() {
+            self.cancel_if_proceeding(Some(client), now, effects);
+        }
     }
 }
 
@@ -434,6 +453,20 @@ fn follow_flow(call: &mut Call, from: Side, path: Path) {
     {
         leg.path = path;
     }
+}
+
+/// A NOTIFY or SUBSCRIBE about a REFER that bore another number on the other leg.
+fn renumbered(call: &Call, from: Side, message: &Message) -> Option<Message> {
+    let (at, id) = b2bua::refer_id(message)?;
+    let number = match message.method()? {
+        Method::Notify => call.leg(from)?.numbers.refer_of(id),
+        Method::Subscribe => call.leg(from.other())?.numbers.of_refer(id),
+        _ => return None,
+    };
+    if number == id {
+        return None;
+    }
+    b2bua::with_refer_id(message, at, number)
 }
 
 /// The token of our Contact in a request-URI.

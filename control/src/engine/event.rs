@@ -38,8 +38,14 @@ pub enum Kind {
     CallRefreshed,
     SourceLocked,
     SourceChanged,
-    /// A packet nobody expects, the first in its call.
+    /// A packet nobody expects, the first from there.
     Stranger,
+    /// A party is heard for the first time, not any more, alone not, again, as another source.
+    MediaFirst,
+    MediaSilent,
+    MediaOneWay,
+    MediaResumed,
+    MediaSource,
     PortsExhausted,
     ConfigurationApplied,
     NetworkRetired,
@@ -71,6 +77,11 @@ impl Kind {
             Self::SourceLocked => "source.locked",
             Self::SourceChanged => "source.changed",
             Self::Stranger => "source.stranger",
+            Self::MediaFirst => "media.first",
+            Self::MediaSilent => "media.silent",
+            Self::MediaOneWay => "media.one_way",
+            Self::MediaResumed => "media.resumed",
+            Self::MediaSource => "media.source",
             Self::PortsExhausted => "ports.exhausted",
             Self::ConfigurationApplied => "configuration.applied",
             Self::NetworkRetired => "network.retired",

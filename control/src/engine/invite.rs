@@ -8,13 +8,14 @@ use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::{Call, Setup, Sources, Success};
 use crate::engine::event::Kind;
+use crate::engine::fork::{EARLY_DIALOGS_MAX, TARGETS_MAX};
 use crate::engine::media::{NO_BODY, Part, TIMER_C, capabilities, refusal_code, sdp_range};
 use crate::engine::refresh::SessionTimer;
-use crate::engine::relay::{Hop, Origin, Purpose, REPEATS};
+use crate::engine::relay::{Origin, REPEATS};
 use crate::engine::route::Target;
 use crate::engine::{CALLS_MAX, CallKey, Engine, RETRY_AFTER_S, Request};
-use crate::id::{NetworkId, Path, SessionId};
-use crate::media::session::{Session, Side};
+use crate::id::{NetworkId, Path};
+use crate::media::session::{Both, Side};
 use crate::sip::b2bua::{self, Back};
 use crate::sip::dialog::{Leg, Numbers, contact_uri, record_routes};
 use crate::sip::index::{Message, Name};
@@ -35,13 +36,18 @@ impl Engine {
             .message
             .uri_range()
             .map(|r| request.message.slice(&r).to_vec());
-        let targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
+        let mut targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
             Ok(targets) => targets,
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);
             }
         };
+        targets.truncate(TARGETS_MAX);
+        if self.loops(&request) {
+            self.counters.count("sip_refused", "loop");
+            return self.answer(&request, 482, now, effects);
+        }
         self.answer(&request, 100, now, effects);
         let key = CallKey(self.next_call);
         self.next_call += 1;
@@ -52,12 +58,28 @@ impl Engine {
             .entry(call.call_id.clone())
             .or_default()
             .push(key);
-        match self.try_next(key, &mut call, now, effects) {
+        match self.ask_next(key, &mut call, now, effects) {
             Ok(()) => {
                 self.calls.insert(key, call);
             }
             Err(code) => self.refuse(key, call, code, None, now, effects),
         }
+    }
+
+    /// The same request by another way (RFC 3261 §8.2.2.2), or back after a round (RFC 5393 §4.2).
+    /// One that asks for somebody else is a spiral, and welcome.
+    fn loops(&self, request: &Request) -> bool {
+        let message = &request.message;
+        let uri = |message: &Message| message.uri_range().map(|r| message.slice(&r).to_vec());
+        let keys = self.dialogs.get(message.call_id()).into_iter().flatten();
+        let mut setups = keys.filter_map(|key| self.calls.get(key)?.setup.as_ref());
+        setups.any(|setup| {
+            let open = &setup.origin.request;
+            setup.first
+                && open.cseq() == message.cseq()
+                && open.from_tag() == message.from_tag()
+                && uri(open) == uri(message)
+        })
     }
 
     fn new_call(&mut self, request: &Request, targets: Vec<Target>, now: Instant) -> Call {
@@ -85,6 +107,8 @@ impl Engine {
             to: user_of(message.get(Name::To)),
             caller,
             callee: None,
+            branch: 0,
+            rivals: Vec::new(),
             session: None,
             setup: Some(Setup {
                 first: true,
@@ -93,8 +117,9 @@ impl Engine {
                     request: message.clone(),
                 },
                 from: Side::A,
-                client: None,
+                asked: Vec::new(),
                 targets,
+                best: None,
                 redirects: 0,
                 offered: sdp_range(message).is_some(),
                 cancelled: false,
@@ -106,94 +131,14 @@ impl Engine {
             offers: 0,
             refresh: None,
             timer: None,
+            refreshed: now,
+            alive: Both { a: now, b: now },
             sources: Sources::default(),
             started: now,
             answered: None,
             status: 0,
             ended_by: None,
         }
-    }
-
-    /// Asks the next target. The error is the response for the caller if that cannot be done.
-    fn try_next(
-        &mut self,
-        key: CallKey,
-        call: &mut Call,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> Result<(), u16> {
-        let setup = call.setup.as_mut().ok_or(500_u16)?;
-        if setup.targets.is_empty() {
-            return Err(480);
-        }
-        let target = setup.targets.remove(0);
-        let origin = setup.origin.clone();
-        self.seat_callee(key, call, &target, origin.request.cseq().0)?;
-        let body = self
-            .exchange(
-                key,
-                call,
-                Side::A,
-                Part::Offer,
-                &origin.request,
-                now,
-                effects,
-            )
-            .map_err(refusal_code)?;
-        let uri = contact_uri(&origin.request);
-        let contact = self.contact(target.network, target.path, call, uri.as_deref());
-        let hop = Hop {
-            uri: &target.uri,
-            path: target.path,
-            network: target.network,
-            contact: contact.as_deref(),
-            routes: &[],
-            cseq: origin.request.cseq().0,
-            invite_cseq: None,
-            body,
-        };
-        let purpose = Purpose::Invite {
-            origin: origin.clone(),
-            call: key,
-        };
-        let client = self.send_on(&origin.request, hop, purpose, now, effects);
-        if let Some(client) = &client {
-            self.attempted(client, target.path.to, key, now);
-        }
-        if let Some(setup) = call.setup.as_mut() {
-            setup.client.clone_from(&client);
-        }
-        client.map(|_| ()).ok_or(503)
-    }
-
-    /// Makes a target the callee of a call, for signalling and for media.
-    fn seat_callee(
-        &self,
-        key: CallKey,
-        call: &mut Call,
-        target: &Target,
-        cseq: u32,
-    ) -> Result<(), u16> {
-        let callee = Leg {
-            network: target.network,
-            path: target.path,
-            natted: target.natted,
-            tag: None,
-            party: Bytes::new(),
-            target: target.uri.clone(),
-            routes: Vec::new(),
-            numbers: Numbers::with_invite(cseq),
-        };
-        let settings = (self.leg_settings(&call.caller), self.leg_settings(&callee));
-        let (Some(a), Some(b)) = settings else {
-            return Err(500);
-        };
-        match call.session.as_mut() {
-            Some(session) => session.set_leg(Side::B, b),
-            None => call.session = Some(Session::new(SessionId(key.0), a, b)),
-        }
-        call.callee = Some(callee);
-        Ok(())
     }
 
     /// Our Contact towards a network: the user part the party chose, our address, the call's token.
@@ -235,11 +180,17 @@ impl Engine {
             }
             return;
         };
-        let open = call
-            .setup
-            .as_ref()
-            .is_some_and(|s| s.client.as_ref() == Some(client));
+        let setup = call.setup.as_mut();
+        let open = setup.is_some_and(|setup| setup.asking(client).is_some());
         let kept = match code {
+            100..=199 if !open => {
+                // Another one has answered since: §16.7 step 10.
+                let winner = call.success.as_ref().map(|success| &success.client);
+                if winner != Some(client) {
+                    self.send_cancel(client, now, effects);
+                }
+                Some(call)
+            }
             _ if !open => {
                 self.repeated_success(&call, client, code, message, now, effects);
                 Some(call)
@@ -249,7 +200,7 @@ impl Engine {
                 Some(call)
             }
             200..=299 => self.success(key, call, client, code, message, now, effects),
-            _ => self.failure(key, call, code, Some(message), now, effects),
+            _ => self.failure(key, call, client, code, Some(message), now, effects),
         };
         if let Some(call) = kept {
             self.calls.insert(key, call);
@@ -277,7 +228,18 @@ impl Engine {
         }
         setup.give_up_at = now + TIMER_C;
         let origin = setup.origin.clone();
-        let from = setup.from;
+        let (from, first) = (setup.from, setup.first);
+        let Some(asked) = setup.asking(client) else {
+            return;
+        };
+        asked.status = code;
+        let branch = asked.branch;
+        if first {
+            if call.rivals.len() >= EARLY_DIALOGS_MAX && !call.has_tag(message.to_tag()) {
+                return self.counters.count("call_setup", "early_dialogs_max");
+            }
+            call.turn_to(branch, message.to_tag());
+        }
         learn_callee(call, message);
         let body = match self.response_body(key, call, from, message, now, effects) {
             Ok(body) => body,
@@ -298,19 +260,16 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Option<Call> {
-        let (origin, from, first, cancelled) = {
-            let setup = call.setup.as_ref()?;
-            (
-                setup.origin.clone(),
-                setup.from,
-                setup.first,
-                setup.cancelled,
-            )
-        };
+        let setup = call.setup.as_mut()?;
+        let (origin, from) = (setup.origin.clone(), setup.from);
+        let (first, cancelled) = (setup.first, setup.cancelled);
         if cancelled && first {
             self.turn_away(client, message, now, effects);
             self.finish(key, call, now, effects);
             return None;
+        }
+        if first && let Some(branch) = setup.asking(client).map(|asked| asked.branch) {
+            call.turn_to(branch, message.to_tag());
         }
         learn_callee(&mut call, message);
         if let Some(other) = call.leg_mut(from.other()) {
@@ -320,13 +279,18 @@ impl Engine {
             Ok(body) => body,
             Err(refusal) if first => {
                 self.turn_away(client, message, now, effects);
-                self.refuse(key, call, refusal_code(refusal), None, now, effects);
-                return None;
+                let code = refusal_code(refusal);
+                return self.branch_failed(key, call, client, code, None, now, effects);
             }
             Err(_) => Some(NO_BODY),
         };
         let reply = self.back(&call, from, &origin, message, body);
-        call.setup = None;
+        let setup = call.setup.take();
+        if first {
+            let mut others = setup.map(|setup| setup.open()).unwrap_or_default();
+            others.retain(|other| other != client);
+            self.decide(key, &mut call, others, now, effects);
+        }
         self.settle(key, &mut call, now, effects);
         if first {
             call.answered = Some(now);
@@ -342,6 +306,8 @@ impl Engine {
             acked: false,
         });
         call.timer = SessionTimer::read(message, from);
+        call.refreshed = now;
+        call.alive = Both { a: now, b: now };
         self.respond(&origin.key, code, reply, now, effects);
         Some(call)
     }
@@ -418,59 +384,35 @@ impl Engine {
         b2bua::response(message, back)
     }
 
-    /// A final failure: the next target, or the caller hears of it. Returns the call if it lives.
+    /// A final failure. Returns the call if it lives.
     pub(super) fn failure(
         &mut self,
         key: CallKey,
         mut call: Call,
+        client: &ClientKey,
         code: u16,
         message: Option<&Message>,
         now: Instant,
         effects: &mut Effects,
     ) -> Option<Call> {
-        let Some(setup) = call.setup.as_ref() else {
-            return Some(call);
-        };
-        if setup.cancelled && setup.first {
-            self.finish(key, call, now, effects);
-            return None;
+        if call.setup.as_ref().is_none_or(|setup| setup.first) {
+            return self.branch_failed(key, call, client, code, message, now, effects);
         }
-        if !setup.first {
-            self.roll_back(key, &mut call, now, effects);
-            let setup = call.setup.take()?;
-            let reply = match message {
-                Some(message) => {
-                    let body = capabilities(message);
-                    self.back(&call, setup.from, &setup.origin, message, body)
-                }
-                None => vocabulary::response(&setup.origin.request, code, None, None, &[], None),
-            };
-            self.respond(&setup.origin.key, code, reply, now, effects);
-            return Some(call);
-        }
-        let redirected = (300..400).contains(&code)
-            && message.is_some_and(|message| self.redirect(&mut call, message, now));
-        let Some(setup) = call.setup.as_ref() else {
-            return Some(call);
-        };
-        let elsewhere = redirected || matches!(code, 404 | 408 | 410 | 480 | 500..=599);
-        if elsewhere && !setup.targets.is_empty() {
-            self.counters.count("call_setup", "next_target");
-            self.roll_back(key, &mut call, now, effects);
-            match self.try_next(key, &mut call, now, effects) {
-                Ok(()) => return Some(call),
-                Err(code) => {
-                    self.refuse(key, call, code, None, now, effects);
-                    return None;
-                }
+        self.roll_back(key, &mut call, now, effects);
+        let setup = call.setup.take()?;
+        let reply = match message {
+            Some(message) => {
+                let body = capabilities(message);
+                self.back(&call, setup.from, &setup.origin, message, body)
             }
-        }
-        self.refuse(key, call, code, message, now, effects);
-        None
+            None => vocabulary::response(&setup.origin.request, code, None, None, &[], None),
+        };
+        self.respond(&setup.origin.key, code, reply, now, effects);
+        Some(call)
     }
 
     /// Puts the places a peer names before those that are left.
-    fn redirect(&mut self, call: &mut Call, message: &Message, now: Instant) -> bool {
+    pub(super) fn redirect(&mut self, call: &mut Call, message: &Message, now: Instant) -> bool {
         let callee = call.callee.as_ref();
         let targets = callee.map(|callee| self.redirected(callee, message, now));
         let targets = targets.filter(|targets| !targets.is_empty());
@@ -481,12 +423,13 @@ impl Engine {
         };
         setup.redirects += 1;
         setup.targets.splice(..0, targets);
+        setup.targets.truncate(TARGETS_MAX);
         self.counters.count("call_setup", "redirected");
         true
     }
 
     /// The call does not come about: the caller gets the final response, everything is let go.
-    fn refuse(
+    pub(super) fn refuse(
         &mut self,
         key: CallKey,
         mut call: Call,

@@ -48,6 +48,7 @@ impl Engine {
             senders: network.media_senders.clone(),
             ice: network.ice == Ice::Pass,
             tos: network.dscp.map(|dscp| dscp << 2),
+            hops: network.hop_limit,
         })
     }
 
@@ -125,8 +126,15 @@ impl Engine {
     }
 
     /// The request that carried an offer died: no answer will come.
-    pub(super) fn withdraw_offer(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
+    pub(super) fn withdraw_offer(
+        &mut self,
+        key: CallKey,
+        request: &Message,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         if let Some(mut call) = self.calls.remove(&key) {
+            call.face(request);
             call.offers = call.offers.saturating_sub(1);
             self.roll_back(key, &mut call, now, effects);
             self.calls.insert(key, call);
@@ -221,8 +229,16 @@ impl Engine {
             Learned::NotMedia => "not_media",
         };
         let learned = sources.learn(at, from, label, effects.get(before..).unwrap_or_default());
-        if let Some((kind, mut fields)) = learned {
-            fields.extend([("at", at.to_string()), ("source", from.to_string())]);
+        if let Some((kind, mut fields)) = learned
+            && (kind != Kind::Stranger || self.strangers.take(now))
+        {
+            let call = self.calls.get(&key);
+            let leg = call.map_or("", |call| call.leg_at(at)).to_owned();
+            let (at, source) = (at.to_string(), from.to_string());
+            fields.extend([("at", at), ("source", source), ("leg", leg)]);
+            if kind == Kind::SourceChanged {
+                self.counters.count("media_source", "changed");
+            }
             self.note(now, kind, key.0.to_string(), fields);
         }
         self.counters.count("media_unclaimed", label);
@@ -301,6 +317,7 @@ impl Engine {
             self.counters.count("call_ended", "media_timeout");
             self.hang_up_call(key, "media timeout", now, effects);
         }
+        self.sweep_abandoned(now, effects);
         let late: Vec<(CallKey, bool)> = self
             .calls
             .iter()

@@ -2,15 +2,25 @@
 
 use std::time::Instant;
 
+use bytes::Bytes;
+
 use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::relay::Purpose;
 use crate::engine::{CallKey, Engine};
+use crate::id::Path;
 use crate::media::session::Side;
 use crate::sip::dialog::{Leg, contact_uri, record_routes};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
 use crate::sip::vocabulary::{Method, NewRequest};
+
+/// A request of our own, written.
+struct Own {
+    branch: String,
+    bytes: Bytes,
+    hop: Path,
+}
 
 impl Engine {
     /// BYE to one party (RFC 3261 §15.1.1).
@@ -21,35 +31,67 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let call_id = call.call_id.clone();
-        let Some(from) = call.leg(to.other()).map(|leg| leg.party.clone()) else {
-            return;
+        if let Some(own) = self.own_request(call, to, Method::Bye, &[], None) {
+            self.launch(own.branch, own.bytes, own.hop, Purpose::Own, now, effects);
+        }
+    }
+
+    /// OPTIONS to one party, inside the call: 481 if it knows nothing of it (RFC 3261 §12.2.2).
+    pub(super) fn send_probe(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        to: Side,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let purpose = Purpose::Probe {
+            call: key,
+            side: to,
         };
-        let Some(leg) = call.leg_mut(to) else { return };
+        if let Some(own) = self.own_request(call, to, Method::Options, &[], None) {
+            self.launch(own.branch, own.bytes, own.hop, purpose, now, effects);
+        }
+    }
+
+    /// A request of our own to one party, in the other one's name.
+    fn own_request(
+        &mut self,
+        call: &mut Call,
+        to: Side,
+        method: Method<'_>,
+        extra: &[(&str, String)],
+        offer: Option<&[u8]>,
+    ) -> Option<Own> {
+        let other = call.leg(to.other())?;
+        let (from, user) = (other.party.clone(), other.target.clone());
+        let leg = call.leg_mut(to)?;
         let cseq = leg.numbers.take();
         let leg = leg.clone();
         let hop = leg.next_hop();
         let branch = self.names.branch();
-        let Some(via) = self.via(leg.network, hop, &branch) else {
-            return;
+        let via = self.via(leg.network, hop, &branch)?;
+        let contact = match offer {
+            Some(_) => Some(self.contact(leg.network, leg.path, call, Some(&user))?),
+            None => None,
         };
         let routes: Vec<&[u8]> = leg.routes.iter().map(|route| &route[..]).collect();
         let bytes = NewRequest {
-            method: Method::Bye,
+            method,
             uri: &leg.target,
             via: via.as_bytes(),
             from: &from,
             to: &leg.party,
-            call_id: &call_id,
+            call_id: &call.call_id,
             cseq,
             max_forwards: super::MAX_FORWARDS,
-            contact: None,
+            contact: contact.as_ref().map(String::as_bytes),
             routes: &routes,
-            extra: &[],
-            body: None,
+            extra,
+            body: offer.map(|offer| ("application/sdp", offer)),
         }
         .build();
-        self.launch(branch, bytes, hop, Purpose::Own, now, effects);
+        Some(Own { branch, bytes, hop })
     }
 
     /// An INVITE of ours to one party, with what it was told last at our present address.
@@ -82,16 +124,6 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Option<ClientKey> {
-        let other = call.leg(to.other())?;
-        let (from, user) = (other.party.clone(), other.target.clone());
-        let leg = call.leg_mut(to)?;
-        let cseq = leg.numbers.take();
-        let leg = leg.clone();
-        let hop = leg.next_hop();
-        let branch = self.names.branch();
-        let via = self.via(leg.network, hop, &branch)?;
-        let contact = self.contact(leg.network, leg.path, call, Some(&user))?;
-        let routes: Vec<&[u8]> = leg.routes.iter().map(|route| &route[..]).collect();
         let timer = call.timer.as_ref().map(|timer| {
             let value = timer.value(to);
             [
@@ -99,26 +131,13 @@ impl Engine {
                 ("Session-Expires", value),
             ]
         });
-        let bytes = NewRequest {
-            method: Method::Invite,
-            uri: &leg.target,
-            via: via.as_bytes(),
-            from: &from,
-            to: &leg.party,
-            call_id: &call.call_id,
-            cseq,
-            max_forwards: super::MAX_FORWARDS,
-            contact: Some(contact.as_bytes()),
-            routes: &routes,
-            extra: timer.as_ref().map_or(&[], |timer| &timer[..]),
-            body: Some(("application/sdp", offer)),
-        }
-        .build();
+        let extra = timer.as_ref().map_or(&[][..], |timer| &timer[..]);
+        let own = self.own_request(call, to, Method::Invite, extra, Some(offer))?;
         let purpose = Purpose::Refresh {
             call: key,
             side: to,
         };
-        self.launch(branch, bytes, hop, purpose, now, effects)
+        self.launch(own.branch, own.bytes, own.hop, purpose, now, effects)
     }
 
     /// ACK for the 2xx to an INVITE of ours (RFC 3261 §13.2.2.4), kept for its repeats.

@@ -93,6 +93,8 @@ impl Engine {
                     path: self.way_to_address(a.address)?,
                     network: self.config.network_to(a.address.ip())?,
                     natted: false,
+                    // One after the other.
+                    q: None,
                 })
             });
             targets.extend(found);

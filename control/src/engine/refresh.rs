@@ -459,6 +459,12 @@ impl SessionTimer {
         })
     }
 
+    /// How long the call lives without a refresh. Nobody may ask for less than 90 s (RFC 4028 §5).
+    pub(super) fn interval(&self) -> Duration {
+        let text = std::str::from_utf8(&self.interval).unwrap_or_default();
+        Duration::from_secs(text.parse().unwrap_or(u32::MAX).max(90).into())
+    }
+
     /// As a request of ours to `to` says it.
     pub(super) fn value(&self, to: Side) -> String {
         let refresher = if self.refresher == to { "uas" } else { "uac" };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use crate::effect::Effects;
-use crate::engine::call::Call;
+use crate::engine::call::Setup;
 use crate::engine::subscription::{self, Place};
 use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
 use crate::id::{NetworkId, Path};
@@ -50,6 +50,8 @@ pub(super) enum Purpose {
     },
     /// An INVITE of our own inside a call.
     Refresh { call: CallKey, side: Side },
+    /// An OPTIONS of our own inside a call: is that party still there?
+    Probe { call: CallKey, side: Side },
     /// Sent by ourselves: nobody waits for the answer.
     Own,
 }
@@ -190,7 +192,7 @@ impl Engine {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
             | Purpose::Outside { origin, .. } => Some(origin.key.clone()),
-            Purpose::Refresh { .. } | Purpose::Own => None,
+            Purpose::Refresh { .. } | Purpose::Probe { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
             self.relayed.insert(origin, key.clone());
@@ -298,6 +300,7 @@ impl Engine {
                     effects,
                 );
             }
+            Purpose::Probe { call, side } => self.probed(call, side, code, now, effects),
             Purpose::Invite { .. } | Purpose::Refresh { .. } | Purpose::Own => {}
         }
     }
@@ -322,7 +325,7 @@ impl Engine {
             } => {
                 self.relayed.remove(&origin.key);
                 if offered {
-                    self.withdraw_offer(call, now, effects);
+                    self.withdraw_offer(call, &origin.request, now, effects);
                 }
                 if origin.request.method() == Some(Method::Bye) {
                     // The dialog is over whether or not the other side heard of it.
@@ -337,6 +340,7 @@ impl Engine {
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, 408, None, now, effects);
             }
+            Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
         }
     }
@@ -349,24 +353,24 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let open = |call: &&mut Call| {
-            let setup = call.setup.as_ref();
-            setup.is_some_and(|setup| setup.client.as_ref() == Some(client))
-        };
-        if self.calls.get_mut(&key).filter(open).is_some() {
-            self.invite_failed(key, now, effects);
+        let setup = self.calls.get_mut(&key).and_then(|c| c.setup.as_mut());
+        let Some(setup) = setup else { return };
+        if setup.asking(client).is_none() {
+            return;
+        }
+        let code = if setup.cancelled { 487 } else { 408 };
+        let call = self.calls.remove(&key);
+        let kept = call.and_then(|c| self.failure(key, c, client, code, None, now, effects));
+        if let Some(call) = kept {
+            self.calls.insert(key, call);
         }
     }
 
-    /// The open INVITE of a call is taken as failed without an answer.
+    /// Whoever is still asked in a call never closed its INVITE: nothing more to wait for.
     pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
-        let Some(call) = self.calls.remove(&key) else {
-            return;
-        };
-        let cancelled = call.setup.as_ref().is_some_and(|setup| setup.cancelled);
-        let code = if cancelled { 487 } else { 408 };
-        if let Some(call) = self.failure(key, call, code, None, now, effects) {
-            self.calls.insert(key, call);
+        let setup = self.calls.get(&key).and_then(|call| call.setup.as_ref());
+        for client in setup.map(Setup::open).unwrap_or_default() {
+            self.invite_unanswered(key, &client, now, effects);
         }
     }
 
@@ -382,9 +386,17 @@ impl Engine {
             Purpose::InDialog { .. }
             | Purpose::Outside { .. }
             | Purpose::Refresh { .. }
+            | Purpose::Probe { .. }
             | Purpose::Own => None,
         });
-        let Some(call) = call else {
+        // A branch that is long over leaves no trace; others may still be asked.
+        let keys = self.dialogs.get(request.message.call_id());
+        let mut keys = keys.into_iter().flatten().copied();
+        let open = |key: &CallKey| {
+            let setup = self.calls.get(key).and_then(|call| call.setup.as_ref());
+            setup.is_some_and(|setup| setup.origin.key == invite)
+        };
+        let Some(call) = call.or_else(|| keys.find(open)) else {
             return self.answer(request, 481, now, effects);
         };
         self.answer(request, 200, now, effects);
@@ -411,10 +423,13 @@ impl Engine {
         setup.targets.clear();
         setup.give_up_at = now + REPEATS;
         let origin = setup.origin.clone();
-        let client = setup.client.clone();
-        if !setup.first {
+        let (open, first) = (setup.open(), setup.first);
+        for client in open {
+            self.cancel_if_proceeding(Some(client), now, effects);
+        }
+        if !first {
             // RFC 3261 §14.1: the call goes on. Which SDP is in force is for the answer to say.
-            return self.cancel_if_proceeding(client, now, effects);
+            return;
         }
         if let Some(call) = self.calls.get_mut(&call) {
             call.ended_by = Some(who);
@@ -423,7 +438,6 @@ impl Engine {
         let tag = self.names.token();
         let bytes = vocabulary::response(&origin.request, code, None, Some(&tag), &[], None);
         self.respond(&origin.key, code, bytes, now, effects);
-        self.cancel_if_proceeding(client, now, effects);
     }
 
     pub(super) fn cancel_if_proceeding(

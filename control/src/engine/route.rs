@@ -21,6 +21,9 @@ pub(super) struct Target {
     pub(super) path: Path,
     pub(super) network: NetworkId,
     pub(super) natted: bool,
+    /// Preference (RFC 3261 §20.10): those who follow each other with the same one are asked at the
+    /// same time. None: asked alone.
+    pub(super) q: Option<u16>,
 }
 
 /// Why there is nowhere to go.
@@ -61,7 +64,8 @@ impl Nowhere {
 }
 
 impl Engine {
-    /// Places to try for a request-URI, best first: a peer, or the newest binding first.
+    /// Places to try for a request-URI, best first: a peer, or the bindings by preference, and the
+    /// newest first among equals.
     pub(super) fn targets(&self, uri: &[u8], now: Instant) -> Result<Vec<Target>, Nowhere> {
         let uri = Uri::parse(uri).ok_or(Nowhere::Scheme)?;
         if !matches!(uri.scheme, Scheme::Sip | Scheme::Sips) {
@@ -86,16 +90,25 @@ impl Engine {
                 Nowhere::Unknown
             });
         }
-        Ok(bindings
-            .into_iter()
-            .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)))
+        let bindings = bindings.into_iter();
+        let reached = bindings
+            .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)));
+        let mut instances = std::collections::BTreeSet::new();
+        let mut targets: Vec<Target> = reached
             .map(|(network, binding)| Target {
                 uri: Bytes::copy_from_slice(binding.contact.as_ref()),
                 path: way_to(binding),
                 network,
                 natted: binding.natted,
+                // RFC 5626 §7: another flow of the same phone only if the first one fails.
+                q: match &binding.instance {
+                    Some(instance) if !instances.insert(instance) => None,
+                    _ => Some(binding.q),
+                },
             })
-            .collect())
+            .collect();
+        targets.sort_by_key(|target| std::cmp::Reverse(target.q));
+        Ok(targets)
     }
 
     /// Where a peer we trust sends a call instead (RFC 3261 §8.1.3.4): to somebody of ours, or to a
@@ -125,6 +138,7 @@ impl Engine {
                     },
                     network: callee.network,
                     natted: false,
+                    q: None,
                 });
             }
         }

@@ -113,6 +113,8 @@ pub struct LegSettings {
     pub ice: bool,
     /// The DS field of media sent to this party; none leaves the sender's (RFC 2474).
     pub tos: Option<u8>,
+    /// The hop limit of media sent to this party; none takes one off the sender's.
+    pub hops: Option<u8>,
 }
 
 impl LegSettings {
@@ -264,6 +266,7 @@ mod tests {
                 senders: Vec::new(),
                 ice: false,
                 tos: None,
+                hops: None,
             };
             let everybody = ["0.0.0.0/0".parse().unwrap()];
             let signalled = signalled.map(|at| at.parse().unwrap());

@@ -55,6 +55,7 @@ impl Listening {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::effect::MediaKind;
 
     #[test]
     fn emits_the_difference() {
@@ -102,6 +103,8 @@ mod tests {
             source: at(8),
             target: at(target),
             tos: None,
+            hops: None,
+            kind: MediaKind::Audio,
             rtcp: None,
         };
         flows

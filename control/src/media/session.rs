@@ -5,6 +5,7 @@
 //! streams only, as soon as the source of a direction and its target are known. Media over TCP is
 //! joined byte by byte. Multicast is not relayed: its lines pass untouched.
 
+mod branch;
 mod exchange;
 mod reoffer;
 
@@ -19,13 +20,14 @@ use ipnet::IpNet;
 use super::ours::Ours;
 use super::plan::{Installed, Listening};
 use super::port::Pools;
-use super::stream::{Component, Pair, Seen, Stream, StreamView};
+use super::stream::{Change, Component, Pair, Seen, Silence, Stream, StreamView};
 use super::told::Told;
 use crate::effect::{Effect, Effects, Rule};
 use crate::id::{NetworkId, SessionId};
 use crate::nat::latch::Verdict;
 use crate::sdp::lines::Fault;
 
+use self::branch::Branches;
 use self::exchange::{Exchange, Transport};
 
 pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
@@ -60,6 +62,18 @@ pub enum Learned {
     NotMedia,
 }
 
+/// A change in who is heard, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Heard {
+    /// Of the `m=` line.
+    pub index: usize,
+    pub kind: String,
+    pub side: Side,
+    /// Our socket.
+    pub at: SocketAddr,
+    pub change: Change,
+}
+
 /// The media of one call.
 #[derive(Clone, Debug)]
 pub struct Session {
@@ -72,6 +86,8 @@ pub struct Session {
     /// By `m=` line.
     agreed: Vec<Option<Stream>>,
     exchange: Option<Exchange>,
+    /// Others who are asked, while nobody is decided for.
+    branches: Branches,
     /// What each party was told.
     told: Both<Told>,
     /// An operator's word, which stands above the network's.
@@ -100,6 +116,7 @@ impl Session {
             ours: Arc::default(),
             agreed: Vec::new(),
             exchange: None,
+            branches: Branches::default(),
             open: BTreeMap::new(),
             installed: Installed::default(),
             listening: Listening::default(),
@@ -228,6 +245,42 @@ impl Session {
         }
     }
 
+    /// What has changed in who is heard since it was last asked.
+    pub fn changes(&mut self, now: Instant) -> Vec<Heard> {
+        let mut heard = Vec::new();
+        for (index, stream) in self.agreed.iter_mut().enumerate() {
+            let Some(stream) = stream else { continue };
+            for (side, change) in stream.changes(now) {
+                heard.push(Heard {
+                    index,
+                    kind: stream.terms().kind.clone(),
+                    side,
+                    at: stream.terms().pairs.of(side).at(Component::Rtp),
+                    change,
+                });
+            }
+        }
+        heard
+    }
+
+    /// A party's silence over all streams, as `changes` last found it.
+    #[must_use]
+    pub fn silence(&self, side: Side) -> Silence {
+        let mut all = Silence::default();
+        for silence in self.streams_agreed().map(|stream| stream.silence(side)) {
+            all.streams += silence.streams;
+            all.one_way += silence.one_way;
+        }
+        all
+    }
+
+    /// Whose media a local socket takes.
+    #[must_use]
+    pub fn side_at(&self, at: SocketAddr) -> Option<Side> {
+        let mut found = self.streams_agreed().filter_map(|stream| stream.find(at));
+        found.next().map(|(side, _)| side)
+    }
+
     /// Keeps pinholes open, and opens those it can; to be called about once a second.
     pub fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
         for stream in self.agreed.iter_mut().flatten() {
@@ -285,6 +338,7 @@ impl Session {
     pub fn close(&mut self, pools: &mut Pools, now: Instant, effects: &mut Effects) {
         self.agreed.clear();
         self.exchange = None;
+        self.branches = Branches::default();
         self.told = Both::default();
         self.replan(effects);
         self.settle_ports(pools, now, effects);

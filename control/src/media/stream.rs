@@ -1,5 +1,6 @@
 //! One agreed `m=` line: where both parties are, their latches, and the flows that follow.
 
+mod pulse;
 mod tcp;
 mod view;
 
@@ -8,12 +9,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::leg::{Both, Side, rtcp_policy};
-use crate::effect::{Effect, Effects, RtcpWay, Rule};
+use crate::effect::{Effect, Effects, MediaKind, RtcpWay, Rule};
 use crate::id::NetworkId;
 use crate::nat::latch::{Latch, Pace, Policy, Reach, Verdict};
 use crate::nat::packet::Packet;
 use crate::sdp::lines::{Direction, Media, Protocol, Sdp, Setup, slice};
 
+pub use pulse::{Change, Silence};
 pub use tcp::ACTIVE_PORT;
 pub use view::{Seen, SideView, StreamView};
 
@@ -59,6 +61,7 @@ pub struct Terms {
     /// What each party was told.
     pub advertise: Both<SocketAddr>,
     pub tos: Both<Option<u8>>,
+    pub hops: Both<Option<u8>>,
     pub remote: Both<Remote>,
     pub policy: Both<Policy>,
     /// Why that policy, for the operator.
@@ -75,6 +78,8 @@ pub struct Stream {
     latches: Both<Latches>,
     /// Last sign of life, or the last agreement.
     active: Instant,
+    agreed: Instant,
+    pulse: pulse::Pulse,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -172,6 +177,7 @@ impl Terms {
     pub fn keep(&mut self, side: Side, before: &Self) {
         *self.advertise.of_mut(side) = *before.advertise.of(side);
         *self.tos.of_mut(side) = *before.tos.of(side);
+        *self.hops.of_mut(side) = *before.hops.of(side);
         *self.policy.of_mut(side) = *before.policy.of(side);
         *self.why.of_mut(side) = *before.why.of(side);
         self.reach.of_mut(side).clone_from(before.reach.of(side));
@@ -189,6 +195,14 @@ impl Terms {
         remote.rtcp = None;
         remote.direction = Direction::Inactive;
         terms
+    }
+
+    fn media_kind(&self) -> MediaKind {
+        match self.kind.as_str() {
+            "audio" => MediaKind::Audio,
+            "video" => MediaKind::Video,
+            _ => MediaKind::Data,
+        }
     }
 
     fn is_mux(&self) -> bool {
@@ -212,6 +226,8 @@ impl Stream {
             terms,
             latches,
             active: now,
+            agreed: now,
+            pulse: pulse::Pulse::default(),
         }
     }
 
@@ -230,6 +246,7 @@ impl Stream {
         }
         self.terms = terms;
         self.active = now;
+        self.agreed = now;
     }
 
     #[must_use]
@@ -275,6 +292,9 @@ impl Stream {
         };
         if verdict == Verdict::Held {
             self.active = now;
+            if let Packet::Rtp { ssrc, .. } = packet {
+                self.pulse.source(side, ssrc);
+            }
             latches.follow(now);
             if self.rule(side, component).is_some() {
                 self.sent_on(side, component, now);
@@ -305,7 +325,12 @@ impl Stream {
         self.sent_on(side, component, now);
         let latches = self.latches.of_mut(side);
         match component {
-            Component::Rtp => latches.rtp.heard(ssrc, now),
+            Component::Rtp => {
+                latches.rtp.heard(ssrc, now);
+                if let Some(ssrc) = ssrc {
+                    self.pulse.source(side, ssrc);
+                }
+            }
             Component::Rtcp => latches.rtcp.heard(None, now),
         }
     }
@@ -437,6 +462,11 @@ impl Stream {
             target,
             rtcp,
             tos: *self.terms.tos.of(other),
+            hops: *self.terms.hops.of(other),
+            kind: match component {
+                Component::Rtp => self.terms.media_kind(),
+                Component::Rtcp => MediaKind::Rtcp,
+            },
         })
     }
 

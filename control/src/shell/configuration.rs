@@ -236,6 +236,7 @@ mod tests {
     fn the_command_line_wins() {
         let lan = Interface {
             name: "eth1".to_owned(),
+            up: true,
             addresses: vec!["10.0.0.3".parse().unwrap()],
         };
         let options = Options {

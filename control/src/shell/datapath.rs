@@ -1,21 +1,29 @@
 //! Where flows live: always in userspace, and in the kernel whenever routes and neighbours allow.
 
+mod books;
+mod flow;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use common::event::{Event, EventKind};
 use common::flow::{Flags, Flow, Hop, Rewrite};
 
-use crate::effect::Rule;
+use crate::effect::{MediaKind, Rule};
 use crate::engine::input::Activity;
 use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
-use crate::shell::kernel::{Kernel, KernelError, Position, Totals, rate};
+use crate::shell::kernel::{Kernel, KernelError, Totals, rate};
 use crate::shell::media::{Media, Port};
 use crate::shell::netlink::Netlink;
+
+pub(crate) use self::books::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
+use self::flow::{Counted, Installed};
+pub(crate) use self::flow::{FlowNow, Placement};
 
 pub(crate) struct Datapath {
     pub(crate) media: Media,
@@ -25,42 +33,7 @@ pub(crate) struct Datapath {
     flows: BTreeMap<SocketAddr, Installed>,
     /// Ports that are captured, their flows in userspace meanwhile.
     taps: BTreeMap<SocketAddr, Tap>,
-}
-
-struct Installed {
-    rule: Rule,
-    placement: Placement,
-    /// What the kernel counted before the flow last left it.
-    before: Counted,
-    /// All packets, when `active` last looked.
-    seen: u64,
-    clock: Clock,
-}
-
-/// What is known about the clock of a stream.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Clock {
-    /// Zero: not known yet.
-    hz: u32,
-    looked: Option<Position>,
-}
-
-/// Which path a flow takes now.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Placement {
-    Kernel,
-    User(&'static str),
-}
-
-/// One flow with its numbers.
-pub(crate) struct FlowNow {
-    pub(crate) at: SocketAddr,
-    pub(crate) rule: Rule,
-    pub(crate) placement: Placement,
-    pub(crate) kernel: Counted,
-    pub(crate) user_packets: u64,
-    pub(crate) user_bytes: u64,
-    pub(crate) unclaimed: u64,
+    pub(crate) books: Books,
 }
 
 impl Datapath {
@@ -71,6 +44,7 @@ impl Datapath {
             kernel,
             flows: BTreeMap::new(),
             taps: BTreeMap::new(),
+            books: Books::default(),
         }
     }
 
@@ -82,28 +56,18 @@ impl Datapath {
             source: flow.source.into(),
             target: flow.target.into(),
             tos: flow.flags.has(Flags::DSCP).then_some(flow.tos),
+            hops: flow.flags.has(Flags::HOPS).then_some(flow.hops),
+            kind: MediaKind::Data,
         };
         for at in [at, rule.source] {
-            if let Err(error) = self.media.open(at) {
+            if let Err(error) = self.media.open(at, None) {
                 tracing::warn!(%at, %error, "cannot open the socket of an adopted flow");
             }
         }
-        let seen = totals(&self.kernel, at).packets;
-        let placement = Placement::Kernel;
-        let before = Counted::default();
-        self.flows.insert(
-            at,
-            Installed {
-                rule,
-                placement,
-                before,
-                seen,
-                clock: Clock {
-                    hz: flow.clock_hz,
-                    looked: None,
-                },
-            },
-        );
+        let mut installed =
+            Installed::new(rule, Placement::Kernel).adopted(&totals(&self.kernel, at));
+        installed.clock.hz = flow.clock_hz;
+        self.flows.insert(at, installed);
     }
 
     /// Gives adopted flows their userspace twin, once all sockets are open.
@@ -118,21 +82,13 @@ impl Datapath {
         if !self.media.install(at, rule, self.link(rule)) {
             tracing::warn!(%at, source = %rule.source, "a flow names a socket that is not open");
         }
-        let old = self.flows.get(&at);
-        let before = old.map_or_else(Counted::default, |flow| flow.before);
-        let seen = old.map_or(0, |flow| flow.seen);
-        let placement = old.map_or(Placement::User("new"), |flow| flow.placement);
-        let clock = old.map_or_else(Clock::default, |flow| flow.clock);
-        self.flows.insert(
-            at,
-            Installed {
-                rule,
-                placement,
-                before,
-                seen,
-                clock,
-            },
-        );
+        match self.flows.get_mut(&at) {
+            Some(flow) => flow.rule = rule,
+            None => {
+                let flow = Installed::new(rule, Placement::User("new"));
+                self.flows.insert(at, flow);
+            }
+        }
         self.place(at).await;
     }
 
@@ -148,6 +104,7 @@ impl Datapath {
     }
 
     pub(crate) fn remove(&mut self, at: SocketAddr) {
+        self.look(at, clock::now());
         self.media.remove(at);
         if let Some(flow) = self.flows.remove(&at)
             && flow.placement == Placement::Kernel
@@ -198,6 +155,9 @@ impl Datapath {
         }
         if was != now {
             tracing::debug!(%at, ?was, ?now, "flow placed");
+            if let Some(port) = self.media.port(at) {
+                port.account().rest();
+            }
         }
         if let Some(flow) = self.flows.get_mut(&at) {
             flow.placement = now;
@@ -239,7 +199,8 @@ impl Datapath {
             egress: hop.ifindex,
             mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         };
-        Ok(Flow::compile(at.into(), rewrite, hop))
+        let flow = Flow::compile(at.into(), rewrite, hop);
+        Ok(rule.hops.map_or(flow, |hops| flow.with_hops(hops)))
     }
 
     /// Routes, neighbours or links changed: every flow is placed anew.
@@ -295,17 +256,21 @@ impl Datapath {
 
     /// Flows that carried packets since the last call.
     pub(crate) fn active(&mut self) -> Vec<Activity> {
-        let mut active = Vec::new();
-        for (at, flow) in &mut self.flows {
-            let (kernel, port) = (totals(&self.kernel, *at), self.media.port(*at));
-            let user = port.map_or(0, |port| port.count.packets.load(Ordering::Relaxed));
-            let packets = flow.counted(&kernel).packets.saturating_add(user);
-            if packets != flow.seen {
-                flow.seen = packets;
-                active.push(latest(*at, &kernel, port));
-            }
-        }
-        active
+        let now = clock::now();
+        let all: Vec<SocketAddr> = self.flows.keys().copied().collect();
+        all.into_iter()
+            .filter_map(|at| self.look(at, now))
+            .collect()
+    }
+
+    /// Enters a flow into the books; its latest packet, if there were any since the last look.
+    fn look(&mut self, at: SocketAddr, now: Instant) -> Option<Activity> {
+        let flow = self.flows.get_mut(&at)?;
+        let (kernel, port) = (totals(&self.kernel, at), self.media.port(at));
+        let network = |at| self.media.port(at).and_then(|port| port.network);
+        let networks = [network(at), network(flow.rule.source)];
+        flow.look(&kernel, port, networks, now, &mut self.books)
+            .then(|| latest(at, &kernel, port))
     }
 
     /// Finds what events did not tell, and keeps the neighbours of kernel flows fresh: their
@@ -330,15 +295,21 @@ impl Datapath {
     pub(crate) async fn look_at_clocks(&mut self) {
         let mut found = Vec::new();
         for (at, flow) in &mut self.flows {
-            let Ok(kernel) = &self.kernel else { return };
-            if flow.clock.hz != 0 || flow.placement != Placement::Kernel {
+            if flow.clock.hz != 0 {
                 continue;
             }
-            let now = kernel.position(*at);
+            let port = self.media.port(*at);
+            let now = match (flow.placement, &self.kernel) {
+                (Placement::Kernel, Ok(kernel)) => kernel.position(*at),
+                _ => port.and_then(|port| port.account().position()),
+            };
             let rate = flow.clock.looked.zip(now).and_then(|(a, b)| rate(a, b));
             flow.clock.looked = now;
             if let Some(hz) = rate {
                 flow.clock.hz = hz;
+                if let Some(port) = port {
+                    port.account().set_clock(hz);
+                }
                 found.push(*at);
             }
         }
@@ -349,20 +320,7 @@ impl Datapath {
 
     pub(crate) fn flow(&self, at: SocketAddr) -> Option<FlowNow> {
         let flow = self.flows.get(&at)?;
-        let kernel = flow.counted(&totals(&self.kernel, at));
-        let count = self.media.port(at).map(|port| &port.count);
-        let load = |counter: Option<&std::sync::atomic::AtomicU64>| {
-            counter.map_or(0, |c| c.load(Ordering::Relaxed))
-        };
-        Some(FlowNow {
-            at,
-            rule: flow.rule,
-            placement: flow.placement,
-            kernel,
-            user_packets: load(count.map(|c| &c.packets)),
-            user_bytes: load(count.map(|c| &c.bytes)),
-            unclaimed: load(count.map(|c| &c.unclaimed)),
-        })
+        Some(flow.now(at, &totals(&self.kernel, at), self.media.port(at)))
     }
 
     /// A state change of a flow, told by the kernel program.
@@ -414,8 +372,7 @@ const NO_KERNEL: &str = "the kernel path is off";
 fn latest(at: SocketAddr, kernel: &Totals, port: Option<&Arc<Port>>) -> Activity {
     let in_kernel = (kernel.last_ns, kernel.stream.map(|stream| stream.ssrc));
     let by_user = port.map(|port| {
-        let source = port.count.source.load(Ordering::Relaxed).checked_sub(1);
-        let ssrc = source.and_then(|ssrc| u32::try_from(ssrc).ok());
+        let ssrc = port.account().stream().map(|stream| stream.ssrc);
         (port.count.last_ns.load(Ordering::Relaxed), ssrc)
     });
     let both = [in_kernel].into_iter().chain(by_user);
@@ -427,49 +384,10 @@ fn latest(at: SocketAddr, kernel: &Totals, port: Option<&Arc<Port>>) -> Activity
     }
 }
 
-impl Installed {
-    /// What the kernel forwarded, now and before the flow last left it.
-    fn counted(&self, now: &Totals) -> Counted {
-        match self.placement {
-            Placement::Kernel => Counted::of(now).plus(self.before),
-            Placement::User(_) => self.before,
-        }
-    }
-}
-
 /// What the kernel program counts of a flow; zeros where it has none.
 fn totals(kernel: &Result<Kernel, String>, at: SocketAddr) -> Totals {
     let kernel = kernel.as_ref().ok();
     kernel.and_then(|k| k.stats(at)).unwrap_or_default()
-}
-
-/// What the kernel program did with the packets of a flow.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counted {
-    pub(crate) packets: u64,
-    pub(crate) bytes: u64,
-    pub(crate) strangers: u64,
-    pub(crate) punted: u64,
-}
-
-impl Counted {
-    fn of(totals: &Totals) -> Self {
-        Self {
-            packets: totals.packets,
-            bytes: totals.bytes,
-            strangers: totals.strangers,
-            punted: totals.punted,
-        }
-    }
-
-    fn plus(self, other: Self) -> Self {
-        Self {
-            packets: self.packets.saturating_add(other.packets),
-            bytes: self.bytes.saturating_add(other.bytes),
-            strangers: self.strangers.saturating_add(other.strangers),
-            punted: self.punted.saturating_add(other.punted),
-        }
-    }
 }
 
 /// Why the kernel did not take a flow, for those who look at the call.

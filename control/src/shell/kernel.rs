@@ -107,6 +107,36 @@ pub struct Stream {
     pub jitter: Option<Duration>,
 }
 
+impl Stream {
+    /// Reads the account of a stream whose clock runs at that rate; zero: not known.
+    #[must_use]
+    pub fn of(media: &Media, clock_hz: u32) -> Self {
+        Self {
+            ssrc: media.ssrc,
+            ssrc_changes: media.changes,
+            received: media.received(),
+            lost: media.lost(),
+            reordered: media.reordered,
+            // Sixteenths of ticks.
+            jitter: (u64::from(media.jitter) * 1_000_000_000 / 16)
+                .checked_div(clock_hz.into())
+                .map(Duration::from_nanos),
+        }
+    }
+
+    /// This account and one of the same stream at a later time, or by another way.
+    #[must_use]
+    pub fn followed_by(self, later: Self) -> Self {
+        Self {
+            ssrc_changes: self.ssrc_changes.saturating_add(later.ssrc_changes),
+            received: self.received.saturating_add(later.received),
+            lost: self.lost.saturating_add(later.lost),
+            reordered: self.reordered.saturating_add(later.reordered),
+            ..later
+        }
+    }
+}
+
 /// The loaded program, its links and maps. Dropping it leaves everything pinned and running.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -313,18 +343,7 @@ impl Kernel {
         if !flow.flags.has(Flags::MEASURE) || media.generation != flow.generation {
             return None;
         }
-        let clock = u64::from(flow.clock_hz);
-        Some(Stream {
-            ssrc: media.ssrc,
-            ssrc_changes: media.changes,
-            received: media.received(),
-            lost: media.lost(),
-            reordered: media.reordered,
-            // Sixteenths of ticks.
-            jitter: (u64::from(media.jitter) * 1_000_000_000 / 16)
-                .checked_div(clock)
-                .map(Duration::from_nanos),
-        })
+        Some(Stream::of(&media, flow.clock_hz))
     }
 
     /// Where the stream of a measured flow is; none before its first packet.
@@ -332,11 +351,7 @@ impl Kernel {
     pub fn position(&self, at: SocketAddr) -> Option<Position> {
         let flow = &self.installed.get(&at)?.flow;
         let media = self.media.get(&flow.stats, 0).ok()?;
-        (media.generation == flow.generation).then_some(Position {
-            ssrc: media.ssrc,
-            timestamp: media.timestamp,
-            at_ns: media.arrival_ns,
-        })
+        (media.generation == flow.generation).then(|| Position::of(&media))
     }
 
     /// Packets by verdict, indexed by `Reason`, since the maps were made.

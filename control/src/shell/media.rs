@@ -1,13 +1,15 @@
 //! Media sockets: the userspace path. One socket per local media address; what a rule claims is
 //! forwarded here and now, the rest goes to the engine.
 
+mod account;
 mod batch;
 
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use bytes::Bytes;
 use common::rtp::Kind;
@@ -18,11 +20,13 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use crate::effect::Rule;
+use crate::id::NetworkId;
 use crate::shell::Event;
 use crate::shell::capture::Tap;
 use crate::shell::clock;
 use crate::shell::device::{self, Link};
 
+pub(crate) use self::account::Account;
 pub(crate) use self::batch::Marks;
 use self::batch::{Batch, PACKETS_MAX, Way};
 
@@ -40,6 +44,9 @@ pub(crate) struct Port {
     socket: UdpSocket,
     out: RwLock<Option<Out>>,
     tap: RwLock<Option<Tap>>,
+    account: Mutex<Account>,
+    /// Whose it is; none of a flow of an earlier run.
+    pub(crate) network: Option<NetworkId>,
     pub(crate) count: Count,
     total: Arc<Count>,
 }
@@ -60,8 +67,6 @@ pub(crate) struct Count {
     pub(crate) queue_full: AtomicU64,
     /// When the latest packet was forwarded, as `clock::monotonic_ns` counts; zero if none was.
     pub(crate) last_ns: AtomicU64,
-    /// The source of the latest RTP packet that was forwarded, plus one; zero if none was.
-    pub(crate) source: AtomicU64,
 }
 
 #[derive(Clone)]
@@ -85,7 +90,7 @@ impl Media {
     }
 
     /// Opens the socket and starts reading. An address that is open already stays as it is.
-    pub(crate) fn open(&mut self, at: SocketAddr) -> io::Result<()> {
+    pub(crate) fn open(&mut self, at: SocketAddr, network: Option<NetworkId>) -> io::Result<()> {
         if self.ports.contains_key(&at) {
             return Ok(());
         }
@@ -94,6 +99,8 @@ impl Media {
             socket: bind(at)?,
             out: RwLock::new(None),
             tap: RwLock::new(None),
+            account: Mutex::default(),
+            network,
             count: Count::default(),
             total: self.total.clone(),
         });
@@ -185,7 +192,10 @@ impl Port {
         match out.way(marks, apart) {
             None => self.add(|c| &c.hop_limit, 1),
             Some(way) => match batch::send_one(&out.port(apart).socket, packet, &way) {
-                Ok(()) => self.forwarded(1, packet.len(), packet),
+                Ok(()) => {
+                    self.forwarded(1, packet.len());
+                    self.account().receive(packet, clock::monotonic_ns());
+                }
                 Err(_) => self.add(|c| &c.send_failed, 1),
             },
         }
@@ -247,8 +257,8 @@ impl Port {
                     let bytes = (next..next + sent)
                         .map(|index| batch.bytes(index).len())
                         .sum();
-                    let last = (next + sent).saturating_sub(1);
-                    self.forwarded(sent, bytes, batch.bytes(last));
+                    self.forwarded(sent, bytes);
+                    self.keep_account(batch, next..next + sent);
                     if let Some(tap) = tap {
                         for index in next..next + sent {
                             tap.leaves([way.source, way.to], way.marks, batch.bytes(index));
@@ -290,15 +300,22 @@ impl Port {
         }
     }
 
-    fn forwarded(&self, packets: usize, bytes: usize, last: &[u8]) {
+    pub(crate) fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn keep_account(&self, batch: &Batch, sent: Range<usize>) {
+        let (mut account, now) = (self.account(), clock::monotonic_ns());
+        for index in sent {
+            account.receive(batch.bytes(index), now);
+        }
+    }
+
+    fn forwarded(&self, packets: usize, bytes: usize) {
         self.add(|c| &c.packets, packets as u64);
         self.add(|c| &c.bytes, bytes as u64);
         let now = clock::monotonic_ns();
         self.count.last_ns.store(now, Ordering::Relaxed);
-        if let Some(ssrc) = ssrc(last) {
-            let source = u64::from(ssrc) + 1;
-            self.count.source.store(source, Ordering::Relaxed);
-        }
     }
 
     fn add(&self, counter: fn(&Count) -> &AtomicU64, more: u64) {
@@ -306,14 +323,6 @@ impl Port {
             counter(count).fetch_add(more, Ordering::Relaxed);
         }
     }
-}
-
-/// The source of an RTP packet (RFC 3550 §5.1).
-fn ssrc(packet: &[u8]) -> Option<u32> {
-    let bytes = u16::try_from(packet.len()).unwrap_or(u16::MAX);
-    let is_rtp = Kind::of(*packet.first_chunk()?, bytes) == Kind::Rtp;
-    let at = packet.get(8..12).filter(|_| is_rtp)?;
-    Some(u32::from_be_bytes(at.try_into().ok()?))
 }
 
 impl Out {
@@ -330,7 +339,8 @@ impl Out {
     /// How a packet that came with these marks is sent, as the kernel program would; none if it
     /// may not travel further. `apart`: as RTCP that has a way of its own.
     fn way(&self, came: Marks, apart: bool) -> Option<Way> {
-        let hops = came.hops.checked_sub(1).filter(|hops| *hops > 0)?;
+        let left = came.hops.checked_sub(1).filter(|hops| *hops > 0)?;
+        let hops = self.rule.hops.unwrap_or(left);
         let tos = match self.rule.tos {
             // The sender's two ECN bits stay (RFC 3168 §5).
             Some(tos) => (tos & 0xfc) | (came.tos & 3),

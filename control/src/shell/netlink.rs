@@ -5,7 +5,7 @@
     reason = "netlink lists everything a kernel knows; few of it concerns us, and more will come"
 )]
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context;
@@ -73,6 +73,8 @@ struct Link {
 pub(crate) struct Netlink {
     handle: Handle,
     events: stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    /// What is wrong with networks, as far as it was said.
+    pub(crate) said: BTreeSet<String>,
     /// Events have ended, and that was said.
     closed: bool,
     links: HashMap<u32, Link>,
@@ -104,6 +106,7 @@ impl Netlink {
         let mut netlink = Self {
             events: events.map(first).boxed(),
             handle,
+            said: BTreeSet::new(),
             closed: false,
             links: HashMap::new(),
             neighbours: HashMap::new(),
@@ -161,11 +164,17 @@ impl Netlink {
             .values()
             .map(|link| Interface {
                 name: link.name.clone(),
+                up: link.up,
                 addresses: link.addresses.iter().map(IpNet::addr).collect(),
             })
             .collect();
         interfaces.sort_by(|a, b| a.name.cmp(&b.name));
         interfaces
+    }
+
+    /// Whether an interface and its other end are switched on.
+    pub(crate) fn is_up(&self, name: &str) -> bool {
+        self.links.values().any(|link| link.name == name && link.up)
     }
 
     pub(crate) fn index_of(&self, name: &str) -> Option<u32> {

@@ -2,6 +2,8 @@
 //! no business with cross byte for byte (the dialog-preserving B2BUA); so do sequence numbers,
 //! until requests of our own on a leg move them (`dialog::Numbers`).
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use crate::sip::edit::Edit;
@@ -118,6 +120,37 @@ fn set_rack(edit: &mut Edit<'_>, message: &Message, number: u32) {
     }
 }
 
+/// Which REFER an Event speaks of (RFC 3515 §2.4.6): the place of the number, and the number.
+#[must_use]
+pub fn refer_id(message: &Message) -> Option<(Range<usize>, u32)> {
+    let field = message.all(Name::Event).next()?;
+    let text = std::str::from_utf8(message.slice(&field.value)).ok()?;
+    let (package, params) = text.split_once(';')?;
+    if !package.trim().eq_ignore_ascii_case("refer") {
+        return None;
+    }
+    let mut at = package.len() + 1;
+    for param in params.split(';') {
+        let (name, value) = param.split_once('=').unwrap_or((param, ""));
+        if name.trim().eq_ignore_ascii_case("id") {
+            let start = at + name.len() + 1 + (value.len() - value.trim_start().len());
+            let start = field.value.start + start;
+            let value = value.trim();
+            return Some((start..start + value.len(), value.parse().ok()?));
+        }
+        at += param.len() + 1;
+    }
+    None
+}
+
+/// The same message, about the REFER by its number on the other leg.
+#[must_use]
+pub fn with_refer_id(message: &Message, at: Range<usize>, number: u32) -> Option<Message> {
+    let mut edit = Edit::new(message);
+    edit.replace(at, number.to_string());
+    Message::parse(edit.finish()).ok()
+}
+
 /// Writes the number only where it differs: the bytes of one that crosses stay as they are.
 fn set_cseq(edit: &mut Edit<'_>, message: &Message, number: u32) {
     let (old, method) = message.cseq();
@@ -209,6 +242,31 @@ mod tests {
         };
         let back = Message::parse(response(&answer, back)).unwrap();
         assert_eq!(back.cseq(), (7, &b"PRACK"[..]));
+    }
+
+    #[test]
+    fn the_refer_of_an_event() {
+        check("refer;id=93", Some(93), "refer;id=7");
+        check(
+            "Refer ; x=1; ID = 93 ;y",
+            Some(93),
+            "Refer ; x=1; ID = 7 ;y",
+        );
+        check("refer", None, "");
+        check("refer;id=x", None, "");
+        check("presence;id=93", None, "");
+
+        #[track_caller]
+        fn check(event: &str, id: Option<u32>, moved: &str) {
+            let text = PRACK.replace("RAck: 1  6\tINVITE", &format!("Event: {event}"));
+            let message = Message::parse(Bytes::from(text)).unwrap();
+            let found = refer_id(&message);
+            assert_eq!(found.as_ref().map(|(_, id)| *id), id, "{event}");
+            if let Some((at, _)) = found {
+                let message = with_refer_id(&message, at, 7).unwrap();
+                assert_eq!(message.get(Name::Event).unwrap(), moved.as_bytes());
+            }
+        }
     }
 
     #[test]

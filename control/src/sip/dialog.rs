@@ -10,6 +10,9 @@ use crate::sip::value::NameAddr;
 /// Routes kept per leg; a longer Record-Route is refused where it arrives.
 pub const ROUTES_MAX: usize = 64;
 
+/// REFERs per leg whose subscriptions we can name (RFC 3515 §2.4.6).
+pub const REFERS_MAX: usize = 16;
+
 /// One party's half of a call. Call-ID and tags are the same on both legs; everything here is not.
 #[derive(Clone, Debug)]
 pub struct Leg {
@@ -42,6 +45,8 @@ pub struct Numbers {
     shift: Option<u32>,
     /// The other party's last INVITE: its number and the one it bears here.
     invite: Option<(u32, u32)>,
+    /// The same of its latest REFERs that bear another number here.
+    refers: Vec<(u32, u32)>,
 }
 
 impl Numbers {
@@ -77,6 +82,12 @@ impl Numbers {
         if method == b"INVITE" {
             self.invite = Some((theirs, number));
         }
+        if method == b"REFER" && number != theirs {
+            if self.refers.len() >= REFERS_MAX {
+                self.refers.remove(0);
+            }
+            self.refers.push((theirs, number));
+        }
         number
     }
 
@@ -85,6 +96,22 @@ impl Numbers {
         self.sent = self.sent.saturating_add(1);
         self.shift.get_or_insert(0);
         self.sent
+    }
+
+    /// The number the other party gave a REFER that bore `number` here.
+    #[must_use]
+    pub fn refer_of(&self, number: u32) -> u32 {
+        let mut refers = self.refers.iter();
+        let known = refers.find(|(_, sent)| *sent == number);
+        known.map_or(number, |(theirs, _)| *theirs)
+    }
+
+    /// The number a REFER of the other party's bore here.
+    #[must_use]
+    pub fn of_refer(&self, theirs: u32) -> u32 {
+        let mut refers = self.refers.iter();
+        let known = refers.find(|(number, _)| *number == theirs);
+        known.map_or(theirs, |(_, sent)| *sent)
     }
 
     /// The number the other party's INVITE went out with, for its ACK and for RAck (RFC 3262 §7.2).

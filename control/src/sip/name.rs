@@ -13,6 +13,7 @@ pub enum Name {
     Route,
     RecordRoute,
     MaxForwards,
+    MaxBreadth,
     ContentLength,
     ContentType,
     Authorization,
@@ -50,7 +51,7 @@ pub enum Name {
 }
 
 /// Name, spelling, compact form.
-const NAMES: [(Name, &str, Option<u8>); 42] = [
+const NAMES: [(Name, &str, Option<u8>); 43] = [
     (Name::Via, "Via", Some(b'v')),
     (Name::From, "From", Some(b'f')),
     (Name::To, "To", Some(b't')),
@@ -60,6 +61,7 @@ const NAMES: [(Name, &str, Option<u8>); 42] = [
     (Name::Route, "Route", None),
     (Name::RecordRoute, "Record-Route", None),
     (Name::MaxForwards, "Max-Forwards", None),
+    (Name::MaxBreadth, "Max-Breadth", None),
     (Name::ContentLength, "Content-Length", Some(b'l')),
     (Name::ContentType, "Content-Type", Some(b'c')),
     (Name::Authorization, "Authorization", None),

@@ -172,6 +172,8 @@ pub struct Phone {
     pub faults: Vec<String>,
     /// The final response to each of its INVITEs, by branch.
     finals: BTreeMap<Vec<u8>, (u16, Vec<u8>)>,
+    /// The preference its registration names.
+    pub q: Option<&'static str>,
     /// Instead of its SDP, wherever it would write one.
     pub says: Option<Vec<u8>>,
     /// Every message received, retransmissions included.
@@ -208,6 +210,7 @@ impl Phone {
             expects: BTreeSet::new(),
             faults: Vec::new(),
             finals: BTreeMap::new(),
+            q: None,
             says: None,
             heard: Vec::new(),
             registered: 0,
@@ -232,6 +235,8 @@ impl Phone {
         let uri = format!("sip:{}", self.id.domain);
         let own = format!("<sip:{}@{}>", self.name(), self.id.domain);
         let tag = self.token();
+        let q = self.q.map(|q| format!(";q={q}")).unwrap_or_default();
+        let contact = format!("{}{q}", self.contact());
         let draft = Draft::request("REGISTER", &uri)
             .with("Via", self.via())
             .with("From", format!("{own};tag={tag}"))
@@ -239,7 +244,7 @@ impl Phone {
             .with("Call-ID", call_id)
             .with("CSeq", format!("{cseq} REGISTER"))
             .with("Max-Forwards", "70")
-            .with("Contact", self.contact())
+            .with("Contact", contact)
             .with("Expires", expires.to_string());
         let to = self.id.proxy;
         self.launch(

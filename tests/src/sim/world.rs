@@ -151,6 +151,15 @@ impl World {
         phone
     }
 
+    /// The same, with a preference.
+    ///
+    /// # Panics
+    /// If it cannot.
+    pub fn prefers(&mut self, phone: NodeId, q: &'static str) {
+        self.sim.phone_mut(phone).q = Some(q);
+        assert_eq!(self.register(phone), 200, "{}", self.sim.story());
+    }
+
     /// What became of a registration.
     pub fn register(&mut self, phone: NodeId) -> u16 {
         self.sim.phone_mut(phone).registered = 0;

@@ -242,6 +242,7 @@ fn the_second_contact_answers() {
         let (_, home) = world.router(Behaviour::SYMMETRIC);
         world.sim.run_for(SECOND);
         let dead = world.registered("1002", home, "192.168.1.10", Manner::EAGER);
+        world.prefers(b, "0.5");
         world.sim.phone_mut(dead).manner = Manner::DEAD;
         let call = world.dial(a, "1002");
         assert_eq!(world.settle(a, call), 200);
@@ -256,7 +257,7 @@ fn the_second_contact_answers() {
 /// The contact registered last gives early media and then refuses; the other answers elsewhere.
 #[test]
 fn the_second_contact_answers_after_early_media_of_the_first() {
-    for (code, asked) in [(480, true), (503, true), (486, false), (603, false)] {
+    for (code, asked) in [(480, true), (503, true), (486, true), (603, false)] {
         let refuses = Manner {
             early: true,
             answer: Some(2 * SECOND),
@@ -268,6 +269,7 @@ fn the_second_contact_answers_after_early_media_of_the_first() {
         world.sim.run_for(SECOND);
         let lan = world.lan;
         let first = world.registered("1002", lan, "10.0.0.40", refuses);
+        world.prefers(b, "0.5");
         let call = world.dial(a, "1002");
         let status = world.settle(a, call);
         if asked {

@@ -61,6 +61,7 @@ media_senders = []
 ice = "strip"
 address_change = "ignore"
 dscp = 34
+hop_limit = 64
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -71,7 +72,7 @@ media_timeout = "60s"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
-const OTHERS: [(&str, &str, &str, &str); 51] = [
+const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("node.id", "\"other\"", "node.id", "other"),
     ("node.state_dir", "\"/tmp\"", "node.state_dir", "/tmp"),
     // The command line overrules it.
@@ -274,6 +275,7 @@ const OTHERS: [(&str, &str, &str, &str); 51] = [
         "drop",
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
+    ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
@@ -307,7 +309,7 @@ fn each_key_is_applied_or_refused_as_declared() {
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
         for ((kind, takes), (tried, to, key, expected)) in TAKES.iter().zip(OTHERS) {
-            assert_eq!(*kind, tried);
+            assert_eq!(kind, tried);
             let (section, name) = kind.rsplit_once('.').unwrap();
             let at = text.find(&format!("[{section}]")).unwrap();
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
@@ -330,7 +332,7 @@ fn each_key_is_applied_or_refused_as_declared() {
             }
             assert_eq!(
                 (answer.status, value.as_str()),
-                (200, expected),
+                (200, *expected),
                 "{kind}: {answer:#?}"
             );
             let word = |change: &Value| change["takes"].as_str().unwrap().to_owned();

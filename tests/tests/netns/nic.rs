@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use towpath_tests::clock;
 use towpath_tests::lab::{Parts, Role, plan};
+use towpath_tests::{clock, http};
 
 use super::soak::whole;
 use super::stage::{Mode, Stage};
@@ -47,6 +47,50 @@ fn changes() -> Vec<Change> {
             "link set lan up",
         ),
     ]
+}
+
+/// A link that is down, for whatever reason, is told once; so is that it is up again.
+#[test]
+fn a_link_that_goes_down_is_told() {
+    let parts = Parts {
+        nat: true,
+        c3: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(Mode::Userspace, &parts);
+    let (edge, switch) = (
+        stage.lab.namespace(Role::Edge).unwrap(),
+        stage.lab.namespace(Role::Switch).unwrap(),
+    );
+    let warning = "network lan: lan is down: look at the cable, or `ip link set lan up`";
+    // By hand, and the cable.
+    for (namespace, link) in [(edge, "lan"), (switch, "lan-edge")] {
+        told(&stage, 1);
+        namespace.ip(&format!("link set {link} down")).unwrap();
+        told(&stage, 0);
+        let status = stage.towpath.get("/api/v1/status").unwrap();
+        let warnings = status["warnings"].as_array().unwrap();
+        assert!(warnings.iter().any(|w| w == warning), "{warnings:?}");
+        assert_eq!(status["state"], "degraded");
+        namespace.ip(&format!("link set {link} up")).unwrap();
+    }
+    told(&stage, 1);
+    let log = std::fs::read_to_string(stage.towpath.log()).unwrap();
+    let lines = |start: &str| {
+        let end = format!("{start}{warning}");
+        log.lines().filter(|line| line.ends_with(&end)).count()
+    };
+    assert_eq!((lines(": "), lines("no longer so: ")), (4, 2), "{log}");
+}
+
+/// Waits until the metrics say so of the LAN's link.
+fn told(stage: &Stage, up: u64) {
+    let line = format!("towpath_link_up{{interface=\"lan\"}} {up}\n");
+    clock::until(&line, super::stage::LIMIT, || {
+        let text = http::text(stage.towpath.socket(), "/metrics")?;
+        Ok(text.contains(&line).then_some(()))
+    })
+    .unwrap();
 }
 
 #[test]

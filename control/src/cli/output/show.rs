@@ -76,6 +76,19 @@ pub(super) fn call(value: &Value) -> String {
         );
         shown.push_str(&field(party, &text, INDENT));
     }
+    for branch in list(value, "branches") {
+        let status = branch.get("status").and_then(Value::as_u64);
+        let status = status.map(|status| format!(" ({status})"));
+        let text = format!(
+            "{} in {}, at {}: {}{}",
+            at(branch, "/target"),
+            at(branch, "/network"),
+            at(branch, "/signalling"),
+            at(branch, "/state"),
+            status.unwrap_or_default(),
+        );
+        shown.push_str(&field("asked", &text, INDENT));
+    }
     let flows = list(value, "flows");
     if flows.is_empty() {
         shown.push_str("  no media yet\n");
@@ -110,8 +123,9 @@ fn one_flow(flow: &Value) -> String {
         ("sent to", at(flow, "/target")),
         ("path", path),
         ("packets", packets),
+        ("stream", stream(flow)),
     ];
-    let lines = lines.iter();
+    let lines = lines.iter().filter(|(_, text)| !text.is_empty());
     let lines: String = lines
         .map(|(name, text)| field(name, text, INDENT + 4))
         .collect();
@@ -120,6 +134,35 @@ fn one_flow(flow: &Value) -> String {
         at(flow, "/kind"),
         at(flow, "/component"),
         at(flow, "/leg")
+    )
+}
+
+/// How the RTP of a flow arrives; nothing before it does.
+fn stream(flow: &Value) -> String {
+    let Some(stream) = flow.get("stream").filter(|stream| !stream.is_null()) else {
+        return String::new();
+    };
+    let number = |value: &Value, name: &str| value.get(name).and_then(Value::as_f64);
+    let kbits = number(flow, "bits_per_s").unwrap_or_default() / 1000.0;
+    let lost = number(stream, "lost_ppm").unwrap_or_default() / 10_000.0;
+    let jitter = match number(stream, "jitter_us") {
+        Some(us) => format!("jitter {:.1} ms", us / 1000.0),
+        None => "jitter not known yet".to_owned(),
+    };
+    let sources = match number(stream, "ssrc_changes") {
+        Some(changes) if changes > 0.0 => format!(" after {changes} others"),
+        _ => String::new(),
+    };
+    let silent = match number(flow, "silent_s") {
+        Some(silent) => format!("; silent for {silent} s while the other party is not"),
+        None => String::new(),
+    };
+    format!(
+        "{kbits:.0} kbit/s, {} lost ({lost:.2} %), {} late or twice, {jitter}; source {}{sources}\
+         {silent}",
+        at(stream, "/lost"),
+        at(stream, "/reordered"),
+        at(stream, "/ssrc"),
     )
 }
 

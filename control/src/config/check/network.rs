@@ -38,6 +38,7 @@ pub(super) struct Draft {
     ice: Ice,
     address_change: AddressChange,
     dscp: Option<u8>,
+    hop_limit: Option<u8>,
 }
 
 pub(super) fn read(
@@ -93,6 +94,7 @@ impl Draft {
             ice: self.ice,
             address_change: self.address_change,
             dscp: self.dscp,
+            hop_limit: self.hop_limit,
         })
     }
 }
@@ -158,6 +160,7 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
             problems,
         ),
         dscp: network.dscp.and_then(|dscp| codepoint(&dscp, problems)),
+        hop_limit: network.hop_limit.and_then(|hops| reach(&hops, problems)),
     }
 }
 
@@ -368,6 +371,17 @@ fn codepoint(dscp: &At<i64>, problems: &mut Problems<'_>) -> Option<u8> {
         let message = format!("{} is not a DSCP", dscp.value);
         let help = "write 0 to 63; 46 is expedited forwarding, 34 is AF41 for video";
         problems.add(&dscp.span, "network.dscp", message, help);
+    }
+    good
+}
+
+/// None is never sent (RFC 791 §3.2).
+fn reach(hops: &At<i64>, problems: &mut Problems<'_>) -> Option<u8> {
+    let good = u8::try_from(hops.value).ok().filter(|hops| *hops > 0);
+    if good.is_none() {
+        let message = format!("{} is not a hop limit", hops.value);
+        let help = "write 1 to 255; 64 reaches every place there is";
+        problems.add(&hops.span, "network.hop_limit", message, help);
     }
     good
 }

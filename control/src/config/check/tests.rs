@@ -14,6 +14,7 @@ use super::*;
 fn host() -> Vec<Interface> {
     let interface = |name: &str, addresses: &[&str]| Interface {
         name: name.to_owned(),
+        up: true,
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
     };
     vec![

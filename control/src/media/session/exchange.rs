@@ -66,6 +66,13 @@ impl Transport {
     }
 }
 
+impl Exchange {
+    /// Its offer is not answered yet.
+    pub(super) fn is_open(&self) -> bool {
+        self.stage == Stage::Offered
+    }
+}
+
 impl Session {
     /// SDP from `from` as an offer (RFC 3264 §5, §8): the body for the other side. Sockets are
     /// opened before anything can be sent; what is agreed keeps flowing.
@@ -251,7 +258,7 @@ impl Session {
             };
             let remote = self.inherit(index, from, pairs, remote);
             // Who multiplexes towards a party that does not goes on with it.
-            let agreed = self.agreed.get(index).and_then(Option::as_ref);
+            let agreed = self.before(index);
             let mux = remote.mux || agreed.is_some_and(|s| *s.terms().mux.of(from.other()));
             let kind = Terms::kind(body, media);
             let protocol = media.protocol;
@@ -280,17 +287,11 @@ impl Session {
         fresh: &mut Vec<Pair>,
     ) -> Result<Pair, Refusal> {
         let leg = self.legs.of(side);
-        let agreed = self.agreed.get(index).and_then(Option::as_ref);
-        let agreed = agreed.map(|stream| *stream.terms().pairs.of(side));
-        // An offer repeated before it was answered: the same ports.
-        let offered = self.exchange.as_ref().filter(|e| e.stage == Stage::Offered);
-        let offered = offered.and_then(|e| e.lines.get(index)?.offered.as_ref());
-        let offered = offered.map(|line| *line.pairs.of(side));
         let fits = |pair: &Pair| {
             let here = pair.network == leg.network && pair.local == leg.local;
             here && self.open.get(pair) == Some(&transport)
         };
-        if let Some(pair) = agreed.filter(fits).or(offered.filter(fits)) {
+        if let Some(pair) = self.held_pair(index, side, fits) {
             return Ok(pair);
         }
         let (network, local) = (leg.network, leg.local);
@@ -306,11 +307,7 @@ impl Session {
 
     /// Hold by `c=0.0.0.0` says nothing about where the party is: it stays where it was.
     fn inherit(&self, index: usize, side: Side, pairs: Both<Pair>, remote: Remote) -> Remote {
-        let before = self
-            .agreed
-            .get(index)
-            .and_then(Option::as_ref)
-            .map(Stream::terms);
+        let before = self.before(index).map(Stream::terms);
         match before {
             Some(before) if remote.nowhere && before.pairs.of(side) == pairs.of(side) => {
                 let Remote { rtp, rtcp, .. } = *before.remote.of(side);
@@ -353,6 +350,7 @@ impl Session {
                 .pairs
                 .map(|side, pair| self.legs.of(side).told(pair.port)),
             tos: self.legs.map(|_, leg| leg.tos),
+            hops: self.legs.map(|_, leg| leg.hops),
             remote,
             policy,
             why,
@@ -401,7 +399,8 @@ impl Session {
     }
 
     fn agree(&mut self, terms: Vec<Option<Terms>>, now: Instant) {
-        let first = self.agreed.iter().all(Option::is_none);
+        let first = self.agreed.iter().all(Option::is_none) || self.branches.is_forked();
+        self.branches.agree(&self.agreed);
         let mut before = std::mem::take(&mut self.agreed).into_iter();
         for terms in terms {
             let stream = match (before.next().flatten(), terms) {
@@ -448,6 +447,7 @@ impl Session {
     pub(super) fn settle_ports(&mut self, pools: &mut Pools, now: Instant, effects: &mut Effects) {
         let agreed = self.streams_agreed().map(|stream| stream.terms().pairs);
         let mut needed: BTreeSet<Pair> = agreed.flat_map(|p| [p.a, p.b]).collect();
+        needed.extend(self.branches.needed());
         if let Some(exchange) = &mut self.exchange {
             if exchange.stage == Stage::Answered {
                 for line in &mut exchange.lines {

@@ -4,6 +4,7 @@
 mod bodies;
 mod mux;
 mod own;
+mod pulse;
 mod rules;
 mod tcp;
 
@@ -15,7 +16,7 @@ use std::collections::BTreeSet;
 
 use super::exchange::NO_CONNECTION;
 use super::*;
-use crate::effect::JoinRule;
+use crate::effect::{JoinRule, MediaKind};
 use crate::media::stream::SideView;
 
 const ROOM_OFFER: &str = include_str!("../../../../tests/vectors/room-offer.sdp");
@@ -131,6 +132,7 @@ fn a_video_room() {
     peer.local = ip("192.0.2.1");
     peer.advertise = ip("198.51.100.1");
     peer.tos = Some(0x88);
+    peer.hops = Some(64);
     let mut world = World::new(room, peer);
     let offer = world.offer(Side::A, ROOM_OFFER).unwrap();
     assert!(offer.contains("c=IN IP4 198.51.100.1"));
@@ -145,6 +147,8 @@ fn a_video_room() {
             source: at("192.0.2.1:20006"),
             target: at("203.0.113.77:6004"),
             tos: Some(0x88),
+            hops: Some(64),
+            kind: MediaKind::Video,
             rtcp: None,
         }
     );
@@ -1089,6 +1093,7 @@ fn honest(signalled_from: &str) -> LegSettings {
         senders: Vec::new(),
         ice: false,
         tos: None,
+        hops: None,
     }
 }
 

@@ -1,5 +1,7 @@
 //! What an operator should know before users call: warnings, and the one word for all of it.
 
+use std::collections::BTreeSet;
+
 use crate::config::check::Interface;
 use crate::config::{DatapathMode, Network};
 use crate::engine::gateway::{Remedy, Suspect, remedy};
@@ -104,6 +106,28 @@ fn rewrites(
     )
 }
 
+impl Shell {
+    /// Links, addresses, routes or neighbours changed: flows are placed anew, and what is wrong
+    /// with a network now, or is not any more, is a line in the log.
+    pub(in crate::shell) async fn network_changed(&mut self) {
+        self.datapath.replace_all().await;
+        let netlink = &mut self.datapath.netlink;
+        let interfaces = netlink.interfaces();
+        let networks = &self.engine.config().networks;
+        let now: BTreeSet<String> = networks
+            .iter()
+            .filter_map(|network| missing(network, &interfaces))
+            .collect();
+        for warning in now.difference(&netlink.said) {
+            tracing::warn!("{warning}");
+        }
+        for warning in netlink.said.difference(&now) {
+            tracing::info!("no longer so: {warning}");
+        }
+        netlink.said = now;
+    }
+}
+
 /// Why nobody can reach us in this network, if its address has gone.
 pub(super) fn missing(network: &Network, interfaces: &[Interface]) -> Option<String> {
     let (name, address) = (&network.name, network.address);
@@ -115,6 +139,10 @@ pub(super) fn missing(network: &Network, interfaces: &[Interface]) -> Option<Str
         Some(interface) if !interface.addresses.contains(&address) => Some(format!(
             "network {name}: {address} is not on {} any more",
             network.interface
+        )),
+        Some(interface) if !interface.up => Some(format!(
+            "network {name}: {} is down: look at the cable, or `ip link set {} up`",
+            interface.name, interface.name
         )),
         Some(_) => None,
     }
@@ -140,8 +168,13 @@ mod tests {
     }
 
     fn check(interface: &str, addresses: &[&str], expected: Option<&str>) {
+        check_link(interface, true, addresses, expected);
+    }
+
+    fn check_link(interface: &str, up: bool, addresses: &[&str], expected: Option<&str>) {
         let interfaces = [Interface {
             name: interface.to_owned(),
+            up,
             addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         }];
         assert_eq!(missing(&network(), &interfaces).as_deref(), expected);
@@ -159,6 +192,12 @@ mod tests {
             "eth0",
             &["10.0.0.3"],
             Some("network lan: interface eth1 is gone"),
+        );
+        check_link(
+            "eth1",
+            false,
+            &["10.0.0.3"],
+            Some("network lan: eth1 is down: look at the cable, or `ip link set eth1 up`"),
         );
     }
 

@@ -1,6 +1,8 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! peer or an address.
 
+mod streams;
+
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -103,6 +105,15 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let here = suspects.iter().filter(|s| s.network == id).count();
         text.series(&[("network", &network.name)], count(here));
     }
+    links(shell, text);
+    userspace(shell, text);
+    streams::streams(shell, text);
+    verdicts(shell, text);
+}
+
+/// Links of networks, and which of them the kernel program is attached to.
+fn links(shell: &Shell, text: &mut Text) {
+    let config = shell.engine.config();
     let help = "Whether the kernel program is attached.";
     text.family("xdp_attached", Kind::Gauge, help);
     let attached = shell.datapath.interfaces();
@@ -113,16 +124,37 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         .collect();
     interfaces.sort_unstable();
     interfaces.dedup();
-    for interface in interfaces {
+    for interface in &interfaces {
         let is_attached = attached.iter().any(|name| name == interface);
         text.series(&[("interface", interface)], is_attached.into());
     }
-    userspace(shell, text);
+    let help = "Whether the interface and its other end are switched on.";
+    text.family("link_up", Kind::Gauge, help);
+    for interface in &interfaces {
+        let is_up = shell.datapath.netlink.is_up(interface);
+        text.series(&[("interface", interface)], is_up.into());
+    }
+}
+
+fn verdicts(shell: &Shell, text: &mut Text) {
     if let Ok(kernel) = &shell.datapath.kernel {
         let help = "Packets the kernel program judged, by verdict.";
         text.family("xdp_packets_total", Kind::Counter, help);
         for (reason, packets) in Reason::ALL.iter().zip(kernel.reasons()) {
             text.series(&[("reason", reason.name())], packets);
+        }
+        let fills = kernel.fills();
+        let help = "Entries of the kernel program's maps that are in use.";
+        text.family("bpf_map_entries", Kind::Gauge, help);
+        for fill in &fills {
+            if let Some(used) = fill.used {
+                text.series(&[("map", fill.name)], count(used));
+            }
+        }
+        let help = "Entries of the kernel program's maps; of a ring, its bytes.";
+        text.family("bpf_map_capacity", Kind::Gauge, help);
+        for fill in &fills {
+            text.series(&[("map", fill.name)], fill.capacity.into());
         }
     }
 }
@@ -154,6 +186,7 @@ fn count(count: usize) -> u64 {
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
 }
 
 /// The exposition: families, each with its series below it.
@@ -169,6 +202,7 @@ impl Text {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         self.name = name;
         let head = format!("# HELP towpath_{name} {help}\n# TYPE towpath_{name} {kind}\n");
@@ -184,8 +218,13 @@ impl Text {
             [] => String::new(),
             some => format!("{{{}}}", some.join(",")),
         };
-        let line = format!("towpath_{}{labels} {value}\n", self.name);
-        self.text.push_str(&line);
+        self.line(&format!("{}{labels} {value}", self.name));
+    }
+
+    fn line(&mut self, line: &str) {
+        self.text.push_str("towpath_");
+        self.text.push_str(line);
+        self.text.push('\n');
     }
 }
 

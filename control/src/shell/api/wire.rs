@@ -13,13 +13,14 @@ use std::time::Instant;
 use common::forward::Reason;
 use serde_json::{Map, Value, json};
 
-use crate::engine::admin::{CallView, FlowView, LegView, Refused};
+use crate::engine::admin::{BranchView, CallView, FlowView, LegView, Refused};
 use crate::engine::explain::words;
 use crate::id::NetworkId;
 use crate::shell::Shell;
 use crate::shell::api::error::Problem;
 use crate::shell::api::health::health;
-use crate::shell::datapath::{FlowNow, Placement};
+use crate::shell::datapath::{FlowNow, MILLION, Placement};
+use crate::shell::kernel::Stream;
 
 pub(super) use ban::bans;
 pub(super) use event::events;
@@ -96,6 +97,8 @@ pub(super) fn call_of(shell: &mut Shell, id: u64, now: Instant) -> Result<Value,
 
 fn call(shell: &mut Shell, view: &CallView) -> Value {
     let flows: Vec<Value> = view.flows.iter().map(|f| flow(shell, f)).collect();
+    let branches = view.branches.iter().map(|b| branch(shell, b));
+    let branches: Vec<Value> = branches.collect();
     json!({
         "id": view.id,
         "call_id": view.call_id,
@@ -106,7 +109,19 @@ fn call(shell: &mut Shell, view: &CallView) -> Value {
         "setup_ms": view.setup.map(|setup| u64::try_from(setup.as_millis()).unwrap_or(u64::MAX)),
         "caller": leg(shell, &view.caller),
         "callee": view.callee.as_ref().map(|callee| leg(shell, callee)),
+        "branches": branches,
         "flows": flows,
+    })
+}
+
+/// One of those who are asked.
+fn branch(shell: &Shell, view: &BranchView) -> Value {
+    json!({
+        "network": network_name(shell, view.network),
+        "target": view.target,
+        "signalling": view.signalling.to_string(),
+        "state": view.state,
+        "status": (view.status > 0).then_some(view.status),
     })
 }
 
@@ -167,6 +182,22 @@ fn flow(shell: &mut Shell, view: &FlowView) -> Value {
         "strangers_xdp": count(|f| f.kernel.strangers),
         "punted_xdp": count(|f| f.kernel.punted),
         "packets_unclaimed": count(|f| f.unclaimed),
+        "bits_per_s": count(|f| f.bits_per_s),
+        "stream": now.as_ref().and_then(|f| f.stream).map(stream),
+    })
+}
+
+/// How the RTP of one direction comes to us (RFC 3550 §A.3, §A.8).
+fn stream(stream: Stream) -> Value {
+    let sent = stream.received.saturating_add(stream.lost.into());
+    json!({
+        "ssrc": format!("{:#010x}", stream.ssrc),
+        "ssrc_changes": stream.ssrc_changes,
+        "received": stream.received,
+        "lost": stream.lost,
+        "lost_ppm": (u64::from(stream.lost) * MILLION).checked_div(sent).unwrap_or(0),
+        "reordered": stream.reordered,
+        "jitter_us": stream.jitter.map(|jitter| u64::try_from(jitter.as_micros()).ok()),
     })
 }
 

@@ -1,12 +1,25 @@
 //! The rate of a stream's RTP clock, by how far it went in how much time: no need to know what the
 //! parties have agreed on, and true even when they do not keep to it.
 
+use common::media::Media;
+
 /// Where a stream was: its source, its timestamp, and when that packet came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Position {
     pub ssrc: u32,
     pub timestamp: u32,
     pub at_ns: u64,
+}
+
+impl Position {
+    #[must_use]
+    pub fn of(media: &Media) -> Self {
+        Self {
+            ssrc: media.ssrc,
+            timestamp: media.timestamp,
+            at_ns: media.arrival_ns,
+        }
+    }
 }
 
 /// Clocks in use (RFC 3551 §6, RFC 7587 §4.1).

@@ -2,6 +2,7 @@ use std::net::UdpSocket as Peer;
 use std::time::Duration;
 
 use super::*;
+use crate::effect::MediaKind;
 
 /// No packet on the loopback interface takes longer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -17,6 +18,10 @@ struct Relay {
 
 impl Relay {
     fn new(host: &str, tos: Option<u8>) -> Self {
+        Self::with(host, tos, None)
+    }
+
+    fn with(host: &str, tos: Option<u8>, hops: Option<u8>) -> Self {
         let bind = || Peer::bind((host, 0)).unwrap();
         // Ports that were free a moment ago: two of ours.
         let [at, source] = [bind(), bind()].map(|socket| socket.local_addr().unwrap());
@@ -25,13 +30,15 @@ impl Relay {
         batch::show_marks(&socket2::SockRef::from(&receiver), at).unwrap();
         let (events, received) = mpsc::channel(4);
         let mut media = Media::new(events);
-        media.open(at).unwrap();
-        media.open(source).unwrap();
+        media.open(at, None).unwrap();
+        media.open(source, None).unwrap();
         let rule = Rule {
             peer: sender.local_addr().unwrap(),
             source,
             target: receiver.local_addr().unwrap(),
             tos,
+            hops,
+            kind: MediaKind::Audio,
             rtcp: None,
         };
         assert!(media.install(at, rule, None));
@@ -104,17 +111,19 @@ async fn a_burst_is_forwarded_whole() {
     }
 }
 
-/// (rule's, sender's, receiver's) byte of service, hops of sender and receiver.
+/// Byte of service and hop limit: the rule's, the sender's, the receiver's.
 #[tokio::test]
 async fn marks_are_those_the_kernel_program_writes() {
     for host in HOSTS {
         for (rule, sender, receiver) in [
-            (None, (0, 64), (0, 63)),
-            (None, (0xb9, 2), (0xb9, 1)),
-            (Some(0x88), (0xb9, 255), (0x89, 254)),
-            (Some(0xb8), (0, 9), (0xb8, 8)),
+            ((None, None), (0, 64), (0, 63)),
+            ((None, None), (0xb9, 2), (0xb9, 1)),
+            ((Some(0x88), None), (0xb9, 255), (0x89, 254)),
+            ((Some(0xb8), None), (0, 9), (0xb8, 8)),
+            ((None, Some(200)), (0, 2), (0, 200)),
+            ((Some(0xb8), Some(1)), (0, 64), (0xb8, 1)),
         ] {
-            let relay = Relay::new(host, rule);
+            let relay = Relay::with(host, rule.0, rule.1);
             relay.mark(sender.0, sender.1);
             relay.send(b"media");
             relay.counted(|c| &c.packets, 1).await;
@@ -127,8 +136,8 @@ async fn marks_are_those_the_kernel_program_writes() {
 
 #[tokio::test]
 async fn what_may_not_travel_further_does_not() {
-    for host in HOSTS {
-        let relay = Relay::new(host, None);
+    for (host, hops) in HOSTS.into_iter().zip([None, Some(64)]) {
+        let relay = Relay::with(host, None, hops);
         for _ in 0..3 {
             relay.mark(0, 1);
             relay.send(b"spent");
@@ -205,7 +214,7 @@ async fn what_a_rule_claims_crosses() {
     let bind = || UdpSocket::from_std(nonblocking(Peer::bind("127.7.7.8:0").unwrap())).unwrap();
     let (other, other_rtcp) = (bind(), bind());
     let apart = Peer::bind("127.7.7.8:0").unwrap().local_addr().unwrap();
-    relay.media.open(apart).unwrap();
+    relay.media.open(apart, None).unwrap();
     let mut rule = relay.media.ports[&relay.at].out().unwrap().rule;
     rule.target = other.local_addr().unwrap();
     assert!(relay.media.install(relay.at, rule, None));

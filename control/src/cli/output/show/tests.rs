@@ -11,8 +11,16 @@ fn check(shown: &str, expected: &str) {
 
 #[test]
 fn a_call_shows_each_flow_and_why_it_is_not_in_the_kernel() {
+    let stream = json!({ "ssrc": "0x0badcafe", "ssrc_changes": 1, "received": 990, "lost": 10,
+                         "lost_ppm": 10_000, "reordered": 3, "jitter_us": 2_340 });
     let flow = |leg: &str, path: &str, why: Value| {
-        json!({ "leg": leg, "kind": "audio", "component": "rtp", "held": "192.0.2.2:24",
+        let stream = if why.is_null() {
+            stream.clone()
+        } else {
+            Value::Null
+        };
+        json!({ "leg": leg, "stream": stream, "bits_per_s": 80_000, "silent_s": 12,
+                "kind": "audio", "component": "rtp", "held": "192.0.2.2:24",
                 "at": "192.0.2.1:30000", "target": "10.9.0.20:78", "path": path,
                 "advertised": "203.0.113.9:30000", "signalled": "192.168.1.10:24",
                 "latch": "held", "rule": "as SDP says", "strangers": 3, "strangers_xdp": 4,
@@ -50,6 +58,9 @@ audio rtp from the caller
   sent to          10.9.0.20:78
   path             the kernel
   packets          51234 in the kernel, 2 by the daemon; refused: 4 and 3
+  stream           80 kbit/s, 10 lost (1.00 %), 3 late or twice, jitter 2.3 ms;
+                   source 0x0badcafe after 1 others; silent for 12 s while the
+                   other party is not
 
 audio rtp from the callee
   told to send to  203.0.113.9:30000
@@ -64,8 +75,12 @@ audio rtp from the callee
     );
     let early = json!({ "id": 8, "from": "a@b", "to": "c@d", "state": "ringing", "age_s": 1,
                         "call_id": "x", "setup_ms": null, "caller": leg("wan", true),
-                        "callee": null, "flows": [] });
-    assert!(call(&early).ends_with("\n  no media yet\n"));
+                        "callee": null, "flows": [],
+                        "branches": [{ "network": "lan", "target": "sip:c@10.0.0.2",
+                                       "signalling": "10.0.0.2:5060", "state": "ringing",
+                                       "status": 180 }] });
+    let asked = "  asked        sip:c@10.0.0.2 in lan, at 10.0.0.2:5060: ringing (180)\n";
+    assert!(call(&early).ends_with(&format!("{asked}  no media yet\n")));
 }
 
 #[test]

@@ -52,6 +52,12 @@ fn networks_against_the_host() {
         &net("interface = 'eth1'\ndscp = 64\n"),
         &[(6, 8, "64 is not a DSCP", "0 to 63")],
     );
+    for hops in ["0", "256"] {
+        network_refused(
+            &net(&format!("interface = 'eth1'\nhop_limit = {hops}\n")),
+            &[(6, 13, &format!("{hops} is not a hop limit"), "1 to 255")],
+        );
+    }
     network_refused(
         &net("interface = 'eth1'\nmedia = 'symetric'\n"),
         &[(

@@ -251,6 +251,7 @@ fn a_party_is_informed() {
     let otherwise = LegSettings {
         mode: Mode::Symmetric,
         tos: Some(184),
+        hops: Some(32),
         ice: true,
         advertise: ip("198.51.100.9"),
         port_offset: 100,
