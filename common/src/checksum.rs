@@ -3,7 +3,7 @@
 //! Nothing here swaps bytes: a one's complement sum of halfwords comes out in the byte order they
 //! were read in (RFC 1071 §1.B), so halfwords are taken and stored as they lie in memory.
 
-use crate::wire::{Be16, Ip};
+use crate::wire::{Be16, Frame, Ip};
 
 /// The difference between old and new contents, as a one's complement sum: `~m + m'` over every
 /// halfword that changes (RFC 1624 §3, equation 3). Constant for a flow, whose old contents are
@@ -75,6 +75,53 @@ pub const fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum + (sum >> 16)) as u16
 }
+
+/// Whether the UDP checksum of a segment at `udp` that looks partial is whole after all, as one in
+/// 65,536 is: adds the segment to the pseudo-header (RFC 768). One that is longer than
+/// `SUMMED_BYTES_MAX` is taken for what it looks like.
+#[must_use]
+#[inline(always)]
+pub fn is_whole(frame: &mut impl Frame, udp: usize, bytes: Be16, pseudo: u16) -> bool {
+    let mut sum = u32::from(pseudo) + u32::from(bytes.0);
+    let (mut at, mut left) = (udp, bytes.get());
+    for _ in 0..SUMMED_BYTES_MAX / BLOCK_BYTES {
+        if left < BLOCK_BYTES {
+            break;
+        }
+        let Some(block) = frame.view::<[[u8; 2]; BLOCK_BYTES as usize / 2]>(at) else {
+            return false;
+        };
+        for half in block {
+            sum += u32::from(u16::from_ne_bytes(*half));
+        }
+        at += BLOCK_BYTES as usize;
+        left -= BLOCK_BYTES;
+    }
+    for _ in 0..BLOCK_BYTES / 2 {
+        if left < 2 {
+            break;
+        }
+        let Some(half) = frame.view::<[u8; 2]>(at) else {
+            return false;
+        };
+        sum += u32::from(u16::from_ne_bytes(*half));
+        at += 2;
+        left -= 2;
+    }
+    if left == 1 {
+        // With its neighbour: the verifier follows no check of a single byte.
+        let Some([_, last]) = frame.view::<[u8; 2]>(at - 1) else {
+            return false;
+        };
+        sum += u32::from(u16::from_ne_bytes([*last, 0]));
+        left = 0;
+    }
+    left == 0 && fold(sum) == 0xffff
+}
+
+/// What `is_whole` adds up at most: a segment on an Ethernet without jumbo frames.
+const SUMMED_BYTES_MAX: u16 = 1504;
+const BLOCK_BYTES: u16 = 32;
 
 #[cfg(test)]
 mod tests {

@@ -106,14 +106,20 @@ pub struct Flow {
     pub source: Endpoint,
     /// Rewritten destination: the other party.
     pub target: Endpoint,
-    pub eth_src: Mac,
-    pub eth_dst: Mac,
-    /// Interface index to leave by.
-    pub egress: u32,
     /// Index into STATS and MEDIA; kept when the flow is replaced, so that counting goes on.
     pub stats: u32,
     /// Which use of `stats` this is: the kernel starts counting anew when it changes.
     pub generation: u32,
+    /// Interface index the peer's packets come in by, and in which VLAN: zero is any interface, and
+    /// no VLAN.
+    pub ingress: u32,
+    pub vlan_in: Be16,
+    /// VLAN to leave in; zero is none.
+    pub vlan_out: Be16,
+    /// Interface index to leave by.
+    pub egress: u32,
+    pub eth_src: Mac,
+    pub eth_dst: Mac,
     /// Difference of the IPv4 header checksum: addresses and, without `Flags::HOPS`, one hop.
     pub delta_l3: u16,
     /// Difference of the UDP checksum: addresses and ports.
@@ -134,7 +140,6 @@ pub struct Flow {
     /// Where the media arrives: our socket. The kernel does not read it; whoever finds the flow in
     /// its map does.
     pub local: Endpoint,
-    end: [u32; 2],
 }
 
 /// Two cache lines: the map begins at one.
@@ -213,7 +218,9 @@ impl Flow {
             hops: 0,
             zero: 0,
             clock_hz: 0,
-            end: [0; 2],
+            ingress: 0,
+            vlan_in: Be16(0),
+            vlan_out: Be16(0),
         }
     }
 
@@ -233,6 +240,25 @@ impl Flow {
             hops,
             flags: self.flags.with(Flags::HOPS),
             delta_l3: addresses.folded(),
+            ..self
+        }
+    }
+
+    /// Lets in what comes by one interface and VLAN only; zero is any interface, and no VLAN.
+    #[must_use]
+    pub const fn arriving(self, ingress: u32, vlan: u16) -> Self {
+        Self {
+            ingress,
+            vlan_in: Be16::new(vlan),
+            ..self
+        }
+    }
+
+    /// Sends packets in a VLAN; zero is none.
+    #[must_use]
+    pub const fn leaving(self, vlan: u16) -> Self {
+        Self {
+            vlan_out: Be16::new(vlan),
             ..self
         }
     }

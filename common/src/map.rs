@@ -3,7 +3,7 @@
 //! | map | type | key → value | written by |
 //! |---|---|---|---|
 //! | `SETTINGS` | array of one | → `Settings` | control |
-//! | `PORTS` | array | `port_index` → flow slot, 0 = not ours | control |
+//! | `PORTS` | array | `port_index` → `Port`, all zeros = not ours | control |
 //! | `FLOWS` | array | flow slot → `Flow`, complete before `PORTS` names it | control |
 //! | `STATS` | per-CPU array | stats slot → `FlowStats` | kernel |
 //! | `MEDIA` | array | stats slot → `Media` | kernel |
@@ -17,7 +17,10 @@ use crate::wire::{Be16, Ip};
 
 /// Grows with every change of a map's name, type, key, value or meaning. Pinned maps live under a
 /// path that contains it.
-pub const ABI: u32 = 2;
+pub const ABI: u32 = 3;
+
+/// The section in which an object says its ABI.
+pub const ABI_SECTION: &str = ".rodata.abi";
 
 pub const SETTINGS: &str = "SETTINGS";
 pub const PORTS: &str = "PORTS";
@@ -71,6 +74,22 @@ pub const fn stats_entries(flows_max: u32) -> u32 {
     let spare = if quarter > 64 { quarter } else { 64 };
     flows_max.saturating_add(spare).saturating_add(1)
 }
+
+/// Where what belongs to a local endpoint lies. Both numbers are known at once, so that the flow
+/// and its statistics are fetched from memory side by side and not one after the other.
+#[repr(C, align(8))]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct Port {
+    /// Slot of FLOWS; `SLOT_NONE`: not ours.
+    pub flow: u32,
+    /// Slot of STATS and MEDIA, as the flow has it.
+    pub stats: u32,
+}
+
+/// What an entry takes anyway: the kernel keeps them at multiples of eight.
+const _: () = assert!(size_of::<Port>() == 8);
 
 /// Where a local endpoint lies in PORTS.
 #[must_use]

@@ -4,7 +4,7 @@
 
 use crate::event::Event;
 use crate::flow::Flow;
-use crate::map::Settings;
+use crate::map::{Port, Settings};
 use crate::media::Media;
 use crate::stats::FlowStats;
 
@@ -18,3 +18,5 @@ unsafe impl aya::Pod for FlowStats {}
 unsafe impl aya::Pod for Event {}
 // SAFETY: as for `Settings`.
 unsafe impl aya::Pod for Media {}
+// SAFETY: as for `Settings`.
+unsafe impl aya::Pod for Port {}

@@ -15,6 +15,13 @@ pub struct Rtp {
 }
 
 impl Rtp {
+    /// Marker and payload type; of RTCP the packet type.
+    #[must_use]
+    #[inline(always)]
+    pub const fn second(&self) -> u8 {
+        self.head[1]
+    }
+
     #[must_use]
     #[inline(always)]
     pub const fn sequence(&self) -> u16 {

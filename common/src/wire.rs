@@ -7,6 +7,8 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of an Ethernet header without tags.
 pub const ETHERNET_BYTES: u16 = 14;
+/// Bytes of a tag (IEEE 802.1Q).
+pub const TAG_BYTES: usize = 4;
 
 /// A halfword in network byte order.
 #[repr(transparent)]
@@ -111,6 +113,16 @@ impl From<Ipv4Addr> for Ip {
 )]
 pub struct Mac(pub [u16; 3]);
 
+impl Mac {
+    /// The same, taken apart and put together: BPF would call a function to copy six bytes.
+    #[must_use]
+    #[inline(always)]
+    pub const fn halfwords(&self) -> Self {
+        let [a, b, c] = self.0;
+        Self([a, b, c])
+    }
+}
+
 impl From<[u8; 6]> for Mac {
     fn from([a, b, c, d, e, f]: [u8; 6]) -> Self {
         Self([[a, b], [c, d], [e, f]].map(u16::from_ne_bytes))
@@ -131,6 +143,17 @@ pub struct Ethernet {
     pub dst: Mac,
     pub src: Mac,
     pub ethertype: Be16,
+}
+
+/// IEEE 802.1Q: an Ethernet header with a tag, up to the type of what it carries.
+#[repr(C, packed)]
+#[derive(Clone, Copy, FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned)]
+pub struct Tagged {
+    pub dst: Mac,
+    pub src: Mac,
+    pub tag_type: Be16,
+    /// Priority, drop eligibility, VLAN: pppd vvvv vvvv vvvv.
+    pub tag: Be16,
 }
 
 /// IPv4 without options (RFC 791 §3.1).
@@ -191,6 +214,7 @@ pub struct Udp6 {
     pub udp: Udp,
 }
 
+const _: () = assert!(size_of::<Tagged>() == ETHERNET_BYTES as usize - 2 + TAG_BYTES);
 const _: () = assert!(size_of::<Udp4>() == 42);
 const _: () = assert!(size_of::<Udp6>() == 62);
 
@@ -201,6 +225,13 @@ pub trait Frame {
 
     /// The bytes at `at` as a `T`; none if the frame ends before it does.
     fn view<T: View>(&mut self, at: usize) -> Option<&mut T>;
+
+    /// Lets the frame begin so many bytes later, or earlier if it is negative; false if there is no
+    /// room, and nothing has changed.
+    fn shift(&mut self, by: i32) -> bool;
+
+    /// `checksum::is_whole`, for the kernel to work out apart from the rest.
+    fn is_whole(&mut self, udp: usize, bytes: Be16, pseudo: u16) -> bool;
 }
 
 /// What may be laid over raw bytes: any bit pattern is valid, there is no padding and no alignment.
@@ -208,14 +239,49 @@ pub trait View: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned {}
 
 impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned> View for T {}
 
-impl Frame for [u8] {
+/// A frame in ordinary memory, with room before it.
+pub struct Buffer<'a> {
+    bytes: &'a mut [u8],
+    start: usize,
+}
+
+impl<'a> Buffer<'a> {
+    /// The frame begins at `start` of `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a mut [u8], start: usize) -> Self {
+        Self { bytes, start }
+    }
+
+    #[must_use]
+    pub fn frame(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+}
+
+impl Frame for Buffer<'_> {
     fn bytes(&self) -> usize {
-        self.len()
+        self.frame().len()
     }
 
     fn view<T: View>(&mut self, at: usize) -> Option<&mut T> {
-        let (view, _) = T::mut_from_prefix(self.get_mut(at..)?).ok()?;
+        let bytes = self.bytes.get_mut(self.start.checked_add(at)?..)?;
+        let (view, _) = T::mut_from_prefix(bytes).ok()?;
         Some(view)
+    }
+
+    fn shift(&mut self, by: i32) -> bool {
+        let start = isize::try_from(by)
+            .ok()
+            .and_then(|by| self.start.checked_add_signed(by))
+            .filter(|start| *start <= self.bytes.len());
+        if let Some(start) = start {
+            self.start = start;
+        }
+        start.is_some()
+    }
+
+    fn is_whole(&mut self, udp: usize, bytes: Be16, pseudo: u16) -> bool {
+        crate::checksum::is_whole(self, udp, bytes, pseudo)
     }
 }
 
@@ -260,10 +326,26 @@ mod tests {
 
     #[test]
     fn a_view_ends_with_the_frame() {
-        let mut frame = [0u8; 42];
-        assert!(frame[..].view::<Udp4>(0).is_some());
-        assert!(frame[..41].view::<Udp4>(0).is_none());
-        assert!(frame[..].view::<Udp6>(0).is_none());
-        assert!(frame[..].view::<[u8; 2]>(43).is_none());
+        let mut bytes = [0u8; 46];
+        let mut frame = Buffer::new(&mut bytes, 4);
+        assert!(frame.view::<Udp4>(0).is_some());
+        assert!(frame.view::<Udp4>(1).is_none());
+        assert!(frame.view::<Udp6>(0).is_none());
+        assert!(frame.view::<[u8; 2]>(43).is_none());
+    }
+
+    #[test]
+    fn a_frame_begins_where_there_is_room() {
+        let mut bytes = [1, 2, 3, 4, 5, 6];
+        let mut frame = Buffer::new(&mut bytes, 4);
+        assert!(!frame.shift(-5));
+        assert_eq!(frame.frame(), [5, 6]);
+        assert!(frame.shift(-4));
+        assert_eq!(frame.frame(), [1, 2, 3, 4, 5, 6]);
+        assert!(frame.shift(4));
+        assert_eq!((frame.frame(), frame.bytes()), (&[5, 6][..], 2));
+        assert!(!frame.shift(3));
+        assert!(frame.shift(2));
+        assert_eq!(frame.bytes(), 0);
     }
 }

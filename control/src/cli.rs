@@ -1,6 +1,7 @@
 //! The command line: the daemon itself, and a client of its API.
 
 mod ban;
+mod bench;
 mod bpf;
 mod capture;
 mod client;
@@ -116,6 +117,19 @@ enum Command {
     /// The kernel program
     #[command(subcommand)]
     Bpf(BpfCommand),
+    /// Try both paths on this host and take their time, beside whatever runs; needs root
+    ///
+    /// The kernel program is loaded over maps of its own and attached nowhere; the userspace path
+    /// works in a network namespace of its own. Calls are not touched, but the processor is used.
+    Bench {
+        /// Kernel program; without it only userspace is tried
+        #[arg(long, value_name = "FILE")]
+        object: Option<PathBuf>,
+        /// How long userspace is measured
+        #[arg(long, value_name = "N", default_value_t = 3)]
+        #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
+        seconds: u64,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -310,6 +324,10 @@ impl Cli {
                 let answer = client.delete(&["calls", &id.to_string()])?;
                 done(&answer, &format!("call {id}: ended"))
             }
+            Command::Bench { object, seconds } => {
+                let time = Duration::from_secs(seconds);
+                show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
+            }
             Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
@@ -432,7 +450,9 @@ fn health(status: &Value) -> u8 {
 fn run(options: shell::Options) -> anyhow::Result<ExitCode> {
     shell::log::start()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    runtime.block_on(shell::run(options))?;
+    // As a task of the runtime: the thread that waits here would have to be woken for every event.
+    let served = runtime.spawn(shell::run(options));
+    runtime.block_on(served).context("the daemon broke")??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use self::origin::Origins;
-use crate::id::{Listener, NetworkId};
+use crate::id::{Listener, NetworkId, Transport};
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -55,7 +55,55 @@ pub struct Sip {
     pub expires_max: Duration,
     /// How long an address that is no longer advertised is still recognised as ours.
     pub address_grace: Duration,
+    /// Engines that share the work; none: one for each processor.
+    pub shards: Option<u16>,
+    pub tcp: Tcp,
+    /// None: nothing listens for TLS and no peer is reached over it.
+    pub tls: Option<Tls>,
     pub protection: Protection,
+}
+
+/// `[sip.tcp]`: connections, of TLS too.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tcp {
+    /// A connection on which nothing comes for so long is closed.
+    pub idle: Duration,
+    /// That others have made to us, at a time.
+    pub connections: usize,
+    pub connections_per_source: usize,
+}
+
+/// `[sip.tls]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tls {
+    /// Ours, and those that lead to its issuer.
+    pub certificate: Pem,
+    pub key: Pem,
+    /// Who issues the certificates of others; none: those the system trusts.
+    pub ca: Option<Pem>,
+    pub verify: Verify,
+}
+
+/// Who must show a certificate when connecting to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verify {
+    None,
+    /// Whoever comes from the address of a `[[sip.peer]]`.
+    Peers,
+    All,
+}
+
+/// A file, and what was in it when the configuration was read. Debug output is redacted.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Pem {
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl std::fmt::Debug for Pem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pem({})", self.path.display())
+    }
 }
 
 /// `[sip.protection]`: what those may cost us who have proved nothing.
@@ -75,6 +123,19 @@ pub struct Protection {
     pub exempt: Vec<IpNet>,
     /// Scanners beside those we know, by a part of their User-Agent in lower case.
     pub scanners: Vec<String>,
+}
+
+/// Engines of a node.
+pub const SHARDS_MAX: u16 = 8;
+/// Pairs of media ports that each must have in each network: calls are not spread evenly, and one
+/// may have none left while another has some.
+pub const PAIRS_PER_SHARD_MIN: u16 = 32;
+
+/// How many shards a range of media ports is wide enough for; one at least.
+#[must_use]
+pub fn shards_for(ports: PortRange) -> u16 {
+    let pairs = ports.last.saturating_sub(ports.first).div_ceil(2);
+    (pairs / PAIRS_PER_SHARD_MIN).clamp(1, SHARDS_MAX)
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,10 +169,10 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
     pub name: String,
-    /// The first of `uri`.
-    pub address: SocketAddr,
-    /// All of them, `uri` and `uris`. At least one.
+    /// `uri` and `uris`, one at least.
     pub addresses: Vec<PeerAddress>,
+    /// The name its TLS certificates must bear; none: the address asked.
+    pub tls_name: Option<String>,
     /// Prefixes that are trusted as it is, beside its addresses.
     pub sources: Vec<IpNet>,
     /// How often each address is asked whether it is well; zero is never.
@@ -122,20 +183,52 @@ pub struct Peer {
     pub routes: Vec<String>,
 }
 
+impl Sip {
+    /// Every address of every peer, in the order of the file.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Peer, PeerAddress)> {
+        let peers = self.peers.iter();
+        peers.flat_map(|peer| peer.addresses.iter().map(move |found| (peer, *found)))
+    }
+}
+
+impl Peer {
+    /// Whence it is trusted.
+    pub fn nets(&self) -> impl Iterator<Item = IpNet> {
+        let addresses = self.addresses.iter().map(|found| found.address.ip().into());
+        addresses.chain(self.sources.iter().copied())
+    }
+}
+
 /// One address of a peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PeerAddress {
     pub address: SocketAddr,
+    /// How it is reached; none: UDP, and large requests over TCP if it listens there.
+    pub transport: Option<Transport>,
     /// Lower ones first (RFC 2782).
     pub priority: u16,
     /// Share among those of one priority.
     pub weight: u16,
 }
 
+impl PeerAddress {
+    /// Without what says how it is chosen.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        // What it says of UDP counts: large requests then stay there.
+        let transport = match self.transport {
+            Some(Transport::Udp) => ";transport=udp",
+            Some(other) => other.param(),
+            None => "",
+        };
+        format!("sip:{}{transport}", self.address)
+    }
+}
+
 impl std::fmt::Display for PeerAddress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (address, priority, weight) = (self.address, self.priority, self.weight);
-        write!(f, "sip:{address};priority={priority};weight={weight}")
+        let (uri, priority, weight) = (self.uri(), self.priority, self.weight);
+        write!(f, "{uri};priority={priority};weight={weight}")
     }
 }
 
@@ -276,6 +369,13 @@ impl Config {
     /// The command line decided this key.
     pub fn overrule(&mut self, key: &str, option: &'static str) {
         self.origins.overrule(key, option);
+    }
+
+    /// How many shards its media ports are wide enough for.
+    #[must_use]
+    pub fn shards_max(&self) -> u16 {
+        let most = self.networks.iter().map(|n| shards_for(n.media_ports));
+        most.min().unwrap_or(1)
     }
 
     /// The network of that name in the core.

@@ -6,16 +6,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::id::{Listener, NetworkId};
+use crate::id::{Aor, Listener, NetworkId};
 
 /// What the core wants done. Pushed into a list the caller owns, in the order it must happen.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
-    /// Send a SIP message from a listener.
+    /// Send a SIP message from a listener; over TCP and TLS on the connection there is. Without one
+    /// it comes back as `Input::Unsent`.
     Send {
         on: Listener,
         to: SocketAddr,
         bytes: Bytes,
+    },
+    /// Connect to a peer, from the listener's address; what is sent meanwhile waits. If it fails
+    /// `Input::Closed` says so.
+    Dial {
+        on: Listener,
+        to: SocketAddr,
+        /// What a TLS certificate must say; none: the address.
+        name: Option<String>,
     },
     /// Open the UDP media socket at a local address.
     Open { at: SocketAddr, network: NetworkId },
@@ -40,8 +49,34 @@ pub enum Effect {
     Listen { at: SocketAddr, rule: JoinRule },
     /// Stop listening there, and end its connections.
     Unlisten { at: SocketAddr },
+    /// An address-of-record has other bindings: the other shards are to know before anything that
+    /// follows is done.
+    Publish { aor: Aor },
+    /// Somebody is not heard any more; the other shards are not to hear them either.
+    Ban {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
+    /// What an address of a peer was found to be: the other shards count it too.
+    Peer {
+        address: SocketAddr,
+        sign: PeerSign,
+    },
     /// A call ended: its last line in the books.
     Record(CallRecord),
+}
+
+/// What an address of a peer was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PeerSign {
+    /// It answered; a probe says how fast.
+    Answered { rtt: Option<Duration> },
+    /// It did not, or said that it cannot serve, and for how long.
+    Failed {
+        why: &'static str,
+        wait: Option<Duration>,
+    },
 }
 
 /// The list effects are pushed into.

@@ -5,8 +5,10 @@ pub mod admin;
 mod admission;
 pub mod event;
 pub mod explain;
+pub mod flow;
 pub mod gateway;
 pub mod input;
+pub mod shard;
 
 mod abandoned;
 mod call;
@@ -34,9 +36,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::Config;
+use crate::config::{Config, Protection};
 use crate::effect::{Effect, Effects};
-use crate::id::{Listener, NetworkId, Path};
+use crate::id::{Listener, NetworkId, Path, Shard};
 use crate::media::Silence;
 use crate::media::ours::Ours;
 use crate::media::port::Pools;
@@ -62,6 +64,7 @@ use reconfigure::Former;
 pub use reconfigure::RetiredView;
 use refresh::Schedule;
 use relay::Relay;
+use shard::Shards;
 use subscription::Parties;
 
 /// Calls at a time; the next INVITE is answered 503.
@@ -82,6 +85,14 @@ pub(crate) struct CallKey(pub(crate) u64);
 pub struct Counters(BTreeMap<(&'static str, &'static str), u64>);
 
 impl Counters {
+    /// Adds what another shard counted.
+    pub fn add(&mut self, other: &Self) {
+        for ((what, which), n) in &other.0 {
+            let counter = self.0.entry((*what, *which)).or_default();
+            *counter = counter.saturating_add(*n);
+        }
+    }
+
     fn count(&mut self, what: &'static str, which: &'static str) {
         let counter = self.0.entry((what, which)).or_default();
         *counter = counter.saturating_add(1);
@@ -99,14 +110,20 @@ impl Counters {
 }
 
 pub struct Engine {
-    config: Config,
+    shard: Shard,
+    /// Which Call-ID is whose.
+    whose: Shards,
+    config: Arc<Config>,
     started: Instant,
     names: Names,
     transactions: Transactions,
+    /// Of the first shard; a replica in the others.
     registrar: Registrar,
     challenger: Challenger,
     guard: Guard,
     peers: Peers,
+    /// This shard's part of it.
+    protection: Protection,
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
@@ -121,10 +138,13 @@ pub struct Engine {
     sockets: BTreeMap<SocketAddr, CallKey>,
     /// Flows taken over from a previous daemon, and when they were last seen alive.
     adopted: BTreeMap<SocketAddr, Instant>,
-    next_call: u64,
+    /// Calls there were.
+    calls_made: u64,
     next_sweep: Instant,
     sweeps: u64,
     gateways: gateway::Watch,
+    /// Connections, of TCP and TLS.
+    flows: flow::Flows,
     counters: Counters,
     events: Events,
     /// Who is silent, as it was last looked at.
@@ -146,18 +166,25 @@ struct Request {
 }
 
 impl Engine {
-    /// `seed` decides every branch, tag and nonce.
+    /// The only engine of a node. `seed` decides every branch, tag and nonce.
     #[must_use]
     pub fn new(config: Config, seed: [u8; 32], now: Instant) -> Self {
-        let mut names = Names::new(seed);
+        Self::shard(Arc::new(config), seed, Shard::ONLY, now)
+    }
+
+    /// One of the engines of a node. All get the same seed, and none takes a nonce of another.
+    #[must_use]
+    pub fn shard(config: Arc<Config>, seed: [u8; 32], shard: Shard, now: Instant) -> Self {
+        let mut names = Names::new(seed, shard);
         let secret = names.secret("digest nonce");
         let guard = Guard::new(names.secret("guard"));
         let mut engine = Self {
             challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
             registrar: Registrar::new(register::settings(&config.sip)),
             guard,
+            protection: shard::protection(&config.sip.protection, shard),
             peers: Peers::default(),
-            pools: Pools::new(names.number()),
+            pools: Pools::new(names.number(), shard),
             ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
             names,
@@ -168,18 +195,21 @@ impl Engine {
             relayed: BTreeMap::new(),
             sockets: BTreeMap::new(),
             adopted: BTreeMap::new(),
-            next_call: 1,
+            calls_made: 0,
             next_sweep: now + SWEEP,
             sweeps: 0,
             gateways: gateway::Watch::default(),
+            flows: flow::Flows::default(),
             counters: Counters::default(),
             events: Events::default(),
             silence: BTreeMap::new(),
             strangers: pulse::Budget::default(),
             former: Former::default(),
-            refreshes: Schedule::default(),
+            refreshes: Schedule::new(shard),
             parties: Parties::default(),
             config,
+            shard,
+            whose: shard::shards(seed, shard.of()),
         };
         engine.configure_pools();
         engine
@@ -194,10 +224,16 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {
             Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
+            Input::Connected(path) => self.connected(path),
+            Input::Closed(path) => self.closed(path, now, effects),
+            Input::Unsent { path, bytes } => self.unsent(path, bytes, now, effects),
             Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),
+            Input::Published { aor, bindings } => self.published(aor, bindings, now),
+            Input::Banned { net, account, why } => self.banned(net, account, why, now),
+            Input::Peer { address, sign } => self.peer_found(address, sign, now),
         }
     }
 
@@ -230,12 +266,15 @@ impl Engine {
             self.feel_pulses(now);
             self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);
-            self.sweep_registrations(now, effects);
             self.sweep_former(now);
             self.guard.sweep(now);
             self.sweep_peers(now, effects);
             self.parties.expire(now);
-            self.watch_gateways(now);
+            self.flows.expire(now);
+            if self.shard.is_first() {
+                self.sweep_registrations(now, effects);
+                self.watch_gateways(now);
+            }
             self.relays
                 .retain(|_, relay| relay.until.is_none_or(|until| now < until));
             let relays = &self.relays;
@@ -269,7 +308,7 @@ impl Engine {
             }
             Datagram::Stun(_) => return self.counters.count("sip_datagram", "stun"),
             Datagram::Garbage => {
-                self.unreadable(from, now);
+                self.unreadable(from, now, effects);
                 return self.counters.count("sip_malformed", "garbage");
             }
         }
@@ -283,7 +322,7 @@ impl Engine {
             },
             Err(malformed) => {
                 self.counters.count("sip_malformed", malformed.reason());
-                self.unreadable(from, now);
+                self.unreadable(from, now, effects);
                 let tag = self.names.token();
                 let answer = vocabulary::refusal(&bytes, malformed, Some(&tag));
                 if let Some(answer) = answer.and_then(|a| self.sendable(on, from, a, now)) {
@@ -313,7 +352,7 @@ impl Engine {
         let Some(network) = self.network_of_request(on, from, &message, now) else {
             return self.counters.count("sip_refused", "no_network");
         };
-        if !self.may_ask(&message, Path { on, to: from }, now) {
+        if !self.may_ask(&message, Path { on, to: from }, now, effects) {
             return;
         }
         let method = message.method().unwrap_or(Method::Other(b""));

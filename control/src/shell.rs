@@ -1,17 +1,22 @@
-//! The shell: performs what the core asks for. One loop, one screen.
+//! The shell: performs what the core asks for. Each engine has a task of its own (`shard`); this
+//! loop owns what there is once, above all the datapath.
 
 mod api;
+mod bench;
 mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
 mod netlink;
+mod node;
 mod notify;
 mod reload;
+mod shard;
 mod sip;
 mod start;
 mod stream;
@@ -22,20 +27,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
 
 use crate::effect::{Effect, Effects};
-use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::id::Listener;
 
 use configuration::history::By;
+use shard::Work;
 
+pub use bench::bench;
 pub use configuration::Options;
 pub use kernel::detach::detach;
 pub use start::{host_interfaces, run};
 
-/// What wakes the loop.
+/// What wakes a shard.
 enum Event {
     Sip {
         on: Listener,
@@ -49,12 +56,18 @@ enum Event {
         marks: media::Marks,
         packet: Bytes,
     },
+    /// What another shard has for it.
+    Told(Input),
+}
+
+/// What a client of the API wants.
+enum Question {
     Api(api::Ask),
     Configuration(api::config::Ask),
 }
 
-/// Events that wait for the loop; beyond it SIP waits in its sockets and stray media is dropped.
-const EVENTS_MAX: usize = 4096;
+/// Questions that wait for the loop; beyond it clients are told to come back.
+const QUESTIONS_MAX: usize = 1024;
 /// How often counters are read: silence is noticed this late.
 const STATS_EVERY: Duration = Duration::from_secs(1);
 /// How often neighbours of kernel flows are refreshed; the kernel forgets after 30 s or more.
@@ -62,12 +75,16 @@ const NEIGHBOURS_EVERY: Duration = Duration::from_secs(15);
 
 struct Shell {
     options: Options,
-    engine: Engine,
+    engine: node::Node,
+    queues: shard::Queues,
+    /// The tasks of the engines: they end with it.
+    shards: JoinSet<()>,
     datapath: datapath::Datapath,
     sip: sip::Sip,
     reloads: reload::Reloads,
     streams: stream::Streams,
-    events: mpsc::Receiver<Event>,
+    questions: mpsc::Receiver<Question>,
+    work: mpsc::Receiver<Work>,
     /// State changes of flows, from the kernel program.
     reports: Option<kernel::Events>,
     started: std::time::Instant,
@@ -86,20 +103,20 @@ impl Shell {
         let mut hangup = signal(SignalKind::hangup())?;
         // Not before signals are waited for: whoever is told so may send one at once.
         notify::tell(notify::State::Ready);
-        let mut effects = Effects::new();
         loop {
-            let timeout = Instant::from_std(self.engine.next_timeout());
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hangup.recv() => self.reload(By::Sighup, &mut effects).await,
-                () = self.reloads.file_changed() => self.reload(By::Watch, &mut effects).await,
-                Some(event) = self.events.recv() => self.event(event, &mut effects).await,
+                _ = hangup.recv() => self.reload(By::Sighup).await,
+                () = self.reloads.file_changed() => self.reload(By::Watch).await,
+                Some(work) = self.work.recv() => self.work(work).await,
+                Some(question) = self.questions.recv() => self.answer(question).await,
+                Some(over) = self.shards.join_next() => over?,
                 report = next_report(&mut self.reports) => self.datapath.report(report),
-                () = self.datapath.netlink.changed() => self.network_changed().await,
-                () = sleep_until(timeout) => {
-                    self.engine.expire(clock::now(), &mut effects);
-                    self.perform(&mut effects).await;
+                news = self.datapath.icmp.heard() => self.datapath.too_big(news),
+                () = self.datapath.netlink.changed() => {
+                    self.sip.out().set_links(self.datapath.netlink.links());
+                    self.network_changed().await;
                 }
                 _ = stats.tick() => {
                     self.datapath.look_at_clocks().await;
@@ -107,12 +124,14 @@ impl Shell {
                     if let Ok(kernel) = &self.datapath.kernel {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
-                    let active = Input::Active(self.datapath.active());
-                    self.engine.handle(active, clock::now(), &mut effects);
-                    self.perform(&mut effects).await;
+                    self.engine.active(&self.datapath.active(), clock::now());
+                    self.engine.gather_events();
                     self.retire().await;
                 }
-                _ = neighbours.tick() => self.datapath.refresh_neighbours().await,
+                _ = neighbours.tick() => {
+                    self.datapath.refresh_neighbours().await;
+                    self.sip.out().set_links(self.datapath.netlink.links());
+                }
             }
         }
         tracing::info!(
@@ -122,78 +141,74 @@ impl Shell {
         Ok(())
     }
 
-    async fn event(&mut self, event: Event, effects: &mut Effects) {
-        match event {
-            Event::Sip { on, from, bytes } => {
-                self.engine
-                    .handle(Input::Sip { on, from, bytes }, clock::now(), effects);
-                self.perform(effects).await;
+    async fn answer(&mut self, question: Question) {
+        match question {
+            Question::Api(ask) => api::answer(ask, self).await,
+            Question::Configuration(ask) => api::config::answer(ask, self).await,
+        }
+    }
+
+    async fn work(&mut self, work: Work) {
+        match work {
+            Work::Media { effects, failed } => {
+                let addresses = self.perform(effects).await;
+                if let Some(failed) = failed {
+                    // The shard has ended with the daemon.
+                    drop(failed.send(addresses));
+                }
             }
-            Event::Unclaimed {
+            Work::Taught {
                 at,
                 from,
                 marks,
                 packet,
             } => {
-                let shown = Input::Media {
-                    at,
-                    from,
-                    packet: packet.clone(),
-                };
-                self.engine.handle(shown, clock::now(), effects);
-                self.perform(effects).await;
-                // The packet that taught the latch is media too.
                 if let Some(port) = self.datapath.media.port(at) {
                     port.forward(from, marks, &packet);
                 }
             }
-            Event::Api(ask) => {
-                api::answer(ask, self, effects).await;
-                self.perform(effects).await;
-            }
-            Event::Configuration(ask) => api::config::answer(ask, self, effects).await,
         }
     }
 
-    /// In order; what fails comes back as input.
-    async fn perform(&mut self, effects: &mut Effects) {
-        while !effects.is_empty() {
-            for effect in std::mem::take(effects) {
-                match effect {
-                    Effect::Send { on, to, bytes } => {
-                        let link = self.datapath.netlink.link_for(on.local.ip(), to.ip());
-                        self.sip.send(on, to, &bytes, link).await;
+    /// In order; returned are the addresses that could not be opened.
+    async fn perform(&mut self, effects: Effects) -> Vec<SocketAddr> {
+        let mut failed = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Open { at, network } => {
+                    if let Err(error) = self.datapath.media.open(at, Some(network)) {
+                        tracing::error!(%at, %error, "cannot open a media port");
+                        failed.push(at);
                     }
-                    Effect::Open { at, network } => {
-                        if let Err(error) = self.datapath.media.open(at, Some(network)) {
-                            tracing::error!(%at, %error, "cannot open a media port");
-                            let failed = Input::OpenFailed { at };
-                            self.engine.handle(failed, clock::now(), effects);
-                        }
-                    }
-                    Effect::Close { at } => self.datapath.media.close(at),
-                    Effect::Install { at, rule } => self.datapath.install(at, rule).await,
-                    Effect::Remove { at } => self.datapath.remove(at),
-                    Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
-                    Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
-                    Effect::Listen { at, rule } => {
-                        let netlink = &self.datapath.netlink;
-                        let from = rule.accept.first();
-                        let links = stream::Links {
-                            inward: from.and_then(|net| netlink.link_for(at.ip(), net.addr())),
-                            outward: netlink.link_for(rule.from, rule.to.ip()),
-                        };
-                        if let Err(error) = self.streams.listen(at, rule, links) {
-                            tracing::error!(%at, %error, "cannot listen at a media port");
-                            let failed = Input::OpenFailed { at };
-                            self.engine.handle(failed, clock::now(), effects);
-                        }
-                    }
-                    Effect::Unlisten { at } => self.streams.unlisten(at),
-                    Effect::Record(record) => log::call(&record),
                 }
+                Effect::Close { at } => self.datapath.media.close(at),
+                Effect::Install { at, rule } => self.datapath.install(at, rule).await,
+                Effect::Remove { at } => self.datapath.remove(at),
+                Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
+                Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
+                Effect::Listen { at, rule } => {
+                    let netlink = &self.datapath.netlink;
+                    let from = rule.accept.first();
+                    let links = stream::Links {
+                        inward: from.and_then(|net| netlink.link_for(at.ip(), net.addr())),
+                        outward: netlink.link_for(rule.from, rule.to.ip()),
+                    };
+                    if let Err(error) = self.streams.listen(at, rule, links) {
+                        tracing::error!(%at, %error, "cannot listen at a media port");
+                        failed.push(at);
+                    }
+                }
+                Effect::Unlisten { at } => self.streams.unlisten(at),
+                // The shard does these itself.
+                Effect::Send { .. }
+                | Effect::Dial { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Peer { .. }
+                | Effect::Record(_) => {}
             }
         }
+        failed
     }
 }
 

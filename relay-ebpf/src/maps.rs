@@ -10,7 +10,7 @@ use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use common::event::{Event, EventKind};
 use common::flow::{Endpoint, Flow};
 use common::forward::{Flows, Reason};
-use common::map::{EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, SLOT_NONE, Settings};
+use common::map::{EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, Port, SLOT_NONE, Settings};
 use common::media::Media;
 use common::rtp::Rtp;
 use common::stats::FlowStats;
@@ -18,7 +18,7 @@ use common::stats::FlowStats;
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
-static PORTS: Array<u32> = Array::with_max_entries(PORTS_MAX, 0);
+static PORTS: Array<Port> = Array::with_max_entries(PORTS_MAX, 0);
 #[map]
 static FLOWS: Array<Flow> = Array::with_max_entries(FLOWS_DEFAULT, BPF_F_MMAPABLE);
 #[map]
@@ -36,15 +36,13 @@ pub(crate) struct Maps;
 
 impl Flows for Maps {
     #[inline(always)]
-    fn settings(&self) -> Option<&Settings> {
-        SETTINGS.get(0)
-    }
-
-    #[inline(always)]
-    fn port(&self, index: u32) -> u32 {
+    fn port(&self, index: u32) -> Port {
         match PORTS.get(index) {
-            Some(slot) => *slot,
-            None => SLOT_NONE,
+            Some(port) => *port,
+            None => Port {
+                flow: SLOT_NONE,
+                stats: SLOT_NONE,
+            },
         }
     }
 
@@ -71,16 +69,23 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn measure(&self, flow: &Flow, rtp: &Rtp) -> EventKind {
+    fn measure(&self, flow: &Flow, rtp: &Rtp, now_ns: u64) -> EventKind {
         let Some(media) = MEDIA.get_ptr_mut(flow.stats) else {
             return EventKind::NONE;
         };
+        // Reading a clock waits for every load before it, and holds up those after it: with many
+        // flows the counters, which are needed next, come from far away.
+        if let Some(stats) = stats(flow.stats) {
+            // SAFETY: a reference to the entry.
+            let _early = unsafe { core::ptr::read_volatile(&raw const stats.generation) };
+        }
         // SAFETY: the entry lies in the map. Another CPU may write to it too: every field is read
         // and written as a whole, and any values are valid.
         let media = unsafe { &mut *media };
-        // SAFETY: the helper reads a clock and takes nothing.
-        let now_ns = unsafe { bpf_ktime_get_ns() };
-        media.receive(flow.generation, flow.clock_hz, rtp, now_ns)
+        media.receive(flow.generation, flow.clock_hz, rtp, now_ns, || {
+            // SAFETY: the helper reads a clock and takes nothing.
+            unsafe { bpf_ktime_get_ns() }
+        })
     }
 }
 
@@ -101,15 +106,15 @@ pub(crate) fn reason(reason: Reason) -> Option<&'static mut u64> {
         .map(|entry| unsafe { &mut *entry })
 }
 
-/// The time, to a timer tick, and how long a flow is silent before it resumes.
+/// What is not a flow's.
 #[inline(always)]
-pub(crate) fn time() -> (u64, u64) {
-    match SETTINGS.get(0) {
-        // SAFETY: the helper reads a counter and takes nothing.
-        Some(settings) => (
-            settings.at_ns(unsafe { bpf_jiffies64() }),
-            settings.silence_ns,
-        ),
-        None => (0, 0),
-    }
+pub(crate) fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// The time, to a timer tick.
+#[inline(always)]
+pub(crate) fn now_ns(settings: &Settings) -> u64 {
+    // SAFETY: the helper reads a counter and takes nothing.
+    settings.at_ns(unsafe { bpf_jiffies64() })
 }

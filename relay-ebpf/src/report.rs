@@ -1,6 +1,5 @@
 //! What userspace is told: changes of a flow's state, never packets.
 
-use aya_ebpf::programs::XdpContext;
 use aya_log_ebpf::info;
 use common::event::{Event, EventKind};
 use common::forward::Verdict;
@@ -9,24 +8,32 @@ use crate::maps::EVENTS;
 
 /// Reports what has changed with a flow, by its counters and by its stream.
 #[inline(always)]
-pub(crate) fn changes(ctx: &XdpContext, verdict: &Verdict, counted: EventKind, now_ns: u64) {
-    if counted != EventKind::NONE {
-        info!(
-            ctx,
-            "flow {} generation {}: event {}", verdict.stats, verdict.generation, counted.0
-        );
-        submit(verdict, counted, now_ns);
-    }
-    if verdict.change != EventKind::NONE {
-        submit(verdict, verdict.change, now_ns);
-    }
+pub(crate) fn changes(verdict: &Verdict, counted: EventKind, now_ns: u64) {
+    let tell = |kind: EventKind| {
+        if kind != EventKind::NONE {
+            report(verdict.stats, verdict.generation, kind.0.into(), now_ns);
+        }
+    };
+    tell(counted);
+    tell(verdict.change);
 }
 
-/// A full ring loses the event: userspace polls STATS as well.
-#[inline(always)]
-fn submit(verdict: &Verdict, kind: EventKind, now_ns: u64) {
-    if let Some(mut entry) = EVENTS.reserve::<Event>(0) {
-        entry.write(Event::new(now_ns, verdict.stats, verdict.generation, kind));
-        entry.submit(0);
-    }
+/// On its own for the verifier, as `packet::is_whole`. A full ring loses the event: userspace polls
+/// STATS as well.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn report(stats: u32, generation: u32, kind: u32, now_ns: u64) -> u32 {
+    // The log asks for a context and does not look at it.
+    info!(
+        (),
+        "flow {} generation {}: event {}", stats, generation, kind
+    );
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        return 0;
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "a halfword, as a word")]
+    let kind = EventKind(kind as u16);
+    entry.write(Event::new(now_ns, stats, generation, kind));
+    entry.submit(0);
+    1
 }

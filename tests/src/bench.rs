@@ -1,25 +1,31 @@
-//! `cargo xtask bench datapath`: who forwards media how fast, on the same links, in one run.
+//! `cargo xtask bench`: here who forwards media how fast, on the same links, in one run; `sip` has
+//! registrations and calls.
 
 pub mod cost;
+mod goal;
 mod latency;
 mod memory;
 mod path;
 mod plot;
 pub mod report;
 pub mod rtpengine;
+pub mod sip;
 mod stand;
 mod throughput;
 mod userspace;
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 pub use self::cost::Cost;
-pub use self::latency::Latency;
+pub use self::latency::{LOADS, Latency};
 pub use self::memory::Memory;
 pub use self::report::Report;
 use self::stand::Stand;
 pub use self::stand::{Column, Programs};
 use self::throughput::Effort;
+pub use self::throughput::{SHARE, Sustained};
 
 /// How thorough.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +37,7 @@ pub struct Depth {
     process_rounds: u32,
     effort: Effort,
     latency_packets: u32,
+    latency_time: Duration,
     /// Numbers of flows the program's cost is taken for.
     flows: &'static [u32],
     cost_runs: u32,
@@ -44,6 +51,7 @@ impl Depth {
         process_rounds: 5,
         effort: Effort::FULL,
         latency_packets: 5_000,
+        latency_time: Duration::from_secs(3),
         flows: &[1, 1_000, 10_000, 65_536, 100_000],
         cost_runs: 2_000,
         memory_flows: 100_000,
@@ -55,6 +63,7 @@ impl Depth {
         process_rounds: 1,
         effort: Effort::QUICK,
         latency_packets: 200,
+        latency_time: Duration::from_millis(100),
         flows: &[1, 1_000],
         cost_runs: 200,
         memory_flows: 100_000,
@@ -84,7 +93,11 @@ pub struct Measured {
     /// Packets a second without loss, in each round.
     pub rates: Vec<f64>,
     pub lost: u64,
+    /// At 80 % of the rate.
+    pub sustained: Sustained,
     pub latency: Latency,
+    /// At each of `LOADS`.
+    pub loaded: Vec<Latency>,
 }
 
 impl Measured {
@@ -127,8 +140,11 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
     }
     for (row, stand) in &mut rows {
         if let (Ok(measured), Some(stand)) = (&mut row.measured, stand) {
+            say(&format!("80 % of what it carries: {}", row.column.label()));
+            measured.sustained = throughput::sustain(stand, measured.rate(), depth.effort)?;
             say(&format!("latency of {}", row.column.label()));
-            measured.latency = latency::measure(stand, depth.latency_packets)?;
+            (measured.latency, measured.loaded) =
+                latency::measure(stand, depth.latency_packets, depth.latency_time)?;
         }
     }
     let rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();

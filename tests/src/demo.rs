@@ -148,6 +148,7 @@ impl Demo {
             auto_answer: role != Role::C3,
             tone_hz,
             video: true,
+            ca: None,
         };
         let observer = Observer::start(namespace, "eth0")?;
         let phone = Phone::start(namespace, &self.lab.directory(role.name())?, &settings)?;

@@ -18,6 +18,8 @@ pub enum Checksum {
 pub struct Datagram {
     pub eth_dst: [u8; 6],
     pub eth_src: [u8; 6],
+    /// A tag's priority and VLAN (IEEE 802.1Q), if there is a tag.
+    pub tag: Option<u16>,
     /// Both of one family.
     pub from: SocketAddr,
     pub to: SocketAddr,
@@ -33,6 +35,7 @@ impl Datagram {
         Self {
             eth_dst: [0x02, 0x11, 0x22, 0x33, 0x44, 0x55],
             eth_src: [0x02, 0xaa, 0xbb, 0xcc, 0xdd, 0xee],
+            tag: None,
             from,
             to,
             tos: 0,
@@ -66,6 +69,10 @@ impl Datagram {
         };
         udp.splice(6..8, checksum.to_be_bytes());
         let mut frame = [self.eth_dst, self.eth_src].concat();
+        if let Some(tag) = self.tag {
+            frame.extend([0x81, 0x00]);
+            frame.extend(tag.to_be_bytes());
+        }
         match (self.from.ip(), self.to.ip()) {
             (IpAddr::V4(from), IpAddr::V4(to)) => frame.extend(self.ip4(from, to, udp_bytes)),
             (IpAddr::V6(from), IpAddr::V6(to)) => frame.extend(self.ip6(from, to, udp_bytes)),
@@ -158,6 +165,7 @@ pub fn stun() -> Vec<u8> {
 pub struct Seen {
     pub eth_dst: [u8; 6],
     pub eth_src: [u8; 6],
+    pub tag: Option<u16>,
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub tos: u8,
@@ -175,9 +183,14 @@ pub fn read(frame: &[u8]) -> Result<Seen, String> {
     let mac = |at: usize| frame.get(at..at + 6).and_then(|mac| mac.try_into().ok());
     let eth_dst = mac(0).ok_or("no Ethernet destination")?;
     let eth_src = mac(6).ok_or("no Ethernet source")?;
-    let (src, dst, tos, hops, udp) = match halfword(frame, 12)? {
-        0x0800 => read_ip4(frame.get(14..).ok_or("no IPv4 header")?)?,
-        0x86dd => read_ip6(frame.get(14..).ok_or("no IPv6 header")?)?,
+    let (tag, packet) = match halfword(frame, 12)? {
+        0x8100 => (Some(halfword(frame, 14)?), frame.get(16..)),
+        _ => (None, frame.get(12..)),
+    };
+    let packet = packet.ok_or("no type")?;
+    let (src, dst, tos, hops, udp) = match halfword(packet, 0)? {
+        0x0800 => read_ip4(packet.get(2..).ok_or("no IPv4 header")?)?,
+        0x86dd => read_ip6(packet.get(2..).ok_or("no IPv6 header")?)?,
         other => return Err(format!("type {other:#06x}")),
     };
     let bytes = halfword(udp, 4)?;
@@ -193,6 +206,7 @@ pub fn read(frame: &[u8]) -> Result<Seen, String> {
     Ok(Seen {
         eth_dst,
         eth_src,
+        tag,
         from: SocketAddr::new(src, halfword(udp, 0)?),
         to: SocketAddr::new(dst, halfword(udp, 2)?),
         tos,

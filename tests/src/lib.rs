@@ -19,6 +19,7 @@ pub mod netns;
 pub mod observer;
 pub mod packet;
 pub mod phone;
+pub mod pki;
 pub mod private;
 pub mod process;
 pub mod rtp;

@@ -43,6 +43,8 @@ pub struct Settings {
     pub tone_hz: u32,
     /// Offers VP8, with a generated picture.
     pub video: bool,
+    /// Who issues the certificates it believes; none: whoever.
+    pub ca: Option<PathBuf>,
 }
 
 /// A running phone. There is one per namespace. Dropping it kills the process.

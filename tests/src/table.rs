@@ -1,22 +1,23 @@
 //! The maps on the host: `Flows` over ordinary memory, and around `forward` what the program does
 //! around it. The differential test and the simulator drive it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use common::event::{Event, EventKind};
 use common::flow::{Endpoint, Flow};
-use common::forward::{Action, Flows, Reason, Verdict, forward};
-use common::map::{SLOT_NONE, Settings};
+use common::forward::{Action, Flows, Reason, Verdict, forward, forward_plain};
+use common::map::{Port, SLOT_NONE, Settings};
 use common::media::Media;
 use common::rtp::Rtp;
 use common::stats::FlowStats;
+use common::wire::Buffer;
 
 /// One CPU's view of the maps.
 #[derive(Default)]
 pub struct Table {
     pub settings: Settings,
-    pub ports: BTreeMap<u32, u32>,
+    pub ports: BTreeMap<u32, Port>,
     pub flows: BTreeMap<u32, Flow>,
     pub egress: BTreeSet<u32>,
     pub reasons: [u64; Reason::COUNT as usize],
@@ -24,15 +25,31 @@ pub struct Table {
     media: RefCell<BTreeMap<u32, Media>>,
     /// Strangers that were shown, and how their packets began.
     pub shown: RefCell<Vec<Event>>,
-    /// When the frame came, by the clock that `Media` is kept by.
-    now_ns: Cell<u64>,
 }
 
 impl Table {
-    /// What becomes of a frame, accounted for.
-    pub fn run(&mut self, frame: &mut [u8], ingress: u32, now_ns: u64) -> Verdict {
-        self.now_ns.set(now_ns);
-        let mut verdict = forward(frame, ingress, self, now_ns);
+    /// What becomes of a frame, accounted for; the short way if it is enough, as in the kernel.
+    pub fn run(&mut self, frame: &mut Vec<u8>, ingress: u32, now_ns: u64) -> Verdict {
+        let settings = &self.settings;
+        let mut buffer = Buffer::new(frame, 0);
+        match forward_plain(&mut buffer, ingress, settings, self, now_ns) {
+            Some(verdict) => self.account(verdict, now_ns),
+            None => self.run_whole(frame, ingress, now_ns),
+        }
+    }
+
+    /// The same without the short way.
+    pub fn run_whole(&mut self, frame: &mut Vec<u8>, ingress: u32, now_ns: u64) -> Verdict {
+        let mut room = vec![0; HEADROOM];
+        room.append(frame);
+        let mut buffer = Buffer::new(&mut room, HEADROOM);
+        let verdict = forward(&mut buffer, ingress, &self.settings, self, now_ns);
+        frame.extend_from_slice(buffer.frame());
+        self.account(verdict, now_ns)
+    }
+
+    fn account(&mut self, verdict: Verdict, now_ns: u64) -> Verdict {
+        let mut verdict = verdict;
         if verdict.action == Action::Redirect && !self.egress.contains(&verdict.egress) {
             verdict = verdict.without_egress();
         }
@@ -63,13 +80,12 @@ impl Table {
     }
 }
 
-impl Flows for Table {
-    fn settings(&self) -> Option<&Settings> {
-        Some(&self.settings)
-    }
+/// What a driver leaves at least (linux/bpf.h, `XDP_PACKET_HEADROOM`).
+const HEADROOM: usize = 256;
 
-    fn port(&self, index: u32) -> u32 {
-        self.ports.get(&index).copied().unwrap_or(SLOT_NONE)
+impl Flows for Table {
+    fn port(&self, index: u32) -> Port {
+        self.ports.get(&index).copied().unwrap_or_default()
     }
 
     fn flow(&self, slot: u32) -> Option<&Flow> {
@@ -91,9 +107,10 @@ impl Flows for Table {
         self.shown.borrow_mut().push(event);
     }
 
-    fn measure(&self, flow: &Flow, rtp: &Rtp) -> EventKind {
+    fn measure(&self, flow: &Flow, rtp: &Rtp, now_ns: u64) -> EventKind {
         let mut media = self.media.borrow_mut();
         let account = media.entry(flow.stats).or_default();
-        account.receive(flow.generation, flow.clock_hz, rtp, self.now_ns.get())
+        let (generation, clock_hz) = (flow.generation, flow.clock_hz);
+        account.receive(generation, clock_hz, rtp, now_ns, || now_ns)
     }
 }

@@ -12,7 +12,7 @@ use aya_obj::Object;
 use common::event::Event;
 use common::flow::Flow;
 use common::forward::Reason;
-use common::map::{self, Settings};
+use common::map::{self, Port, Settings};
 use common::media::Media;
 use common::stats::FlowStats;
 use towpath_tests::process;
@@ -40,7 +40,7 @@ fn the_object_has_our_maps() {
         assert_eq!(map.max_entries(), entries, "{name}: entries");
     };
     check(map::SETTINGS, ARRAY, 4, size_of::<Settings>(), 1);
-    check(map::PORTS, ARRAY, 4, size_of::<u32>(), map::PORTS_MAX);
+    check(map::PORTS, ARRAY, 4, size_of::<Port>(), map::PORTS_MAX);
     check(map::FLOWS, ARRAY, 4, size_of::<Flow>(), map::FLOWS_DEFAULT);
     check(
         map::STATS,
@@ -64,6 +64,7 @@ fn the_object_has_our_maps() {
     let ours = |name: &&String| !name.starts_with("AYA_LOG") && !name.starts_with('.');
     assert_eq!(object.maps.keys().filter(ours).count(), map::NAMES.len());
     assert!(object.programs.contains_key(map::PROGRAM));
+    assert_eq!(object.maps[map::ABI_SECTION].data(), map::ABI.to_le_bytes());
 }
 
 /// What the maps mean is in these sizes; a change of one needs a new `map::ABI`.
@@ -71,11 +72,12 @@ fn the_object_has_our_maps() {
 fn the_abi_number_covers_these_sizes() {
     let sizes = [
         size_of::<Settings>(),
+        size_of::<Port>(),
         size_of::<Flow>(),
         size_of::<FlowStats>(),
         size_of::<Media>(),
         size_of::<Event>(),
         Reason::ALL.len(),
     ];
-    assert_eq!((map::ABI, sizes), (2, [304, 128, 64, 64, 56, 16]));
+    assert_eq!((map::ABI, sizes), (3, [304, 8, 128, 64, 64, 56, 18]));
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 #![allow(clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
+#[path = "call/abandoned.rs"]
+mod abandoned;
 #[path = "call/change.rs"]
 mod change;
 #[path = "call/fork.rs"]
@@ -17,8 +19,12 @@ mod pulse;
 mod reconfigure;
 #[path = "call/setup.rs"]
 mod setup;
+#[path = "call/stream.rs"]
+mod stream;
 #[path = "call/sweep.rs"]
 mod sweep;
+#[path = "call/transfer.rs"]
+mod transfer;
 #[path = "call/wide.rs"]
 mod wide;
 

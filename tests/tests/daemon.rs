@@ -21,6 +21,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 use towpath_tests::private::{in_private_network, ip};
 use towpath_tests::{clock, http, process, schema};
+use wire::Wire;
 
 #[path = "daemon/explain.rs"]
 mod explain;
@@ -30,6 +31,12 @@ mod keys;
 mod protection;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/shards.rs"]
+mod shards;
+#[path = "daemon/stream.rs"]
+mod stream;
+#[path = "daemon/wire.rs"]
+mod wire;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -69,16 +76,17 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
         "documents_keep_their_shape_and_orders_are_carried_out",
         || {
             ip(LINKS)?;
-            let daemon = Daemon::start("documents");
+            let daemon = Daemon::with("documents", &format!("{CONFIG}{PEER}"));
             let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
             let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
             let call = caller.call(&callee);
             call.speak();
+            let number = daemon.call();
             for (document, path) in [
                 ("status", "status"),
                 ("calls", "calls"),
-                ("call", "calls/1"),
-                ("call-explain", "calls/1/explain"),
+                ("call", &*format!("calls/{number}")),
+                ("call-explain", &*format!("calls/{number}/explain")),
                 ("registrations", "registrations"),
                 ("registration", "registrations/1001@example.com"),
                 (
@@ -88,6 +96,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                 ("events", "events?since=1"),
                 ("networks", "networks"),
                 ("network-explain", "networks/explain?ip=10.0.0.20"),
+                ("peers", "peers"),
             ] {
                 daemon.documented(document, path);
             }
@@ -100,12 +109,14 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                 "towpath_flows{path=\"user\"} 4",
                 "towpath_port_pairs_in_use{network=\"lan\"} 1",
                 "towpath_network_up{network=\"wan\"} 1",
+                "towpath_peer_up{peer=\"mcu\"} 1",
                 "towpath_xdp_attached{interface=\"eth1\"} 0",
                 "towpath_user_packets_total{result=\"send_failed\"} 0",
             ] {
                 assert!(text.lines().any(|l| l == line), "{line}\n{text}");
             }
             ordered(&daemon, &call);
+            probed(&daemon);
             Ok(())
         },
     )
@@ -126,12 +137,17 @@ fn shown(daemon: &Daemon) {
     let (code, calls) = daemon.ask(&["call", "list"]);
     assert_eq!(code, 0);
     let row = columns(calls.lines().nth(1).unwrap());
-    assert_eq!(row[..4], ["1", "1001", "1002", "established"], "{calls}");
+    let number = daemon.call();
+    assert_eq!(
+        row[..4],
+        [&*number, "1001", "1002", "established"],
+        "{calls}"
+    );
     assert_eq!(row[5..], ["lan", "→", "wan", "4", "user"], "{calls}");
-    let (code, call) = daemon.ask(&["call", "show", "1"]);
+    let (code, call) = daemon.ask(&["call", "show", &number]);
     assert_eq!(code, 0);
-    let head = "call 1: 1001 → 1002, established for ";
-    assert!(call.starts_with(head), "{call}");
+    let head = format!("call {number}: 1001 → 1002, established for ");
+    assert!(call.starts_with(&head), "{call}");
     let path = "  path             the daemon: the kernel path is off\n";
     assert_eq!(call.matches(path).count(), 4, "{call}");
     let (_, lines) = daemon.ask(&["reg", "list", "-o", "jsonl"]);
@@ -164,21 +180,22 @@ fn columns(line: &str) -> Vec<String> {
 fn ordered(daemon: &Daemon, call: &Call<'_>) {
     let answer = |code: i32, text: &str| (code, text.to_owned());
     explain::overridden(daemon);
+    let number = daemon.call();
     assert_eq!(
-        daemon.ask(&["call", "refresh", "1"]),
-        answer(0, "call 1: both parties are told\n")
+        daemon.ask(&["call", "refresh", &number]),
+        answer(0, &format!("call {number}: both parties are told\n"))
     );
     call.caller.receive("INVITE sip:1001@");
     assert_eq!(
-        daemon.ask(&["call", "kill", "1"]),
-        answer(0, "call 1: ended\n")
+        daemon.ask(&["call", "kill", &number]),
+        answer(0, &format!("call {number}: ended\n"))
     );
     for phone in [call.caller, call.callee] {
         let bye = phone.receive("BYE sip:");
         phone.answer(&bye, "200 OK", "");
     }
     let gone = answer(1, "error: no such call, or it ended\n");
-    assert_eq!(daemon.ask(&["call", "kill", "1"]), gone);
+    assert_eq!(daemon.ask(&["call", "kill", &number]), gone);
     assert_eq!(daemon.ask(&["call", "list"]), answer(0, "no calls\n"));
     let dropped = answer(0, "1001@example.com: no longer registered\n");
     assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), dropped);
@@ -192,6 +209,43 @@ fn ordered(daemon: &Daemon, call: &Call<'_>) {
         "error: nobody is registered under this name (user@domain)\n",
     );
     assert_eq!(daemon.ask(&["reg", "drop", "a/b c@d?e"]), odd);
+}
+
+/// A peer where nobody is.
+const PEER: &str = r#"
+[[sip.peer]]
+name = "mcu"
+uri = "sip:10.0.0.77"
+uris = ["sip:10.0.0.78:5070;weight=2"]
+probe_failures = 1
+"#;
+
+fn probed(daemon: &Daemon) {
+    let answer = |code: i32, text: &str| (code, text.to_owned());
+    let (code, list) = daemon.ask(&["peer", "list"]);
+    assert_eq!(code, 0, "{list}");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = list.lines().skip(1).map(words).collect();
+    assert_eq!(
+        lines,
+        [
+            "mcu 10.0.0.77:5060 udp 0 1 unknown - - -",
+            "mcu 10.0.0.78:5070 udp 1 2 unknown - - -",
+        ]
+    );
+    let asked = answer(0, "mcu: asked\n");
+    assert_eq!(daemon.ask(&["peer", "probe", "mcu"]), asked);
+    let line = "towpath_events_total{what=\"peer\",which=\"probed\"} 2";
+    let text = daemon.metrics();
+    assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    let nobody = "error: no [[sip.peer]] has this name; `towpath peer list` shows them\n";
+    assert_eq!(daemon.ask(&["peer", "probe", "x"]), answer(1, nobody));
+    let down = || {
+        let text = daemon.metrics();
+        let down = text.lines().any(|l| l == "towpath_peer_up{peer=\"mcu\"} 0");
+        Ok(down.then_some(()))
+    };
+    clock::until("nobody answers at the peer", LIMIT, down).unwrap();
 }
 
 #[test]
@@ -399,6 +453,13 @@ impl Daemon {
         found
     }
 
+    /// The number of the only call: which it has is its engine's business.
+    fn call(&self) -> String {
+        let calls = http::get(&self.socket(), "/api/v1/calls").unwrap();
+        assert_eq!(calls["calls"].as_array().unwrap().len(), 1, "{calls:#}");
+        calls["calls"][0]["id"].to_string()
+    }
+
     fn metrics(&self) -> String {
         http::text(&self.socket(), "/metrics").unwrap()
     }
@@ -430,11 +491,11 @@ impl Drop for Daemon {
     }
 }
 
-/// A phone of few words: one UDP socket for SIP, one for audio.
+/// A phone of few words: one wire for SIP, one socket for audio.
 struct Phone {
     user: &'static str,
     host: &'static str,
-    sip: UdpSocket,
+    sip: Wire,
     audio: UdpSocket,
 }
 
@@ -450,59 +511,66 @@ const CRLF: &str = "\r\n";
 
 impl Phone {
     fn register(_: &Daemon, user: &'static str, host: &'static str, registrar: &str) -> Self {
-        let bind = |port: u16| {
-            let socket = UdpSocket::bind((host, port)).unwrap();
-            socket.set_read_timeout(Some(LIMIT)).unwrap();
-            socket
-        };
-        let (sip, audio) = (bind(5070), bind(6000));
+        let sip = bind(host, 5070);
         sip.connect((registrar, 5060)).unwrap();
+        Self::over(Wire::Udp(sip), user, host)
+    }
+
+    /// Registers by a wire of its own.
+    fn over(sip: Wire, user: &'static str, host: &'static str) -> Self {
+        let audio = bind(host, 6000);
         let phone = Self {
             user,
             host,
             sip,
             audio,
         };
-        phone.request(
-            "REGISTER",
-            "sip:example.com",
-            user,
-            1,
-            "Expires: 600\r\n",
-            "",
-        );
-        phone.receive("SIP/2.0 200");
+        phone.registers(1);
         phone
+    }
+
+    fn registers(&self, cseq: u32) {
+        let more = "Expires: 600\r\n";
+        self.request("REGISTER", "sip:example.com", self.user, cseq, more, "");
+        self.receive("SIP/2.0 200");
     }
 
     /// Sends a request; `more` is further header lines.
     fn request(&self, method: &str, uri: &str, to: &str, cseq: u32, more: &str, body: &str) {
-        let (user, host) = (self.user, self.host);
+        let user = self.user;
         let lines = [
             format!("{method} {uri} SIP/2.0"),
-            format!("Via: SIP/2.0/UDP {host}:5070;branch=z9hG4bK{method}{cseq}{user}"),
+            format!("Via: {}", self.via(&format!("{method}{cseq}{user}"))),
             "Max-Forwards: 70".to_owned(),
             format!("From: <sip:{user}@example.com>;tag=f{user}"),
             format!("To: <sip:{to}@example.com>"),
             format!("Call-ID: {method}-{user}"),
             format!("CSeq: {cseq} {method}"),
-            format!("Contact: <sip:{user}@{host}:5070>"),
+            format!("Contact: {}", self.contact()),
         ];
         self.send(&lines.join(CRLF), more, body);
+    }
+
+    fn via(&self, branch: &str) -> String {
+        let (transport, host) = (self.sip.transport(), self.host);
+        format!("SIP/2.0/{transport} {host}:5070;branch=z9hG4bK{branch}")
+    }
+
+    fn contact(&self) -> String {
+        let (user, host, param) = (self.user, self.host, self.sip.param());
+        format!("<sip:{user}@{host}:5070{param}>")
     }
 
     fn send(&self, head: &str, more: &str, body: &str) {
         let length = body.len();
         let message = format!("{head}\r\n{more}Content-Length: {length}\r\n\r\n{body}");
-        self.sip.send(message.as_bytes()).unwrap();
+        self.sip.send(message.as_bytes());
     }
 
     /// The next message that begins like this; others are skipped.
     fn receive(&self, begins: &str) -> String {
-        let mut buffer = [0; 4096];
         loop {
-            let length = self.sip.recv(&mut buffer).unwrap();
-            let message = String::from_utf8(buffer[..length].to_vec()).unwrap();
+            let message = self.sip.receive();
             if message.starts_with(begins) {
                 return message;
             }
@@ -520,14 +588,13 @@ impl Phone {
             .filter(|line| line.starts_with("Via:"))
             .map(|line| format!("{line}\r\n"))
             .collect();
-        let (user, host) = (self.user, self.host);
         let lines = [
             format!("SIP/2.0 {status}"),
             format!("{vias}From:{}", header(request, "From:")),
             format!("To:{}{tag}", header(request, "To:")),
             format!("Call-ID:{}", header(request, "Call-ID:")),
             format!("CSeq:{}", header(request, "CSeq:")),
-            format!("Contact: <sip:{user}@{host}:5070>"),
+            format!("Contact: {}", self.contact()),
         ];
         let more = if body.is_empty() { "" } else { SDP_TYPE };
         self.send(&lines.join(CRLF), more, body);
@@ -551,7 +618,7 @@ impl Phone {
         let target = contact.trim().trim_matches(['<', '>']);
         let lines = [
             format!("ACK {target} SIP/2.0"),
-            format!("Via: SIP/2.0/UDP {}:5070;branch=z9hG4bKack", self.host),
+            format!("Via: {}", self.via("ack")),
             "Max-Forwards: 70".to_owned(),
             format!("From:{}", header(&answer, "From:")),
             format!("To:{}", header(&answer, "To:")),
@@ -569,6 +636,12 @@ impl Phone {
             to: format!("{at}:{port}").parse().unwrap(),
         }
     }
+}
+
+fn bind(host: &str, port: u16) -> UdpSocket {
+    let socket = UdpSocket::bind((host, port)).unwrap();
+    socket.set_read_timeout(Some(LIMIT)).unwrap();
+    socket
 }
 
 impl Call<'_> {

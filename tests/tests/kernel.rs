@@ -9,22 +9,29 @@
     reason = "a test fails by panicking"
 )]
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+#[path = "kernel/random.rs"]
+mod random;
+#[path = "kernel/wire.rs"]
+mod wire;
+
 use std::process::Command;
+use std::thread;
 
 use aya::maps::{Array, MapData, PerCpuArray, xdp::DevMapHash};
+use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
-use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
+use common::flow::{Endpoint, Flags, Flow};
 use common::forward::{Action, Reason, Verdict};
-use common::map::{self, Settings, port_index};
+use common::map::{self, Port, Settings, port_index};
 use common::media::Media;
 use common::stats::FlowStats;
 use common::wire::Mac;
-use towpath_tests::frame::{Checksum, Datagram, read, rtcp, rtp, stun};
-use towpath_tests::process;
+use towpath_tests::frame::{read, rtp};
 use towpath_tests::table::Table;
+use towpath_tests::{clock, process};
+
+use self::random::{Random, datagram, flows};
 
 /// Frames the differential test sends; `TOWPATH_DIFFERENTIAL_FRAMES` changes it, and
 /// `TOWPATH_DIFFERENTIAL_SEED` which.
@@ -37,22 +44,42 @@ const FRAME_BYTES_MIN: usize = 14;
 /// Room for a frame in the kernel's one page.
 const FRAME_BYTES_MAX: usize = 3000;
 const NOW_NS: u64 = 0;
-/// A timer tick, near enough: budgets here never come back.
-const TICK_NS: u64 = 4_000_000;
+
+/// Threads that send them, each with programs and maps of its own.
+const THREADS: u32 = 2;
 
 #[test]
 fn host_and_kernel_agree() {
-    let mut both = Both::new();
     let seed = std::env::var("TOWPATH_DIFFERENTIAL_SEED");
-    let seed = seed.map_or(1, |seed| seed.parse().expect("the seed is a number"));
-    let mut random = Random(0x7091_a7b3_5eed_0000 ^ seed);
-    both.install(&flows(&mut random, both.egress));
+    let seed: u64 = seed.map_or(1, |seed| seed.parse().expect("the seed is a number"));
     let frames = match std::env::var("TOWPATH_DIFFERENTIAL_FRAMES") {
         Ok(count) => count
             .parse()
             .expect("TOWPATH_DIFFERENTIAL_FRAMES is a number"),
         Err(_) => FRAMES_DEFAULT,
     };
+    let began = clock::now();
+    let agree = |thread: u32| agree(seed << 8 | u64::from(thread), frames / THREADS);
+    let seen = thread::scope(|scope| {
+        let threads = (0..THREADS).map(|thread| scope.spawn(move || agree(thread)));
+        let threads: Vec<_> = threads.collect();
+        let seen = threads.into_iter().map(|thread| thread.join().unwrap());
+        seen.reduce(|a, b| std::array::from_fn(|i| a[i] + b[i]))
+    });
+    let took = began.elapsed().as_secs_f64();
+    println!("{frames} frames, {:.0} a second", f64::from(frames) / took);
+    for reason in Reason::ALL {
+        // A test run leaves room.
+        let wanted = reason != Reason::NoRoom;
+        assert_eq!(seen.unwrap()[reason as usize] > 0, wanted, "{reason:?}");
+    }
+}
+
+/// Sends generated frames both ways; how many came to what.
+fn agree(seed: u64, frames: u32) -> [u64; Reason::COUNT as usize] {
+    let mut both = Both::new();
+    let mut random = Random::new(seed);
+    both.install(&flows(&mut random, both.egress));
     let flows: Vec<Flow> = both.table.flows.values().copied().collect();
     let mut sent = 0;
     for index in 0..frames {
@@ -60,20 +87,15 @@ fn host_and_kernel_agree() {
         sent += u32::from(both.check(&frame));
     }
     both.check_counters();
-    for reason in Reason::ALL {
-        assert!(
-            both.table.reasons[reason as usize] > 0,
-            "no frame came to {reason:?}"
-        );
-    }
     assert!(sent > frames / 8, "only {sent} of {frames} were sent on");
+    both.table.reasons
 }
 
 /// One whole frame of each family, cut to every length.
 #[test]
 fn host_and_kernel_agree_at_every_length() {
     let mut both = Both::new();
-    let mut random = Random(0x7091_a7b3_5eed_0002);
+    let mut random = Random::new(2);
     both.install(&flows(&mut random, both.egress));
     for flow in both.table.flows.clone().into_values() {
         let frame = datagram(&flow, rtp(9, b"media")).build();
@@ -89,7 +111,8 @@ fn host_and_kernel_agree_at_every_length() {
 #[test]
 fn strangers_are_shown_within_the_budget() {
     let mut both = Both::new();
-    let mut random = Random(0x7091_a7b3_5eed_0003);
+    both.tick_ns = Some(4_000_000);
+    let mut random = Random::new(3);
     let flow = |flags| {
         let mut flow = flows(&mut random.clone(), both.egress).remove(0);
         flow.flags = flags;
@@ -98,7 +121,7 @@ fn strangers_are_shown_within_the_budget() {
     let (silent, shown) = (flow(Flags::NONE), flow(Flags::SHOW_STRANGERS));
     random.next();
     for (flow, expected) in [(silent, vec![1, 1, 1]), (shown, vec![2, 1, 1])] {
-        both.install(&[flow]);
+        both.install(&[flow.arriving(0, 0)]);
         let mut stranger = datagram(&flow, rtp(1, b"media"));
         stranger.from.set_port(stranger.from.port() ^ 1);
         let frame = stranger.build();
@@ -111,7 +134,7 @@ fn strangers_are_shown_within_the_budget() {
 #[test]
 fn a_first_packet_is_reported_once() {
     let mut both = Both::new();
-    let mut random = Random(0x7091_a7b3_5eed_0004);
+    let mut random = Random::new(4);
     both.install(&flows(&mut random, both.egress));
     let mut events =
         aya::maps::RingBuf::try_from(both.ebpf.take_map(map::EVENTS).unwrap()).unwrap();
@@ -170,6 +193,8 @@ fn the_program_stays_within_its_budget() {
 struct Both {
     ebpf: Ebpf,
     table: Table,
+    /// Where time passes.
+    tick_ns: Option<u64>,
     /// Another interface than the frames come in by.
     egress: u32,
 }
@@ -177,6 +202,14 @@ struct Both {
 impl Both {
     fn new() -> Self {
         let egress = own_network();
+        let mut both = Self::beside(egress);
+        // Attached, or the kernel would make ready anew for every run.
+        both.attach("out");
+        both
+    }
+
+    /// In the network namespace the thread is in, attached to nothing, with a way out.
+    fn beside(egress: u32) -> Self {
         let object = std::fs::read(process::object().unwrap()).unwrap();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(map::FLOWS, FLOWS + 1)
@@ -195,23 +228,42 @@ impl Both {
         Self {
             ebpf,
             table,
+            tick_ns: None,
             egress,
         }
+    }
+
+    /// Until it is dropped.
+    fn attach(&mut self, interface: &str) {
+        let program = self.ebpf.program_mut(map::PROGRAM).unwrap();
+        let program: &mut Xdp = program.try_into().unwrap();
+        program.attach(interface, XdpMode::Driver).unwrap();
     }
 
     /// Flows at slots 1…, and the addresses they are at.
     fn install(&mut self, flows: &[Flow]) {
         let mut locals: Vec<_> = flows.iter().map(|f| f.local.ip).collect();
         locals.dedup();
-        self.table.settings = Settings::new(&locals).with_tick(TICK_NS);
-        self.table.settings.stranger_flow_ns = u64::MAX;
-        self.table.settings.stranger_all_ns = 0;
-        self.table.settings.silence_ns = u64::MAX;
+        self.table.settings = Settings {
+            // The kernel's time stands still as the host's does.
+            tick_ns: 0,
+            silence_ns: u64::MAX,
+            stranger_flow_ns: u64::MAX,
+            stranger_all_ns: 0,
+            ..Settings::new(&locals)
+        };
+        if let Some(tick_ns) = self.tick_ns {
+            self.table.settings = self.table.settings.with_tick(tick_ns);
+        }
         for (slot, flow) in (1..).zip(flows) {
             let address = self.table.settings.slot(flow.local.ip);
-            self.table
-                .ports
-                .insert(port_index(address, flow.local.port), slot);
+            self.table.ports.insert(
+                port_index(address, flow.local.port),
+                Port {
+                    flow: slot,
+                    stats: flow.stats,
+                },
+            );
             self.table.flows.insert(slot, *flow);
         }
         let settings = self.table.settings;
@@ -221,8 +273,8 @@ impl Both {
         for (slot, flow) in self.table.flows.clone() {
             self.array::<Flow>(map::FLOWS).set(slot, flow, 0).unwrap();
         }
-        for (index, slot) in self.table.ports.clone() {
-            self.array::<u32>(map::PORTS).set(index, slot, 0).unwrap();
+        for (index, port) in self.table.ports.clone() {
+            self.array::<Port>(map::PORTS).set(index, port, 0).unwrap();
         }
     }
 
@@ -282,6 +334,9 @@ impl Both {
         assert_eq!(Endpoint::from(after.to), flow.target);
         assert_eq!(Mac::from(after.eth_src), flow.eth_src);
         assert_eq!(Mac::from(after.eth_dst), flow.eth_dst);
+        let marks = before.tag.unwrap_or(0) & 0xf000;
+        let vlan = flow.vlan_out.get();
+        assert_eq!(after.tag, (vlan != 0).then_some(marks | vlan));
         let hops = if flow.flags.has(Flags::HOPS) {
             flow.hops
         } else {
@@ -319,9 +374,9 @@ impl Both {
             assert_eq!(sum(|s| s.bytes), host.bytes);
             assert_eq!(sum(|s| s.strangers), host.strangers);
             assert_eq!(sum(|s| s.punted), host.punted);
-            // The kernel has clocks of its own.
+            // The kernel reads a clock of its own.
             let timeless = |mut media: Media| {
-                (media.arrival_ns, media.jitter) = (0, 0);
+                media.arrival_ns = 0;
                 media
             };
             let kernel_media = media.get(&flow.stats, 0).unwrap();
@@ -357,148 +412,4 @@ fn own_network() -> u32 {
         "cannot add a veth pair"
     );
     nix::net::if_::if_nametoindex("out").unwrap()
-}
-
-/// Flows of both families at four addresses, some of every kind.
-fn flows(random: &mut Random, egress: u32) -> Vec<Flow> {
-    let locals: [IpAddr; 4] = std::array::from_fn(|i| random.ip(i % 2 == 1));
-    let mut at = BTreeMap::new();
-    while at.len() < FLOWS as usize {
-        let local = locals[at.len() * locals.len() / FLOWS as usize];
-        let v6 = local.is_ipv6();
-        let local = SocketAddr::new(local, random.port());
-        let rewrite = Rewrite {
-            peer: SocketAddr::new(random.ip(v6), random.port()).into(),
-            source: SocketAddr::new(random.ip(v6), random.port()).into(),
-            target: SocketAddr::new(random.ip(v6), random.port()).into(),
-            tos: random.one_in(2).then(|| random.byte()),
-            flags: if random.one_in(16) {
-                Flags::USERSPACE
-            } else {
-                Flags::NONE
-            },
-        };
-        let hop = Hop {
-            eth_src: Mac::from(std::array::from_fn(|_| random.byte())),
-            eth_dst: Mac::from(std::array::from_fn(|_| random.byte())),
-            egress: match random.below(8) {
-                0 => 4711,
-                1..4 => INGRESS,
-                _ => egress,
-            },
-            mtu: if random.one_in(4) { 80 } else { 1500 },
-        };
-        let mut flow = Flow::compile(local.into(), rewrite, hop);
-        if random.one_in(4) {
-            flow = flow.with_hops(random.byte());
-        }
-        if random.one_in(2) {
-            flow = flow.measured([0, 8000, 90_000][random.below(3) as usize]);
-        }
-        flow.stats = at.len() as u32 + 1;
-        flow.generation = random.next() as u32;
-        at.insert(at.len(), flow);
-    }
-    at.into_values().collect()
-}
-
-fn datagram(flow: &Flow, payload: Vec<u8>) -> Datagram {
-    Datagram::new(flow.peer.into(), flow.local.into(), payload)
-}
-
-/// SplitMix64: reproducible, and all a test needs.
-#[derive(Clone)]
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn byte(&mut self) -> u8 {
-        self.next() as u8
-    }
-
-    fn port(&mut self) -> u16 {
-        (self.next() as u16).max(1)
-    }
-
-    /// Random bytes are no palindromes.
-    fn ip(&mut self, v6: bool) -> IpAddr {
-        if v6 {
-            Ipv6Addr::from((u128::from(self.next()) << 64) | u128::from(self.next()) | 1 << 125)
-                .into()
-        } else {
-            Ipv4Addr::from(self.next() as u32).into()
-        }
-    }
-
-    /// A frame to one of the flows: whole, or wrong in one way, or damaged anywhere.
-    fn frame(&mut self, flows: &[Flow], index: u32) -> Vec<u8> {
-        let flow = &flows[self.below(flows.len() as u64) as usize];
-        let mut datagram = datagram(flow, self.payload(index as u16));
-        datagram.tos = self.byte();
-        datagram.hops = if self.one_in(12) {
-            self.below(3) as u8
-        } else {
-            self.byte()
-        };
-        match self.below(24) {
-            0 => datagram.from.set_port(self.port()),
-            1 => datagram.from.set_ip(self.ip(datagram.from.is_ipv6())),
-            2 => datagram.from.set_port(0),
-            3 => datagram.to.set_port(self.port()),
-            4 => datagram.to.set_ip(self.ip(datagram.from.is_ipv6())),
-            5 => datagram.checksum = Checksum::Partial,
-            6 | 7 => datagram.checksum = Checksum::None,
-            8 if datagram.payload.len() >= 6 => datagram.disguise(),
-            _ => {}
-        }
-        let mut frame = datagram.build();
-        match self.below(24) {
-            0 => drop(frame.splice(12..12, [0x81, 0x00, 0x00, 0x07])),
-            1 => frame.truncate(FRAME_BYTES_MIN + self.below(frame.len() as u64 - 13) as usize),
-            2 => frame.extend([0; 18]),
-            3 => frame[14] = self.byte(), // version, IPv4 header length
-            4 => frame[20] = [0, 44, 60, 0x20, 0x1f][self.below(5) as usize],
-            5 => frame[23] = self.byte(), // IPv4 protocol
-            6 => frame[17] = self.byte(), // IPv4 total length
-            7 => {
-                let udp = if flow.local.ip.is_v4() { 34 } else { 54 };
-                frame[udp + 4 + self.below(2) as usize] = self.byte(); // UDP length
-            }
-            8 => frame[12..14].copy_from_slice(&[0x08, 0x06]),
-            9 | 10 => {
-                let at = self.below(frame.len() as u64) as usize;
-                frame[at] ^= 1 << self.below(8);
-            }
-            _ => {}
-        }
-        frame
-    }
-
-    fn payload(&mut self, sequence: u16) -> Vec<u8> {
-        match self.below(16) {
-            0 => stun(),
-            1 => vec![],
-            2 => (0..self.below(40)).map(|_| self.byte()).collect(),
-            3 => rtcp(),
-            4 => rtp(sequence, &vec![0x5a; 1400 + self.below(200) as usize]),
-            _ => {
-                let media: Vec<u8> = (0..self.below(64)).map(|_| self.byte()).collect();
-                rtp(sequence, &media)
-            }
-        }
-    }
 }

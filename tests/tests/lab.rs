@@ -464,6 +464,7 @@ fn phones_call_each_other_and_hear_the_other_ones_tone() {
             auto_answer,
             tone_hz,
             video: true,
+            ca: None,
         };
         let directory = lab.directory(role.name()).unwrap();
         Phone::start(namespace(&lab, role), &directory, &settings).unwrap()
@@ -572,6 +573,7 @@ fn phones_register_with_digest_through_the_nat() {
             auto_answer: true,
             tone_hz: 440,
             video: false,
+            ca: None,
         };
         let directory = lab.directory(user).unwrap();
         Phone::start(namespace(&lab, role), &directory, &settings).unwrap()

@@ -44,9 +44,16 @@ mod restart;
 mod soak;
 #[path = "netns/stage.rs"]
 mod stage;
+#[path = "netns/stream.rs"]
+mod stream;
+#[path = "netns/toobig.rs"]
+mod toobig;
 #[path = "netns/trouble.rs"]
 mod trouble;
 #[path = "netns/twins.rs"]
 mod twins;
 #[path = "netns/upgrade.rs"]
 mod upgrade;
+#[cfg(feature = "vlan")]
+#[path = "netns/vlan.rs"]
+mod vlan;

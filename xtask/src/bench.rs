@@ -1,5 +1,6 @@
 //! `bench`: measures, with optimised programs. Standard output is the measurement's alone.
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result};
@@ -14,19 +15,27 @@ pub(crate) struct Options {
     /// Print the results as JSON
     #[arg(long)]
     json: bool,
-    /// Show that everything runs, in seconds; writes nothing
+    /// Show that everything runs, in seconds; the numbers say little
     #[arg(long)]
     quick: bool,
+    /// Where to write the results; default: docs/benchmarks, and nowhere with --quick
+    #[arg(long, value_name = "DIRECTORY")]
+    output: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
     /// Who forwards media how fast; writes docs/benchmarks/
     Datapath,
+    /// Registrations and calls a second beside Kamailio; writes docs/benchmarks/
+    Sip,
 }
 
 pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
-    let What::Datapath = options.what;
+    let what = match options.what {
+        What::Datapath => "datapath",
+        What::Sip => "sip",
+    };
     if let Err(error) = setup::bench() {
         say(&format!("some columns will be left out: {error:#}"));
     }
@@ -38,11 +47,16 @@ pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
     }
     let release = target()?.join("release");
     let mut command = Command::new(release.join("bench"));
-    command.args(options.json.then_some("--json"));
-    if options.quick {
-        command.arg("--quick");
-    } else {
-        command.arg("--output").arg(root()?.join("docs/benchmarks"));
+    command.arg(what).args(options.json.then_some("--json"));
+    command.args(options.quick.then_some("--quick"));
+    let usual = || root().map(|root| root.join("docs/benchmarks"));
+    let output = match &options.output {
+        Some(directory) => Some(directory.clone()),
+        None if options.quick => None,
+        None => Some(usual()?),
+    };
+    if let Some(directory) = output {
+        command.arg("--output").arg(directory);
     }
     command
         .env("TOWPATH_BIN", release.join("towpath"))

@@ -26,6 +26,7 @@ struct Mutant {
 }
 
 const FORWARD: &str = "common/src/forward.rs";
+const HEADERS: &str = "common/src/forward/headers.rs";
 const CHECKSUM: &str = "common/src/checksum.rs";
 const FLOW: &str = "common/src/flow.rs";
 const MEDIA: &str = "common/src/media.rs";
@@ -40,16 +41,16 @@ fn tests_of(file: &str) -> &'static [&'static str] {
     }
 }
 
-const MUTANTS: [Mutant; 47] = [
+const MUTANTS: [Mutant; 66] = [
     Mutant {
         name: "checksum: the IPv4 header's is not updated",
-        file: FORWARD,
+        file: HEADERS,
         was: "self.ip.checksum = apply(self.ip.checksum, delta_l3);",
         becomes: "self.ip.checksum = apply(self.ip.checksum, delta_l3 & 0);",
     },
     Mutant {
         name: "checksum: UDP's is not updated",
-        file: FORWARD,
+        file: HEADERS,
         was: "udp.checksum = apply_udp(udp.checksum, flow.delta_l4);",
         becomes: "udp.checksum = apply_udp(udp.checksum, flow.delta_l4 & 0);",
     },
@@ -61,7 +62,7 @@ const MUTANTS: [Mutant; 47] = [
     },
     Mutant {
         name: "checksum: an absent UDP checksum is made up",
-        file: FORWARD,
+        file: HEADERS,
         was: "if udp.checksum.0 != 0 {",
         becomes: "if true {",
     },
@@ -74,36 +75,36 @@ const MUTANTS: [Mutant; 47] = [
     Mutant {
         name: "checksum: a whole one that looks partial is punted",
         file: FORWARD,
-        was: "if !is_whole(",
-        becomes: "if true || !is_whole(",
+        was: "if !frame.is_whole(",
+        becomes: "if true || !frame.is_whole(",
     },
     Mutant {
         name: "checksum: a partial one is taken for whole",
-        file: FORWARD,
+        file: CHECKSUM,
         was: "left == 0 && fold(sum) == 0xffff",
         becomes: "left == 0",
     },
     Mutant {
         name: "ports: the source's is not rewritten",
-        file: FORWARD,
+        file: HEADERS,
         was: "udp.src = flow.source.port;",
         becomes: "",
     },
     Mutant {
         name: "ports: the destination's is not rewritten",
-        file: FORWARD,
+        file: HEADERS,
         was: "udp.dst = flow.target.port;",
         becomes: "",
     },
     Mutant {
         name: "TTL: IPv4's is not decremented",
-        file: FORWARD,
+        file: HEADERS,
         was: "self.ip.ttl -= 1;",
         becomes: "",
     },
     Mutant {
         name: "TTL: IPv6's hop limit is not decremented",
-        file: FORWARD,
+        file: HEADERS,
         was: "self.ip.hop_limit -= 1;",
         becomes: "",
     },
@@ -145,7 +146,7 @@ const MUTANTS: [Mutant; 47] = [
     },
     Mutant {
         name: "DSCP: the sender's ECN bits are lost",
-        file: FORWARD,
+        file: HEADERS,
         was: "(new & 0xfc) | (old & 3)",
         becomes: "(new & 0xfc) | (old & 0)",
     },
@@ -205,44 +206,44 @@ const MUTANTS: [Mutant; 47] = [
     },
     Mutant {
         name: "TTL: IPv4's is not written",
-        file: FORWARD,
+        file: HEADERS,
         was: "self.ip.ttl = flow.hops;",
         becomes: "",
     },
     Mutant {
         name: "TTL: IPv6's is not written",
-        file: FORWARD,
+        file: HEADERS,
         was: "self.ip.hop_limit = flow.hops;",
         becomes: "",
     },
     Mutant {
         name: "TTL: IPv4's checksum forgets what was written",
-        file: FORWARD,
+        file: HEADERS,
         was: "let change = u32::from(!halfword(self.ip.ttl)) + u32::from(halfword(flow.hops));",
         becomes: "let change = u32::from(halfword(0)) * 0;",
     },
     Mutant {
         name: "shape: fragments are forwarded",
-        file: FORWARD,
+        file: HEADERS,
         was: "if self.ip.fragment.0 & FRAGMENT.0 != 0 {",
         becomes: "if false {",
     },
     Mutant {
         name: "shape: options are forwarded",
-        file: FORWARD,
+        file: HEADERS,
         was: "if self.ip.version_ihl != 0x45 {",
         becomes: "if false {",
     },
     Mutant {
         name: "shape: other protocols are forwarded",
-        file: FORWARD,
+        file: HEADERS,
         was: "if self.ip.protocol != UDP {",
         becomes: "if false {",
     },
     Mutant {
         name: "length: a frame shorter than its packet is forwarded",
         file: FORWARD,
-        was: "if usize::from(ETHERNET_BYTES) + usize::from(ip_bytes) > frame_bytes",
+        was: "if came.at + usize::from(ETHERNET_BYTES) + usize::from(ip_bytes) > frame_bytes",
         becomes: "if false",
     },
     Mutant {
@@ -265,7 +266,7 @@ const MUTANTS: [Mutant; 47] = [
     },
     Mutant {
         name: "checksum: IPv6 without one is forwarded",
-        file: FORWARD,
+        file: HEADERS,
         was: "        Reason::NoChecksum\n    }",
         becomes: "        Reason::Forwarded\n    }",
     },
@@ -278,8 +279,8 @@ const MUTANTS: [Mutant; 47] = [
     Mutant {
         name: "egress: what turns back is redirected",
         file: FORWARD,
-        was: "let action = if flow.egress == ingress {",
-        becomes: "let action = if flow.egress == ingress && false {",
+        was: "let action = if flow.egress == came.ingress {",
+        becomes: "let action = if flow.egress == came.ingress && false {",
     },
     Mutant {
         name: "source: port 0 is shown",
@@ -290,8 +291,8 @@ const MUTANTS: [Mutant; 47] = [
     Mutant {
         name: "measure: reports are taken for media",
         file: FORWARD,
-        was: "|| Kind::is_rtcp(head[1]) {",
-        becomes: "{",
+        was: "Some(rtp) if !Kind::is_rtcp(rtp.second()) =>",
+        becomes: "Some(rtp) =>",
     },
     Mutant {
         name: "measure: a late packet moves the highest number",
@@ -322,6 +323,120 @@ const MUTANTS: [Mutant; 47] = [
         file: FORWARD,
         was: "if !Kind::of(head, udp_bytes - UDP_BYTES).is_media() {",
         becomes: "if !Kind::of(head, udp_bytes - UDP_BYTES).is_media() && false {",
+    },
+    Mutant {
+        name: "interface: any is let in",
+        file: FORWARD,
+        was: "if flow.ingress != came.ingress || vlan",
+        becomes: "if vlan",
+    },
+    Mutant {
+        name: "interface: any VLAN is let in",
+        file: FORWARD,
+        was: "|| vlan != 0 && vlan != flow.vlan_in.0 {",
+        becomes: "{",
+    },
+    Mutant {
+        name: "interface: a tag that is missing is not missed",
+        file: FORWARD,
+        was: "        if vlan != flow.vlan_in.0 {\n",
+        becomes: "        if false {\n",
+    },
+    Mutant {
+        name: "interface: a flow of any has to come by none",
+        file: FORWARD,
+        was: "    if flow.ingress != 0 {\n",
+        becomes: "    if true {\n",
+    },
+    Mutant {
+        name: "interface: the wrong one is passed on",
+        file: FORWARD,
+        was: "reason == Reason::HopLimit || reason == Reason::WrongInterface",
+        becomes: "reason == Reason::HopLimit",
+    },
+    Mutant {
+        name: "tag: the header behind it is looked for in front",
+        file: FORWARD,
+        was: "        came.at = TAG_BYTES;\n",
+        becomes: "",
+    },
+    Mutant {
+        name: "tag: its VLAN is not read",
+        file: FORWARD,
+        was: "        came.tag = Be16(inner.src.0[2]);\n",
+        becomes: "",
+    },
+    Mutant {
+        name: "tag: it stays on",
+        file: FORWARD,
+        was: "let leaves_at = if flow.vlan_out.0 == 0 { 0 } else { TAG_BYTES };",
+        becomes: "let leaves_at = if flow.vlan_out.0 == 0 { came.at } else { TAG_BYTES };",
+    },
+    Mutant {
+        name: "tag: no room for it is not noticed",
+        file: FORWARD,
+        was: "if !frame.shift(by) {",
+        becomes: "frame.shift(by);\n        if false {",
+    },
+    Mutant {
+        name: "tag: its type is not written",
+        file: FORWARD,
+        was: "        tagged.tag_type = VLAN;\n",
+        becomes: "",
+    },
+    Mutant {
+        name: "tag: its priority is lost",
+        file: FORWARD,
+        was: "came.tag.0 & !VLAN_ID.0 | flow.vlan_out.0",
+        becomes: "flow.vlan_out.0",
+    },
+    Mutant {
+        name: "tag: the old VLAN shines through",
+        file: FORWARD,
+        was: "came.tag.0 & !VLAN_ID.0 | flow.vlan_out.0",
+        becomes: "came.tag.0 | flow.vlan_out.0",
+    },
+    Mutant {
+        name: "tag: a packet that has to leave with one takes the short way",
+        file: FORWARD,
+        was: "if reason != Reason::Forwarded || flow.vlan_out.0 != 0 {",
+        becomes: "if reason != Reason::Forwarded {",
+    },
+    Mutant {
+        name: "link: hardware addresses stay",
+        file: FORWARD,
+        was: "(ethernet.dst, ethernet.src) =",
+        becomes: "(_, _) =",
+    },
+    Mutant {
+        name: "link: hardware addresses of a tagged frame stay",
+        file: FORWARD,
+        was: "(tagged.dst, tagged.src) =",
+        becomes: "(_, _) =",
+    },
+    Mutant {
+        name: "ports: half an entry is believed",
+        file: FORWARD,
+        was: ".filter(|flow| flow.stats == port.stats)",
+        becomes: ".filter(|_| true)",
+    },
+    Mutant {
+        name: "short way: what is not to be forwarded is",
+        file: FORWARD,
+        was: "if reason != Reason::Forwarded || flow.vlan_out.0 != 0 {",
+        becomes: "if flow.vlan_out.0 != 0 {",
+    },
+    Mutant {
+        name: "measure: every packet reads the clock",
+        file: MEDIA,
+        was: "if self.tick_ns != tick_ns {",
+        becomes: "if true {",
+    },
+    Mutant {
+        name: "measure: no packet reads the clock",
+        file: MEDIA,
+        was: "if self.tick_ns != tick_ns {",
+        becomes: "if false {",
     },
 ];
 

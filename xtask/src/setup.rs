@@ -41,11 +41,18 @@ const PACKAGES: [(&str, &str, &str); 14] = [
 ];
 
 /// What `bench` compares with.
-const PEERS: [(&str, &str, &str); 1] = [(
-    "rtpengine-daemon",
-    "/usr/bin/rtpengine",
-    "a relay to compare with, in userspace mode",
-)];
+const PEERS: [(&str, &str, &str); 2] = [
+    (
+        "rtpengine-daemon",
+        "/usr/bin/rtpengine",
+        "a relay to compare with, in userspace mode",
+    ),
+    (
+        "kamailio",
+        "/usr/sbin/kamailio",
+        "a registrar and proxy to compare with",
+    ),
+];
 
 #[derive(Args)]
 pub(crate) struct Options {

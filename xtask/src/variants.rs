@@ -13,7 +13,7 @@ struct Variant {
     name: &'static str,
     /// The compiler's effort; 3 is that of the shipped program.
     opt_level: &'static str,
-    /// What stands once in `common/src/forward.rs`, and what stands there instead.
+    /// What stands once in `common/src/forward/headers.rs`, and what stands there instead.
     change: Option<(&'static str, &'static str)>,
 }
 
@@ -73,12 +73,12 @@ fn copy(tree: &Path, variant: &Variant) -> Result<()> {
         std::os::unix::fs::symlink(root.join(member), tree.join(member))?;
     }
     if let Some((was, becomes)) = variant.change {
-        let file = tree.join("common/src/forward.rs");
+        let file = tree.join("common/src/forward/headers.rs");
         let text = fs::read_to_string(&file)?;
         ensure!(
             text.matches(was).count() == 1,
-            "`{was}` does not stand once in common/src/forward.rs: bring xtask/src/variants.rs in \
-             step"
+            "`{was}` does not stand once in {}: bring xtask/src/variants.rs in step",
+            file.display()
         );
         fs::write(&file, text.replacen(was, becomes, 1))?;
     }

@@ -19,11 +19,17 @@ fn packet(sequence: u16, timestamp: u32, ssrc: u32) -> Rtp {
     Rtp::read_from_bytes(&bytes).unwrap()
 }
 
+/// A packet that comes at a tick.
+fn receive(media: &mut Media, generation: u32, clock: u32, rtp: &Rtp, at: u64) -> EventKind {
+    media.receive(generation, clock, rtp, at, || at)
+}
+
 /// Packets of one source, one in 20 ms.
 fn after(sequences: &[u16]) -> Media {
     let mut media = Media::default();
     for (count, sequence) in (0..).zip(sequences) {
-        media.receive(
+        receive(
+            &mut media,
             GENERATION,
             8000,
             &packet(*sequence, 160 * count, 7),
@@ -78,7 +84,7 @@ fn a_steady_stream_has_no_jitter_and_an_unknown_clock_none_either() {
     let mut media = Media::default();
     for count in 0..50u16 {
         let at = MS * u64::from(count) * u64::from(count % 7);
-        media.receive(GENERATION, 0, &packet(count, 1, 7), at);
+        receive(&mut media, GENERATION, 0, &packet(count, 1, 7), at);
     }
     assert_eq!(media.jitter, 0);
 }
@@ -88,14 +94,17 @@ fn another_source_is_told_and_the_old_losses_stay() {
     let mut media = after(&[1, 2, 5]);
     let other = packet(40_000, 9, 8);
     assert_eq!(
-        media.receive(GENERATION, 8000, &other, 0),
+        receive(&mut media, GENERATION, 8000, &other, 0),
         EventKind::SSRC_CHANGED
     );
     let next = packet(40_001, 9, 8);
-    assert_eq!(media.receive(GENERATION, 8000, &next, 0), EventKind::NONE);
+    assert_eq!(
+        receive(&mut media, GENERATION, 8000, &next, 0),
+        EventKind::NONE
+    );
     assert_eq!((media.received(), media.lost(), media.changes), (5, 2, 1));
     assert_eq!(
-        media.receive(GENERATION + 1, 8000, &other, 0),
+        receive(&mut media, GENERATION + 1, 8000, &other, 0),
         EventKind::NONE
     );
     assert_eq!((media.received(), media.lost(), media.changes), (1, 0, 0));
@@ -104,9 +113,16 @@ fn another_source_is_told_and_the_old_losses_stay() {
 #[test]
 fn a_pause_is_no_jitter() {
     let mut media = after(&[1, 2]);
-    media.receive(GENERATION, 8000, &packet(3, 200, 7), 20 * MS + (1 << 32));
+    receive(
+        &mut media,
+        GENERATION,
+        8000,
+        &packet(3, 200, 7),
+        20 * MS + (1 << 32),
+    );
     assert_eq!(media.jitter, 0);
-    media.receive(
+    receive(
+        &mut media,
         GENERATION,
         8000,
         &packet(4, 360, 7),
@@ -123,11 +139,11 @@ proptest! {
     ) {
         let mut media = Media::default();
         let (mut at, mut timestamp) = (0, 0);
-        media.receive(GENERATION, clock, &packet(0, 0, 7), 0);
+        receive(&mut media, GENERATION, clock, &packet(0, 0, 7), 0);
         for (sequence, (passed, there)) in (1..).zip(&steps) {
             at += passed;
             timestamp += there;
-            media.receive(GENERATION, clock, &packet(sequence, timestamp, 7), at);
+            receive(&mut media, GENERATION, clock, &packet(sequence, timestamp, 7), at);
         }
         let expected = jitter_of(&steps, clock.into());
         // A reciprocal may round a tick the other way.
@@ -141,4 +157,27 @@ proptest! {
         let media = after(&sequences);
         prop_assert!(media.received() <= sequences.len() as u64);
     }
+}
+
+/// The clock is read for the first packet of a tick; what follows in it is no jitter.
+#[test]
+fn jitter_is_of_the_first_in_a_tick() {
+    let reads = core::cell::Cell::new(0);
+    let mut media = Media::default();
+    for (sequence, tick, at, timestamp) in [
+        (0, 4, 5, 0),
+        (1, 4, 6, 0),
+        (2, 24, 25, 160),
+        (3, 24, 27, 160),
+        (4, 44, 46, 320),
+    ] {
+        let packet = packet(sequence, timestamp, 7);
+        media.receive(GENERATION, 8000, &packet, tick * MS, || {
+            reads.set(reads.get() + 1);
+            at * MS
+        });
+    }
+    // One of 20 ms, one of 21: a millisecond is eight ticks of the clock.
+    assert_eq!((reads.get(), media.jitter, media.received()), (3, 8, 5));
+    assert_eq!((media.arrival_ns, media.timestamp), (46 * MS, 320));
 }

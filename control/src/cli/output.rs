@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::bpf;
+use super::{bench, bpf};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
 use crate::shell::configuration::Refused;
@@ -38,6 +38,7 @@ pub(super) enum Kind {
     Networks,
     Bans,
     Peers,
+    Bench,
     BpfStatus,
     BpfMaps,
     BpfDrops,
@@ -77,6 +78,7 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            Kind::Bench => bench::table(value),
             Kind::BpfStatus => bpf::status(value),
             Kind::BpfMaps => bpf::maps(value),
             Kind::BpfDrops => bpf::drops(value),
@@ -157,7 +159,12 @@ fn write(text: &str) -> anyhow::Result<ExitCode> {
 
 fn lines(value: &Value, kind: Kind) -> String {
     let list = match kind {
-        Kind::Status { .. } | Kind::Call | Kind::Explained | Kind::InForce | Kind::Text => None,
+        Kind::Status { .. }
+        | Kind::Call
+        | Kind::Explained
+        | Kind::InForce
+        | Kind::Bench
+        | Kind::Text => None,
         Kind::Events => value.get("events"),
         Kind::Registration => value.get("bindings"),
         Kind::Calls => value.get("calls"),

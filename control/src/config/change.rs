@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::entry::{Entry, Value};
-use super::{Account, Config, Network, Peer};
+use super::{Account, Config, Network, Peer, PeerAddress};
 
 #[cfg(test)]
 mod tests;
@@ -64,6 +64,14 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
+    ("sip.shards", Takes::Restart),
+    ("sip.tcp.idle", Takes::Hot),
+    ("sip.tcp.connections", Takes::Hot),
+    ("sip.tcp.connections_per_source", Takes::Hot),
+    ("sip.tls.certificate", Takes::Hot),
+    ("sip.tls.key", Takes::Hot),
+    ("sip.tls.ca", Takes::Hot),
+    ("sip.tls.verify", Takes::Hot),
     ("sip.protection.source_rate", Takes::Hot),
     ("sip.protection.account_rate", Takes::Hot),
     ("sip.protection.ban_after", Takes::Hot),
@@ -78,6 +86,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.peer.name", Takes::Hot),
     ("sip.peer.uri", Takes::Hot),
     ("sip.peer.uris", Takes::Hot),
+    ("sip.peer.tls_name", Takes::Hot),
     ("sip.peer.sources", Takes::Hot),
     ("sip.peer.probe", Takes::Hot),
     ("sip.peer.probe_failures", Takes::Hot),
@@ -166,7 +175,7 @@ impl Member {
     fn peer(peer: &Peer) -> Self {
         Self {
             name: peer.name.clone(),
-            summary: Value::Text(format!("sip:{}", peer.address)),
+            summary: Value::Text(peer.addresses.first().map_or_else(String::new, PeerAddress::uri)),
             entries: peer.entries(),
         }
     }

@@ -7,7 +7,9 @@ pub mod later;
 mod network;
 mod peer;
 mod protection;
+mod shards;
 mod sip;
+mod stream;
 mod value;
 
 use std::io;

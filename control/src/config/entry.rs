@@ -5,9 +5,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, XDP};
+use sha2::{Digest, Sha256};
+
+use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, VERIFY, XDP};
 use super::check::spell;
-use super::{Account, Config, Datapath, Network, Node, Peer, PortRange, Protection, Secret, Sip};
+use super::{
+    Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection, Secret,
+    Sip, Tcp,
+};
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,8 +110,18 @@ impl Sip {
             expires_min,
             expires_max,
             address_grace,
+            shards,
+            tcp,
+            tls,
             protection,
         } = self;
+        let Tcp {
+            idle,
+            connections,
+            connections_per_source,
+        } = tcp;
+        let tls = tls.as_ref();
+        let optional = |value: Option<Value>| value.unwrap_or(Value::Unset);
         let mut entries = vec![
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
@@ -114,6 +129,29 @@ impl Sip {
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.address_grace", span(*address_grace)),
+            plain(
+                "sip.shards",
+                shards.map_or(Value::Unset, |shards| Value::Number(shards.into())),
+            ),
+            plain("sip.tcp.idle", span(*idle)),
+            plain("sip.tcp.connections", count(*connections)),
+            plain(
+                "sip.tcp.connections_per_source",
+                count(*connections_per_source),
+            ),
+            plain(
+                "sip.tls.certificate",
+                optional(tls.map(|tls| file(&tls.certificate))),
+            ),
+            plain("sip.tls.key", optional(tls.map(|tls| file(&tls.key)))),
+            plain(
+                "sip.tls.ca",
+                optional(tls.and_then(|tls| tls.ca.as_ref()).map(file)),
+            ),
+            plain(
+                "sip.tls.verify",
+                optional(tls.map(|tls| word(&VERIFY, tls.verify))),
+            ),
         ];
         entries.extend(protection.entries());
         entries
@@ -163,8 +201,8 @@ impl Peer {
     pub(super) fn entries(&self) -> Vec<Entry> {
         let Self {
             name,
-            address,
             addresses,
+            tls_name,
             sources,
             probe,
             probe_failures,
@@ -175,19 +213,40 @@ impl Peer {
             kind,
             value,
         };
-        let uri = text(format_args!("sip:{address}"));
-        let others = addresses.iter().skip(1).copied();
-        let uris = texts(&others.collect::<Vec<_>>());
+        // What `uri` says beside the address, if it is not what goes without saying.
+        let uri = addresses.first().map_or(Value::Unset, |first| match first {
+            PeerAddress {
+                priority: 0,
+                weight: 1,
+                ..
+            } => Value::Text(first.uri()),
+            _ => text(first),
+        });
+        let uris: Vec<PeerAddress> = addresses.iter().skip(1).copied().collect();
+        let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
         vec![
             entry("uri", "sip.peer.uri", uri),
-            entry("uris", "sip.peer.uris", uris),
+            entry("uris", "sip.peer.uris", texts(&uris)),
+            entry("tls_name", "sip.peer.tls_name", tls_name),
             entry("sources", "sip.peer.sources", texts(sources)),
             entry("probe", "sip.peer.probe", span(*probe)),
             entry("probe_failures", "sip.peer.probe_failures", failures),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
+}
+
+fn count(count: usize) -> Value {
+    Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+/// Its path, and of what is in it as much as tells one version from another.
+fn file(pem: &Pem) -> Value {
+    let digest = Sha256::digest(&pem.text);
+    let start = digest.iter().take(4);
+    let start: String = start.map(|byte| format!("{byte:02x}")).collect();
+    text(format_args!("{} (SHA-256 {start})", pem.path.display()))
 }
 
 impl Network {

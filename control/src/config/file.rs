@@ -30,6 +30,9 @@ pub(super) struct Sip {
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
+    pub(super) shards: Option<At<i64>>,
+    pub(super) tcp: Tcp,
+    pub(super) tls: Tls,
     pub(super) accounts: Vec<Account>,
     pub(super) peers: Vec<Peer>,
     pub(super) protection: Protection,
@@ -45,6 +48,25 @@ pub(super) struct Protection {
     pub(super) ban_time: Option<At<String>>,
     pub(super) exempt: Option<At<Vec<At<String>>>>,
     pub(super) scanners: Option<At<Vec<At<String>>>>,
+}
+
+/// `[sip.tcp]`
+#[derive(Debug, Default)]
+pub(super) struct Tcp {
+    pub(super) idle: Option<At<String>>,
+    pub(super) connections: Option<At<i64>>,
+    pub(super) connections_per_source: Option<At<i64>>,
+}
+
+/// `[sip.tls]`
+#[derive(Debug, Default)]
+pub(super) struct Tls {
+    /// The section's header; empty if there is none.
+    pub(super) at: Span,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) verify: Option<At<String>>,
 }
 
 /// `[[sip.account]]`
@@ -66,6 +88,7 @@ pub(super) struct Peer {
     pub(super) sources: Option<At<Vec<At<String>>>>,
     pub(super) probe: Option<At<String>>,
     pub(super) probe_failures: Option<At<i64>>,
+    pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) routes: Option<At<Vec<At<String>>>>,
 }
@@ -116,7 +139,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 7] = [
+pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -127,8 +150,14 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "expires_min",
             "expires_max",
             "address_grace",
+            "shards",
         ],
     ),
+    (
+        "sip.tcp",
+        &["idle", "connections", "connections_per_source"],
+    ),
+    ("sip.tls", &["certificate", "key", "ca", "verify"]),
     (
         "sip.protection",
         &[
@@ -151,6 +180,7 @@ pub(super) const KEYS: [(&str, &[&str]); 7] = [
             "name",
             "uri",
             "uris",
+            "tls_name",
             "sources",
             "probe",
             "probe_failures",
@@ -250,6 +280,9 @@ impl Sip {
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             address_grace: table.text("address_grace", problems),
+            shards: table.integer("shards", problems),
+            tcp: table.table("tcp", problems, Tcp::read),
+            tls: table.table("tls", problems, Tls::read),
             accounts: table.tables("account", problems, Account::read),
             peers: table.tables("peer", problems, Peer::read),
             protection: table.table("protection", problems, Protection::read),
@@ -267,6 +300,28 @@ impl Protection {
             ban_time: table.text("ban_time", problems),
             exempt: table.texts("exempt", problems),
             scanners: table.texts("scanners", problems),
+        }
+    }
+}
+
+impl Tcp {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            idle: table.text("idle", problems),
+            connections: table.integer("connections", problems),
+            connections_per_source: table.integer("connections_per_source", problems),
+        }
+    }
+}
+
+impl Tls {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            certificate: table.text("certificate", problems),
+            key: table.text("key", problems),
+            ca: table.text("ca", problems),
+            verify: table.text("verify", problems),
         }
     }
 }
@@ -292,6 +347,7 @@ impl Peer {
             sources: table.texts("sources", problems),
             probe: table.text("probe", problems),
             probe_failures: table.integer("probe_failures", problems),
+            tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             routes: table.texts("routes", problems),
         }

@@ -232,6 +232,8 @@ pub struct RegistrationView {
     pub nat_why: String,
     /// Where requests to it go.
     pub reached_at: SocketAddr,
+    /// It can be reached: by datagrams always, else as long as its connection stands.
+    pub reachable: bool,
     /// The SIP address of ours that it is told.
     pub told: Option<SocketAddr>,
     pub age: Duration,
@@ -239,8 +241,8 @@ pub struct RegistrationView {
     pub user_agent: Option<String>,
 }
 
-/// The numbers of `status`.
-#[derive(Clone, Debug)]
+/// The numbers of `status`; registrations are those of the first shard.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub calls: usize,
     pub calls_answered: usize,
@@ -265,6 +267,7 @@ impl Engine {
                 .ok_or(Refused::NoSuchCall),
             Command::DropRegistration { aor } => match aor.split_once('@') {
                 Some((user, domain)) if self.registrar.remove(&Aor::new(user, domain)) > 0 => {
+                    self.publish(&Aor::new(user, domain), effects);
                     let why = vec![("why", "administrator".to_owned())];
                     self.note(now, Kind::RegistrationEnded, aor, why);
                     Ok(())
@@ -306,7 +309,11 @@ impl Engine {
         Totals {
             calls: self.calls.len(),
             calls_answered: self.calls.values().filter(|c| c.answered.is_some()).count(),
-            registrations: self.registrar.len(),
+            registrations: if self.shard.is_first() {
+                self.registrar.len()
+            } else {
+                0
+            },
             transactions: self.transactions.len(),
             adopted_flows: self.adopted.len(),
         }
@@ -390,6 +397,7 @@ impl Engine {
             natted: binding.natted,
             nat_why: network.map_or_else(String::new, |n| nat_words(n, binding)),
             reached_at: way_to(binding).to,
+            reachable: self.is_reachable(binding.path),
             told: network.map(|n| told_sip(n, binding.path.on)),
             age: now.saturating_duration_since(binding.registered_at),
             expires_in: binding.expires_at.saturating_duration_since(now),

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use ipnet::IpNet;
 
 use crate::config::Auth;
-use crate::effect::Effects;
+use crate::effect::{Effect, Effects};
 use crate::engine::admin::Refused;
 use crate::engine::event::Kind;
 use crate::engine::guard::ban::BanView;
@@ -51,7 +51,13 @@ impl Engine {
 
     /// Whether a request is looked at: not that of a scanner, nor of a source that asks too much.
     /// What belongs to a call, or is dropped without an answer, takes nothing.
-    pub(super) fn may_ask(&mut self, message: &Message, path: Path, now: Instant) -> bool {
+    pub(super) fn may_ask(
+        &mut self,
+        message: &Message,
+        path: Path,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> bool {
         let from = path.to;
         let origin = self.origin(from, now);
         if origin == Origin::Trusted {
@@ -59,16 +65,16 @@ impl Engine {
         }
         if self.is_scanner(message) {
             self.counters.count("sip_dropped", "scanner");
-            let settings = &self.config.sip.protection;
+            let settings = &self.protection;
             let banned = self.guard.scanned(from, settings, now);
-            self.note_banned(banned, now);
+            self.note_banned(banned, now, effects);
             return false;
         }
         let of_a_call = message.to_tag().is_some() && self.dialogs.contains_key(message.call_id());
         if of_a_call || message.method() == Some(Method::Ack) {
             return true;
         }
-        let settings = &self.config.sip.protection;
+        let settings = &self.protection;
         let heard = self.guard.may_ask(from, origin, settings, now);
         if !heard {
             self.counters.count("sip_dropped", "source_rate");
@@ -77,11 +83,11 @@ impl Engine {
     }
 
     /// Something nobody can read came.
-    pub(super) fn unreadable(&mut self, from: SocketAddr, now: Instant) {
+    pub(super) fn unreadable(&mut self, from: SocketAddr, now: Instant, effects: &mut Effects) {
         if self.origin(from, now) == Origin::Stranger {
-            let settings = &self.config.sip.protection;
+            let settings = &self.protection;
             let banned = self.guard.unreadable(from, settings, now);
-            self.note_banned(banned, now);
+            self.note_banned(banned, now, effects);
         }
     }
 
@@ -94,7 +100,7 @@ impl Engine {
         }
         let bans = &self.guard.bans;
         let banned = origin == Origin::Stranger && bans.by_us(from.ip(), Some(account), now);
-        let settings = &self.config.sip.protection;
+        let settings = &self.protection;
         let heard = !banned && self.guard.may_try(from.ip(), account, settings, now);
         if !heard {
             let why = if banned {
@@ -114,7 +120,7 @@ impl Engine {
             let sip = &self.config.sip;
             let until = now + sip.expires_max;
             self.guard
-                .proven(from, account, until, &sip.protection, now);
+                .proven(from, account, until, &self.protection, now);
         }
     }
 
@@ -122,17 +128,23 @@ impl Engine {
     pub(super) fn accepted(&mut self, from: SocketAddr, now: Instant) {
         let origin = self.origin(from, now);
         if origin != Origin::Trusted {
-            let settings = &self.config.sip.protection;
+            let settings = &self.protection;
             self.guard.accepted(from, origin, settings, now);
         }
     }
 
     /// Credentials were wrong.
-    pub(super) fn wrong(&mut self, from: SocketAddr, account: &[u8], now: Instant) {
+    pub(super) fn wrong(
+        &mut self,
+        from: SocketAddr,
+        account: &[u8],
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         if !self.trusts(from.ip()) {
-            let settings = &self.config.sip.protection;
+            let settings = &self.protection;
             let banned = self.guard.wrong(from, account, settings, now);
-            self.note_banned(banned, now);
+            self.note_banned(banned, now, effects);
         }
     }
 
@@ -193,6 +205,17 @@ impl Engine {
         self.guard.may_send(to, short.len(), now).then_some(short)
     }
 
+    /// Another shard does not hear them any more.
+    pub(super) fn banned(
+        &mut self,
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+        now: Instant,
+    ) {
+        self.guard.ban(net, account, why, &self.protection, now);
+    }
+
     /// # Errors
     /// There are as many as may be.
     pub(super) fn ban(
@@ -204,8 +227,10 @@ impl Engine {
         if !self.guard.bans.add_manual(net, time, now) {
             return Err(Refused::TooManyBans);
         }
-        let fields = vec![("why", "manual".to_owned())];
-        self.note(now, Kind::SourceBanned, net.to_string(), fields);
+        if self.shard.is_first() {
+            let fields = vec![("why", "manual".to_owned())];
+            self.note(now, Kind::SourceBanned, net.to_string(), fields);
+        }
         Ok(())
     }
 
@@ -215,7 +240,9 @@ impl Engine {
         if !self.guard.bans.remove(net, now) {
             return Err(Refused::NoSuchBan);
         }
-        self.note(now, Kind::SourceReleased, net.to_string(), Vec::new());
+        if self.shard.is_first() {
+            self.note(now, Kind::SourceReleased, net.to_string(), Vec::new());
+        }
         Ok(())
     }
 
@@ -256,8 +283,12 @@ impl Engine {
             || added.iter().any(|name| agent.contains(name))
     }
 
-    fn note_banned(&mut self, banned: Option<Banned>, now: Instant) {
+    fn note_banned(&mut self, banned: Option<Banned>, now: Instant, effects: &mut Effects) {
         let Some(banned) = banned else { return };
+        if self.shard.of() > 1 {
+            let (net, account, why) = (banned.net, banned.account.clone(), banned.why);
+            effects.push(Effect::Ban { net, account, why });
+        }
         self.counters.count("sip_banned", banned.why);
         let time = banned.time.as_secs().to_string();
         let mut fields = vec![("why", banned.why.to_owned()), ("seconds", time)];

@@ -448,7 +448,7 @@ impl Engine {
 /// is not followed: that takes a registration or a Contact of its own.
 fn follow_flow(call: &mut Call, from: Side, path: Path) {
     if let Some(leg) = call.leg_mut(from)
-        && leg.natted
+        && (leg.natted || path.on.transport.is_reliable())
         && leg.path.to.ip() == path.to.ip()
     {
         leg.path = path;
@@ -458,9 +458,9 @@ fn follow_flow(call: &mut Call, from: Side, path: Path) {
 /// A NOTIFY or SUBSCRIBE about a REFER that bore another number on the other leg.
 fn renumbered(call: &Call, from: Side, message: &Message) -> Option<Message> {
     let (at, id) = b2bua::refer_id(message)?;
-    let number = match message.method()? {
-        Method::Notify => call.leg(from)?.numbers.refer_of(id),
-        Method::Subscribe => call.leg(from.other())?.numbers.of_refer(id),
+    let number = match message.method()?.as_bytes() {
+        b"NOTIFY" => call.leg(from)?.numbers.refer_of(id),
+        b"SUBSCRIBE" => call.leg(from.other())?.numbers.of_refer(id),
         _ => return None,
     };
     if number == id {

@@ -1,4 +1,5 @@
-//! What an operator would want to have seen: the last events of this engine, each with a number.
+//! What an operator would want to have seen: the last events of an engine, each with a number, and
+//! those of all the engines of a node in one row.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -123,16 +124,65 @@ impl Events {
             fields,
         });
     }
+
+    /// Numbers may be missing before the first one only, or where a shard forgot some.
+    fn after(&self, since: u64) -> impl Iterator<Item = &Event> {
+        let known = self.ring.partition_point(|event| event.seq <= since);
+        self.ring.range(known..)
+    }
+}
+
+/// The events of all shards, numbered anew in the order they happened.
+#[derive(Debug, Default)]
+pub struct Log {
+    /// The last one known of each shard.
+    seen: Vec<u64>,
+    events: Events,
+}
+
+impl Log {
+    /// The last event of a shard that is in it.
+    #[must_use]
+    pub fn seen(&self, shard: usize) -> u64 {
+        self.seen.get(shard).copied().unwrap_or(0)
+    }
+
+    /// Takes in what all shards have noted since, in order: of each its last number, and the events
+    /// that it still knows.
+    pub fn take(&mut self, shards: Vec<(u64, Vec<Event>)>) {
+        self.seen.resize(shards.len(), 0);
+        let mut news: Vec<Event> = Vec::new();
+        for ((last, events), seen) in shards.into_iter().zip(&mut self.seen) {
+            let known = u64::try_from(events.len()).unwrap_or(u64::MAX);
+            // What a shard forgot before it was asked has its number all the same.
+            self.events.last += last.saturating_sub(*seen).saturating_sub(known);
+            *seen = last;
+            news.extend(events);
+        }
+        news.sort_by_key(|event| event.at);
+        for event in news {
+            let Event { at, kind, .. } = event;
+            self.events.push(at, kind, event.subject, event.fields);
+        }
+    }
+
+    /// As [`Engine::events`].
+    pub fn after(&self, since: u64) -> impl Iterator<Item = &Event> {
+        self.events.after(since)
+    }
+
+    /// As [`Engine::last_event`].
+    #[must_use]
+    pub fn last(&self) -> u64 {
+        self.events.last
+    }
 }
 
 impl Engine {
     /// Events after number `since` that are still known, in order. A first number greater than
     /// `since + 1` says that some were forgotten.
     pub fn events(&self, since: u64) -> impl Iterator<Item = &Event> {
-        let known = &self.events.ring;
-        let forgotten = known.front().map_or(0, |first| first.seq - 1);
-        let skip = usize::try_from(since.saturating_sub(forgotten)).unwrap_or(usize::MAX);
-        known.iter().skip(skip)
+        self.events.after(since)
     }
 
     /// Number of the last event; zero before the first.

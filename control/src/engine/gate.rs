@@ -44,7 +44,7 @@ impl Engine {
             Some(Verdict::Stale) => true,
             Some(Verdict::Wrong) => {
                 self.counters.count("sip_auth", "wrong");
-                self.wrong(request.path.to, &account, now);
+                self.wrong(request.path.to, &account, now, effects);
                 self.note_wrong(&request.message, now);
                 false
             }

@@ -178,6 +178,11 @@ impl Guard {
         self.pair(from.ip(), account, now, |pair| {
             pair.allowance.give_back(PROVEN, settings.account_rate);
         });
+        self.registered(from, until);
+    }
+
+    /// Somebody has registered from there, at another shard.
+    pub(super) fn registered(&mut self, from: SocketAddr, until: Instant) {
         if self.known.len() < KNOWN_MAX || self.known.contains_key(&from) {
             let known = self.known.entry(from).or_insert(until);
             *known = until.max(*known);
@@ -279,7 +284,7 @@ impl Guard {
         self.ban(prefix_of(from), None, why, settings, now)
     }
 
-    fn ban(
+    pub(super) fn ban(
         &mut self,
         net: IpNet,
         account: Option<String>,

@@ -1,20 +1,30 @@
 //! Everything that can happen to the relay.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
+use ipnet::IpNet;
 
-use crate::id::Listener;
+use crate::effect::PeerSign;
+use crate::id::{Aor, Listener, Path};
+use crate::sip::registrar::Binding;
 
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// A datagram arrived at a SIP listener.
+    /// A datagram arrived at a SIP listener, or a whole message on a connection of one.
     Sip {
         on: Listener,
         from: SocketAddr,
         bytes: Bytes,
     },
+    /// A connection can be used: its first message is whole, or what we dialled has answered.
+    Connected(Path),
+    /// It is gone, or never came about. Told once.
+    Closed(Path),
+    /// There was no connection to send this on.
+    Unsent { path: Path, bytes: Bytes },
     /// A media packet arrived that no flow claimed.
     Media {
         at: SocketAddr,
@@ -27,6 +37,19 @@ pub enum Input {
     OpenFailed { at: SocketAddr },
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
+    /// All that an address-of-record has at the first shard now.
+    Published { aor: Aor, bindings: Arc<[Binding]> },
+    /// Another shard has banned somebody.
+    Banned {
+        net: IpNet,
+        account: Option<String>,
+        why: &'static str,
+    },
+    /// What another shard found of an address of a peer.
+    Peer {
+        address: SocketAddr,
+        sign: PeerSign,
+    },
 }
 
 /// What a flow carried past the engine.

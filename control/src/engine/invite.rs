@@ -28,7 +28,7 @@ impl Engine {
         if !self.admit(&request, now, effects) {
             return;
         }
-        if self.calls.len() >= CALLS_MAX {
+        if self.calls.len() >= self.shard.share(CALLS_MAX) {
             self.counters.count("sip_refused", "calls_max");
             return self.answer(&request, 503, now, effects);
         }
@@ -37,7 +37,7 @@ impl Engine {
             .uri_range()
             .map(|r| request.message.slice(&r).to_vec());
         let mut targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
-            Ok(targets) => targets,
+            Ok(targets) => self.uncongested(targets, &request.message),
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);
@@ -49,8 +49,8 @@ impl Engine {
             return self.answer(&request, 482, now, effects);
         }
         self.answer(&request, 100, now, effects);
-        let key = CallKey(self.next_call);
-        self.next_call += 1;
+        let key = CallKey(self.shard.number(self.calls_made));
+        self.calls_made += 1;
         let mut call = self.new_call(&request, targets, now);
         let parties = vec![("from", call.from.clone()), ("to", call.to.clone())];
         self.note(now, Kind::CallStarted, key.0.to_string(), parties);
@@ -93,7 +93,7 @@ impl Engine {
         let caller = Leg {
             network: request.network,
             path: request.path,
-            natted: self.natted(request.network, message, request.path.to),
+            natted: self.natted(request.network, message, request.path),
             tag: message.from_tag().map(Bytes::copy_from_slice),
             party: value(Name::From),
             target: contact_uri(message).unwrap_or_default(),
@@ -153,7 +153,11 @@ impl Engine {
         let user = theirs.and_then(Uri::parse).and_then(|uri| uri.user);
         let user = user.and_then(|user| std::str::from_utf8(user).ok());
         let user = user.map(|user| format!("{user}@")).unwrap_or_default();
-        Some(format!("<sip:{user}{address};{TOKEN}={}>", call.token))
+        let transport = path.on.transport.param();
+        Some(format!(
+            "<sip:{user}{address};{TOKEN}={}{transport}>",
+            call.token
+        ))
     }
 
     pub(super) fn invite_response(

@@ -199,6 +199,10 @@ impl Engine {
                 | Effect::Remove { .. }
                 | Effect::KeepAlive { .. }
                 | Effect::Forward { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Peer { .. }
+                | Effect::Dial { .. }
                 | Effect::Record(_) => {}
             }
         }

@@ -2,6 +2,8 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::id::Shard;
+
 /// RFC 3261 §8.1.1.7.
 const MAGIC_COOKIE: &str = "z9hG4bK";
 
@@ -11,8 +13,13 @@ pub(super) struct Names {
 }
 
 impl Names {
-    pub(super) fn new(seed: [u8; 32]) -> Self {
-        Self { seed, counter: 0 }
+    /// Each shard has names of its own; those of the first follow from the seed alone.
+    pub(super) fn new(seed: [u8; 32], shard: Shard) -> Self {
+        let mut names = Self { seed, counter: 0 };
+        if !shard.is_first() {
+            names.seed = names.secret(&format!("shard {}", shard.index()));
+        }
+        names
     }
 
     pub(super) fn branch(&mut self) -> String {
@@ -50,7 +57,7 @@ impl Names {
     }
 
     /// A secret of its own for another component.
-    pub(super) fn secret(&mut self, label: &str) -> [u8; 32] {
+    pub(super) fn secret(&self, label: &str) -> [u8; 32] {
         Sha256::new()
             .chain_update(self.seed)
             .chain_update(label)

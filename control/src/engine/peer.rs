@@ -1,5 +1,7 @@
-//! Peers: which of their addresses are well, and where a request for one goes.
+//! Peers: which of their addresses are well, and where a request for one goes. Each shard keeps
+//! books of its own and tells the others what it finds; those of the first are the node's.
 
+mod probe;
 mod select;
 
 use std::collections::BTreeMap;
@@ -7,24 +9,23 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use crate::config::{Peer, PeerAddress};
-use crate::effect::Effects;
-use crate::engine::admin::{Refused, text};
+use crate::effect::{Effect, Effects, PeerSign};
+use crate::engine::admin::text;
 use crate::engine::event::Kind;
-use crate::engine::relay::Purpose;
 use crate::engine::route::{Target, glob};
-use crate::engine::{CallKey, Engine, MAX_FORWARDS};
-use crate::id::Path;
+use crate::engine::{CallKey, Engine};
+use crate::id::{Path, Transport};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
-use crate::sip::vocabulary::{Method, NewRequest};
 
 /// An INVITE that nobody answers goes to the next address after this long (RFC 3263 §4.3): three
 /// times it was repeated.
 const FAILOVER_AFTER: Duration = Duration::from_secs(4);
-/// The same for a probe, which then counts as failed.
-const PROBE_WAIT: Duration = Duration::from_secs(4);
 /// An address that is down and not probed is tried again after this long.
 const REST: Duration = Duration::from_secs(30);
+/// Failures of one kind within this time count once: a connection that ends is the end of all that
+/// waited on it, in every shard.
+const TOGETHER: Duration = Duration::from_secs(1);
 /// A longer Retry-After is not believed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -33,11 +34,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 struct Health {
     /// In a row.
     failures: u32,
-    /// The last of them.
+    /// When the last of them was counted.
     failed: Option<Instant>,
     why: &'static str,
-    /// Since when it counts as down.
-    down: Option<Instant>,
+    is_down: bool,
     /// It asked to be left alone (503 with Retry-After).
     away_until: Option<Instant>,
     answered: Option<Instant>,
@@ -45,13 +45,52 @@ struct Health {
     next_probe: Option<Instant>,
 }
 
+impl Health {
+    /// Whether it was down until now.
+    fn answer(&mut self, rtt: Option<Duration>, now: Instant) -> bool {
+        (self.failures, self.failed, self.away_until) = (0, None, None);
+        self.answered = Some(now);
+        self.rtt = rtt.or(self.rtt);
+        std::mem::replace(&mut self.is_down, false)
+    }
+
+    /// Whether it is down from now on, with `enough` failures.
+    fn fail(
+        &mut self,
+        why: &'static str,
+        wait: Option<Duration>,
+        enough: u32,
+        now: Instant,
+    ) -> bool {
+        if let Some(wait) = wait {
+            self.away_until = Some(now + wait.min(RETRY_AFTER_MAX));
+        }
+        let together = |failed| self.why == why && now < failed + TOGETHER;
+        if self.failed.is_some_and(together) {
+            return false;
+        }
+        self.failures = self.failures.saturating_add(1);
+        (self.failed, self.why) = (Some(now), why);
+        let was_down = std::mem::replace(&mut self.is_down, self.failures >= enough);
+        self.is_down && !was_down
+    }
+}
+
 /// What waits for a peer.
 #[derive(Default)]
 pub(super) struct Peers {
     health: BTreeMap<SocketAddr, Health>,
-    probes: BTreeMap<ClientKey, (SocketAddr, Instant)>,
+    probes: BTreeMap<ClientKey, (Path, Instant)>,
     /// INVITEs without any response yet.
-    attempts: BTreeMap<ClientKey, (SocketAddr, CallKey, Instant)>,
+    attempts: BTreeMap<ClientKey, (Path, CallKey, Instant)>,
+}
+
+impl Peers {
+    /// Nobody waits for this any more. Returned is since when a probe did.
+    pub(super) fn forget(&mut self, key: &ClientKey) -> Option<Instant> {
+        self.attempts.remove(key);
+        self.probes.remove(key).map(|(_, sent)| sent)
+    }
 }
 
 /// One address of a peer, as an operator sees it.
@@ -59,7 +98,7 @@ pub(super) struct Peers {
 pub struct PeerView {
     pub name: String,
     pub address: PeerAddress,
-    /// `up`, `down`, `away`, `probing` (down or never heard, and asked) or `unknown`.
+    /// `up`, `down`, `away`, `probing` (asked, and not heard yet) or `unknown`.
     pub state: &'static str,
     /// Failures in a row.
     pub failures: u32,
@@ -79,7 +118,7 @@ impl Engine {
         let mut turn = 0_u64;
         let mut random = || {
             turn += 1;
-            let parts = [&self.next_call.to_be_bytes()[..], &turn.to_be_bytes()];
+            let parts = [&self.calls_made.to_be_bytes()[..], &turn.to_be_bytes()];
             u64::from_str_radix(&self.names.name_of(&parts), 16).unwrap_or_default()
         };
         let mut targets = Vec::new();
@@ -88,9 +127,11 @@ impl Engine {
             let well = peer.addresses.iter().copied().filter(well);
             let ordered = select::order(well, &mut random);
             let found = ordered.iter().filter_map(|a| {
+                let path = self.way_to_address(a)?;
+                let param = path.on.transport.param();
                 Some(Target {
-                    uri: format!("sip:{user}@{}", a.address).into(),
-                    path: self.way_to_address(a.address)?,
+                    uri: format!("sip:{user}@{}{param}", a.address).into(),
+                    path,
                     network: self.config.network_to(a.address.ip())?,
                     natted: false,
                     // One after the other.
@@ -102,8 +143,10 @@ impl Engine {
         Some(targets)
     }
 
-    fn way_to_address(&self, to: SocketAddr) -> Option<Path> {
-        let on = self.listener(self.config.network_to(to.ip())?)?;
+    fn way_to_address(&self, found: &PeerAddress) -> Option<Path> {
+        let to = found.address;
+        let network = self.config.network_to(to.ip())?;
+        let on = self.listener_of(network, found.transport.unwrap_or(Transport::Udp))?;
         Some(Path { on, to })
     }
 
@@ -113,33 +156,40 @@ impl Engine {
         };
         let rested = health.failed.is_none_or(|failed| now >= failed + REST);
         health.away_until.is_none_or(|until| now >= until)
-            && (health.down.is_none() || (peer.probe.is_zero() && rested))
+            && (!health.is_down || (peer.probe.is_zero() && rested))
     }
 
     /// The peer that has this address.
-    pub(super) fn peer_of(&self, address: SocketAddr) -> Option<&Peer> {
-        let has = |peer: &&Peer| peer.addresses.iter().any(|a| a.address == address);
-        self.config.sip.peers.iter().find(has)
+    fn peer_of(&self, address: SocketAddr) -> Option<(&Peer, PeerAddress)> {
+        let mut each = self.config.sip.addresses();
+        each.find(|(_, found)| found.address == address)
+    }
+
+    /// Whether this is the way to an address of a peer. A large request that tries TCP first (RFC
+    /// 3261 §18.1.1) takes another.
+    fn leads_to_peer(&self, path: Path) -> bool {
+        let transport = path.on.transport;
+        self.peer_of(path.to)
+            .is_some_and(|(_, found)| found.transport.unwrap_or(Transport::Udp) == transport)
     }
 
     /// The peer that is trusted by this source.
     pub(super) fn peer_from(&self, ip: IpAddr) -> Option<&Peer> {
-        self.config.sip.peers.iter().find(|peer| {
-            peer.addresses.iter().any(|a| a.address.ip() == ip)
-                || peer.sources.iter().any(|net| net.contains(&ip))
-        })
+        let mut peers = self.config.sip.peers.iter();
+        peers.find(|peer| peer.nets().any(|net| net.contains(&ip)))
     }
 
     /// An INVITE of a call left for an address.
     pub(super) fn attempted(
         &mut self,
         client: &ClientKey,
-        to: SocketAddr,
+        path: Path,
         call: CallKey,
         now: Instant,
     ) {
-        if self.peer_of(to).is_some() {
-            self.peers.attempts.insert(client.clone(), (to, call, now));
+        if self.peer_of(path.to).is_some() {
+            let attempt = (path, call, now);
+            self.peers.attempts.insert(client.clone(), attempt);
         }
     }
 
@@ -147,168 +197,139 @@ impl Engine {
     pub(super) fn peer_answered(
         &mut self,
         key: &ClientKey,
-        from: SocketAddr,
+        path: Path,
         code: u16,
         message: &Message,
         now: Instant,
+        effects: &mut Effects,
     ) {
-        self.peers.attempts.remove(key);
-        let probe = self.peers.probes.remove(key);
-        let Some(peer) = self.peer_of(from) else {
-            return;
-        };
-        if code == 503 {
+        let probed = self.peers.forget(key);
+        let sign = if code == 503 {
             let wait = message.get(Name::RetryAfter).and_then(seconds);
-            return self.peer_failed(from, "503", wait, now);
-        }
-        let name = peer.name.clone();
-        let health = self.peers.health.entry(from).or_default();
-        (health.failures, health.failed, health.away_until) = (0, None, None);
-        health.answered = Some(now);
-        if let Some((_, sent)) = probe {
-            health.rtt = Some(now.saturating_duration_since(sent));
-        }
-        if health.down.take().is_some() {
-            self.counters.count("peer", "up");
-            let fields = vec![("address", from.to_string())];
-            self.note(now, Kind::PeerUp, name, fields);
-        }
+            PeerSign::Failed { why: "503", wait }
+        } else {
+            let rtt = probed.map(|sent| now.saturating_duration_since(sent));
+            PeerSign::Answered { rtt }
+        };
+        self.peer_gave(path, sign, now, effects);
     }
 
-    /// An address gave no answer, or none that helps.
+    /// An address gave no answer.
     pub(super) fn peer_failed(
         &mut self,
-        address: SocketAddr,
+        path: Path,
         why: &'static str,
-        wait: Option<Duration>,
         now: Instant,
+        effects: &mut Effects,
     ) {
-        let Some(peer) = self.peer_of(address) else {
-            return;
+        let sign = PeerSign::Failed { why, wait: None };
+        self.peer_gave(path, sign, now, effects);
+    }
+
+    /// A connection came to nothing, or ended before these were answered. INVITEs that were given up
+    /// before count no more.
+    pub(super) fn peer_undelivered(
+        &mut self,
+        path: Path,
+        waiting: &[ClientKey],
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let given_up = |key: &ClientKey| {
+            key.method[..] == *b"INVITE" && !self.peers.attempts.contains_key(key)
         };
-        let (name, enough) = (peer.name.clone(), peer.probe_failures);
-        self.counters.count("peer", "failed");
-        let health = self.peers.health.entry(address).or_default();
-        health.failures = health.failures.saturating_add(1);
-        (health.failed, health.why) = (Some(now), why);
-        health.away_until = wait.map(|wait| now + wait.min(RETRY_AFTER_MAX));
-        if health.failures >= enough && health.down.is_none() {
-            health.down = Some(now);
-            self.counters.count("peer", "down");
-            let fields = vec![("address", address.to_string()), ("why", why.to_owned())];
-            self.note(now, Kind::PeerDown, name, fields);
+        if !waiting.iter().all(given_up) {
+            self.peer_failed(path, "no connection", now, effects);
         }
     }
 
-    /// Once a second: asks those that are due, and gives up on those that do not answer.
-    pub(super) fn sweep_peers(&mut self, now: Instant, effects: &mut Effects) {
-        let late = |sent: &Instant, wait| now >= *sent + wait;
-        let probes = self.peers.probes.iter();
-        let silent: Vec<ClientKey> = probes
-            .filter(|(_, (_, sent))| late(sent, PROBE_WAIT))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in silent {
-            if let Some((address, _)) = self.peers.probes.remove(&key) {
-                self.transactions.forget_client(&key);
-                self.relays.remove(&key);
-                self.peer_failed(address, "no answer to OPTIONS", None, now);
+    fn peer_gave(&mut self, path: Path, sign: PeerSign, now: Instant, effects: &mut Effects) {
+        if !self.leads_to_peer(path) {
+            return;
+        }
+        let address = path.to;
+        if self.shard.of() > 1 && self.is_news(address, sign) {
+            effects.push(Effect::Peer { address, sign });
+        }
+        self.peer_found(address, sign, now);
+    }
+
+    /// An answer in a call among others says nothing new.
+    fn is_news(&self, address: SocketAddr, sign: PeerSign) -> bool {
+        let health = self.peers.health.get(&address);
+        let well = health.is_some_and(|h| h.answered.is_some() && h.failures == 0);
+        !well || sign != PeerSign::Answered { rtt: None }
+    }
+
+    /// This shard or another has found something of an address.
+    pub(super) fn peer_found(&mut self, address: SocketAddr, sign: PeerSign, now: Instant) {
+        let Some((peer, _)) = self.peer_of(address) else {
+            return;
+        };
+        let enough = peer.probe_failures;
+        let health = self.peers.health.entry(address).or_default();
+        let turned = match sign {
+            PeerSign::Answered { rtt } => health.answer(rtt, now),
+            PeerSign::Failed { why, wait } => health.fail(why, wait, enough, now),
+        };
+        if self.shard.is_first() {
+            if let PeerSign::Failed { .. } = sign {
+                self.counters.count("peer", "failed");
+            }
+            if turned {
+                self.note_turned(address, sign, now);
             }
         }
+    }
+
+    fn note_turned(&mut self, address: SocketAddr, sign: PeerSign, now: Instant) {
+        let peer = self.peer_of(address);
+        let name = peer.map_or_else(String::new, |(peer, _)| peer.name.clone());
+        let mut fields = vec![("address", address.to_string())];
+        let (kind, which) = match sign {
+            PeerSign::Answered { .. } => (Kind::PeerUp, "up"),
+            PeerSign::Failed { why, .. } => {
+                fields.push(("why", why.to_owned()));
+                (Kind::PeerDown, "down")
+            }
+        };
+        self.counters.count("peer", which);
+        self.note(now, kind, name, fields);
+    }
+
+    /// Once a second: gives up on those that do not answer, and asks those that are due.
+    pub(super) fn sweep_peers(&mut self, now: Instant, effects: &mut Effects) {
         let attempts = self.peers.attempts.iter();
         let silent: Vec<ClientKey> = attempts
-            .filter(|(_, (_, _, sent))| late(sent, FAILOVER_AFTER))
+            .filter(|(_, (_, _, sent))| now >= *sent + FAILOVER_AFTER)
             .map(|(key, _)| key.clone())
             .collect();
         for key in silent {
-            if let Some((address, call, _)) = self.peers.attempts.remove(&key) {
-                self.peer_failed(address, "no answer to INVITE", None, now);
+            if let Some((path, call, _)) = self.peers.attempts.remove(&key) {
+                self.peer_failed(path, "no answer to INVITE", now, effects);
                 self.fail_over(call, &key, now, effects);
             }
         }
-        let peers = self.config.sip.peers.iter();
-        let probed = peers.filter(|peer| !peer.probe.is_zero());
-        let each = probed.flat_map(|p| p.addresses.iter().map(|a| (a.address, p.probe)));
-        for (address, every) in each.collect::<Vec<_>>() {
-            let health = self.peers.health.entry(address).or_default();
-            if health.next_probe.is_none_or(|at| now >= at) {
-                health.next_probe = Some(now + every);
-                self.probe(address, now, effects);
-            }
+        if self.shard.is_first() {
+            self.sweep_probes(now, effects);
         }
-        let peers = self.config.sip.peers.iter();
-        let known: Vec<SocketAddr> = peers
-            .flat_map(|peer| peer.addresses.iter().map(|a| a.address))
-            .collect();
-        self.peers
-            .health
-            .retain(|address, _| known.contains(address));
+        let config = &self.config;
+        let known = |at: &SocketAddr| config.sip.addresses().any(|(_, a)| a.address == *at);
+        self.peers.health.retain(|address, _| known(address));
     }
 
     /// The next target, if there is one; else the INVITE may still be answered.
     fn fail_over(&mut self, call: CallKey, key: &ClientKey, now: Instant, effects: &mut Effects) {
         let setup = self.calls.get(&call).and_then(|call| call.setup.as_ref());
         if setup.is_some_and(|setup| !setup.targets.is_empty()) {
-            self.invite_unanswered(call, key, now, effects);
+            self.invite_unanswered(call, key, 408, now, effects);
         }
-    }
-
-    /// RFC 3261 §11: whoever answers OPTIONS, with whatever it may be, is there.
-    fn probe(&mut self, address: SocketAddr, now: Instant, effects: &mut Effects) {
-        let Some(path) = self.way_to_address(address) else {
-            return;
-        };
-        let Some(network) = self.config.network_to(address.ip()) else {
-            return;
-        };
-        let branch = self.names.branch();
-        let Some(via) = self.via(network, path, &branch) else {
-            return;
-        };
-        let (tag, call_id) = (self.names.token(), self.names.token());
-        let domain = &self.config.sip.domain;
-        let bytes = NewRequest {
-            method: Method::Options,
-            uri: format!("sip:{address}").as_bytes(),
-            via: via.as_bytes(),
-            from: format!("<sip:{domain}>;tag={tag}").as_bytes(),
-            to: format!("<sip:{address}>").as_bytes(),
-            call_id: format!("{call_id}@{domain}").as_bytes(),
-            cseq: 1,
-            max_forwards: MAX_FORWARDS,
-            contact: None,
-            routes: &[],
-            extra: &[],
-            body: None,
-        }
-        .build();
-        self.counters.count("peer", "probed");
-        if let Some(key) = self.launch(branch, bytes, path, Purpose::Own, now, effects) {
-            self.peers.probes.insert(key, (address, now));
-        }
-    }
-
-    /// # Errors
-    /// There is no such peer.
-    pub(super) fn probe_now(
-        &mut self,
-        name: &str,
-        now: Instant,
-        effects: &mut Effects,
-    ) -> Result<(), Refused> {
-        let peer = self.config.sip.peers.iter().find(|p| p.name == name);
-        let addresses = peer.ok_or(Refused::NoSuchPeer)?.addresses.clone();
-        for address in addresses {
-            self.probe(address.address, now, effects);
-        }
-        Ok(())
     }
 
     /// Every address of every peer, in the order of the file.
     #[must_use]
     pub fn peers(&self, now: Instant) -> Vec<PeerView> {
-        let peers = self.config.sip.peers.iter();
-        let each = peers.flat_map(|peer| peer.addresses.iter().map(move |a| (peer, *a)));
+        let each = self.config.sip.addresses();
         each.map(|(peer, address)| self.peer_view(peer, address, now))
             .collect()
     }
@@ -317,16 +338,16 @@ impl Engine {
         let health = self.peers.health.get(&address.address);
         let health = health.copied().unwrap_or_default();
         let mut probed = self.peers.probes.values();
-        let probing = probed.any(|(at, _)| *at == address.address);
-        let state = match health {
-            _ if !self.is_well(peer, address.address, now) && health.down.is_none() => "away",
-            Health { down: Some(_), .. } if probing => "probing",
-            Health { down: Some(_), .. } => "down",
-            Health {
-                answered: Some(_), ..
-            } => "up",
-            _ if probing => "probing",
-            _ => "unknown",
+        let state = if health.is_down {
+            "down"
+        } else if !self.is_well(peer, address.address, now) {
+            "away"
+        } else if health.answered.is_some() {
+            "up"
+        } else if probed.any(|(path, _)| path.to == address.address) {
+            "probing"
+        } else {
+            "unknown"
         };
         PeerView {
             name: peer.name.clone(),

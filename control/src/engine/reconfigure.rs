@@ -10,7 +10,7 @@ use crate::config::{Auth, Config, Network};
 use crate::effect::Effects;
 use crate::engine::event::Kind;
 use crate::engine::relay::REPEATS;
-use crate::engine::{Engine, gate, register};
+use crate::engine::{Engine, gate, register, shard};
 use crate::id::{Aor, Listener, NetworkId, Path};
 use crate::media::ours::Ours;
 use crate::media::session::Session;
@@ -45,6 +45,13 @@ struct Retired {
     until: Instant,
 }
 
+/// What another configuration changes for those who are here.
+#[derive(Debug)]
+pub(super) struct Touched {
+    pub(super) networks: Vec<String>,
+    pub(super) calls: usize,
+}
+
 /// A network that is no longer configured but still in use.
 #[derive(Clone, Debug)]
 pub struct RetiredView {
@@ -61,16 +68,28 @@ impl Engine {
     /// is the same as long as its address is, and its name or its ports are; then it keeps its
     /// number in the core. Any
     /// other is new. Running calls go on; those to be told are told in turn, none at once.
-    pub fn reconfigure(&mut self, mut config: Config, now: Instant, _effects: &mut Effects) {
-        self.number(&mut config.networks);
+    pub fn reconfigure(&mut self, config: Config, now: Instant, effects: &mut Effects) {
+        shard::reconfigure(&mut [(self, effects)], config, now);
+    }
+
+    /// Takes over a configuration whose networks are numbered. Returns what it touches.
+    pub(super) fn take_over(
+        &mut self,
+        config: Arc<Config>,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Touched {
         let old = std::mem::replace(&mut self.config, config);
         self.former.generation += 1;
+        self.protection = shard::protection(&self.config.sip.protection, self.shard);
         self.retire(&old, now);
         self.configure_pools();
         self.registrar.set(register::settings(&self.config.sip));
         self.challenger
             .set_algorithm(gate::algorithm(&self.config.sip));
-        self.drop_former_accounts(&old, now);
+        if self.shard.is_first() {
+            self.drop_former_accounts(&old, now, effects);
+        }
         let changed = self.told_otherwise(&old);
         let retired: Vec<NetworkId> = old
             .networks()
@@ -81,10 +100,14 @@ impl Engine {
         let calls = self.touched_by(&touched);
         self.tell_calls(&changed, &retired, now);
         let names = touched.iter().filter_map(|id| self.network(*id));
-        let names: Vec<&str> = names.map(|network| network.name.as_str()).collect();
+        let networks = names.map(|network| network.name.clone()).collect();
+        Touched { networks, calls }
+    }
+
+    pub(super) fn note_applied(&mut self, networks: &[String], calls: usize, now: Instant) {
         let fields = vec![
             ("generation", (self.former.generation + 1).to_string()),
-            ("networks", names.join(" ")),
+            ("networks", networks.join(" ")),
             ("calls", calls.to_string()),
         ];
         let node = self.config.node.id.clone();
@@ -186,7 +209,7 @@ impl Engine {
             let network = retired.network.clone();
             let id = network.id;
             let legs = self.calls.values().flat_map(|call| call.legs());
-            let bindings = self.registrar.iter();
+            let bindings = self.own_registrations();
             let adopted = self.adopted.keys();
             let adopted = adopted.filter(|at| self.network_at(**at) == Some(id));
             let sessions = self.calls.values().filter_map(|call| call.session.as_ref());
@@ -251,33 +274,15 @@ impl Engine {
         {
             let Network { id, name, .. } = gone.network;
             self.pools.remove(id);
+            // Others may use it longer.
+            let shard = self.shard.index().to_string();
+            let fields = if self.shard.of() > 1 {
+                vec![("shard", shard)]
+            } else {
+                Vec::new()
+            };
             self.counters.count("network", "gone");
-            self.note(now, Kind::NetworkGone, name, Vec::new());
-        }
-    }
-
-    /// Gives every network the number it had, or one that nothing in use has.
-    fn number(&self, networks: &mut [Network]) {
-        let known: Vec<&Network> = self.networks_known().collect();
-        let mut taken: BTreeSet<NetworkId> = known.iter().map(|network| network.id).collect();
-        let names: BTreeSet<String> = networks.iter().map(|n| n.name.clone()).collect();
-        for network in networks {
-            let here = || known.iter().filter(|old| old.address == network.address);
-            // With another name and all else that tells networks apart, it was renamed just now.
-            let renamed = |old: &&&Network| {
-                let goes = self.config.network(old.id).is_some() && !names.contains(&old.name);
-                goes && old.media_ports == network.media_ports
-            };
-            let same = here().find(|old| old.name == network.name);
-            network.id = match same.or_else(|| here().find(renamed)) {
-                Some(old) => old.id,
-                None if taken.contains(&network.id) => {
-                    let free = (0..=u16::MAX).map(NetworkId).find(|id| !taken.contains(id));
-                    free.unwrap_or(network.id)
-                }
-                None => network.id,
-            };
-            taken.insert(network.id);
+            self.note(now, Kind::NetworkGone, name, fields);
         }
     }
 
@@ -330,16 +335,18 @@ impl Engine {
             if self.config.network(network.id).is_some() {
                 continue;
             }
-            self.counters.count("network", "retired");
-            let fields = vec![("address", network.address.to_string())];
-            self.note(now, Kind::NetworkRetired, network.name.clone(), fields);
+            if self.shard.is_first() {
+                self.counters.count("network", "retired");
+                let fields = vec![("address", network.address.to_string())];
+                self.note(now, Kind::NetworkRetired, network.name.clone(), fields);
+            }
             let network = network.clone();
             self.former.networks.push(Retired { network, until });
         }
     }
 
     /// An account that is gone has no bindings; with `auth = none` nobody needs an account.
-    fn drop_former_accounts(&mut self, old: &Config, now: Instant) {
+    fn drop_former_accounts(&mut self, old: &Config, now: Instant, effects: &mut Effects) {
         let sip = &self.config.sip;
         if sip.auth == Auth::None {
             return;
@@ -348,6 +355,7 @@ impl Engine {
         let gone = old.sip.accounts.iter().filter(|a| !stays(&a.user));
         let gone: Vec<Aor> = gone.map(|a| Aor::new(&a.user, &sip.domain)).collect();
         for aor in gone {
+            self.publish(&aor, effects);
             for _ in 0..self.registrar.remove(&aor) {
                 self.counters.count("sip_registration", "account_removed");
                 let why = vec![("why", "account removed".to_owned())];

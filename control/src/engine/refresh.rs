@@ -13,13 +13,13 @@ use crate::engine::event::Kind;
 use crate::engine::media::{TIMER_C, sdp_range};
 use crate::engine::relay::{Purpose, REPEATS};
 use crate::engine::{CallKey, Engine};
-use crate::id::NetworkId;
+use crate::id::{NetworkId, Shard};
 use crate::media::session::Side;
 use crate::sip::index::Message;
 use crate::sip::transaction::ClientKey;
 
-/// Calls that are told, or ended, in a second: over all calls, so that neither phones nor a
-/// conference server meet a burst.
+/// Calls that are told, or ended, in a second: over all calls and shards, so that neither phones
+/// nor a conference server meet a burst.
 pub(super) const REFRESHES_PER_S: u32 = 20;
 /// Times a party that is busy with another offer, or overloaded, is asked.
 pub(super) const REFRESH_ATTEMPTS_MAX: u32 = 5;
@@ -29,14 +29,24 @@ const BUSY: Duration = Duration::from_secs(1);
 const OVERLOADED: Duration = Duration::from_secs(10);
 
 /// Which call is next, and when.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Schedule {
     due: BTreeSet<(Instant, CallKey)>,
     /// Not before: the pace.
     next: Option<Instant>,
+    /// Shards that tell parties at the same time.
+    shards: u32,
 }
 
 impl Schedule {
+    pub(super) fn new(shard: Shard) -> Self {
+        Self {
+            due: BTreeSet::new(),
+            next: None,
+            shards: shard.of().into(),
+        }
+    }
+
     pub(super) fn next_timeout(&self) -> Option<Instant> {
         let (due, _) = self.due.first()?;
         Some(self.next.map_or(*due, |next| next.max(*due)))
@@ -49,7 +59,7 @@ impl Schedule {
 
     /// One was sent: the next one has to wait.
     fn pace(&mut self, now: Instant) {
-        self.next = Some(now + Duration::from_secs(1) / REFRESHES_PER_S);
+        self.next = Some(now + Duration::from_secs(1) / REFRESHES_PER_S * self.shards);
     }
 }
 
@@ -162,6 +172,8 @@ impl Engine {
         };
         if leg.network != home {
             leg.network = home;
+            // A connection stays where it was made.
+            let listener = listener.filter(|_| !leg.path.on.transport.is_reliable());
             leg.path.on = listener.unwrap_or(leg.path.on);
         }
         let told = self.leg_settings(leg);

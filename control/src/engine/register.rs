@@ -1,11 +1,12 @@
 //! REGISTER (RFC 3261 §10.3): who is where.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{self, NatMode};
+use crate::config::{self, Auth, NatMode};
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::Call;
@@ -63,7 +64,7 @@ impl Engine {
             cseq,
             path: request.path,
             network: request.network,
-            natted: self.natted(request.network, message, request.path.to),
+            natted: self.natted(request.network, message, request.path),
             via: seen(message, request.path.to).via.map(SocketAddr::from),
             route: message
                 .values(Name::Path)
@@ -82,7 +83,10 @@ impl Engine {
         match outcome.map(|bindings| listed(&bindings, now)) {
             Ok(contacts) => {
                 self.counters.count("sip_registration", "accepted");
-                self.follow_registration(&before, &self.flows_of(&aor, now));
+                self.publish(&aor, effects);
+                for _ in 0..self.follow_registration(&before, &self.flows_of(&aor, now)) {
+                    self.counters.count("sip_registration", "moved");
+                }
                 self.note_clients(&aor, &known, now);
                 self.answer_with(&request, 200, &contacts, now, effects);
             }
@@ -136,11 +140,12 @@ impl Engine {
         }
     }
 
-    /// Each client of an address-of-record that is behind NAT, and the way to it.
+    /// Each client of an address-of-record that is behind NAT or came by a connection, and the way
+    /// to it.
     fn flows_of(&self, aor: &Aor, now: Instant) -> Vec<(Client, Path)> {
         let bindings = self.registrar.fetch(aor, now).into_iter();
         bindings
-            .filter(|binding| binding.natted)
+            .filter(|binding| binding.natted || binding.path.on.transport.is_reliable())
             .map(|binding| {
                 let name = binding.instance.as_ref().unwrap_or(&binding.contact);
                 let client = Client {
@@ -153,28 +158,69 @@ impl Engine {
     }
 
     /// A NAT gave a phone another port, and its registration says so: requests of its calls go
-    /// there too. Media follows by itself.
-    fn follow_registration(&mut self, before: &[(Client, Path)], after: &[(Client, Path)]) {
+    /// there too. Media follows by itself. Returns how many have moved.
+    fn follow_registration(
+        &mut self,
+        before: &[(Client, Path)],
+        after: &[(Client, Path)],
+    ) -> usize {
+        let mut moved = 0;
         for (client, new) in after {
             let mut old = before.iter().filter(|(other, _)| other == client);
             let Some((_, old)) = old.find(|(_, old)| old != new) else {
                 continue;
             };
-            self.counters.count("sip_registration", "moved");
+            moved += 1;
             for leg in self.calls.values_mut().flat_map(Call::legs_mut) {
-                if leg.natted && leg.path == *old {
+                if (leg.natted || old.on.transport.is_reliable()) && leg.path == *old {
                     leg.path = *new;
                 }
             }
         }
+        moved
+    }
+
+    /// The registrations of an address-of-record have changed: the other shards are told.
+    pub(super) fn publish(&self, aor: &Aor, effects: &mut Effects) {
+        if self.shard.of() > 1 {
+            effects.push(Effect::Publish { aor: aor.clone() });
+        }
+    }
+
+    /// What there is to tell them.
+    #[must_use]
+    pub fn bindings(&self, aor: &Aor) -> Arc<[Binding]> {
+        self.registrar.list(aor)
+    }
+
+    /// The first shard's registrations have changed: calls that are here follow.
+    pub(super) fn published(&mut self, aor: Aor, bindings: Arc<[Binding]>, now: Instant) {
+        if self.config.sip.auth != Auth::None {
+            for binding in bindings.iter() {
+                self.guard.registered(binding.path.to, binding.expires_at);
+            }
+        }
+        let before = self.flows_of(&aor, now);
+        self.registrar.mirror(aor.clone(), bindings);
+        let after = self.flows_of(&aor, now);
+        self.follow_registration(&before, &after);
     }
 
     /// Whether the sender of a request is behind a NAT, as its network has it.
-    pub(super) fn natted(&self, network: NetworkId, message: &Message, source: SocketAddr) -> bool {
+    pub(super) fn natted(&self, network: NetworkId, message: &Message, path: Path) -> bool {
         match self.network(network).map(|network| network.nat) {
             Some(NatMode::Always) => true,
             Some(NatMode::Never) => false,
-            Some(NatMode::Auto) | None => natted(&seen(message, source)),
+            Some(NatMode::Auto) | None => {
+                let mut seen = seen(message, path.to);
+                if path.on.transport.is_reliable() {
+                    // A connection comes from any port: only hosts can contradict each other.
+                    let port = path.to.port();
+                    seen.via = seen.via.map(|(ip, _)| (ip, port));
+                    seen.contact = seen.contact.map(|(ip, _)| (ip, port));
+                }
+                natted(&seen)
+            }
         }
     }
 
@@ -187,6 +233,7 @@ impl Engine {
 
     pub(super) fn sweep_registrations(&mut self, now: Instant, effects: &mut Effects) {
         for (aor, _) in self.registrar.expire(now) {
+            self.publish(&aor, effects);
             self.counters.count("sip_registration", "expired");
             let why = vec![("why", "expired".to_owned())];
             self.note(now, Kind::RegistrationEnded, aor.as_str(), why);
@@ -195,7 +242,9 @@ impl Engine {
         let turn = self.sweeps % KEEP_ALIVE_S;
         for (_, binding) in self.registrar.iter() {
             let Path { on, to } = binding.path;
-            if binding.natted && u64::from(to.port()) % KEEP_ALIVE_S == turn {
+            // A connection is kept open by its client, and by TCP itself.
+            let datagrams = !on.transport.is_reliable();
+            if datagrams && binding.natted && u64::from(to.port()) % KEEP_ALIVE_S == turn {
                 self.counters.count("sip_keep_alive", "sent");
                 // RFC 5626 §4.4.1.
                 let bytes = Bytes::from_static(b"\r\n\r\n");

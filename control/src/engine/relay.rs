@@ -93,7 +93,10 @@ impl Engine {
             return;
         }
         let target = match self.targets(uri, now) {
-            Ok(targets) => targets.into_iter().next(),
+            Ok(targets) => {
+                let targets = self.uncongested(targets, &request.message);
+                targets.into_iter().next()
+            }
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);
@@ -228,7 +231,7 @@ impl Engine {
         let Some(relay) = self.relays.get(&key) else {
             return self.counters.count("sip_transaction", "stray_response");
         };
-        let asked = relay.path.to;
+        let asked = relay.path;
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self
             .transactions
@@ -244,7 +247,7 @@ impl Engine {
         }
         self.counters
             .count("sip_response_received", super::class_label(code));
-        self.peer_answered(&key, asked, code, message, now);
+        self.peer_answered(&key, asked, code, message, now, effects);
         self.relayed_response(&key, code, message, now, effects);
     }
 
@@ -313,10 +316,10 @@ impl Engine {
         };
         // Of an INVITE it was noticed before.
         if !matches!(relay.purpose, Purpose::Invite { .. }) {
-            self.peer_failed(relay.path.to, "no answer", None, now);
+            self.peer_failed(relay.path, "no answer", now, effects);
         }
         match relay.purpose {
-            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, now, effects),
+            Purpose::Invite { call, .. } => self.invite_unanswered(call, key, 408, now, effects),
             Purpose::InDialog {
                 origin,
                 call,
@@ -345,11 +348,12 @@ impl Engine {
         }
     }
 
-    /// No answer at all for an INVITE (timer B), or none after its CANCEL.
+    /// No answer at all for an INVITE (timer B), or none after its CANCEL, or it did not get out.
     pub(super) fn invite_unanswered(
         &mut self,
         key: CallKey,
         client: &ClientKey,
+        code: u16,
         now: Instant,
         effects: &mut Effects,
     ) {
@@ -358,7 +362,7 @@ impl Engine {
         if setup.asking(client).is_none() {
             return;
         }
-        let code = if setup.cancelled { 487 } else { 408 };
+        let code = if setup.cancelled { 487 } else { code };
         let call = self.calls.remove(&key);
         let kept = call.and_then(|c| self.failure(key, c, client, code, None, now, effects));
         if let Some(call) = kept {
@@ -370,7 +374,7 @@ impl Engine {
     pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let setup = self.calls.get(&key).and_then(|call| call.setup.as_ref());
         for client in setup.map(Setup::open).unwrap_or_default() {
-            self.invite_unanswered(key, &client, now, effects);
+            self.invite_unanswered(key, &client, 408, now, effects);
         }
     }
 
@@ -516,7 +520,7 @@ pub(super) fn server_key(message: &Message) -> ServerKey {
 }
 
 /// RFC 3261 §17.1.3.
-fn client_key(message: &Message) -> Option<ClientKey> {
+pub(super) fn client_key(message: &Message) -> Option<ClientKey> {
     let branch = Bytes::copy_from_slice(message.top_via().branch?);
     let method = Bytes::copy_from_slice(message.cseq().1);
     Some(ClientKey { branch, method })

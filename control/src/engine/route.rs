@@ -7,7 +7,8 @@ use bytes::Bytes;
 
 use crate::config::Network;
 use crate::engine::Engine;
-use crate::id::{Aor, Listener, NetworkId, Path};
+use crate::engine::explain::words::told_sip;
+use crate::id::{Aor, Listener, NetworkId, Path, Transport};
 use crate::sip::dialog::Leg;
 use crate::sip::index::{Message, Name};
 use crate::sip::registrar::Binding;
@@ -75,9 +76,14 @@ impl Engine {
             return Err(Nowhere::NotOurs);
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
+        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
+        let secure = |path: Path| uri.scheme != Scheme::Sips || path.on.transport == Transport::Tls;
         if let Some(targets) = self.peer_targets(&user, now) {
             let well = Some(targets).filter(|targets| !targets.is_empty());
-            return well.ok_or(Nowhere::PeerDown);
+            let mut targets = well.ok_or(Nowhere::PeerDown)?;
+            targets.retain(|target| secure(target.path));
+            let any = Some(targets).filter(|targets| !targets.is_empty());
+            return any.ok_or(Nowhere::Offline);
         }
         let bindings = self
             .registrar
@@ -91,6 +97,8 @@ impl Engine {
             });
         }
         let bindings = bindings.into_iter();
+        let bindings = bindings.filter(|binding| self.is_reachable(binding.path));
+        let bindings = bindings.filter(|binding| secure(binding.path));
         let reached = bindings
             .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)));
         let mut instances = std::collections::BTreeSet::new();
@@ -107,6 +115,9 @@ impl Engine {
                 },
             })
             .collect();
+        if targets.is_empty() {
+            return Err(Nowhere::Offline);
+        }
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));
         Ok(targets)
     }
@@ -162,28 +173,32 @@ impl Engine {
             || self.config.sip.domain == ip.to_string()
     }
 
-    /// The SIP socket of a network.
+    /// The SIP socket of a network: the one for UDP, if there is one.
     pub(super) fn listener(&self, network: NetworkId) -> Option<Listener> {
-        let address = self.config.network(network)?.address;
-        self.config
-            .sip
-            .listen
-            .iter()
-            .find(|l| l.local.ip() == address)
+        let every = [Transport::Udp, Transport::Tcp, Transport::Tls];
+        let mut found = every.iter().filter_map(|t| self.listener_of(network, *t));
+        found.next()
+    }
+
+    pub(super) fn listener_of(&self, id: NetworkId, transport: Transport) -> Option<Listener> {
+        let local = self.config.network(id)?.address;
+        let mut listen = self.config.sip.listen.iter();
+        listen
+            .find(|on| on.local.ip() == local && on.transport == transport)
             .copied()
     }
 
     /// Our SIP address as a peer of `network` is told it.
     pub(super) fn advertised(&self, network: &Network, on: Listener) -> SocketAddr {
-        let port = network.advertise_port.unwrap_or(on.local.port());
-        SocketAddr::new(network.advertise, port)
+        told_sip(network, on)
     }
 }
 
 /// Where requests to a binding go.
 pub(super) fn way_to(binding: &Binding) -> Path {
     match binding.claimed {
-        Some(to) if !binding.natted => Path {
+        // A client has no other way than the connection it made.
+        Some(to) if !binding.natted && !binding.path.on.transport.is_reliable() => Path {
             on: binding.path.on,
             to,
         },

@@ -91,7 +91,7 @@ impl Engine {
         let from = Place {
             network: request.network,
             path: request.path,
-            natted: self.natted(request.network, message, request.path.to),
+            natted: self.natted(request.network, message, request.path),
         };
         let tag = message.from_tag().unwrap_or_default();
         let routes_back = record_routes(message);
@@ -173,7 +173,10 @@ impl Engine {
             return Ok(None);
         };
         let address = self.advertised(network, to.path.on);
-        Ok(Some(format!("<sip:{user}{address};{TOKEN}={token}>")))
+        let transport = to.path.on.transport.param();
+        Ok(Some(format!(
+            "<sip:{user}{address};{TOKEN}={token}{transport}>"
+        )))
     }
 }
 

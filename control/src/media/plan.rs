@@ -90,6 +90,10 @@ mod tests {
             | Effect::Forward { .. }
             | Effect::Listen { .. }
             | Effect::Unlisten { .. }
+            | Effect::Publish { .. }
+            | Effect::Ban { .. }
+            | Effect::Peer { .. }
+            | Effect::Dial { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

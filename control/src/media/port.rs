@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::id::NetworkId;
+use crate::id::{NetworkId, Shard};
 
 /// How long a pair rests before it is used again.
 pub const QUARANTINE: Duration = Duration::from_secs(30);
@@ -15,6 +15,8 @@ pub const QUARANTINE: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Pools {
     seed: u64,
+    /// Whose pairs these are; the others of each range are given away by other shards.
+    shard: Shard,
     places: BTreeMap<IpAddr, Place>,
     ranges: BTreeMap<NetworkId, Range>,
 }
@@ -48,20 +50,24 @@ struct Range {
     /// when it has rested.
     queue: VecDeque<u16>,
     queued: BTreeSet<u16>,
+    shard: Shard,
+    /// All there are.
+    pairs: usize,
 }
 
 impl Default for Pools {
     fn default() -> Self {
-        Self::new(0)
+        Self::new(0, Shard::ONLY)
     }
 }
 
 impl Pools {
     /// No networks yet. The seed decides where in its range each network begins.
     #[must_use]
-    pub fn new(seed: u64) -> Self {
+    pub fn new(seed: u64, shard: Shard) -> Self {
         Self {
             seed,
+            shard,
             places: BTreeMap::new(),
             ranges: BTreeMap::new(),
         }
@@ -75,7 +81,7 @@ impl Pools {
             return;
         }
         self.places.entry(local).or_default();
-        let range = Range::new(local, first, last, self.seed);
+        let range = Range::new(local, first, last, self.seed, self.shard);
         self.ranges.insert(network, range);
         self.tidy();
     }
@@ -174,13 +180,13 @@ impl Place {
 }
 
 impl Range {
-    fn new(local: IpAddr, first: u16, last: u16, seed: u64) -> Self {
+    fn new(local: IpAddr, first: u16, last: u16, seed: u64, shard: Shard) -> Self {
         // Only whole pairs: from an even port to an odd one.
         let start = u32::from(first).next_multiple_of(2);
         let mut queue: VecDeque<u16> = (start..u32::from(last))
             .step_by(2)
             .filter_map(|port| u16::try_from(port).ok())
-            .filter(|port| *port != 0)
+            .filter(|port| *port != 0 && shard.owns_port(*port))
             .collect();
         let turn = seed.checked_rem(queue.len() as u64).unwrap_or(0);
         queue.rotate_left(usize::try_from(turn).unwrap_or(0));
@@ -189,14 +195,17 @@ impl Range {
             local,
             first,
             last,
+            pairs: queue.len(),
             queue,
             queued,
+            shard,
         }
     }
 
     fn holds(&self, local: IpAddr, port: u16) -> bool {
         let within = (self.first..self.last).contains(&port);
-        local == self.local && within && port.is_multiple_of(2) && port != 0
+        let whole = port.is_multiple_of(2) && port != 0;
+        local == self.local && within && whole && self.shard.owns_port(port)
     }
 
     fn pop(&mut self) -> Option<u16> {
@@ -212,13 +221,10 @@ impl Range {
         let resting = place.resting.iter();
         let resting = resting.filter(|(until, port)| *until > now && here(port));
         let (resting, owners) = (resting.count(), place.taken.values());
-        let start = u32::from(self.first).next_multiple_of(2).max(2);
-        let pairs = (u32::from(self.last) + 1).saturating_sub(start) / 2;
-        let pairs = usize::try_from(pairs).unwrap_or(0);
         Usage {
             taken: owners.filter(|owner| **owner == Some(network)).count(),
             resting,
-            free: pairs.saturating_sub(taken_here + resting),
+            free: self.pairs.saturating_sub(taken_here + resting),
         }
     }
 }
@@ -245,6 +251,31 @@ mod tests {
             let now = start();
             let got: Vec<u16> = std::iter::from_fn(|| pools.take(N, now)).collect();
             assert_eq!(got, expected, "{first}-{last}");
+        }
+    }
+
+    #[test]
+    fn shards_share_a_range_and_no_pair() {
+        let now = start();
+        for of in 1..=4 {
+            let mut all: Vec<u16> = Vec::new();
+            for shard in Shard::all(of) {
+                let mut pools = Pools::new(5, shard);
+                pools.configure(N, local(), 20_000, 20_019);
+                let (_, before) = pools.usage(now).next().unwrap();
+                let taken: Vec<u16> = std::iter::from_fn(|| pools.take(N, now)).collect();
+                assert_eq!(before.free, taken.len());
+                assert!(taken.iter().all(|port| shard.owns_port(*port)));
+                pools.give_back(local(), taken[0], now);
+                assert_eq!(pools.take(N, now + QUARANTINE), Some(taken[0]));
+                all.extend(taken);
+            }
+            all.sort_unstable();
+            assert_eq!(
+                all,
+                (20_000..20_020).step_by(2).collect::<Vec<u16>>(),
+                "{of}"
+            );
         }
     }
 
@@ -351,7 +382,7 @@ mod tests {
     }
 
     fn pools(first: u16, last: u16, seed: u64) -> Pools {
-        let mut pools = Pools::new(seed);
+        let mut pools = Pools::new(seed, Shard::ONLY);
         pools.configure(N, local(), first, last);
         pools
     }

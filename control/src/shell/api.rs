@@ -21,10 +21,9 @@ use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
-use crate::effect::Effects;
 use crate::engine::admin::Command;
 use crate::shell::capture::Limits;
-use crate::shell::{Event, Shell, clock};
+use crate::shell::{Question, Shell, clock};
 
 pub(crate) use bpf::Rates;
 use error::Problem;
@@ -92,8 +91,8 @@ pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Answers until aborted.
-pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> JoinHandle<()> {
-    let router = route::router(events).into_make_service_with_connect_info::<config::Client>();
+pub(crate) fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) -> JoinHandle<()> {
+    let router = route::router(questions).into_make_service_with_connect_info::<config::Client>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");
@@ -102,7 +101,7 @@ pub(crate) fn serve(listener: UnixListener, events: mpsc::Sender<Event>) -> Join
 }
 
 /// The loop's side.
-pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
+pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let now = clock::now();
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
@@ -124,7 +123,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         }
         What::Order(command) => shell
             .engine
-            .command(command, now, effects)
+            .command(command, now)
             .map(|()| serde_json::json!({ "done": true }))
             .map_err(Problem::from),
     };

@@ -14,6 +14,8 @@ use anyhow::Context;
 use crate::config::Config;
 use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX, later};
 
+use crate::shell::sip::Tls;
+use crate::shell::start;
 use history::{Generation, History};
 
 /// A password is one line.
@@ -120,7 +122,10 @@ impl Options {
 /// # Errors
 /// It cannot be read, or what is wrong with it: then the error is a [`Refused`].
 pub fn read(file: &Path, host: Option<&[Interface]>) -> anyhow::Result<Config> {
-    Ok(Source::open(file)?.check(host)?)
+    let source = Source::open(file)?;
+    let config = source.check(host)?;
+    Tls::load(&config).map_err(|wrong| start::tls_refused(&source, &wrong))?;
+    Ok(config)
 }
 
 /// A configuration's text, to point into.

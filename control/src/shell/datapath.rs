@@ -3,7 +3,7 @@
 mod books;
 mod flow;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,9 +17,11 @@ use crate::engine::input::Activity;
 use crate::shell::capture::{Capture, Tap};
 use crate::shell::clock;
 use crate::shell::device::Link;
+use crate::shell::icmp::{Icmp, TooBig};
 use crate::shell::kernel::{Kernel, KernelError, Totals, rate};
 use crate::shell::media::{Media, Port};
 use crate::shell::netlink::Netlink;
+use crate::shell::shard::Queues;
 
 pub(crate) use self::books::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
 use self::flow::{Counted, Installed};
@@ -30,21 +32,26 @@ pub(crate) struct Datapath {
     pub(crate) netlink: Netlink,
     /// None: every flow is forwarded in userspace, for this reason.
     pub(crate) kernel: Result<Kernel, String>,
+    /// Interfaces of the networks.
+    borders: Vec<String>,
     flows: BTreeMap<SocketAddr, Installed>,
     /// Ports that are captured, their flows in userspace meanwhile.
     taps: BTreeMap<SocketAddr, Tap>,
     pub(crate) books: Books,
+    pub(crate) icmp: Icmp,
 }
 
 impl Datapath {
-    pub(crate) fn new(media: Media, netlink: Netlink, kernel: Result<Kernel, String>) -> Self {
+    pub(crate) fn new(queues: Queues, netlink: Netlink, kernel: Result<Kernel, String>) -> Self {
         Self {
-            media,
+            media: Media::new(queues),
             netlink,
             kernel,
+            borders: Vec::new(),
             flows: BTreeMap::new(),
             taps: BTreeMap::new(),
             books: Books::default(),
+            icmp: Icmp::start(),
         }
     }
 
@@ -121,6 +128,20 @@ impl Datapath {
         }
     }
 
+    /// A packet of a flow was too big for its way on: whoever sent it is told. The flow the other
+    /// way says where it had come from.
+    pub(crate) fn too_big(&mut self, news: TooBig) {
+        let back = self.flows.get(&news.from).map(|flow| flow.rule.source);
+        let flow = back.and_then(|at| Some((at, self.flows.get(&at)?.rule)));
+        match flow {
+            Some((at, rule)) if (rule.source, rule.target) == (news.from, news.to) => {
+                let link = self.netlink.link_for(at.ip(), rule.peer.ip());
+                self.icmp.tell(rule.peer, at, news, link, clock::now());
+            }
+            Some(_) | None => self.icmp.count.unmatched += 1,
+        }
+    }
+
     /// Puts a flow into the kernel if it can go there, and takes it out if it cannot.
     async fn place(&mut self, at: SocketAddr) {
         let time = clock::now();
@@ -183,9 +204,16 @@ impl Datapath {
             .await
             .map_err(|unresolved| unresolved.reason())?;
         let kernel = self.kernel.as_ref().map_err(|_| NO_KERNEL)?;
-        if !kernel.attached().any(|index| index == hop.ifindex) {
+        let (egress, vlan) = self.netlink.carrier(hop.ifindex);
+        if !kernel.attached().any(|index| index == egress) {
             return Err("no program on the egress interface");
         }
+        let ingress = self.netlink.ingress(at.ip());
+        // Where the program is not, nothing comes in by.
+        let (ingress, vlan_in) = match kernel.attached().any(|index| index == ingress.0) {
+            true => ingress,
+            false => (0, 0),
+        };
         let rewrite = Rewrite {
             peer: rule.peer.into(),
             source: rule.source.into(),
@@ -196,15 +224,39 @@ impl Datapath {
         let hop = Hop {
             eth_src: hop.eth_src,
             eth_dst: hop.eth_dst,
-            egress: hop.ifindex,
+            egress,
             mtu: u16::try_from(hop.mtu).unwrap_or(u16::MAX),
         };
-        let flow = Flow::compile(at.into(), rewrite, hop);
+        let flow = Flow::compile(at.into(), rewrite, hop)
+            .arriving(ingress, vlan_in)
+            .leaving(vlan);
         Ok(rule.hops.map_or(flow, |hops| flow.with_hops(hops)))
+    }
+
+    /// The interfaces of the networks from now on: what comes by that of one is not let in at the
+    /// address of another.
+    pub(crate) fn set_borders(&mut self, interfaces: Vec<String>) {
+        self.borders = interfaces;
+        self.keep_borders();
+    }
+
+    fn keep_borders(&self) {
+        let indices = self.borders.iter().map(|name| self.netlink.index_of(name));
+        let all: BTreeSet<u32> = indices.flatten().collect();
+        let mut borders = HashMap::new();
+        for own in &all {
+            let others: BTreeSet<u32> = all.iter().filter(|l| *l != own).copied().collect();
+            let others = Arc::new(others);
+            let at_home = |ip: &IpAddr| self.netlink.home(*ip) == Some(*own);
+            let addresses = self.netlink.addresses_of(*own).filter(at_home);
+            borders.extend(addresses.map(|ip| (ip, others.clone())));
+        }
+        self.media.set_borders(borders);
     }
 
     /// Routes, neighbours or links changed: every flow is placed anew.
     pub(crate) async fn replace_all(&mut self) {
+        self.keep_borders();
         let all: Vec<(SocketAddr, Rule)> = self.flows.iter().map(|(at, f)| (*at, f.rule)).collect();
         for (at, rule) in all {
             self.media.install(at, rule, self.link(rule));
@@ -351,6 +403,7 @@ impl Datapath {
         };
         kernel
             .attached()
+            .flat_map(|index| std::iter::once(index).chain(self.netlink.vlans_on(index)))
             .filter_map(|index| self.netlink.name_of(index))
             .collect()
     }

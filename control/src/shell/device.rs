@@ -21,9 +21,20 @@ pub(crate) fn try_send(
     source: IpAddr,
     link: Option<Link>,
 ) -> io::Result<usize> {
-    let Some(link) = link else {
-        return socket.try_send_to(packet, to);
-    };
+    match link {
+        Some(link) => try_send_from(socket, packet, to, source, link),
+        None => socket.try_send_to(packet, to),
+    }
+}
+
+/// The same from a socket that is bound to no address; link 0 is the routing table's.
+pub(crate) fn try_send_from(
+    socket: &UdpSocket,
+    packet: &[u8],
+    to: SocketAddr,
+    source: IpAddr,
+    link: Link,
+) -> io::Result<usize> {
     socket.try_io(Interest::WRITABLE, || match (to, source) {
         (SocketAddr::V4(to), IpAddr::V4(source)) => {
             let info = libc::in_pktinfo {

@@ -31,7 +31,7 @@ use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
 use aya::programs::links::PinnedLink;
 use common::flow::{Endpoint, Flags, Flow};
 use common::forward::Reason;
-use common::map::{self, LOCALS_MAX, SLOT_NONE, Settings, port_index};
+use common::map::{self, LOCALS_MAX, Port, SLOT_NONE, Settings, port_index};
 use common::media::Media;
 use common::stats::FlowStats;
 
@@ -43,6 +43,7 @@ use self::reach::check_locals;
 pub use self::report::{Events, Logs};
 use self::slots::Slots;
 use self::upgrade::Kept;
+pub(crate) use selftest::bench::costs;
 
 /// What to load and where to keep it.
 pub struct Attach<'a> {
@@ -147,7 +148,7 @@ pub struct Kernel {
     flows_max: u32,
     settings: Settings,
     settings_map: Array<MapData, Settings>,
-    ports: Array<MapData, u32>,
+    ports: Array<MapData, Port>,
     flows: Array<MapData, Flow>,
     stats: PerCpuArray<MapData, FlowStats>,
     media: Array<MapData, Media>,
@@ -289,7 +290,7 @@ impl Kernel {
         let (slot, stats) = (installed.slot, installed.flow.stats);
         let index = self.port_index(at)?;
         self.ports
-            .set(index, SLOT_NONE, 0)
+            .set(index, Port::default(), 0)
             .map_err(|e| KernelError::map(map::PORTS, e))?;
         self.installed.remove(&at);
         self.flow_slots.give(slot, now);
@@ -418,8 +419,12 @@ impl Kernel {
         self.flows
             .set(slot, flow, 0)
             .map_err(|e| KernelError::map(map::FLOWS, e))?;
+        let port = Port {
+            flow: slot,
+            stats: flow.stats,
+        };
         self.ports
-            .set(index, slot, 0)
+            .set(index, port, 0)
             .map_err(|e| KernelError::map(map::PORTS, e))
     }
 

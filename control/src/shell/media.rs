@@ -4,9 +4,9 @@
 mod account;
 mod batch;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -25,6 +25,7 @@ use crate::shell::Event;
 use crate::shell::capture::Tap;
 use crate::shell::clock;
 use crate::shell::device::{self, Link};
+use crate::shell::shard::Queues;
 
 pub(crate) use self::account::Account;
 pub(crate) use self::batch::Marks;
@@ -34,13 +35,18 @@ use self::batch::{Batch, PACKETS_MAX, Way};
 pub(crate) struct Media {
     ports: HashMap<SocketAddr, Arc<Port>>,
     tasks: HashMap<SocketAddr, AbortHandle>,
-    events: mpsc::Sender<Event>,
+    queues: Queues,
+    borders: Arc<Borders>,
     /// Of all ports there ever were.
     total: Arc<Count>,
 }
 
+/// For each of our addresses, the links by which nothing may come to it.
+type Borders = RwLock<HashMap<IpAddr, Arc<BTreeSet<Link>>>>;
+
 pub(crate) struct Port {
     at: SocketAddr,
+    borders: Arc<Borders>,
     socket: UdpSocket,
     out: RwLock<Option<Out>>,
     tap: RwLock<Option<Tap>>,
@@ -63,6 +69,8 @@ pub(crate) struct Count {
     pub(crate) hop_limit: AtomicU64,
     /// Claimed, and the network would not take them.
     pub(crate) send_failed: AtomicU64,
+    /// Came by another network's interface than that of our address.
+    pub(crate) wrong_interface: AtomicU64,
     /// Unclaimed, and the engine's queue was full.
     pub(crate) queue_full: AtomicU64,
     /// When the latest packet was forwarded, as `clock::monotonic_ns` counts; zero if none was.
@@ -80,13 +88,20 @@ struct Out {
 }
 
 impl Media {
-    pub(crate) fn new(events: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(queues: Queues) -> Self {
         Self {
             ports: HashMap::new(),
             tasks: HashMap::new(),
-            events,
+            queues,
+            borders: Arc::default(),
             total: Arc::default(),
         }
+    }
+
+    /// Lets nothing in by these links, at these addresses.
+    pub(crate) fn set_borders(&self, borders: HashMap<IpAddr, Arc<BTreeSet<Link>>>) {
+        let mut own = self.borders.write().unwrap_or_else(PoisonError::into_inner);
+        *own = borders;
     }
 
     /// Opens the socket and starts reading. An address that is open already stays as it is.
@@ -96,6 +111,7 @@ impl Media {
         }
         let port = Arc::new(Port {
             at,
+            borders: self.borders.clone(),
             socket: bind(at)?,
             out: RwLock::new(None),
             tap: RwLock::new(None),
@@ -104,8 +120,10 @@ impl Media {
             count: Count::default(),
             total: self.total.clone(),
         });
-        let task = tokio::spawn(read(port.clone(), self.events.clone()));
-        self.tasks.insert(at, task.abort_handle());
+        if let Some(events) = self.queues.of_port(at.port()) {
+            let task = tokio::spawn(read(port.clone(), events.clone()));
+            self.tasks.insert(at, task.abort_handle());
+        }
         self.ports.insert(at, port);
         Ok(())
     }
@@ -178,6 +196,11 @@ impl Port {
         tap.clone()
     }
 
+    fn border(&self) -> Option<Arc<BTreeSet<Link>>> {
+        let borders = self.borders.read().unwrap_or_else(PoisonError::into_inner);
+        borders.get(&self.at.ip()).cloned()
+    }
+
     fn out(&self) -> Option<Out> {
         let out = self.out.read().unwrap_or_else(PoisonError::into_inner);
         out.clone()
@@ -216,12 +239,18 @@ impl Port {
         if received == 0 {
             return read;
         }
-        let (out, tap) = (self.out(), self.tapped());
+        let (out, tap, border) = (self.out(), self.tapped(), self.border());
         if let Some(tap) = &tap {
             self.show(batch, out.as_ref(), tap);
         }
         let mut next = 0;
         while let Some(packet) = batch.packet(next) {
+            let foreign = |link: Link| border.as_ref().is_some_and(|b| b.contains(&link));
+            if packet.link.is_some_and(foreign) {
+                self.add(|c| &c.wrong_interface, 1);
+                next += 1;
+                continue;
+            }
             match out.as_ref().filter(|out| out.rule.peer == packet.from) {
                 None => {
                     self.tell(packet.from, packet.marks, batch.bytes(next), events);
@@ -238,11 +267,12 @@ impl Port {
         let Some(packet) = batch.packet(first) else {
             return first;
         };
-        let same = |other: &batch::Packet| (other.from, other.marks) == (packet.from, packet.marks);
+        let alike = |p: &batch::Packet| (p.from, p.marks, p.link);
+        let same = |other: &batch::Packet| alike(other) == alike(&packet);
         let apart = out.takes_apart(batch.bytes(first));
-        let alike = |index: &usize| out.takes_apart(batch.bytes(*index)) == apart;
+        let apart_too = |index: &usize| out.takes_apart(batch.bytes(*index)) == apart;
         let more = (first..)
-            .take_while(alike)
+            .take_while(apart_too)
             .map_while(|index| batch.packet(index).filter(same));
         let end = first + more.count();
         let Some(way) = out.way(packet.marks, apart) else {

@@ -7,15 +7,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 
 use anyhow::Context;
 use common::wire::Mac;
-use futures_util::{FutureExt, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt};
 use ipnet::IpNet;
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, VlanProtocol,
+};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -61,23 +65,65 @@ impl Unresolved {
 }
 
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-struct Link {
+pub(crate) struct Link {
     name: String,
     mac: Option<Mac>,
     mtu: u32,
     up: bool,
+    /// The link whose VLAN it is, and which.
+    vlan: Option<(u32, u16)>,
+    /// Frames come in by its members.
+    is_bond: bool,
     /// Each with the prefix that is its neighbourhood.
     addresses: Vec<IpNet>,
 }
 
+/// The links of this host, by index.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Links(HashMap<u32, Link>);
+
+impl Deref for Links {
+    type Target = HashMap<u32, Link>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Links {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}
+
+impl Links {
+    /// The link that must be named when sending, because the destination does not tell: several
+    /// links have it for a neighbour (two LANs with one private range). It is the one with our
+    /// source address. None where routing knows better, as it does for our own addresses.
+    pub(crate) fn link_for(&self, source: IpAddr, target: IpAddr) -> Option<u32> {
+        let near = |link: &&Link| link.addresses.iter().any(|net| net.contains(&target));
+        let is_target = |net: &IpNet| net.addr() == target;
+        if self.0.values().any(|l| l.addresses.iter().any(is_target)) {
+            return None;
+        }
+        if self.0.values().filter(|l| l.up).filter(near).count() < 2 {
+            return None;
+        }
+        let ours = |net: &IpNet| net.addr() == source && net.contains(&target);
+        let mut links = self.0.iter().filter(|(_, link)| link.up);
+        let (index, _) = links.find(|(_, link)| link.addresses.iter().any(ours))?;
+        Some(*index)
+    }
+}
+
 pub(crate) struct Netlink {
     handle: Handle,
-    events: stream::BoxStream<'static, NetlinkMessage<RouteNetlinkMessage>>,
+    events: Pin<Box<dyn Stream<Item = NetlinkMessage<RouteNetlinkMessage>> + Send + Sync>>,
     /// What is wrong with networks, as far as it was said.
     pub(crate) said: BTreeSet<String>,
     /// Events have ended, and that was said.
     closed: bool,
-    links: HashMap<u32, Link>,
+    links: Links,
     neighbours: HashMap<(u32, IpAddr), Mac>,
     /// Answers since the last event: (target, source) → next hop.
     routes: HashMap<(IpAddr, IpAddr), Result<(u32, IpAddr), Unresolved>>,
@@ -104,11 +150,11 @@ impl Netlink {
         tokio::spawn(connection);
         let first = |(message, _): (NetlinkMessage<RouteNetlinkMessage>, NetlinkAddr)| message;
         let mut netlink = Self {
-            events: events.map(first).boxed(),
+            events: Box::pin(events.map(first)),
             handle,
             said: BTreeSet::new(),
             closed: false,
-            links: HashMap::new(),
+            links: Links::default(),
             neighbours: HashMap::new(),
             routes: HashMap::new(),
         };
@@ -184,6 +230,48 @@ impl Netlink {
             .map(|(index, _)| *index)
     }
 
+    /// What carries the frames of a link, and in which VLAN (IEEE 802.1Q); itself and zero, if it
+    /// is none of the VLANs the kernel program knows.
+    pub(crate) fn carrier(&self, index: u32) -> (u32, u16) {
+        let link = self.links.get(&index);
+        let carrier = link.and_then(|link| link.vlan);
+        let stacked = |(carrier, _): &(u32, u16)| {
+            let below = self.links.get(carrier);
+            below.is_none_or(|link| link.vlan.is_some())
+        };
+        carrier.filter(|c| !stacked(c)).unwrap_or((index, 0))
+    }
+
+    pub(crate) fn addresses_of(&self, index: u32) -> impl Iterator<Item = IpAddr> {
+        let link = self.links.get(&index).into_iter();
+        link.flat_map(|link| link.addresses.iter().map(IpNet::addr))
+    }
+
+    /// The link that has one of our addresses; none if several have.
+    pub(crate) fn home(&self, address: IpAddr) -> Option<u32> {
+        let has = |net: &IpNet| net.addr() == address;
+        let mut links = self
+            .links
+            .iter()
+            .filter(|(_, l)| l.addresses.iter().any(has));
+        let (index, _) = links.next()?;
+        links.next().is_none().then_some(*index)
+    }
+
+    /// How frames to one of our addresses come in: interface and VLAN; interface zero if that may
+    /// be any, as with the members of a bond.
+    pub(crate) fn ingress(&self, address: IpAddr) -> (u32, u16) {
+        let carrier = self.home(address).map(|index| self.carrier(index));
+        let is_bond = |index: &u32| self.links.get(index).is_some_and(|link| link.is_bond);
+        carrier.filter(|(i, _)| !is_bond(i)).unwrap_or_default()
+    }
+
+    /// The links of VLANs that a link carries.
+    pub(crate) fn vlans_on(&self, carrier: u32) -> impl Iterator<Item = u32> {
+        let on = move |index: &&u32| self.carrier(**index).0 == carrier && **index != carrier;
+        self.links.keys().filter(on).copied()
+    }
+
     pub(crate) fn name_of(&self, index: u32) -> Option<String> {
         self.links.get(&index).map(|link| link.name.clone())
     }
@@ -238,9 +326,13 @@ impl Netlink {
             .header
             .flags
             .contains(LinkFlags::Up | LinkFlags::LowerUp);
+        link.vlan = vlan(message);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(name) => link.name.clone_from(name),
+                LinkAttribute::LinkInfo(infos) => {
+                    link.is_bond = infos.contains(&LinkInfo::Kind(InfoKind::Bond));
+                }
                 LinkAttribute::Address(bytes) => link.mac = mac(bytes),
                 LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
                 _ => {}
@@ -298,26 +390,13 @@ impl Netlink {
         }
     }
 
-    /// The link that must be named when sending, because the destination does not tell: several
-    /// links have it for a neighbour (two LANs with one private range). It is the one with our
-    /// source address. None where routing knows better, as it does for our own addresses.
     pub(crate) fn link_for(&self, source: IpAddr, target: IpAddr) -> Option<u32> {
-        let near = |link: &&Link| link.addresses.iter().any(|net| net.contains(&target));
-        let is_target = |net: &IpNet| net.addr() == target;
-        if self
-            .links
-            .values()
-            .any(|l| l.addresses.iter().any(is_target))
-        {
-            return None;
-        }
-        if self.links.values().filter(|l| l.up).filter(near).count() < 2 {
-            return None;
-        }
-        let ours = |net: &IpNet| net.addr() == source && net.contains(&target);
-        let mut links = self.links.iter().filter(|(_, link)| link.up);
-        let (index, _) = links.find(|(_, link)| link.addresses.iter().any(ours))?;
-        Some(*index)
+        self.links.link_for(source, target)
+    }
+
+    /// As they are now.
+    pub(crate) fn links(&self) -> Links {
+        self.links.clone()
     }
 
     /// Where a packet from `source` to `target` leaves. An unknown neighbour is asked for.
@@ -418,6 +497,34 @@ impl Netlink {
         }
         egress.map(|index| (index, hop)).ok_or(Unresolved::NoRoute)
     }
+}
+
+/// The link a VLAN's link is on, and its number.
+fn vlan(message: &LinkMessage) -> Option<(u32, u16)> {
+    let (mut carrier, mut id, mut standard) = (None, None, false);
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::Link(index) => carrier = Some(*index),
+            LinkAttribute::LinkInfo(infos) => {
+                for info in infos {
+                    let LinkInfo::Data(InfoData::Vlan(vlan)) = info else {
+                        continue;
+                    };
+                    for part in vlan {
+                        match part {
+                            InfoVlan::Id(number) => id = Some(*number),
+                            InfoVlan::Protocol(protocol) => {
+                                standard = *protocol == VlanProtocol::Ieee8021Q;
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    carrier.zip(id).filter(|_| standard)
 }
 
 fn mac(bytes: &[u8]) -> Option<Mac> {

@@ -5,16 +5,16 @@ use std::collections::BTreeSet;
 use std::future;
 use std::net::IpAddr;
 
-use crate::config::Config;
 use crate::config::change::{Change, Concerns, Takes, changes};
 use crate::config::check::Problem;
-use crate::effect::Effects;
+use crate::config::{Config, PortRange, shards_for};
 use crate::id::Listener;
 use crate::shell::configuration::history::{Applied, By, History, hash};
 use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
+use crate::shell::sip::Tls;
 use crate::shell::{Shell, clock, notify, start};
 
 /// What became of configurations.
@@ -139,7 +139,7 @@ impl Reloads {
 
 impl Shell {
     /// The file is read again: it was asked for, or it has changed.
-    pub(super) async fn reload(&mut self, by: By, effects: &mut Effects) {
+    pub(super) async fn reload(&mut self, by: By) {
         let source = self.options.source(&[]);
         if by == By::Watch {
             // Other files stand beside it.
@@ -162,13 +162,13 @@ impl Shell {
                 refusal.log();
                 self.reloads.refused = Some(refusal);
             }
-            (Ok(source), _) => self.take(source, by, effects).await,
+            (Ok(source), _) => self.take(source, by).await,
         }
         notify::tell(notify::State::Ready);
     }
 
     /// The file's text counts, unless another was applied over the API since it last changed.
-    async fn take(&mut self, file: Source, by: By, effects: &mut Effects) {
+    async fn take(&mut self, file: Source, by: By) {
         let word = by.source();
         self.reloads.file_hash = Some(hash(&file.text));
         let over = self
@@ -183,10 +183,10 @@ impl Shell {
             );
             // Password files may have changed.
             let (source, by) = (Source::of(last), last.by.clone());
-            self.reloads.refused = self.apply(source, by, effects).await.err();
+            self.reloads.refused = self.apply(source, by).await.err();
             return;
         }
-        self.reloads.refused = self.apply(file, by, effects).await.err();
+        self.reloads.refused = self.apply(file, by).await.err();
     }
 
     /// What a text would change, or why it cannot be applied.
@@ -210,6 +210,17 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let tls = Tls::load(&config).map_err(|wrong| {
+            let refused = start::tls_refused(source, &wrong);
+            let detail = refused.to_string();
+            self.refused(
+                by.clone(),
+                Why::Invalid,
+                detail,
+                refused.problems,
+                Vec::new(),
+            )
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -217,19 +228,16 @@ impl Shell {
         Ok(Plan {
             unchanged: same_text && changes.is_empty(),
             config,
+            tls,
             changes,
             netlink,
+            shards: self.engine.len(),
         })
     }
 
     /// Applies a text as a whole, or refuses it and changes nothing.
-    pub(crate) async fn apply(
-        &mut self,
-        source: Source,
-        by: By,
-        effects: &mut Effects,
-    ) -> Result<InForce, Refusal> {
-        let result = self.transact(source, by, effects).await;
+    pub(crate) async fn apply(&mut self, source: Source, by: By) -> Result<InForce, Refusal> {
+        let result = self.transact(source, by).await;
         match &result {
             Ok(InForce {
                 unchanged: true, ..
@@ -243,12 +251,7 @@ impl Shell {
         result
     }
 
-    async fn transact(
-        &mut self,
-        source: Source,
-        by: By,
-        effects: &mut Effects,
-    ) -> Result<InForce, Refusal> {
+    async fn transact(&mut self, source: Source, by: By) -> Result<InForce, Refusal> {
         let plan = self.plan(&source, &by).await?;
         let word = by.source();
         if plan.unchanged {
@@ -279,8 +282,12 @@ impl Shell {
         } else if prepared.watch.is_some() {
             self.reloads.watch = prepared.watch;
         }
-        self.engine.reconfigure(plan.config, clock::now(), effects);
-        self.perform(effects).await;
+        self.sip.configure(&plan.config, plan.tls);
+        self.engine.reconfigure(plan.config, clock::now());
+        let mut borders = start::borders(self.engine.config());
+        let former = self.engine.networks_retired();
+        borders.extend(former.iter().map(|f| f.network.interface.clone()));
+        self.datapath.set_borders(borders);
         if reached {
             self.datapath.replace_all().await;
         }
@@ -378,7 +385,8 @@ impl Shell {
             .chain(former.iter().map(|retired| &retired.network))
             .map(|network| (network.interface.as_str(), network.address))
             .collect();
-        let index = |name: &str| self.datapath.netlink.index_of(name);
+        let netlink = &self.datapath.netlink;
+        let index = |name: &str| Some(netlink.carrier(netlink.index_of(name)?).0);
         let interfaces: BTreeSet<u32> = kept.iter().filter_map(|(name, _)| index(name)).collect();
         let is_kept = |ip: &IpAddr| kept.iter().any(|(_, address)| address == ip);
         Reach {
@@ -440,11 +448,14 @@ impl Shell {
 /// A configuration that was checked, and what it changes.
 pub(crate) struct Plan {
     config: Config,
+    tls: Option<Tls>,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,
     /// The host it was checked against.
     netlink: Netlink,
+    /// Engines that run.
+    shards: usize,
 }
 
 impl Plan {
@@ -461,8 +472,30 @@ impl Plan {
                 source.refuse(&[key, section], message, help).problems
             })
             .collect();
+        problems.extend(self.too_few_ports(source));
         problems.sort_by_key(|problem| (problem.line, problem.column));
         problems
+    }
+}
+
+impl Plan {
+    /// A range that is too small for the shards that run.
+    fn too_few_ports(&self, source: &Source) -> Vec<Problem> {
+        let networks = self.config.networks.iter().enumerate();
+        let few = networks.filter(|(_, n)| usize::from(shards_for(n.media_ports)) < self.shards);
+        few.flat_map(|(index, network)| {
+            let PortRange { first, last } = network.media_ports;
+            let message = format!(
+                "the media ports of network `{}` ({first}-{last}) are too few for the {} shards \
+                 that run",
+                network.name, self.shards
+            );
+            let key = format!("network.{index}.media_ports");
+            source
+                .refuse(&[&key, "network"], message, FEW_PORTS)
+                .problems
+        })
+        .collect()
     }
 }
 
@@ -477,6 +510,8 @@ impl Refusal {
 }
 
 const KERNEL_HELP: &str = "mend this, or leave the interface to a relay without the kernel path";
+const FEW_PORTS: &str = "give it at least 64 for each shard, or `systemctl restart towpath`: it \
+                         starts as many as there are ports for";
 const WATCH_HELP: &str = "`sysctl fs.inotify` shows the system's limits; without watch, reload \
                           with `systemctl reload towpath`";
 

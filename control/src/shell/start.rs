@@ -3,24 +3,24 @@
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
-use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, XdpAttach};
-use crate::effect::Effects;
-use crate::engine::Engine;
-use crate::engine::input::Input;
-use crate::shell::configuration::Options;
+use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
+use crate::engine::shard::shards;
+use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
-use crate::shell::media::Media;
 use crate::shell::netlink::Netlink;
+use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
-use crate::shell::sip::Sip;
-use crate::shell::{EVENTS_MAX, Shell, api, clock, notify, stream};
+use crate::shell::shard::{self, Queues};
+use crate::shell::sip::{Sip, Tls, Wrong};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -36,19 +36,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Before anything another daemon may be using is touched: if one runs, these are taken.
     let socket = api::claim(&config.node.socket)
         .map_err(|error| source.refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET))?;
-    let (sender, events) = mpsc::channel(EVENTS_MAX);
-    let mut sip = Sip::new(sender.clone());
+    let seed = clock::seed().context("cannot read /dev/urandom")?;
+    let count = shard_count(&config);
+    let (queues, events) = Queues::new(shards(seed, count));
+    let tls = Tls::load(&config).map_err(|wrong| tls_refused(&source, &wrong))?;
+    let mut sip = Sip::new(queues.clone(), netlink.links());
+    sip.configure(&config, tls);
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
     let (mut kernel, adopted) = match kernel(&config, &netlink) {
         Ok((kernel, adopted)) => (Ok(kernel), adopted),
         Err(error) if config.datapath.mode == DatapathMode::Xdp => {
-            let key = key(&error, &config, options.object.is_none());
-            let message = format!("the kernel path cannot be had: {error:#}");
-            return Err(source
-                .refuse(&[&key, "datapath.mode"], message, USERSPACE)
-                .into());
+            return Err(impossible(&error, &config, &options, &source).into());
         }
         Err(error) => (Err(format!("{error:#}")), Vec::new()),
     };
@@ -57,30 +57,31 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
         tokio::spawn(logs.run());
     }
-    let mut datapath = Datapath::new(Media::new(sender.clone()), netlink, kernel);
+    let mut datapath = Datapath::new(queues.clone(), netlink, kernel);
+    datapath.set_borders(borders(&config));
     for Adopted { at, flow } in &adopted {
         datapath.adopt(*at, flow);
     }
     let started = clock::now();
-    let seed = clock::seed().context("cannot read /dev/urandom")?;
-    let mut engine = Engine::new(config.clone(), seed, started);
-    let adopted = datapath.adopted();
-    if !adopted.is_empty() {
-        tracing::info!(flows = adopted.len(), "took over running flows");
-        engine.handle(Input::Adopted(adopted), started, &mut Effects::new());
-    }
+    let engine = Node::new(Arc::new(config.clone()), seed, count, started);
+    take_over(&datapath, &engine, started);
+    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out());
+    let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
-    tracing::info!(node = config.node.id, %socket, generation, "running");
+    tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
     let served = Shell {
         options,
         engine,
+        queues,
+        shards,
         datapath,
         sip,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
-        events,
+        questions,
+        work,
         reports,
         started,
         rates: api::Rates::default(),
@@ -93,6 +94,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// The kernel path was asked for and cannot be had.
+fn impossible(
+    error: &anyhow::Error,
+    config: &Config,
+    options: &Options,
+    source: &Source,
+) -> Refused {
+    let key = key(error, config, options.object.is_none());
+    let message = format!("the kernel path cannot be had: {error:#}");
+    source.refuse(&[&key, "datapath.mode"], message, USERSPACE)
+}
+
+/// Flows of an earlier daemon become the engines'.
+fn take_over(datapath: &Datapath, engine: &Node, now: std::time::Instant) {
+    let adopted = datapath.adopted();
+    if !adopted.is_empty() {
+        tracing::info!(flows = adopted.len(), "took over running flows");
+        engine.adopted(&adopted, now);
+    }
+}
+
+/// As many as are configured; else one for each processor, if media ports are enough.
+fn shard_count(config: &Config) -> u16 {
+    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let processors = u16::try_from(processors).unwrap_or(SHARDS_MAX);
+    let most = processors.min(config.shards_max());
+    config.sip.shards.unwrap_or(most)
 }
 
 /// Says which path media takes.
@@ -116,11 +146,20 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
     }
 }
 
+/// A certificate that cannot be used, at its key.
+pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
+    let message = format!("{:#}", wrong.error);
+    source.refuse(&[wrong.key, "sip.tls"], message, TLS)
+}
+
+/// What to do if a certificate cannot be used.
+const TLS: &str = "`openssl x509 -text -in FILE` and `openssl pkey -in FILE` show what is there; \
+                   the key must be the certificate's, both in PEM form, the key not encrypted";
 /// What to do if the API's socket cannot be had.
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";
 /// What to do if SIP cannot be listened on.
-pub(super) const LISTEN: &str = "`ss -ulpn` shows who listens there, `ip address` which addresses \
+pub(super) const LISTEN: &str = "`ss -tulpn` shows who listens there, `ip address` which addresses \
                                  this host has; ports below 1024 take root or CAP_NET_BIND_SERVICE";
 /// What to do if the kernel path was asked for and cannot be had.
 const USERSPACE: &str = "mend this, or forward media in userspace meanwhile: mode = \"auto\"";
@@ -205,6 +244,8 @@ pub(super) fn interfaces(config: &Config, netlink: &Netlink) -> anyhow::Result<V
         let index = netlink
             .index_of(name)
             .with_context(|| format!("network {}: there is no interface {name}", network.name))?;
+        // A VLAN's frames are seen on the interface that carries it.
+        let (index, _) = netlink.carrier(index);
         if !interfaces.iter().any(|known| known.index == index) {
             interfaces.push(Nic {
                 name: name.clone(),
@@ -213,6 +254,12 @@ pub(super) fn interfaces(config: &Config, netlink: &Netlink) -> anyhow::Result<V
         }
     }
     Ok(interfaces)
+}
+
+/// The interfaces of the networks.
+pub(super) fn borders(config: &Config) -> Vec<String> {
+    let networks = config.networks.iter();
+    networks.map(|network| network.interface.clone()).collect()
 }
 
 /// The addresses the program must know, each once.
@@ -235,7 +282,7 @@ fn leave_kernel(pin_dir: &Path) {
     }
 }
 
-fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
+pub(super) fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
     let Some(path) = object else {
         bail!(
             "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object \

@@ -60,9 +60,8 @@ pub fn request(message: &Message, onward: Onward<'_>) -> Bytes {
     if let Some(number) = onward.invite_cseq {
         set_rack(&mut edit, message, number);
     }
-    if let Some(body) = onward.body {
-        edit.set_body(body);
-    }
+    let datagram = onward.via.starts_with("SIP/2.0/UDP");
+    set_body(&mut edit, message, onward.body, datagram);
     edit.finish()
 }
 
@@ -92,9 +91,8 @@ pub fn response(message: &Message, back: Back<'_>) -> Bytes {
     }
     set_contact(&mut edit, message, back.contact);
     set_cseq(&mut edit, message, back.request.cseq().0);
-    if let Some(body) = back.body {
-        edit.set_body(body);
-    }
+    let datagram = back.request.top_via().transport == b"UDP";
+    set_body(&mut edit, message, back.body, datagram);
     edit.finish()
 }
 
@@ -160,6 +158,18 @@ fn set_cseq(edit: &mut Edit<'_>, message: &Message, number: u32) {
     }
 }
 
+/// A stream cannot be cut into messages that do not say how long they are (RFC 3261 §18.3).
+fn set_body(edit: &mut Edit<'_>, message: &Message, body: Option<Vec<u8>>, datagram: bool) {
+    match body {
+        Some(body) => edit.set_body(body),
+        None if !datagram && message.get(Name::ContentLength).is_none() => {
+            let length = message.body().len().to_string();
+            edit.set(Name::ContentLength, length.as_bytes());
+        }
+        None => {}
+    }
+}
+
 /// Puts `vias` where the message's own stood.
 fn set_vias(edit: &mut Edit<'_>, message: &Message, vias: &[&[u8]]) {
     let mut fields = message.all(Name::Via);
@@ -210,6 +220,33 @@ mod tests {
          Via: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK1\r\n\
          From: <sip:a@b>;tag=1\r\nTo: <sip:c@d>;tag=2\r\nCall-ID: x\r\nCSeq:   7  PRACK\r\n\
          RAck: 1  6\tINVITE\r\nContent-Length: 0\r\n\r\n";
+
+    /// What came by UDP may not say how long it is; what goes by a stream must.
+    #[test]
+    fn a_stream_is_told_the_length() {
+        let bytes = PRACK.replace("Content-Length: 0\r\n", "") + "body";
+        let message = Message::parse(Bytes::from(bytes)).unwrap();
+        for (via, expected) in [("SIP/2.0/UDP", false), ("SIP/2.0/TCP", true)] {
+            let onward = Onward {
+                uri: b"sip:b@10.0.0.2",
+                via,
+                contact: None,
+                routes: &[],
+                max_forwards: 69,
+                realm: "d",
+                cseq: 7,
+                invite_cseq: None,
+                body: None,
+            };
+            let text = String::from_utf8(request(&message, onward).to_vec()).unwrap();
+            assert_eq!(
+                text.contains("\r\nContent-Length: 4\r\n"),
+                expected,
+                "{text}"
+            );
+            assert!(text.ends_with("\r\n\r\nbody"), "{text}");
+        }
+    }
 
     #[track_caller]
     fn check(cseq: u32, invite: u32, expected: &[&str]) {

@@ -1,5 +1,7 @@
 //! Dialogs (RFC 3261 §12): what we know of one party of a call.
 
+use std::net::SocketAddr;
+
 use bytes::Bytes;
 
 use crate::id::{NetworkId, Path};
@@ -143,8 +145,14 @@ impl Leg {
         };
         let address = hop
             .and_then(Uri::parse)
-            .and_then(|uri| Some((uri.host.ip()?, uri.port.unwrap_or(5060)).into()));
+            .and_then(|uri| Some((uri.host.ip()?, uri.port)));
+        let transport = self.path.on.transport;
+        let default = transport.port();
+        let address: Option<SocketAddr> =
+            address.map(|(ip, port)| (ip, port.unwrap_or(default)).into());
         match address {
+            // The connection that is there leads to the same host.
+            Some(to) if transport.is_reliable() && to.ip() == self.path.to.ip() => self.path,
             Some(to) => Path {
                 on: self.path.on,
                 to,

@@ -8,6 +8,7 @@ mod binding;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::binding::{Binding, Change, Q_DEFAULT, Registration, USER_AGENT_BYTES_MAX};
@@ -70,7 +71,7 @@ pub struct Registrar {
     settings: Settings,
     aors_max: usize,
     /// Each list newest first and never empty.
-    bindings: BTreeMap<Aor, Vec<Binding>>,
+    bindings: BTreeMap<Aor, Arc<[Binding]>>,
     /// For each address-of-record, when its first binding expires.
     due: BTreeSet<(Instant, Aor)>,
     len: usize,
@@ -110,7 +111,7 @@ impl Registrar {
         request: &Registration,
         now: Instant,
     ) -> Result<Vec<&Binding>, Refused> {
-        let old = self.bindings.get(aor).map_or(&[][..], Vec::as_slice);
+        let old = self.bindings.get(aor).map_or(&[][..], |list| list);
         let new = if request.star {
             removed(old, request)?
         } else {
@@ -126,26 +127,45 @@ impl Registrar {
     /// The current bindings, the most recently refreshed first.
     #[must_use]
     pub fn fetch(&self, aor: &Aor, now: Instant) -> Vec<&Binding> {
-        self.bindings
-            .get(aor)
-            .into_iter()
-            .flatten()
+        let list = self.bindings.get(aor).into_iter();
+        list.flat_map(|list| list.iter())
             .filter(|binding| binding.expires_at > now)
             .collect()
     }
 
     /// Removes every binding of an address-of-record, whoever made it. Returns how many.
     pub fn remove(&mut self, aor: &Aor) -> usize {
-        let count = self.bindings.get(aor).map_or(0, Vec::len);
+        let count = self.bindings.get(aor).map_or(0, |list| list.len());
         self.replace(aor, Vec::new());
         count
+    }
+
+    /// All an address-of-record has, for a replica.
+    #[must_use]
+    pub fn list(&self, aor: &Aor) -> Arc<[Binding]> {
+        self.bindings.get(aor).cloned().unwrap_or_default()
+    }
+
+    /// Has what another registrar has, as a replica of it: the other one expires it.
+    pub fn mirror(&mut self, aor: Aor, list: Arc<[Binding]>) {
+        self.len += list.len();
+        let old = if list.is_empty() {
+            self.bindings.remove(&aor)
+        } else {
+            self.bindings.insert(aor, list)
+        };
+        self.len -= old.map_or(0, |old| old.len());
     }
 
     /// Removes the bindings whose time is over and returns them, the oldest expiry first.
     pub fn expire(&mut self, now: Instant) -> Vec<(Aor, Binding)> {
         let mut expired = Vec::new();
         while let Some((_, aor)) = self.due.first().filter(|(at, _)| *at <= now).cloned() {
-            let old = self.bindings.get(&aor).cloned().unwrap_or_default();
+            let old = self
+                .bindings
+                .get(&aor)
+                .map_or(&[][..], |list| list)
+                .to_vec();
             let (over, kept): (Vec<_>, Vec<_>) = old.into_iter().partition(|b| b.expires_at <= now);
             self.replace(&aor, kept);
             expired.extend(over.into_iter().map(|binding| (aor.clone(), binding)));
@@ -192,11 +212,11 @@ impl Registrar {
         let old = if new.is_empty() {
             self.bindings.remove(aor)
         } else {
-            self.bindings.insert(aor.clone(), new)
+            self.bindings.insert(aor.clone(), new.into())
         };
-        let old = old.unwrap_or_default();
+        let old = old.as_deref().unwrap_or_default();
         self.len -= old.len();
-        if let Some(at) = first(&old) {
+        if let Some(at) = first(old) {
             self.due.remove(&(at, aor.clone()));
         }
         if let Some(at) = after {
@@ -282,7 +302,8 @@ fn granted(
         return Err(Refused::IntervalTooBrief(settings.expires_min));
     }
     let mut granted = wish.min(settings.expires_max);
-    if request.natted {
+    // A connection that ends says so.
+    if request.natted && !request.path.on.transport.is_reliable() {
         granted = granted.min(settings.expires_natted_max);
     }
     Ok(Some(granted))

@@ -15,6 +15,8 @@ pub struct Memory {
     pub cpus: usize,
     /// Name and bytes.
     pub maps: Vec<(String, u64)>,
+    /// Of those, in maps that every CPU has one of.
+    pub per_cpu: u64,
 }
 
 impl Memory {
@@ -22,16 +24,33 @@ impl Memory {
     pub fn bytes(&self) -> u64 {
         self.maps.iter().map(|(_, bytes)| bytes).sum()
     }
+
+    /// What they would take on another machine.
+    #[must_use]
+    pub fn on(&self, cpus: u64) -> u64 {
+        let shared = self.bytes() - self.per_cpu;
+        shared + self.per_cpu / (self.cpus as u64).max(1) * cpus
+    }
 }
 
 pub(super) fn measure(programs: &Programs, flows: u32) -> Result<Memory> {
     let ebpf = room(programs, flows)?;
     let mut maps = Vec::new();
+    let mut per_cpu = 0;
     for name in common::map::NAMES {
-        maps.push((name.to_owned(), bytes(&ebpf, name)?));
+        let bytes = bytes(&ebpf, name)?;
+        if matches!(ebpf.map(name), Some(Map::PerCpuArray(_))) {
+            per_cpu += bytes;
+        }
+        maps.push((name.to_owned(), bytes));
     }
     let cpus = aya::util::nr_cpus().map_err(|(what, e)| anyhow::anyhow!("{what}: {e}"))?;
-    Ok(Memory { flows, cpus, maps })
+    Ok(Memory {
+        flows,
+        cpus,
+        maps,
+        per_cpu,
+    })
 }
 
 /// What a map takes.

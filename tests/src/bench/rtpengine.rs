@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::path::{Path, RELAY_IN, RELAY_OUT, SINK, SINK_PORT, SOURCE, SOURCE_PORT};
 use crate::clock;
+use crate::netns::Namespace;
 
 /// Where Debian's package `rtpengine-daemon` puts it.
 pub const BINARY: &str = "/usr/bin/rtpengine";
@@ -41,34 +42,12 @@ pub(super) struct Rtpengine {
 
 impl Rtpengine {
     pub(super) fn start(path: &Path) -> Result<Self> {
-        version()?;
-        let child = path
-            .relay
-            .command(BINARY)?
-            .args(["--config-file=none", "--foreground", "--table=-1"])
-            .args(["--log-stderr", "--log-level=1", "--num-threads=1"])
-            .arg(format!("--interface=in/{RELAY_IN}"))
-            .arg(format!("--interface=out/{RELAY_OUT}"))
-            .arg(format!("--listen-ng={CONTROL}"))
-            .args(["--port-min=30000", "--port-max=30100"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("start rtpengine")?;
+        let interfaces = [("in", RELAY_IN), ("out", RELAY_OUT)];
+        let (child, socket) = spawn(&path.relay, &interfaces, [30_000, 30_100], Some(1))?;
         let mut this = Self {
             child,
             sends_to: SocketAddr::from(([0, 0, 0, 0], 0)),
         };
-        let socket = path.relay.enter(|| UdpSocket::bind("127.0.0.1:0"))??;
-        socket.connect(CONTROL)?;
-        socket.set_read_timeout(Some(ANSWER_LIMIT))?;
-        clock::until("rtpengine answers", LIMIT, || {
-            if let Some(status) = this.child.try_wait()? {
-                bail!("rtpengine ended: {status}");
-            }
-            Ok(ask(&socket, "d7:command4:pinge").ok())
-        })?;
         let call = "7:call-id5:bench8:from-tag1:a";
         let inactive = "7:replacel6:origin18:session-connectione3:ICE6:remove";
         let offer = sdp(SOURCE, SOURCE_PORT);
@@ -103,6 +82,48 @@ impl Drop for Rtpengine {
             eprintln!("bench: rtpengine: {error}");
         }
     }
+}
+
+/// Starts one that serves these interfaces, (name, address), and waits until it answers at the
+/// socket returned. Without a number of threads it chooses its own.
+pub(super) fn spawn(
+    host: &Namespace,
+    interfaces: &[(&str, &str)],
+    [first, last]: [u16; 2],
+    threads: Option<u8>,
+) -> Result<(Child, UdpSocket)> {
+    version()?;
+    let interfaces = interfaces
+        .iter()
+        .map(|(name, ip)| format!("--interface={name}/{ip}"));
+    let mut child = host
+        .command(BINARY)?
+        .args(["--config-file=none", "--foreground", "--table=-1"])
+        .args(["--log-stderr", "--log-level=1"])
+        .args(threads.map(|threads| format!("--num-threads={threads}")))
+        .args(interfaces)
+        .arg(format!("--listen-ng={CONTROL}"))
+        .arg(format!("--port-min={first}"))
+        .arg(format!("--port-max={last}"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .context("start rtpengine")?;
+    let socket = host.enter(|| UdpSocket::bind("127.0.0.1:0"))??;
+    socket.connect(CONTROL)?;
+    socket.set_read_timeout(Some(ANSWER_LIMIT))?;
+    let answers = clock::until("rtpengine answers", LIMIT, || {
+        if let Some(status) = child.try_wait()? {
+            bail!("rtpengine ended: {status}");
+        }
+        Ok(ask(&socket, "d7:command4:pinge").ok())
+    });
+    if let Err(error) = answers {
+        child.kill().and_then(|()| child.wait())?;
+        return Err(error);
+    }
+    Ok((child, socket))
 }
 
 /// One question, a dictionary in bencoding behind a cookie; the answer's text.

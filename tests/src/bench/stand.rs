@@ -9,7 +9,7 @@ use aya::programs::Xdp;
 use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
 use common::flow::{Flags, Flow, Hop, Rewrite};
-use common::map::{self, Settings, port_index};
+use common::map::{self, Port, Settings, port_index};
 use common::wire::Mac;
 use nix::net::if_::if_nametoindex;
 
@@ -281,10 +281,14 @@ pub(super) fn install(ebpf: &mut Ebpf, flows: &[Flow]) -> Result<()> {
         array.set(slot, flow, 0)?;
     }
     let mut array =
-        Array::<_, u32>::try_from(ebpf.map_mut(map::PORTS).with_context(map(map::PORTS))?)?;
+        Array::<_, Port>::try_from(ebpf.map_mut(map::PORTS).with_context(map(map::PORTS))?)?;
     for (slot, flow) in (1..).zip(flows) {
         let index = port_index(settings.slot(flow.local.ip), flow.local.port);
-        array.set(index, slot, 0)?;
+        let port = Port {
+            flow: slot,
+            stats: slot,
+        };
+        array.set(index, port, 0)?;
     }
     Ok(())
 }

@@ -15,6 +15,14 @@ pub(super) struct Rate {
     pub(super) lost: u64,
 }
 
+/// What becomes of packets at a part of that rate.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sustained {
+    pub packets_per_s: f64,
+    pub packets: u64,
+    pub lost: u64,
+}
+
 /// How much is spent on one round.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort {
@@ -77,6 +85,51 @@ pub(super) fn measure(stand: &mut Stand, effort: Effort) -> Result<Rate> {
     Ok(Rate {
         packets_per_s: good,
         lost: 0,
+    })
+}
+
+/// Of the rate that a column carries, what it is given for a while in which it must lose nothing.
+pub const SHARE: f64 = 0.8;
+/// A while is so many rounds.
+const WHILE: u32 = 8;
+/// What the kernel is given at once, at full speed, before it is given time to rest.
+const CHUNK: u32 = 20_000;
+
+/// Sends at a share of a rate for longer than a round.
+pub(super) fn sustain(stand: &mut Stand, rate: f64, effort: Effort) -> Result<Sustained> {
+    let rate = (rate * SHARE).max(1.0);
+    let before = stand.path.seen()?;
+    let packets = if stand.column.has_process() {
+        let time = effort.trial * WHILE;
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "seconds of a million packets"
+        )]
+        let bursts = (rate * time.as_secs_f64() / f64::from(BURST)).ceil() as u32;
+        let between = Duration::from_secs_f64(f64::from(BURST) / rate);
+        stand
+            .path
+            .send_paced(&stand.frame, BURST, bursts, between)?;
+        u64::from(bursts) * u64::from(BURST)
+    } else {
+        let chunks = (effort.packets * WHILE).div_ceil(CHUNK);
+        let between = Duration::from_secs_f64(f64::from(CHUNK) / rate);
+        let begin = clock::now();
+        for count in 0..chunks {
+            clock::wait_until(begin + between * count);
+            stand.path.send(&stand.frame, CHUNK)?;
+        }
+        u64::from(chunks) * u64::from(CHUNK)
+    };
+    let arrived = arrived(stand, before + packets)? - before;
+    let lost = packets - arrived.min(packets);
+    if lost > 0 {
+        stand.revive()?;
+    }
+    Ok(Sustained {
+        packets_per_s: rate,
+        packets,
+        lost,
     })
 }
 

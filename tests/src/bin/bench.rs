@@ -1,18 +1,20 @@
-//! `cargo xtask bench`: measures the data path in namespaces of its own.
+//! `cargo xtask bench`: measures in namespaces of its own.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
-use towpath_tests::bench::{self, Depth, Programs};
+use clap::{Parser, ValueEnum};
+use serde_json::Value;
+use towpath_tests::bench::{self, Programs};
 use towpath_tests::process;
 
-/// Measures who forwards media how fast, on the same links, in one run.
+/// Measures Towpath beside others, in one run.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Arguments {
+    what: What,
     /// Print the results as JSON.
     #[arg(long)]
     json: bool,
@@ -22,6 +24,14 @@ struct Arguments {
     /// Where to write the results; default: nowhere.
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum What {
+    /// Who forwards media how fast.
+    Datapath,
+    /// Registrations and calls a second, latency, memory.
+    Sip,
 }
 
 fn main() -> ExitCode {
@@ -41,19 +51,44 @@ fn run(arguments: &Arguments) -> Result<()> {
         bench: relay.with_file_name("yardstick"),
         relay,
     };
-    let depth = if arguments.quick {
-        Depth::QUICK
-    } else {
-        Depth::FULL
+    let (text, json) = match arguments.what {
+        What::Datapath => datapath(&programs, arguments)?,
+        What::Sip => sip(&programs, arguments)?,
     };
-    let report = bench::run(&programs, depth, &|what| eprintln!("bench: {what}"))?;
+    let text = if arguments.json {
+        serde_json::to_string_pretty(&json)?
+    } else {
+        text
+    };
+    writeln!(std::io::stdout(), "{text}").context("standard output")
+}
+
+fn datapath(programs: &Programs, arguments: &Arguments) -> Result<(String, Value)> {
+    let depth = if arguments.quick {
+        bench::Depth::QUICK
+    } else {
+        bench::Depth::FULL
+    };
+    let report = bench::run(programs, depth, &say)?;
     if let Some(directory) = &arguments.output {
         report.write(directory)?;
     }
-    let text = if arguments.json {
-        serde_json::to_string_pretty(&report.json())?
+    Ok((report.table(), report.json()))
+}
+
+fn sip(programs: &Programs, arguments: &Arguments) -> Result<(String, Value)> {
+    let depth = if arguments.quick {
+        bench::sip::Depth::QUICK
     } else {
-        report.table()
+        bench::sip::Depth::FULL
     };
-    writeln!(std::io::stdout(), "{text}").context("standard output")
+    let report = bench::sip::run(programs, depth, &say)?;
+    if let Some(directory) = &arguments.output {
+        report.write(directory)?;
+    }
+    Ok((report.table(), report.json()))
+}
+
+fn say(what: &str) {
+    eprintln!("bench: {what}");
 }

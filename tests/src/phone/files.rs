@@ -22,11 +22,15 @@ pub(super) fn write(directory: &Path, settings: &Settings) -> Result<()> {
     let tone = directory.join("tone.wav");
     wav::write_tone(&tone, f64::from(settings.tone_hz), TONE_LENGTH)?;
     let video = if settings.video { VIDEO } else { "" };
+    let ca = settings.ca.as_ref();
+    let ca = ca.map_or(String::new(), |ca| {
+        format!("sip_verify_server yes\nsip_cafile {}\n", ca.display())
+    });
     let (directory_text, tone) = (directory.display(), tone.display());
     let config = format!(
         "poll_method epoll
 sip_listen 0.0.0.0:5060
-module_path {MODULES}
+{ca}module_path {MODULES}
 module g711.so
 module aufile.so
 module sndfile.so
@@ -107,6 +111,7 @@ mod tests {
             auto_answer: false,
             tone_hz: 440,
             video: false,
+            ca: None,
         };
         check(&plain, "<sip:1001@10.0.0.1>;regint=0");
         let full = Settings {

@@ -1,23 +1,25 @@
 //! The edge under test: the real engine, its effects performed in the virtual network. Media takes
 //! the path it takes in the daemon: the kernel's table first if there is one, then the userspace
-//! rule, then the engine.
+//! rule, then the engine. There may be several engines; each message goes to the one it belongs to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::flow::{Flags, Flow, Hop, Rewrite};
 use common::forward::Action;
-use common::map::{SLOT_NONE, Settings, port_index};
+use common::map::{Port, SLOT_NONE, Settings, port_index};
 use common::wire::{Be16, Ip};
 use control::config::{Config, Network};
 use control::effect::{CallRecord, Effect, Effects, Rule};
-use control::engine::Engine;
-use control::engine::admin::Command;
+use control::engine::admin::{CallView, Command, Totals};
 use control::engine::input::{Activity, Input};
-use control::id::{Listener, NetworkId};
+use control::engine::shard::{self, Shards};
+use control::engine::{Counters, Engine};
+use control::id::{Listener, NetworkId, Path, Shard};
 use control::media::port::QUARANTINE;
 use control::nat::packet as media;
 
@@ -39,7 +41,10 @@ pub enum Datapath {
 }
 
 pub struct Edge {
+    /// The first; in most scenarios the only one.
     pub engine: Engine,
+    others: Vec<Engine>,
+    shards: Shards,
     started: Instant,
     listeners: BTreeMap<SocketAddr, Listener>,
     sockets: BTreeMap<SocketAddr, NetworkId>,
@@ -58,6 +63,10 @@ pub struct Edge {
     next_report: Instant,
     /// Calls that ended.
     pub records: Vec<CallRecord>,
+    /// Connections of TCP and TLS: in order and without loss if the link between is so.
+    connections: BTreeSet<Path>,
+    /// Peers that do not listen for connections.
+    pub deaf: BTreeSet<SocketAddr>,
     /// Addresses that cannot be bound.
     pub unbindable: BTreeSet<SocketAddr>,
     pub count: Count,
@@ -80,14 +89,34 @@ impl Edge {
     /// An edge whose names follow from `seed`.
     #[must_use]
     pub fn new(config: Config, seed: u64, datapath: Datapath, now: Instant) -> Self {
+        Self::sharded(config, seed, datapath, 1, now)
+    }
+
+    /// The same with several engines.
+    ///
+    /// # Panics
+    /// If there is to be none.
+    #[must_use]
+    pub fn sharded(
+        config: Config,
+        seed: u64,
+        datapath: Datapath,
+        shards: u16,
+        now: Instant,
+    ) -> Self {
         let mut whole = [0; 32];
         for (byte, seed) in whole.iter_mut().zip(seed.to_be_bytes()) {
             *byte = seed;
         }
         let listen = config.sip.listen.iter().map(|l| (l.local, *l)).collect();
         let kernel = (datapath == Datapath::Frames).then(|| Kernel::new(&config));
+        let config = Arc::new(config);
+        let engine = |shard| Engine::shard(config.clone(), whole, shard, now);
+        let mut engines = Shard::all(shards).map(engine);
         Self {
-            engine: Engine::new(config, whole, now),
+            engine: engines.next().expect("one at least"),
+            others: engines.collect(),
+            shards: shard::shards(whole, shards),
             started: now,
             listeners: listen,
             sockets: BTreeMap::new(),
@@ -100,6 +129,8 @@ impl Edge {
             carried: BTreeMap::new(),
             next_report: now + REPORT_EVERY,
             records: Vec::new(),
+            connections: BTreeSet::new(),
+            deaf: BTreeSet::new(),
             unbindable: BTreeSet::new(),
             count: Count::default(),
         }
@@ -110,37 +141,71 @@ impl Edge {
         match self.listeners.get(&packet.to) {
             Some(on) => {
                 let (on, from, bytes) = (*on, packet.from, packet.bytes);
-                self.input(Input::Sip { on, from, bytes }, now, out);
+                let path = Path { on, to: from };
+                // The first message makes the connection.
+                if on.transport.is_reliable() && self.connections.insert(path) {
+                    self.tell_all(&Input::Connected(path), now, out);
+                }
+                let shard = self.shards.of(&bytes);
+                self.input(shard, Input::Sip { on, from, bytes }, now, out);
             }
             None => self.media(packet, now, out),
         }
     }
 
+    /// A connection breaks.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn cut(&mut self, path: Path, now: Instant, out: &mut Vec<Packet>) {
+        assert!(self.connections.remove(&path), "{path:?} is not connected");
+        self.tell_all(&Input::Closed(path), now, out);
+    }
+
     #[must_use]
     pub fn next_timeout(&self) -> Instant {
-        self.engine.next_timeout().min(self.next_report)
+        let timeouts = self.engines().map(Engine::next_timeout);
+        timeouts.fold(self.next_report, Instant::min)
     }
 
     pub fn expire(&mut self, now: Instant, out: &mut Vec<Packet>) {
         if now >= self.next_report {
             self.next_report = now + REPORT_EVERY;
-            let carried = std::mem::take(&mut self.carried).into_values().collect();
-            self.input(Input::Active(carried), now, out);
+            let carried: Vec<_> = std::mem::take(&mut self.carried).into_values().collect();
+            for shard in self.all() {
+                let its = |a: &&Activity| shard.owns_port(a.at.port());
+                let carried = carried.iter().filter(its).copied().collect();
+                self.input(shard.index(), Input::Active(carried), now, out);
+            }
         }
-        if now >= self.engine.next_timeout() {
-            let mut effects = Effects::new();
-            self.engine.expire(now, &mut effects);
-            self.touched = true;
-            self.perform(effects, now, out);
+        for shard in self.all() {
+            let engine = self.engine_mut(shard.index());
+            if now >= engine.next_timeout() {
+                let mut effects = Effects::new();
+                engine.expire(now, &mut effects);
+                self.touched = true;
+                self.perform(shard.index(), effects, now, out);
+            }
         }
     }
 
     /// The administrator's order; false if it was refused.
     pub fn command(&mut self, command: Command, now: Instant, out: &mut Vec<Packet>) -> bool {
+        let owner = self.all().find(|shard| match &command {
+            Command::DropRegistration { .. } => shard.is_first(),
+            Command::HangUp { call }
+            | Command::SetMedia { call, .. }
+            | Command::Refresh { call } => shard.owns_number(*call),
+            Command::Ban { .. } | Command::Unban { .. } => shard.is_first(),
+        });
+        let Some(shard) = owner.map(Shard::index) else {
+            return false;
+        };
         let mut effects = Effects::new();
-        let done = self.engine.command(command, now, &mut effects).is_ok();
+        let engine = self.engine_mut(shard);
+        let done = engine.command(command, now, &mut effects).is_ok();
         self.touched = true;
-        self.perform(effects, now, out);
+        self.perform(shard, effects, now, out);
         done
     }
 
@@ -149,12 +214,53 @@ impl Edge {
         if let Some(kernel) = &mut self.kernel {
             kernel.learn(&config);
         }
-        let mut effects = Effects::new();
-        self.engine.reconfigure(config, now, &mut effects);
-        let listeners = self.engine.listeners_in_use(now);
-        self.listeners = listeners.into_iter().map(|on| (on.local, on)).collect();
+        let mut effects = vec![Effects::new(); self.all().count()];
+        let engines = std::iter::once(&mut self.engine).chain(&mut self.others);
+        let mut shards: Vec<_> = engines.zip(&mut effects).collect();
+        shard::reconfigure(&mut shards, config, now);
+        let listeners = self.engines().flat_map(|e| e.listeners_in_use(now));
+        self.listeners = listeners.map(|on| (on.local, on)).collect();
         self.touched = true;
-        self.perform(effects, now, out);
+        for (shard, effects) in effects.into_iter().enumerate() {
+            self.perform(shard, effects, now, out);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = Shard> + use<> {
+        Shard::all(self.shards.count())
+    }
+
+    fn engines(&self) -> impl Iterator<Item = &Engine> {
+        std::iter::once(&self.engine).chain(&self.others)
+    }
+
+    fn engine_mut(&mut self, shard: usize) -> &mut Engine {
+        match shard.checked_sub(1) {
+            None => &mut self.engine,
+            Some(other) => self.others.get_mut(other).expect("a shard there is"),
+        }
+    }
+
+    /// Of all engines.
+    #[must_use]
+    pub fn calls(&self, now: Instant) -> Vec<CallView> {
+        self.engines()
+            .flat_map(|engine| engine.calls(now))
+            .collect()
+    }
+
+    /// Of all engines.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.engines().for_each(|engine| sum.add(engine.counters()));
+        sum
+    }
+
+    /// Of all engines.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        Totals::sum(self.engines().map(Engine::totals))
     }
 
     /// What must hold after every event, if the engine had a part in it.
@@ -169,7 +275,29 @@ impl Edge {
             return Err(what);
         }
         self.check()?;
-        self.check_ports(now)
+        self.check_ports(now)?;
+        self.check_replicas(now)
+    }
+
+    /// Every engine knows the registrations of the first.
+    fn check_replicas(&self, now: Instant) -> Result<(), String> {
+        if self.others.is_empty() {
+            return Ok(());
+        }
+        let all = self.engine.registrations(now);
+        for other in &self.others {
+            let same = all.iter().all(|view| {
+                let (ours, theirs) = (self.engine.bindings(&view.aor), other.bindings(&view.aor));
+                Arc::ptr_eq(&ours, &theirs)
+            });
+            if !same || other.registrations(now).len() != all.len() {
+                return Err(format!(
+                    "an engine knows {:#?}, the first has {all:#?}",
+                    other.registrations(now)
+                ));
+            }
+        }
+        Ok(())
     }
 
     /// What was installed and opened is what calls want; flows begin and end at open sockets, and
@@ -178,7 +306,9 @@ impl Edge {
     /// # Errors
     /// The difference.
     pub fn check(&self) -> Result<(), String> {
-        let (wanted, sockets) = (self.engine.flows_wanted(), self.engine.sockets_wanted());
+        let wanted = self.engines().flat_map(Engine::flows_wanted).collect();
+        let sockets = self.engines().flat_map(Engine::sockets_wanted).collect();
+        let (wanted, sockets): (BTreeMap<_, _>, BTreeSet<_>) = (wanted, sockets);
         if self.rules != wanted {
             return Err(format!("installed {:?}, wanted {wanted:?}", self.rules));
         }
@@ -211,7 +341,7 @@ impl Edge {
         let networks = self.engine.config().networks().map(|(id, _)| id);
         let ids: BTreeSet<NetworkId> = networks.chain(open.keys().copied()).collect();
         for id in ids {
-            let (taken, open) = (self.engine.ports_used(id, now), open.get(&id).copied());
+            let (taken, open) = (self.ports_used(id.0, now), open.get(&id).copied());
             if taken != open.unwrap_or(0) {
                 return Err(format!(
                     "{id:?}: {taken} pairs are taken, {open:?} are open"
@@ -235,7 +365,8 @@ impl Edge {
     /// Those of the configuration, and those that only calls still use.
     fn networks(&self) -> Vec<Network> {
         let configured = self.engine.config().networks.iter().cloned();
-        let retired = self.engine.networks_retired().into_iter();
+        let retired = self.engines().map(Engine::networks_retired);
+        let retired = shard::retired(retired).into_iter();
         configured.chain(retired.map(|view| view.network)).collect()
     }
 
@@ -273,11 +404,9 @@ impl Edge {
     /// What is left.
     pub fn check_empty(&self, now: Instant) -> Result<(), String> {
         self.check()?;
-        let totals = self.engine.totals();
+        let totals = self.totals();
         let networks = self.engine.config().networks();
-        let ports: usize = networks
-            .map(|(id, _)| self.engine.ports_used(id, now))
-            .sum();
+        let ports: usize = networks.map(|(id, _)| self.ports_used(id.0, now)).sum();
         let left = [
             ("calls", totals.calls),
             ("transactions", totals.transactions),
@@ -303,33 +432,69 @@ impl Edge {
 
     #[must_use]
     pub fn ports_used(&self, network: u16, now: Instant) -> usize {
-        self.engine.ports_used(NetworkId(network), now)
+        let used = |engine: &Engine| engine.ports_used(NetworkId(network), now);
+        self.engines().map(used).sum()
     }
 
-    fn input(&mut self, input: Input, now: Instant, out: &mut Vec<Packet>) {
+    /// Something that every engine must know.
+    fn tell_all(&mut self, input: &Input, now: Instant, out: &mut Vec<Packet>) {
+        for shard in self.all() {
+            self.input(shard.index(), input.clone(), now, out);
+        }
+    }
+
+    fn input(&mut self, shard: usize, input: Input, now: Instant, out: &mut Vec<Packet>) {
         let mut effects = Effects::new();
-        self.engine.handle(input, now, &mut effects);
+        self.engine_mut(shard).handle(input, now, &mut effects);
         self.touched = true;
-        self.perform(effects, now, out);
+        self.perform(shard, effects, now, out);
     }
 
     /// In order; what fails comes back as input, after the effects it came with.
-    fn perform(&mut self, mut effects: Effects, now: Instant, out: &mut Vec<Packet>) {
+    fn perform(&mut self, shard: usize, mut effects: Effects, now: Instant, out: &mut Vec<Packet>) {
         while !effects.is_empty() {
             for effect in std::mem::take(&mut effects) {
                 match effect {
                     Effect::Send { on, to, bytes } => {
                         let from = on.local;
+                        let path = Path { on, to };
+                        if on.transport.is_reliable() && !self.connections.contains(&path) {
+                            let unsent = Input::Unsent { path, bytes };
+                            self.engine.handle(unsent, now, &mut effects);
+                            continue;
+                        }
                         if let Err(what) = self.check_told(&bytes) {
                             self.wrong.get_or_insert(what);
                         }
+                        let owner = self.shards.of(&bytes);
+                        if owner != shard && bytes.len() > 4 {
+                            let text = String::from_utf8_lossy(&bytes);
+                            let what =
+                                format!("what {shard} sends is answered to {owner}:\n{text}");
+                            self.wrong.get_or_insert(what);
+                        }
+                        if on.transport.is_reliable() && self.deaf.contains(&to) {
+                            // What waits for a connection is lost with it.
+                            self.connections.remove(&path);
+                            self.tell_all(&Input::Closed(path), now, out);
+                            continue;
+                        }
                         out.push(Packet { from, to, bytes });
+                    }
+                    Effect::Dial { on, to, .. } => {
+                        let path = Path { on, to };
+                        self.connections.insert(path);
+                        if !self.deaf.contains(&to) {
+                            self.engine
+                                .handle(Input::Connected(path), now, &mut effects);
+                        }
                     }
                     Effect::Open { at, network } => {
                         self.open(at, network, now);
                         if self.unbindable.contains(&at) {
                             let failed = Input::OpenFailed { at };
-                            self.engine.handle(failed, now, &mut effects);
+                            let engine = self.engine_mut(shard);
+                            engine.handle(failed, now, &mut effects);
                         }
                     }
                     Effect::Close { at } => {
@@ -364,6 +529,31 @@ impl Edge {
                     }
                     // The simulated network has no TCP.
                     Effect::Listen { .. } | Effect::Unlisten { .. } => {}
+                    Effect::Publish { aor } => {
+                        let bindings = self.engine.bindings(&aor);
+                        for other in &mut self.others {
+                            let (aor, bindings) = (aor.clone(), bindings.clone());
+                            let mut none = Effects::new();
+                            other.handle(Input::Published { aor, bindings }, now, &mut none);
+                            assert!(none.is_empty(), "a replica does nothing: {none:?}");
+                        }
+                    }
+                    Effect::Ban { net, account, why } => {
+                        for other in self.all().map(Shard::index).filter(|other| *other != shard) {
+                            let account = account.clone();
+                            let told = Input::Banned { net, account, why };
+                            self.engine_mut(other)
+                                .handle(told, now, &mut Effects::new());
+                        }
+                    }
+                    Effect::Peer { address, sign } => {
+                        for other in self.all().map(Shard::index).filter(|other| *other != shard) {
+                            let told = Input::Peer { address, sign };
+                            let mut none = Effects::new();
+                            self.engine_mut(other).handle(told, now, &mut none);
+                            assert!(none.is_empty(), "what is told is not told on: {none:?}");
+                        }
+                    }
                     Effect::Record(record) => self.records.push(record),
                 }
             }
@@ -434,7 +624,9 @@ impl Edge {
             from,
             packet: packet.bytes.clone(),
         };
-        self.input(shown, now, out);
+        let owner = self.all().find(|shard| shard.owns_port(at.port()));
+        let owner = owner.map_or(0, Shard::index);
+        self.input(owner, shown, now, out);
         // The packet that taught the latch is media too.
         self.forward(&packet, now, out);
     }
@@ -550,7 +742,11 @@ impl Kernel {
         flow.stats = slot;
         flow.generation = slot;
         self.table.flows.insert(slot, flow);
-        self.table.ports.insert(self.key(at), slot);
+        let port = Port {
+            flow: slot,
+            stats: slot,
+        };
+        self.table.ports.insert(self.key(at), port);
         if let Some(old) = self.slots.insert(at, slot) {
             self.table.flows.remove(&old);
         }

@@ -257,7 +257,7 @@ impl Life {
 
     fn views(&self) -> Vec<control::engine::admin::CallView> {
         let edge = self.site.sim.edge(self.site.edge);
-        edge.engine.calls(self.site.sim.now())
+        edge.calls(self.site.sim.now())
     }
 
     fn stream(&self, (node, call): (NodeId, usize), line: usize) -> &super::rtp::Rtp {
@@ -358,7 +358,7 @@ impl Life {
             ("registrations moved", ("sip_registration", "moved")),
             ("next target", ("call_setup", "next_target")),
         ];
-        let counters = edge.engine.counters();
+        let counters = edge.counters();
         let counted = counted.map(|(name, (what, which))| (name, counters.get(what, which)));
         let strays = sim.oracle.as_ref().map_or(0, |oracle| oracle.strays);
         let answered = edge.records.iter().filter(|r| r.status == 200).count();

@@ -174,6 +174,8 @@ pub struct Phone {
     finals: BTreeMap<Vec<u8>, (u16, Vec<u8>)>,
     /// The preference its registration names.
     pub q: Option<&'static str>,
+    /// What its answers to INVITE and UPDATE say of the session timer (RFC 4028).
+    pub session_expires: Option<&'static str>,
     /// Instead of its SDP, wherever it would write one.
     pub says: Option<Vec<u8>>,
     /// Every message received, retransmissions included.
@@ -211,6 +213,7 @@ impl Phone {
             faults: Vec::new(),
             finals: BTreeMap::new(),
             q: None,
+            session_expires: None,
             says: None,
             heard: Vec::new(),
             registered: 0,

@@ -124,7 +124,8 @@ impl Site {
                 homes.push((home, network.address));
             }
         }
-        let edge = Edge::new(config, seed, datapath, sim.now());
+        let shards = 1 + u16::try_from(seed % 3).expect("below three");
+        let edge = Edge::sharded(config, seed, datapath, shards, sim.now());
         let edge = sim.add_edge(edge, &homes);
         let mut site = Self {
             sim,

@@ -11,9 +11,10 @@ fn stage(probe: Duration) -> (World, NodeId) {
     let mut world = World::new(90, Datapath::Frames);
     let mut config = world.edge().engine.config().clone();
     let peer = &mut config.sip.peers[0];
-    let mcu = peer.address;
+    let mcu = peer.addresses[0].address;
     let at = |address, priority| PeerAddress {
         address,
+        transport: None,
         priority,
         weight: 1,
     };

@@ -161,10 +161,13 @@ fn what_is_not_there_is_a_problem_document() {
 
 /// Where a party's media is sent, for one call: said, shown, explained and taken back.
 pub(super) fn overridden(daemon: &Daemon) {
-    let media = |party: &str, mode: &str| daemon.ask(&["call", "media", "1", party, mode]);
-    let done = |party: &str, mode: &str| (0, format!("call 1: media of the {party}: {mode}\n"));
+    let number = daemon.call();
+    let media = |party: &str, mode: &str| daemon.ask(&["call", "media", &number, party, mode]);
+    let done =
+        |party: &str, mode: &str| (0, format!("call {number}: media of the {party}: {mode}\n"));
     let believed = |leg: &str| {
-        let call = http::get(&daemon.socket(), "/api/v1/calls/1/explain").unwrap();
+        let path = format!("/api/v1/calls/{number}/explain");
+        let call = http::get(&daemon.socket(), &path).unwrap();
         let flows = call["flows"].as_array().unwrap().iter();
         let mut rtp = flows.filter(|f| f["leg"] == leg && f["component"] == "rtp");
         let steps = rtp.next().unwrap()["steps"].as_array().unwrap().clone();
@@ -180,7 +183,7 @@ pub(super) fn overridden(daemon: &Daemon) {
     let word = "an operator said so for this call: media = \"symmetric\"";
     let no = ("no".to_owned(), word.to_owned(), String::new());
     assert_eq!(believed("caller"), no);
-    let (_, shown) = daemon.ask(&["call", "show", "1"]);
+    let (_, shown) = daemon.ask(&["call", "show", &number]);
     let shown = shown.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         shown.contains("media symmetric, as an operator said"),
@@ -191,10 +194,12 @@ pub(super) fn overridden(daemon: &Daemon) {
     assert_eq!(believed("caller"), yes);
     let (code, told) = daemon.ask(&["call", "media", "9", "callee", "sdp"]);
     assert_eq!((code, &*told), (1, "error: no such call, or it ended\n"));
-    let bad = http::send(&daemon.socket(), "PATCH", "/api/v1/calls/1", "", "{}").unwrap();
+    let path = format!("/api/v1/calls/{number}");
+    let bad = http::send(&daemon.socket(), "PATCH", &path, "", "{}").unwrap();
     assert_eq!(bad.status, 400);
     let (_, events) = daemon.ask(&["events", "--since", "1"]);
     let first = events.lines().next().unwrap();
     assert!(first.starts_with("2 2"), "{events}");
-    assert!(events.contains(" call.answered 1"), "{events}");
+    let answered = format!(" call.answered {number}");
+    assert!(events.contains(&answered), "{events}");
 }

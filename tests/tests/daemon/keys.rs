@@ -3,6 +3,8 @@
 
 use control::config::change::{TAKES, Takes};
 
+use towpath_tests::pki::Authority;
+
 use super::*;
 
 /// Every key written once; `FIRST` and `SECOND` are password files.
@@ -13,11 +15,21 @@ socket = "/run/towpath.sock"
 watch = false
 [sip]
 domain = "example.com"
-listen = ["udp:0.0.0.0:5060"]
+listen = ["udp:0.0.0.0:5060", "tls:0.0.0.0:5061"]
 auth = "digest"
 expires_min = "60s"
 expires_max = "1h"
 address_grace = "1h"
+shards = 2
+[sip.tcp]
+idle = "65m"
+connections = 16384
+connections_per_source = 512
+[sip.tls]
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
+ca = "PKI/ca.pem"
+verify = "none"
 [sip.protection]
 source_rate = 100
 account_rate = 5
@@ -37,8 +49,9 @@ user = "1003"
 password_file = "FIRST"
 [[sip.peer]]
 name = "mcu"
-uri = "sip:10.0.0.20"
+uri = "sips:10.0.0.20"
 uris = []
+tls_name = "mcu.example.com"
 sources = []
 probe = "0s"
 probe_failures = 3
@@ -81,14 +94,33 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("sip.domain", "\"example.net\"", "sip.domain", "example.net"),
     (
         "sip.listen",
-        "[\"udp:10.0.0.3:5070\"]",
+        "[\"udp:10.0.0.3:5070\", \"tls:10.0.0.3:5061\"]",
         "sip.listen",
-        "[\"udp:10.0.0.3:5070\"]",
+        "[\"udp:10.0.0.3:5070\",\"tls:10.0.0.3:5061\"]",
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
+    ("sip.shards", "3", "sip.shards", "3"),
+    ("sip.tcp.idle", "\"5m\"", "sip.tcp.idle", "5m"),
+    ("sip.tcp.connections", "100", "sip.tcp.connections", "100"),
+    (
+        "sip.tcp.connections_per_source",
+        "10",
+        "sip.tcp.connections_per_source",
+        "10",
+    ),
+    // The same, with more behind it: another file.
+    (
+        "sip.tls.certificate",
+        "\"PKI/more.pem\"",
+        "sip.tls.certificate",
+        "MORE",
+    ),
+    ("sip.tls.key", "\"PKI/two.key\"", "sip.tls.key", "TWO"),
+    ("sip.tls.ca", "\"PKI/one.pem\"", "sip.tls.ca", "ONE"),
+    ("sip.tls.verify", "\"all\"", "sip.tls.verify", "all"),
     (
         "sip.protection.source_rate",
         "50",
@@ -159,13 +191,19 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip.peer.name",
         "\"room\"",
         "sip.peer.room.uri",
-        "sip:10.0.0.20:5060",
+        "sip:10.0.0.20:5061;transport=tls",
     ),
     (
         "sip.peer.uri",
-        "\"sip:10.0.0.21\"",
+        "\"sips:10.0.0.21\"",
         "sip.peer.mcu.uri",
-        "sip:10.0.0.21:5060",
+        "sip:10.0.0.21:5061;transport=tls",
+    ),
+    (
+        "sip.peer.tls_name",
+        "\"room.example.com\"",
+        "sip.peer.mcu.tls_name",
+        "room.example.com",
     ),
     (
         "sip.peer.uris",
@@ -191,7 +229,7 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip.peer.register",
         "'local'",
         "sip.peer.mcu.uri",
-        "sip:10.0.0.20:5060",
+        "sip:10.0.0.20:5061;transport=tls",
     ),
     (
         "sip.peer.routes",
@@ -305,7 +343,9 @@ fn each_key_is_applied_or_refused_as_declared() {
             path.to_str().unwrap().to_owned()
         };
         let secrets = [secret("towpath-first", "a"), secret("towpath-second", "b")];
+        let pki = Pki::new();
         let text = EVERY_KEY.replace("FIRST", &secrets[0]);
+        let text = text.replace("PKI", pki.directory());
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
         for ((kind, takes), (tried, to, key, expected)) in TAKES.iter().zip(OTHERS) {
@@ -315,6 +355,8 @@ fn each_key_is_applied_or_refused_as_declared() {
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
             let line = text[at..].lines().next().unwrap();
             let to = to.replace("SECOND", &secrets[1]);
+            let to = to.replace("PKI", pki.directory());
+            let expected = &pki.shown(expected);
             let new = text.replacen(line, &format!("{name} = {to}"), 1);
             let before = daemon.value(key);
             let answer = daemon.put(&new);
@@ -332,7 +374,7 @@ fn each_key_is_applied_or_refused_as_declared() {
             }
             assert_eq!(
                 (answer.status, value.as_str()),
-                (200, *expected),
+                (200, expected.as_str()),
                 "{kind}: {answer:#?}"
             );
             let word = |change: &Value| change["takes"].as_str().unwrap().to_owned();
@@ -344,7 +386,46 @@ fn each_key_is_applied_or_refused_as_declared() {
         for path in secrets {
             fs::remove_file(path)?;
         }
+        fs::remove_dir_all(pki.directory())?;
         Ok(())
     })
     .unwrap();
+}
+
+/// Certificates, their files in a directory.
+struct Pki(String);
+
+impl Pki {
+    fn new() -> Self {
+        let directory =
+            std::env::temp_dir().join(format!("towpath-pki-keys-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        let authority = Authority::new(&directory).unwrap();
+        let one = authority.issue("one", "IP:10.0.0.3", 30).unwrap();
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        let chain = text(&one.certificate) + &text(&authority.certificate());
+        fs::write(directory.join("more.pem"), chain).unwrap();
+        // The same key, and a comment.
+        let key = format!("the edge's\n{}", text(&one.key));
+        fs::write(directory.join("two.key"), key).unwrap();
+        Self(directory.to_str().unwrap().to_owned())
+    }
+
+    fn directory(&self) -> &str {
+        &self.0
+    }
+
+    /// A file's name, and as much of its digest as is shown.
+    fn shown(&self, name: &str) -> String {
+        let name = match name {
+            "MORE" => "more.pem",
+            "TWO" => "two.key",
+            "ONE" => "one.pem",
+            other => return other.to_owned(),
+        };
+        let path = format!("{}/{name}", self.0);
+        let output = Command::new("sha256sum").arg(&path).output().unwrap();
+        let digest = String::from_utf8(output.stdout).unwrap();
+        format!("{path} (SHA-256 {})", &digest[..8])
+    }
 }

@@ -6,8 +6,10 @@ use std::thread;
 
 use towpath_tests::attacker::{ATTACK_MAX, Spray, Watch, What, spray};
 use towpath_tests::clock;
+use towpath_tests::frame::{Datagram, rtp};
 use towpath_tests::http;
 use towpath_tests::lab::{Parts, Role, plan};
+use towpath_tests::packet::PacketSocket;
 use towpath_tests::ua::Ua;
 
 use super::stage::{Between, LIMIT, Mode, Stage, WAN, assert_whole};
@@ -169,4 +171,42 @@ fn an_attacker_gets_nothing_in_and_nothing_out_of_the_kernel_path() {
 #[test]
 fn an_attacker_gets_nothing_in_and_nothing_out_of_userspace() {
     nothing_in_nothing_out(Mode::Userspace);
+}
+
+/// A host in the wan that writes a LAN phone's address and port into its packets.
+fn played_from_another_network(mode: Mode) {
+    let parts = Parts {
+        nat: true,
+        c3: true,
+        attacker: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(mode, &parts);
+    let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
+    let call = stage.call(&c3, &c1, mode.path());
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let attacker = stage.lab.namespace(Role::Attacker).unwrap();
+    let forged = Datagram {
+        eth_dst: edge.mac("wan").unwrap(),
+        eth_src: attacker.mac("eth0").unwrap(),
+        ..Datagram::new(c3.media, call.dialog.caller_sends_to, rtp(1, b"forged"))
+    };
+    let socket = attacker.enter(|| PacketSocket::open("eth0"));
+    let socket = socket.unwrap().unwrap();
+    let talk = call.talk();
+    for _ in 0..20 {
+        socket.send(&forged.build()).unwrap();
+        talk.hear(2, LIMIT).unwrap();
+    }
+    assert_whole(&talk.finish().unwrap());
+}
+
+#[test]
+fn nobody_plays_a_party_from_another_network_in_the_kernel() {
+    played_from_another_network(Mode::Xdp);
+}
+
+#[test]
+fn nobody_plays_a_party_from_another_network_in_userspace() {
+    played_from_another_network(Mode::Userspace);
 }

@@ -4,7 +4,7 @@ use std::fs;
 
 use serde_json::Value;
 use towpath_tests::lab::{Parts, Role};
-use towpath_tests::{clock, schema};
+use towpath_tests::{clock, process, schema};
 
 use super::stage::{LIMIT, Mode, Stage};
 
@@ -96,4 +96,36 @@ fn without_it_the_reason_is_shown() {
     }
     let expected = "the kernel path is off: datapath.mode = \"userspace\"\n";
     assert_eq!(shown(&stage, &["bpf", "maps"]), expected);
+}
+
+/// The installed binary tries both paths by itself, and leaves nothing behind.
+#[test]
+fn the_bench_tries_both_paths() {
+    let bench = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(process::binary().unwrap());
+        let output = command
+            .args(["bench", "--seconds", "1", "-o", "json"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    };
+    let object = process::object().unwrap();
+    let document = bench(&["--object", object.to_str().unwrap()]);
+    let path = format!("{}/vectors/api/bench.schema", env!("CARGO_MANIFEST_DIR"));
+    let differences = schema::differences(&fs::read_to_string(path).unwrap(), &document);
+    assert!(differences.is_empty(), "{differences:#?}");
+    assert_eq!(document["kernel"]["why"], Value::Null);
+    assert_eq!(document["kernel"]["costs"].as_array().unwrap().len(), 5);
+    let user = |name: &str| document["user"][name].as_u64().unwrap();
+    assert!(
+        user("packets") > 0 && user("lost") < user("packets"),
+        "{document}"
+    );
+    // Something else than the program: said, and userspace is tried all the same.
+    let other = object.with_file_name("yardstick");
+    let document = bench(&["--object", other.to_str().unwrap()]);
+    assert_eq!(document["kernel"]["works"], false);
+    assert_ne!(document["kernel"]["why"], Value::Null);
 }

@@ -150,9 +150,10 @@ fn a_gateway_is_found_and_mended(mode: Mode) {
     // Ten seconds have two looks: nobody is suspected any more.
     assert_eq!(suspected(&stage, 0), [Value::Null; 0]);
     assert!(!told(&stage, &["status"]).contains("rewrites"));
-    let answer = told(&stage, &["explain", "call", "1"]);
+    let id = get(&stage, "calls")["calls"][0]["id"].to_string();
+    let answer = told(&stage, &["explain", "call", &id]);
     assert!(answer.contains("flows go through the kernel."), "{answer}");
-    let explained = get(&stage, "calls/1/explain");
+    let explained = get(&stage, &format!("calls/{id}/explain"));
     let flows = explained["flows"].as_array().unwrap().iter();
     for flow in flows.filter(|flow| flow["component"] == "rtp") {
         let steps = flow["steps"].as_array().unwrap();
@@ -163,7 +164,7 @@ fn a_gateway_is_found_and_mended(mode: Mode) {
         };
         assert_eq!(path["decision"], expected, "{flow}");
     }
-    let shown = told(&stage, &["call", "show", "1"]);
+    let shown = told(&stage, &["call", "show", &id]);
     assert!(shown.contains("told to send to 198.51.100.1:21"), "{shown}");
     let peer = told(&stage, &["explain", "peer", ROUTER]);
     assert!(peer.contains("belongs to network outside"), "{peer}");

@@ -83,6 +83,7 @@ fn real_phone(stage: &Stage, role: Role, user: &str, edge: &str, auto_answer: bo
         auto_answer,
         tone_hz: 440,
         video: false,
+        ca: None,
     };
     let namespace = stage.lab.namespace(role).unwrap();
     let directory = stage.lab.directory(role.name()).unwrap();

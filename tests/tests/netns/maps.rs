@@ -13,7 +13,7 @@ pub(crate) fn ports_in_use(config: &Config) -> usize {
         .join(format!("abi-{}", map::ABI))
         .join(map::PORTS);
     let pinned = Map::Array(MapData::from_pin(&path).unwrap());
-    let ports: Array<MapData, u32> = Array::try_from(pinned).unwrap();
+    let ports: Array<MapData, map::Port> = Array::try_from(pinned).unwrap();
     let ranges = || config.networks.iter().map(|n| n.ports);
     let mut used = 0;
     for local in 0..map::LOCALS_MAX {
@@ -21,7 +21,7 @@ pub(crate) fn ports_in_use(config: &Config) -> usize {
         for (first, last) in ranges() {
             for port in first..=last {
                 let index = map::port_index(local, Be16::new(port));
-                if seen.insert(port) && ports.get(&index, 0).unwrap() != map::SLOT_NONE {
+                if seen.insert(port) && ports.get(&index, 0).unwrap().flow != map::SLOT_NONE {
                     used += 1;
                 }
             }

@@ -47,6 +47,8 @@ pub(crate) struct Config {
     pub(crate) flows: u32,
     pub(crate) networks: Vec<Net>,
     pub(crate) sip_port: u16,
+    /// Certificate and key: TCP and TLS are listened for too.
+    pub(crate) streams: Option<(PathBuf, PathBuf)>,
     /// `[sip.protection]`, and what else follows `[sip]`.
     pub(crate) sip: &'static str,
 }
@@ -110,6 +112,7 @@ impl Config {
             flows: 1024,
             networks: vec![WAN, LAN, CORE],
             sip_port: 5060,
+            streams: None,
             sip: "",
         }
     }
@@ -119,6 +122,11 @@ impl Config {
         let listen: Vec<_> = self.networks.iter().map(|n| n.listen(port)).collect();
         let mut listen = listen;
         listen.dedup();
+        let mut tls = String::new();
+        if let Some((certificate, key)) = &self.streams {
+            listen.push("\"tcp:0.0.0.0:5060\", \"tls:0.0.0.0:5061\"".to_owned());
+            tls = format!("[sip.tls]\ncertificate = {certificate:?}\nkey = {key:?}\n");
+        }
         let listen = listen.join(", ");
         let networks: String = self.networks.iter().map(Net::toml).collect();
         let object = match &self.object {
@@ -135,7 +143,8 @@ impl Config {
         } = self;
         format!(
             "[node]\nid = \"lab\"\n\n[sip]\ndomain = \"{DOMAIN}\"\nauth = \"none\"\n\
-             listen = [{listen}]\n\n{sip}[[sip.peer]]\nname = \"mcu\"\nuri = \"sip:{mcu}:5060\"\n\
+             listen = [{listen}]\n{tls}\n{sip}[[sip.peer]]\nname = \"mcu\"\n\
+             uri = \"sip:{mcu}:5060\"\n\
              routes = [\"9*\"]\n\n{networks}[datapath]\nmode = \"{mode}\"\n\
              pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n{object}",
             mcu = plan::ip(plan::MCU_V4),

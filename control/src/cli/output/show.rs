@@ -26,6 +26,10 @@ pub(super) fn registration(value: &Value) -> String {
         } else {
             "no"
         };
+        let reached = match b.pointer("/reachable").and_then(Value::as_bool) {
+            Some(false) => format!("{}, when it connects again", at(b, "/reached_at")),
+            Some(true) | None => at(b, "/reached_at"),
+        };
         let lines = [
             ("network", at(b, "/network")),
             (
@@ -35,7 +39,7 @@ pub(super) fn registration(value: &Value) -> String {
             ("Contact says", at(b, "/claimed")),
             ("Via says", at(b, "/claimed_via")),
             ("NAT", format!("{nat}: {}", at(b, "/nat_why"))),
-            ("reached at", at(b, "/reached_at")),
+            ("reached at", reached),
             ("is told", at(b, "/told")),
             ("registered", format!("{} ago", spelt(b, "/age_s"))),
             ("expires in", spelt(b, "/expires_s")),

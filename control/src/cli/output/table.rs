@@ -64,9 +64,10 @@ const REGISTRATIONS: [Column; 6] = [
     },
 ];
 
-const PEERS: [Column; 8] = [
+const PEERS: [Column; 9] = [
     text("PEER", "/name"),
     text("ADDRESS", "/address"),
+    text("OVER", "/transport"),
     count("PRIORITY", "/priority"),
     count("WEIGHT", "/weight"),
     text("STATE", "/state"),
@@ -226,11 +227,20 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         .collect();
     shown.push_str(&warnings(value));
     if verbose {
+        shown.push_str("\nshards\n");
+        shown.push_str(&wide(list(value, "shards"), &SHARDS));
         shown.push_str(&counters("packets by verdict", value.get("verdicts")));
         shown.push_str(&counters("counters", value.get("counters")));
     }
     shown
 }
+
+const SHARDS: [Column; 4] = [
+    count("SHARD", "/shard"),
+    count("CALLS", "/calls"),
+    count("TRANSACTIONS", "/transactions"),
+    count("WAITING", "/queue"),
+];
 
 /// What is wrong, and each problem of a refused configuration.
 fn warnings(value: &Value) -> String {

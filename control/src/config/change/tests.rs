@@ -10,11 +10,21 @@ socket = '/run/towpath.sock'
 watch = false
 [sip]
 domain = 'example.com'
-listen = ['udp:0.0.0.0:5060']
+listen = ['udp:0.0.0.0:5060', 'tls:0.0.0.0:5061']
 auth = 'digest'
 expires_min = '60s'
 expires_max = '1h'
 address_grace = '1h'
+shards = 2
+[sip.tcp]
+idle = '65m'
+connections = 16384
+connections_per_source = 512
+[sip.tls]
+certificate = 'old'
+key = 'old'
+ca = 'old'
+verify = 'none'
 [sip.protection]
 source_rate = 100
 account_rate = 5
@@ -44,6 +54,10 @@ routes = ['8???']
 [[sip.peer]]
 name = 'pbx'
 uri = 'sip:10.0.0.30'
+[[sip.peer]]
+name = 'upper'
+uri = 'sips:10.0.0.40'
+tls_name = 'upper.example.com'
 [[network]]
 name = 'lan'
 interface = 'eth1'
@@ -143,9 +157,10 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     (
         "sip",
         "listen",
-        "['udp:0.0.0.0:5070']",
-        "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
-         [\"udp:10.0.0.3:5070\", \"udp:192.0.2.10:5070\"] (0)",
+        "['udp:0.0.0.0:5070', 'tls:0.0.0.0:5061']",
+        "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\", \
+         \"tls:10.0.0.3:5061\", \"tls:192.0.2.10:5061\"] -> [\"udp:10.0.0.3:5070\", \
+         \"udp:192.0.2.10:5070\", \"tls:10.0.0.3:5061\", \"tls:192.0.2.10:5061\"] (0)",
     ),
     (
         "sip",
@@ -170,6 +185,50 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "address_grace",
         "'0s'",
         "sip.address_grace hot \"1h\" -> \"0s\" (0)",
+    ),
+    ("sip", "shards", "3", "sip.shards restart 2 -> 3 (7)"),
+    (
+        "sip.tcp",
+        "idle",
+        "'5m'",
+        "sip.tcp.idle hot \"65m\" -> \"5m\" (0)",
+    ),
+    (
+        "sip.tcp",
+        "connections",
+        "100",
+        "sip.tcp.connections hot 16384 -> 100 (0)",
+    ),
+    (
+        "sip.tcp",
+        "connections_per_source",
+        "10",
+        "sip.tcp.connections_per_source hot 512 -> 10 (0)",
+    ),
+    (
+        "sip.tls",
+        "certificate",
+        "'new'",
+        "sip.tls.certificate hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "sip.tls",
+        "key",
+        "'new'",
+        "sip.tls.key hot \"old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "sip.tls",
+        "ca",
+        "'new'",
+        "sip.tls.ca hot \"old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "sip.tls",
+        "verify",
+        "'peers'",
+        "sip.tls.verify hot \"none\" -> \"peers\" (0)",
     ),
     (
         "sip.protection",
@@ -274,6 +333,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "5",
         "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
+    (
+        "sip.peer",
+        "tls_name",
+        "'room.example.com'",
+        "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
+    ),
     // There is one choice only.
     ("sip.peer", "register", "\"local\"", ""),
     (
@@ -299,8 +364,10 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "network",
         "address",
         "'10.0.0.4'",
-        "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
-         [\"udp:10.0.0.4:5060\", \"udp:192.0.2.10:5060\"] (0); \
+        "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\", \
+         \"tls:10.0.0.3:5061\", \"tls:192.0.2.10:5061\"] -> \
+         [\"udp:10.0.0.4:5060\", \"udp:192.0.2.10:5060\", \
+         \"tls:10.0.0.4:5061\", \"tls:192.0.2.10:5061\"] (0); \
          network.lan.address drain \"10.0.0.3\" -> \"10.0.0.4\" (3)",
     ),
     (
@@ -490,8 +557,10 @@ fn networks_peers_and_accounts_are_known_by_name() {
         "[[network]]\nname = 'lan'",
         &format!("{dmz}[[network]]\nname = 'lan'"),
         &[
-            "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
-             [\"udp:10.9.0.3:5060\", \"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] (0)",
+            "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\", \
+             \"tls:10.0.0.3:5061\", \"tls:192.0.2.10:5061\"] -> \
+             [\"udp:10.9.0.3:5060\", \"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\", \
+             \"tls:10.9.0.3:5061\", \"tls:10.0.0.3:5061\", \"tls:192.0.2.10:5061\"] (0)",
             "network.dmz hot - -> \"10.9.0.3 on eth2\" (0)",
         ],
     );
@@ -500,8 +569,9 @@ fn networks_peers_and_accounts_are_known_by_name() {
         wan,
         "",
         &[
-            "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\"] -> \
-             [\"udp:10.0.0.3:5060\"] (0)",
+            "sip.listen hot [\"udp:10.0.0.3:5060\", \"udp:192.0.2.10:5060\", \
+             \"tls:10.0.0.3:5061\", \"tls:192.0.2.10:5061\"] -> \
+             [\"udp:10.0.0.3:5060\", \"tls:10.0.0.3:5061\"] (0)",
             "network.wan drain \"192.0.2.10 on eth0\" -> - (5)",
         ],
     );
@@ -513,7 +583,8 @@ fn networks_peers_and_accounts_are_known_by_name() {
         1,
     );
     let found = changes(&config(TEXT), &config(&swapped), &calls);
-    let expected = ["sip.peer hot [\"mcu\", \"pbx\"] -> [\"pbx\", \"mcu\"] (0)"];
+    let expected = ["sip.peer hot [\"mcu\", \"pbx\", \"upper\"] -> \
+                    [\"pbx\", \"mcu\", \"upper\"] (0)"];
     assert_eq!(shown(&found), expected);
     check(
         "password = 'hunter2'",

@@ -1,12 +1,17 @@
 //! Keys that take one of a few words, and the words.
 
 use super::super::{
-    AddressChange, Auth, DatapathMode, Ice, MediaFrom, MediaMode, NatMode, XdpAttach,
+    AddressChange, Auth, DatapathMode, Ice, MediaFrom, MediaMode, NatMode, Verify, XdpAttach,
 };
 use crate::config::problem::{At, Problems, nearest};
 
 pub(in crate::config) const AUTH: [(&str, Auth); 2] =
     [("digest", Auth::Digest), ("none", Auth::None)];
+pub(in crate::config) const VERIFY: [(&str, Verify); 3] = [
+    ("none", Verify::None),
+    ("peers", Verify::Peers),
+    ("all", Verify::All),
+];
 pub(in crate::config) const NAT: [(&str, NatMode); 3] = [
     ("auto", NatMode::Auto),
     ("always", NatMode::Always),

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::network::Draft;
-use super::{is_label, lifetime, parsed, value};
+use super::value::{self, PeerUri};
+use super::{is_label, lifetime, parsed};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Peer, PeerAddress, file};
-use crate::id::Listener;
+use crate::id::{Listener, Transport};
 
 /// Addresses of one peer.
 const ADDRESSES_MAX: usize = 32;
@@ -45,14 +46,14 @@ pub(super) fn read(
         let probe = lifetime(peer.probe.take(), "sip.peer.probe", 0, &range, problems);
         let probe_failures = failures(peer.probe_failures.take(), problems);
         let addresses = addresses(&peer, networks, listeners, &mut known, problems);
-        let Some(first) = addresses.first() else {
+        if addresses.is_empty() {
             continue;
-        };
-        let address = first.address;
+        }
+        let tls_name = tls_name(peer.tls_name, &addresses, problems);
         peers.extend(peer.name.map(|name| Peer {
             name: name.value,
-            address,
             addresses,
+            tls_name,
             sources,
             probe,
             probe_failures,
@@ -97,8 +98,11 @@ fn addresses(
         let Some(found) = parsed(&uri.value, &uri.span, key, value::peer_uri, problems) else {
             continue;
         };
-        let address = found.address;
-        reachable(key, address, &uri.span, networks, listeners, problems);
+        let PeerUri {
+            address, transport, ..
+        } = found;
+        let written = (key, &uri.span);
+        reachable(written, address, transport, networks, listeners, problems);
         if let Some(first) = known.insert(address, uri.span.clone()) {
             let line = problems.line(&first);
             let message = format!("{address} is the peer of line {line} too");
@@ -106,11 +110,27 @@ fn addresses(
         }
         addresses.push(PeerAddress {
             address,
+            transport,
             priority: found.priority.unwrap_or(place),
             weight: found.weight.unwrap_or(1),
         });
     }
     addresses
+}
+
+fn tls_name(
+    written: Option<At<String>>,
+    addresses: &[PeerAddress],
+    problems: &mut Problems<'_>,
+) -> Option<String> {
+    let name = written?;
+    let secured = |a: &PeerAddress| a.transport == Some(Transport::Tls);
+    if !addresses.iter().any(secured) {
+        let help = "write uri = \"sips:…\", or remove it";
+        let message = "the peer is not reached over TLS";
+        problems.add(&name.span, "sip.peer.tls_name", message, help);
+    }
+    Some(name.value)
 }
 
 fn failures(written: Option<At<i64>>, problems: &mut Problems<'_>) -> u32 {
@@ -140,9 +160,9 @@ fn registers_here(register: Option<At<String>>, problems: &mut Problems<'_>) {
 }
 
 fn reachable(
-    key: &str,
+    (key, span): (&str, &Span),
     address: SocketAddr,
-    span: &Span,
+    transport: Option<Transport>,
     networks: &[Draft],
     listeners: &[At<Listener>],
     problems: &mut Problems<'_>,
@@ -158,6 +178,14 @@ fn reachable(
         let ip = address.ip();
         let message = format!("{ip} belongs to no [[network]]");
         let help = format!("add a prefix that holds {ip} to the `peers` of a network");
+        problems.add(span, key, message, help);
+    }
+    let wanted = transport.unwrap_or(Transport::Udp);
+    if understood && !listeners.is_empty() && !listeners.iter().any(|l| l.value.transport == wanted)
+    {
+        let word = wanted.word();
+        let message = format!("nothing listens for {word}: the peer could not call back");
+        let help = format!("add \"{word}:0.0.0.0:{}\" to `listen`", wanted.port());
         problems.add(span, key, message, help);
     }
 }

@@ -1,13 +1,13 @@
 //! `[sip]`: who listens where, and which systems are trusted.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, lifetime, list, parsed, peer, protection, value};
+use super::{account, lifetime, list, parsed, peer, protection, shards, stream, value};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Auth, Sip, file};
 use crate::id::{Listener, Transport};
@@ -20,6 +20,14 @@ pub(super) fn read(
 ) -> Option<Sip> {
     let at = sip.at.clone();
     let listen = listeners(sip.listen, networks, problems);
+    let tls_written = stream::is_written(&sip.tls);
+    let tls = stream::tls(sip.tls, secrets, problems);
+    let secured = |on: &&At<Listener>| on.value.transport == Transport::Tls;
+    if let (Some(on), false) = (listen.iter().find(secured), tls_written) {
+        let help = "add [sip.tls] with certificate and key";
+        let message = "TLS needs a certificate";
+        problems.add(&on.span, "sip.listen", message, help);
+    }
     let range = EXPIRES_MIN..=EXPIRES_MAX;
     let minimum = sip.expires_min.clone();
     let expires_min = lifetime(sip.expires_min, "sip.expires_min", 60, &range, problems);
@@ -48,6 +56,9 @@ pub(super) fn read(
         expires_min,
         expires_max,
         address_grace,
+        shards: shards::read(sip.shards, networks, problems),
+        tcp: stream::tcp(sip.tcp, problems),
+        tls,
         domain: domain?,
     })
 }
@@ -110,7 +121,7 @@ fn listeners(
         if let (0, Some(line)) = (new, known.map(|span| problems.line(&span))) {
             let message = format!("{} is already listened on (line {line})", text.value);
             problems.add(&text.span, KEY, message, "remove one of the two");
-        } else if new == 0 && !value.ip().is_unspecified() && understood {
+        } else if new == 0 && !value.local.ip().is_unspecified() && understood {
             let message = format!("{} covers no network", text.value);
             problems.add(&text.span, KEY, message, own_addresses(networks));
         }
@@ -134,19 +145,20 @@ const LISTEN: [&str; 2] = ["udp:0.0.0.0:5060", "udp:[::]:5060"];
 
 /// Adds what a listener covers; returns how many were new and where another one was known.
 fn expand(
-    listen: &At<SocketAddr>,
+    listen: &At<Listener>,
     networks: &[Draft],
     listeners: &mut Vec<At<Listener>>,
 ) -> (usize, Option<Span>) {
     let (mut new, mut known) = (0, None);
-    let (ip, port) = (listen.value.ip(), listen.value.port());
+    let Listener { transport, local } = listen.value;
+    let (ip, port) = (local.ip(), local.port());
     for address in networks.iter().filter_map(|network| network.address) {
         let wildcard = ip.is_unspecified() && ip.is_ipv4() == address.is_ipv4();
         if !wildcard && ip != address {
             continue;
         }
         let value = Listener {
-            transport: Transport::Udp,
+            transport,
             local: (address, port).into(),
         };
         match listeners.iter().find(|l| l.value == value) {
@@ -171,12 +183,13 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
         for listener in listeners {
             let (ip, port) = (listener.value.local.ip(), listener.value.local.port());
             let inside = (ports.value.first..=ports.value.last).contains(&port);
+            // Media over TCP has ports of the same range.
             if network.address == Some(ip) && inside {
                 let (first, last) = (ports.value.first, ports.value.last);
                 let message = format!("the media ports {first}-{last} hold the SIP port {port}");
                 let help = "move one of them: media_ports = \"20000-29999\" is free of SIP's 5060";
                 problems.add(&ports.span, "network.media_ports", message, help);
-            } else if network.address == Some(ip) {
+            } else if network.address == Some(ip) && listener.value.transport != Transport::Tls {
                 network.sip_port_told(port, problems);
             }
         }

@@ -238,14 +238,14 @@ fn datapaths() {
 fn every_problem_is_reported_at_once_in_the_order_of_the_file() {
     let text = format!(
         "[node]\nidd = 'x'\n{LAN}medai = 'sdp'\nmedia_ports = '20001-29999'\n\
-         [sip]\nlisten = ['tls:0.0.0.0:5061']\nauth = 5\n[datapath]\nflows = 1\n"
+         [sip]\nlisten = ['wss:0.0.0.0:5061']\nauth = 5\n[datapath]\nflows = 1\n"
     );
     let expected = [
         (2, 1, "`idd`", "`id`"),
         (7, 1, "`medai`", "`media`"),
         (8, 15, "is odd", "20000"),
         (9, 1, "`domain` is missing", "add"),
-        (10, 11, "tls", "udp"),
+        (10, 11, "wss", "udp"),
         (11, 8, "is an integer", "text"),
         (13, 9, "1 is not", "64"),
     ];

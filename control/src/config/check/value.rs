@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::config::PortRange;
+use crate::id::{Listener, Transport};
 
 /// Why a text is refused, and the help.
 pub(super) type Refusal = (String, String);
@@ -83,78 +84,76 @@ pub(super) fn ports(text: &str) -> Result<PortRange, Refusal> {
 
 const UNPRIVILEGED_PORT_MIN: u16 = 1024;
 
-/// `udp:address:port`.
-pub(super) fn listen(text: &str) -> Result<SocketAddr, Refusal> {
+/// `udp:address:port`, `tcp:…`, `tls:…`.
+pub(super) fn listen(text: &str) -> Result<Listener, Refusal> {
     let help = "write \"udp:0.0.0.0:5060\", \"udp:[::]:5060\" or one of our addresses";
     let Some((transport, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a listener"), help);
     };
-    match transport {
-        "udp" => {}
-        "tcp" | "tls" | "ws" | "wss" => {
+    let transport = match transport {
+        "udp" => Transport::Udp,
+        "tcp" => Transport::Tcp,
+        "tls" => Transport::Tls,
+        "ws" | "wss" => {
             let message = format!("SIP over {transport} is not available in this version");
-            return refuse(message, "remove it: only udp can be listened on now");
+            return refuse(message, "remove it: there are udp, tcp and tls");
         }
         _ => return refuse(format!("`{transport}` is not a transport"), help),
-    }
+    };
     let Ok(local) = rest.parse::<SocketAddr>() else {
         return refuse(format!("`{rest}` is not an address and port"), help);
     };
     if local.port() == 0 {
-        return refuse("a listener needs a port", "SIP's own is 5060");
+        return refuse("a listener needs a port", "SIP's own is 5060, 5061 for TLS");
     }
-    Ok(local)
+    Ok(Listener { transport, local })
 }
 
-/// Where a peer listens, and how it is chosen among others.
+/// Where a peer listens, how it is reached if that is said, and how it is chosen among others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct PeerUri {
     pub(super) address: SocketAddr,
+    pub(super) transport: Option<Transport>,
     pub(super) priority: Option<u16>,
     pub(super) weight: Option<u16>,
 }
 
-/// `sip:address[:port][;transport=udp][;priority=N][;weight=N]`.
+/// `sip:address[:port][;transport=…]` or `sips:address[:port]`, either with `;priority=N` and
+/// `;weight=N`.
 pub(super) fn peer_uri(text: &str) -> Result<PeerUri, Refusal> {
     let help = "write \"sip:10.0.0.20:5060\"; IPv6 as \"sip:[2001:db8::20]:5060\"";
     let Some((scheme, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a SIP URI"), help);
     };
-    match scheme.to_ascii_lowercase().as_str() {
-        "sip" => {}
-        "sips" => {
-            let message = "SIP over TLS is not available in this version";
-            return refuse(message, "use sip: on a network you trust");
-        }
-        _ => return refuse(format!("`{scheme}` is not sip"), help),
-    }
     let mut parameters = rest.split(';');
     let host = parameters.next().unwrap_or_default();
-    let (mut priority, mut weight) = (None, None);
+    let (mut said, mut priority, mut weight) = (None, None, None);
     for parameter in parameters {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let number = value.parse::<u16>();
-        match (name.to_ascii_lowercase().as_str(), number) {
-            ("transport", _) if value.eq_ignore_ascii_case("udp") => {}
-            ("priority", Ok(number)) => priority = Some(number),
-            ("weight", Ok(number)) => weight = Some(number),
-            ("priority" | "weight", Err(_)) => {
-                let message = format!("`{value}` is not a {name}");
-                return refuse(message, "write 0 to 65535");
-            }
+        match name.to_ascii_lowercase().as_str() {
+            "transport" => said = Some(transport_word(value)?),
+            "priority" => priority = Some(preference(name, value)?),
+            "weight" => weight = Some(preference(name, value)?),
             _ => {
-                let message = format!("`;{parameter}` is not available in this version");
-                return refuse(
-                    message,
-                    "there are ;priority=N and ;weight=N; peers use UDP",
-                );
+                let message = format!("`;{parameter}` says nothing of a peer");
+                return refuse(message, "there are ;transport, ;priority and ;weight");
             }
         }
     }
+    let transport = match (scheme.to_ascii_lowercase().as_str(), said) {
+        ("sip", said) => said,
+        // RFC 3261 §26.2.2: TLS, whatever it runs over.
+        ("sips", None | Some(Transport::Tcp | Transport::Tls)) => Some(Transport::Tls),
+        ("sips", Some(Transport::Udp)) => {
+            return refuse("there is no TLS over UDP", "write sips: without ;transport");
+        }
+        _ => return refuse(format!("`{scheme}` is not sip"), help),
+    };
+    let port = transport.unwrap_or(Transport::Udp).port();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     let address = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
         (Ok(full), _) => full,
-        (_, Ok(ip)) => SocketAddr::new(ip, SIP_PORT),
+        (_, Ok(ip)) => SocketAddr::new(ip, port),
         _ => {
             let message = format!("`{host}` is not an address");
             return refuse(message, format!("host names are not looked up; {help}"));
@@ -166,13 +165,29 @@ pub(super) fn peer_uri(text: &str) -> Result<PeerUri, Refusal> {
     one_host(address.ip())?;
     Ok(PeerUri {
         address,
+        transport,
         priority,
         weight,
     })
 }
 
-/// RFC 3261 §19.1.2: the default port of sip over UDP.
-const SIP_PORT: u16 = 5060;
+fn transport_word(word: &str) -> Result<Transport, Refusal> {
+    let mut every = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter();
+    match every.find(|transport| word.eq_ignore_ascii_case(transport.word())) {
+        Some(transport) => Ok(transport),
+        None => refuse(
+            format!("`{word}` is not a transport"),
+            "write ;transport=udp, tcp or tls, or leave it out",
+        ),
+    }
+}
+
+fn preference(name: &str, text: &str) -> Result<u16, Refusal> {
+    match text.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => refuse(format!("`{text}` is not a {name}"), "write 0 to 65535"),
+    }
+}
 
 /// An address of one host: not a wildcard, not a group.
 pub(super) fn host(text: &str) -> Result<IpAddr, Refusal> {
@@ -327,8 +342,9 @@ mod tests {
     fn listeners_and_peers() {
         check(listen("udp:0.0.0.0:5060"), "0.0.0.0:5060");
         check(listen("udp:[::]:5060"), "[::]:5060");
-        check(listen("tls:0.0.0.0:5061"), "SIP over tls is not available");
-        check(listen("tcp:0.0.0.0:5060"), "only udp");
+        check(listen("tls:0.0.0.0:5061"), "Tls, local: 0.0.0.0:5061");
+        check(listen("tcp:0.0.0.0:5060"), "Tcp, local: 0.0.0.0:5060");
+        check(listen("wss:0.0.0.0:443"), "SIP over wss is not available");
         check(listen("sctp:0.0.0.0:1"), "not a transport");
         check(listen("udp:0.0.0.0"), "not an address and port");
         check(listen("udp:0.0.0.0:0"), "needs a port");
@@ -337,17 +353,34 @@ mod tests {
         check(peer_uri("sip:10.0.0.20"), "10.0.0.20:5060");
         check(peer_uri("sip:[2001:db8::1]"), "[2001:db8::1]:5060");
         check(peer_uri("SIP:10.0.0.20;transport=UDP"), "10.0.0.20:5060");
-        check(peer_uri("sip:10.0.0.20;transport=tcp"), "not available");
+        check(peer_uri("sip:10.0.0.20"), "transport: None");
         check(
-            peer_uri("sip:10.0.0.20;priority=2;weight=30"),
-            "priority: Some(2)",
+            peer_uri("sip:10.0.0.20;transport=udp"),
+            "transport: Some(Udp)",
         );
         check(
-            peer_uri("sip:10.0.0.20;priority=2;weight=30"),
-            "weight: Some(30)",
+            peer_uri("sip:10.0.0.20;transport=tcp"),
+            "10.0.0.20:5060, transport: Some(Tcp)",
+        );
+        check(
+            peer_uri("sip:10.0.0.20;transport=tls"),
+            "10.0.0.20:5061, transport: Some(Tls)",
+        );
+        check(
+            peer_uri("sips:[2001:db8::1];weight=2"),
+            "[2001:db8::1]:5061, transport: Some(Tls), priority: None, weight: Some(2)",
+        );
+        check(
+            peer_uri("sip:10.0.0.20;priority=2;transport=tcp;weight=30"),
+            "transport: Some(Tcp), priority: Some(2), weight: Some(30)",
         );
         check(peer_uri("sip:10.0.0.20;weight=x"), "`x` is not a weight");
-        check(peer_uri("sips:10.0.0.20"), "TLS is not available");
+        check(peer_uri("sips:10.0.0.20;transport=udp"), "no TLS over UDP");
+        check(
+            peer_uri("sip:10.0.0.20;transport=sctp"),
+            "`sctp` is not a transport",
+        );
+        check(peer_uri("sip:10.0.0.20;lr"), "`;lr` says nothing of a peer");
         check(peer_uri("sip:mcu.example.com"), "names are not looked up");
         check(peer_uri("sip:0.0.0.0"), "not the address of one host");
         check(peer_uri("10.0.0.20"), "not a SIP URI");

@@ -173,7 +173,7 @@ impl<'i> Table<'_, 'i> {
         let mut known = keys.map_or(Vec::new(), |(_, keys)| keys.to_vec());
         known.extend(
             (section == "sip")
-                .then_some(["account", "peer", "protection"])
+                .then_some(["tcp", "tls", "account", "peer", "protection"])
                 .into_iter()
                 .flatten(),
         );

@@ -52,7 +52,7 @@ impl Engine {
             .into_iter()
             .filter_map(|local| Some((local, self.would(local, ip)?)))
             .collect();
-        let registrations = self.registrar.iter().filter(|(_, binding)| {
+        let registrations = self.own_registrations().filter(|(_, binding)| {
             let claimed = [binding.claimed, binding.via].into_iter().flatten();
             binding.path.to.ip() == ip || claimed.into_iter().any(|at| at.ip() == ip)
         });

@@ -71,7 +71,13 @@ fn explain(
 /// Why a binding is taken to be behind a NAT, or not to be.
 pub(in crate::engine) fn nat_words(network: &Network, binding: &Binding) -> String {
     let (via, contact) = (Said::of(binding.via), Said::of(binding.claimed));
-    words::nat(network.nat, binding.natted, binding.path.to, via, contact)
+    let source = binding.path.to;
+    let (via, contact) = if binding.path.on.transport.is_reliable() {
+        (via.at_port(source.port()), contact.at_port(source.port()))
+    } else {
+        (via, contact)
+    };
+    words::nat(network.nat, binding.natted, source, via, contact)
 }
 
 /// The trouble book's question, answered.

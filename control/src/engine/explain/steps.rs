@@ -106,7 +106,9 @@ pub(super) fn nat(config: &Config, network: &Network, natted: bool, why: String)
 
 /// Where our requests to it go.
 pub(super) fn requests(natted: bool, path: Path, goes: Path) -> Step {
-    let words = if natted {
+    let words = if goes.on.transport.is_reliable() {
+        "a client is reached on the connection it made, a peer on the one there is or a new one"
+    } else if natted {
         "behind a NAT only the way its packets came leads back to it"
     } else if goes.to == path.to {
         "its Contact says so, and its packets come from there"

@@ -43,7 +43,7 @@ impl Engine {
             .networks()
             .map(|(id, _)| (id, NetworkUsage::default()))
             .collect();
-        for (_, binding) in self.registrar.iter() {
+        for (_, binding) in self.own_registrations() {
             if let Some(network) = networks.get_mut(&binding.network) {
                 network.registrations += 1;
                 network.peers.insert(binding.path.to.ip());

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{Config, MediaMode, NatMode, Network, PortRange};
-use crate::id::{Listener, NetworkId};
+use crate::id::{Listener, NetworkId, Transport};
 use crate::media::Mode;
 use crate::nat::latch::Policy;
 
@@ -21,6 +21,14 @@ pub(in crate::engine) enum Said {
 impl Said {
     pub(in crate::engine) fn of(said: Option<SocketAddr>) -> Self {
         said.map_or(Self::Name, Self::At)
+    }
+
+    /// The same host at another port.
+    pub(in crate::engine) fn at_port(self, port: u16) -> Self {
+        match self {
+            Self::At(at) => Self::At(SocketAddr::new(at.ip(), port)),
+            Self::Unknown | Self::Name => self,
+        }
     }
 
     fn contradicts(self, source: SocketAddr) -> bool {
@@ -87,7 +95,10 @@ pub(in crate::engine) fn told(network: &Network) -> String {
 
 /// Our SIP address as peers of a network are told it.
 pub(in crate::engine) fn told_sip(network: &Network, on: Listener) -> SocketAddr {
-    let port = network.advertise_port.unwrap_or(on.local.port());
+    // The port that is mapped is SIP's own, over UDP and TCP alike.
+    let mapped = network.advertise_port;
+    let mapped = mapped.filter(|_| on.transport != Transport::Tls);
+    let port = mapped.unwrap_or(on.local.port());
     SocketAddr::new(network.advertise, port)
 }
 

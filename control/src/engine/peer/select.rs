@@ -33,6 +33,7 @@ mod tests {
     fn at(last: u8, priority: u16, weight: u16) -> PeerAddress {
         PeerAddress {
             address: ([10, 0, 0, last], 5060).into(),
+            transport: None,
             priority,
             weight,
         }

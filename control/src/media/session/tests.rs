@@ -1024,7 +1024,14 @@ impl World {
                     assert_ne!(self.listening.insert(at, rule.clone()), Some(rule));
                 }
                 Effect::Unlisten { at } => assert!(self.listening.remove(&at).is_some()),
-                Effect::Send { .. } | Effect::Record(_) => panic!("not a media effect"),
+                Effect::Send { .. }
+                | Effect::Publish { .. }
+                | Effect::Ban { .. }
+                | Effect::Peer { .. }
+                | Effect::Dial { .. }
+                | Effect::Record(_) => {
+                    panic!("not a media effect")
+                }
             }
         }
         assert_eq!(self.flows, self.session.wanted());

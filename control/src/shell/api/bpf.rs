@@ -117,7 +117,8 @@ fn interfaces(shell: &Shell, off: Option<&str>) -> Vec<Value> {
     }
     let interface = |name: &str| {
         let index = datapath.netlink.index_of(name);
-        let own = |a: &&Attachment| Some(a.index) == index;
+        let carrier = index.map(|index| datapath.netlink.carrier(index).0);
+        let own = |a: &&Attachment| Some(a.index) == carrier;
         let attachment = attachments.iter().find(own);
         let (rung, why) = rung(attachment.is_some(), native, index.is_some(), off);
         let of = counters.get(name).copied().unwrap_or_default();

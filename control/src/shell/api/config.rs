@@ -19,11 +19,10 @@ use crate::config::change::Change;
 use crate::config::check::{Problem, TEXT_BYTES_MAX};
 use crate::config::entry::{self, Entry};
 use crate::config::redact::redact;
-use crate::effect::Effects;
 use crate::shell::configuration::Source;
 use crate::shell::configuration::history::{By, Generation, hash};
 use crate::shell::reload::{InForce, Refusal, Why};
-use crate::shell::{Event, Shell, clock};
+use crate::shell::{Question, Shell, clock};
 
 /// Changes shown of one plan; the others are counted.
 const CHANGES_MAX: usize = 1000;
@@ -93,11 +92,11 @@ impl Client {
     }
 }
 
-type Loop = State<mpsc::Sender<Event>>;
+type Loop = State<mpsc::Sender<Question>>;
 type From = ConnectInfo<Client>;
 type Body = Result<Bytes, BytesRejection>;
 
-pub(super) fn router() -> Router<mpsc::Sender<Event>> {
+pub(super) fn router() -> Router<mpsc::Sender<Question>> {
     Router::new()
         .route("/api/v1/config", get(show).put(apply))
         .route("/api/v1/config/plan", post(plan))
@@ -202,20 +201,20 @@ fn tagged(answer: Value) -> Response {
     (tag, Json(answer)).into_response()
 }
 
-async fn ask(events: &mpsc::Sender<Event>, what: What) -> Result<Value, Refused> {
+async fn ask(questions: &mpsc::Sender<Question>, what: What) -> Result<Value, Refused> {
     let busy = || {
         let detail = "the daemon has more to do than it can queue; ask again in a second";
         Refused::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
     };
     let (reply, answer) = oneshot::channel();
-    events
-        .try_send(Event::Configuration(Ask { what, reply }))
+    questions
+        .try_send(Question::Configuration(Ask { what, reply }))
         .map_err(|_| busy())?;
     answer.await.map_err(|_| busy())?
 }
 
 /// The loop's side.
-pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
+pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let answer = match ask.what {
         What::Show => Ok(shown(shell)),
         What::History => Ok(listed(shell)),
@@ -228,7 +227,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
         } => match matches(shell, &expected) {
             Ok(()) => {
                 let source = shell.options.other("API", text);
-                in_force(shell, source, By::Api { who }, effects).await
+                in_force(shell, source, By::Api { who }).await
             }
             Err(refused) => Err(refused),
         },
@@ -241,7 +240,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell, effects: &mut Effects) {
                 Ok(text) => {
                     let source = shell.options.other(&format!("generation {number}"), text);
                     let by = By::Rollback { who, to: number };
-                    in_force(shell, source, by, effects).await
+                    in_force(shell, source, by).await
                 }
                 Err(refused) => Err(refused),
             }
@@ -295,17 +294,12 @@ async fn planned(shell: &mut Shell, text: String, who: String) -> Result<Value, 
     }))
 }
 
-async fn in_force(
-    shell: &mut Shell,
-    source: Source,
-    by: By,
-    effects: &mut Effects,
-) -> Result<Value, Refused> {
+async fn in_force(shell: &mut Shell, source: Source, by: By) -> Result<Value, Refused> {
     let InForce {
         generation,
         changes: made,
         unchanged,
-    } = shell.apply(source, by, effects).await?;
+    } = shell.apply(source, by).await?;
     // What the file said last is no longer what should be in force.
     shell.reloads.refused = None;
     Ok(json!({

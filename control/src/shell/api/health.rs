@@ -6,10 +6,13 @@ use crate::config::check::Interface;
 use crate::config::{DatapathMode, Network};
 use crate::engine::gateway::{Remedy, Suspect, remedy};
 use crate::id::NetworkId;
-use crate::shell::Shell;
+use crate::shell::{Shell, clock};
 
 /// Port pairs in use, in hundredths of those there are, above which it is time to act.
 const PORTS_USED_PERCENT_MAX: usize = 90;
+
+/// Most are renewed 30 days before their end.
+const EXPIRY_WARNING_DAYS: u64 = 21;
 
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Health {
@@ -31,6 +34,8 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     {
         warnings.push(format!("the kernel program that ran before goes on: {why}"));
     }
+    let expires_s = shell.sip.certificate_expires_s();
+    warnings.extend(expires_s.and_then(|at_s| expiry(at_s, clock::wall_s())));
     let interfaces = shell.datapath.netlink.interfaces();
     let all_missing = config
         .networks
@@ -46,6 +51,21 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         (false, true) => "ok",
     };
     Health { state, warnings }
+}
+
+/// A certificate that clients will soon refuse, or do already.
+fn expiry(expires_s: u64, now_s: u64) -> Option<String> {
+    let at = clock::rfc3339(expires_s);
+    let days = expires_s.saturating_sub(now_s) / 86_400;
+    let when = match expires_s.checked_sub(now_s) {
+        None => format!("expired at {at}"),
+        Some(_) if days < EXPIRY_WARNING_DAYS => format!("expires at {at}, in {days} days"),
+        Some(_) => return None,
+    };
+    Some(format!(
+        "the certificate for SIP over TLS {when}; put a new one into its file and \
+         `systemctl reload towpath`"
+    ))
 }
 
 /// What is wrong with one network.
@@ -198,6 +218,23 @@ mod tests {
             false,
             &["10.0.0.3"],
             Some("network lan: eth1 is down: look at the cable, or `ip link set eth1 up`"),
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_missed_before_its_end() {
+        const END_S: u64 = 1_798_761_600;
+        let said = |before_s: u64| expiry(END_S, END_S - before_s);
+        assert_eq!(said(21 * 86_400), None);
+        let soon = said(21 * 86_400 - 1).unwrap();
+        assert!(
+            soon.contains("expires at 2027-01-01T00:00:00Z, in 20 days"),
+            "{soon}"
+        );
+        let over = expiry(END_S, END_S + 1).unwrap();
+        assert!(
+            over.contains("TLS expired at 2027-01-01T00:00:00Z;"),
+            "{over}"
         );
     }
 

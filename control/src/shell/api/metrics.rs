@@ -1,5 +1,5 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
-//! peer or an address.
+//! party or an address; peers are those of the configuration.
 
 mod streams;
 
@@ -35,23 +35,83 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.series(&[], count(totals.registrations));
     text.family("transactions", Kind::Gauge, "SIP transactions now.");
     text.series(&[], count(totals.transactions));
+    shards(shell, text);
     let help = "SIP messages the network did not take from us.";
     text.family("sip_send_failed_total", Kind::Counter, help);
-    text.series(&[], shell.sip.send_failed);
-    let help = "Whether an address of the peer can be asked.";
-    text.family("peer_up", Kind::Gauge, help);
-    let peers = shell.engine.peers(now);
-    for peer in &shell.engine.config().sip.peers {
-        let mut own = peers.iter().filter(|view| view.name == peer.name);
-        let up = own.any(|view| matches!(view.state, "up" | "unknown"));
-        text.series(&[("peer", &peer.name)], up.into());
-    }
+    text.series(&[], shell.sip.out().failed());
+    peers(shell, now, text);
     text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
     text.series(&[], count(shell.engine.bans_count(now)));
+    connections(shell, text);
     let help = "What signalling and media logic did, by kind and reason.";
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
+    }
+}
+
+fn peers(shell: &Shell, now: Instant, text: &mut Text) {
+    let help = "Whether any address of the peer is asked; zero: all are down or away.";
+    text.family("peer_up", Kind::Gauge, help);
+    let views = shell.engine.peers(now);
+    for peer in &shell.engine.config().sip.peers {
+        let mut own = views.iter().filter(|view| view.name == peer.name);
+        let up = own.any(|view| !matches!(view.state, "down" | "away"));
+        text.series(&[("peer", &peer.name)], up.into());
+    }
+}
+
+/// What each engine has to do.
+fn shards(shell: &Shell, text: &mut Text) {
+    let numbers: Vec<String> = (0..shell.engine.len()).map(|n| n.to_string()).collect();
+    let totals = shell.engine.shard_totals();
+    text.family("shard_calls", Kind::Gauge, "Calls now, by engine.");
+    for (number, totals) in numbers.iter().zip(&totals) {
+        text.series(&[("shard", number)], count(totals.calls));
+    }
+    let help = "Events that wait for an engine.";
+    text.family("shard_queue", Kind::Gauge, help);
+    for (number, depth) in numbers.iter().zip(shell.queues.depths()) {
+        text.series(&[("shard", number)], count(depth));
+    }
+    let help = "Datagrams dropped because too many wait for the engine they belong to.";
+    text.family("sip_queue_full_total", Kind::Counter, help);
+    text.series(&[], shell.queues.dropped());
+}
+
+fn connections(shell: &Shell, text: &mut Text) {
+    let view = shell.sip.connections();
+    let help = "SIP connections now; half open is one without a valid message.";
+    text.family("sip_connections", Kind::Gauge, help);
+    for (transport, state, count) in view.now {
+        text.series(&[("transport", transport), ("state", state)], count);
+    }
+    let help = "SIP connections since the start, by who made them.";
+    text.family("sip_connections_opened_total", Kind::Counter, help);
+    for (transport, side, count) in view.opened {
+        text.series(&[("transport", transport), ("side", side)], count);
+    }
+    let help = "SIP connections turned away at once, by the limit that was reached.";
+    text.family("sip_connections_refused_total", Kind::Counter, help);
+    for (limit, count) in view.refused {
+        text.series(&[("limit", limit)], count);
+    }
+    let help = "SIP connections that ended, by reason.";
+    text.family("sip_connections_closed_total", Kind::Counter, help);
+    for (reason, count) in view.closed {
+        text.series(&[("reason", reason)], count);
+    }
+    let help = "Keep-alives of clients that were answered on connections.";
+    text.family("sip_connection_pings_total", Kind::Counter, help);
+    text.series(&[], view.pings);
+    if let Some(expires_s) = shell.sip.certificate_expires_s() {
+        let help = "When the certificate for SIP over TLS ends, in seconds since 1970.";
+        text.family(
+            "sip_tls_certificate_expiry_timestamp_seconds",
+            Kind::Gauge,
+            help,
+        );
+        text.series(&[], expires_s);
     }
 }
 
@@ -168,6 +228,7 @@ fn userspace(shell: &Shell, text: &mut Text) {
         ("forwarded", &total.packets),
         ("unclaimed", &total.unclaimed),
         ("hop_limit", &total.hop_limit),
+        ("wrong_interface", &total.wrong_interface),
         ("send_failed", &total.send_failed),
         ("queue_full", &total.queue_full),
     ] {

@@ -16,14 +16,14 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::admin::{Command, Mode, Side};
-use crate::shell::Event;
+use crate::shell::Question;
 use crate::shell::api::error::Problem;
 use crate::shell::api::{Ask, What, capture, config};
 
-type Loop = State<mpsc::Sender<Event>>;
+type Loop = State<mpsc::Sender<Question>>;
 type Answer = Result<Json<Value>, Problem>;
 
-pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
+pub(super) fn router(questions: mpsc::Sender<Question>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/metrics", get(metrics))
@@ -55,7 +55,7 @@ pub(super) fn router(events: mpsc::Sender<Event>) -> Router {
         .route("/api/v1/calls/{id}/capture", post(capture))
         .merge(config::router())
         .fallback(|| async { Problem::NOT_FOUND })
-        .with_state(events)
+        .with_state(questions)
 }
 
 async fn status(events: Loop) -> Answer {
@@ -234,10 +234,10 @@ async fn metrics(events: Loop) -> Result<Response, Problem> {
 }
 
 /// Sends a question to the loop and waits. A full queue is an answer too.
-async fn ask(events: &mpsc::Sender<Event>, what: What) -> Result<Value, Problem> {
+async fn ask(questions: &mpsc::Sender<Question>, what: What) -> Result<Value, Problem> {
     let (reply, answer) = oneshot::channel();
-    events
-        .try_send(Event::Api(Ask { what, reply }))
+    questions
+        .try_send(Question::Api(Ask { what, reply }))
         .map_err(|_| Problem::BUSY)?;
     answer.await.map_err(|_| Problem::BUSY)?
 }

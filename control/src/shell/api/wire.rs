@@ -13,7 +13,7 @@ use std::time::Instant;
 use common::forward::Reason;
 use serde_json::{Map, Value, json};
 
-use crate::engine::admin::{BranchView, CallView, FlowView, LegView, Refused};
+use crate::engine::admin::{BranchView, CallView, FlowView, LegView, Refused, Totals};
 use crate::engine::explain::words;
 use crate::id::NetworkId;
 use crate::shell::Shell;
@@ -43,7 +43,16 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         .counters()
         .iter()
         .map(|(what, which, count)| (format!("{what}.{}", super::label(which)), count.into()))
-        .chain([("sip_send.failed".to_owned(), shell.sip.send_failed.into())])
+        .chain([
+            (
+                "sip_send.failed".to_owned(),
+                shell.sip.out().failed().into(),
+            ),
+            (
+                "sip_datagram.queue_full".to_owned(),
+                shell.queues.dropped().into(),
+            ),
+        ])
         .collect();
     json!({
         "node": config.node.id,
@@ -56,6 +65,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "calls": { "now": totals.calls, "answered": totals.calls_answered },
         "registrations": totals.registrations,
         "transactions": totals.transactions,
+        "shards": shards(shell),
         "media_sockets": shell.datapath.media.len(),
         "flows": { "kernel": kernel, "user": user, "adopted": totals.adopted_flows },
         "datapath": {
@@ -66,6 +76,21 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "verdicts": verdicts(shell),
         "counters": counters,
     })
+}
+
+/// What each engine has to do.
+fn shards(shell: &Shell) -> Vec<Value> {
+    let totals = shell.engine.shard_totals().into_iter();
+    let shards = totals.zip(shell.queues.depths()).enumerate();
+    let one = |(shard, (totals, queue)): (usize, (Totals, usize))| {
+        json!({
+            "shard": shard,
+            "calls": totals.calls,
+            "transactions": totals.transactions,
+            "queue": queue,
+        })
+    };
+    shards.map(one).collect()
 }
 
 fn verdicts(shell: &Shell) -> Map<String, Value> {

@@ -10,7 +10,7 @@ use aya::maps::MapInfo;
 use aya::{Ebpf, EbpfLoader};
 use common::flow::Flow;
 use common::forward::Reason;
-use common::map::{self, ABI, SLOT_NONE, Settings};
+use common::map::{self, ABI, Port, SLOT_NONE, Settings};
 use common::media::Media;
 use common::stats::FlowStats;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -111,7 +111,7 @@ fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
     }
     [
         (map::SETTINGS, 4, bytes::<Settings>(), 1),
-        (map::PORTS, 4, 4, map::PORTS_MAX),
+        (map::PORTS, 4, bytes::<Port>(), map::PORTS_MAX),
         (map::FLOWS, 4, bytes::<Flow>(), map::flow_entries(flows_max)),
         (
             map::STATS,
@@ -181,7 +181,7 @@ impl Kernel {
                 .ports
                 .get(&index, 0)
                 .map_err(|e| KernelError::map(map::PORTS, e))?;
-            if points != slot || at.port() == 0 {
+            if points.flow != slot || at.port() == 0 {
                 continue;
             }
             slots.insert(slot);

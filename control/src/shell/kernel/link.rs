@@ -29,7 +29,9 @@ impl Kernel {
     pub(super) fn add_interface(&mut self, interface: &Interface) -> Result<(), KernelError> {
         let Interface { name, index } = interface;
         let pin = self.pin(*index);
-        let link = match self.take_over(&pin, name)? {
+        let taken = self.take_over(&pin, name)?;
+        let was_there = taken.is_some();
+        let link = match taken {
             Some(link) => link,
             None => self
                 .attach(name, *index)?
@@ -41,7 +43,10 @@ impl Kernel {
         };
         if let Err(error) = self.egress.insert(*index, *index, None, 0) {
             drop(link);
-            unpin(&pin)?;
+            // What ran before goes on running.
+            if !was_there {
+                unpin(&pin)?;
+            }
             return Err(KernelError::map(map::EGRESS, error));
         }
         self.links.insert(*index, link);

@@ -1,18 +1,21 @@
 //! The program proves itself before it takes over: over maps of its own, it is shown packets whose
 //! fate `forward` decides on this side, and has to do the same to the byte.
 
+pub(super) mod bench;
+
 use std::net::SocketAddr;
 
 use aya::maps::{Array, DevMapHash, Map, MapData, PerCpuArray};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
+use aya_obj::Object;
 use common::event::EventKind;
 use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::{Action, Flows, Reason, forward};
-use common::map::{self, ABI, SLOT_NONE, Settings, port_index};
+use common::map::{self, ABI, Port, SLOT_NONE, Settings, port_index};
 use common::rtp::Rtp;
 use common::stats::FlowStats;
-use common::wire::Mac;
+use common::wire::{Buffer, Mac};
 
 use super::{KernelError, adopt};
 
@@ -24,6 +27,8 @@ const ELSEWHERE: u32 = 0x7057;
 const SLOTS: u32 = 8;
 /// Room for a packet that comes out of a test run.
 const FRAME_BYTES_MAX: usize = 2_048;
+/// Before a packet on this side; a tag takes four bytes.
+const HEADROOM: usize = 16;
 const NOW_NS: u64 = 0;
 
 /// Opens an object over maps of its own, beside whatever runs.
@@ -36,6 +41,7 @@ pub(super) fn open(object: &[u8]) -> Result<Ebpf, KernelError> {
         .map_max_entries(map::STATS, SLOTS)
         .load(object)
         .map_err(KernelError::load)?;
+    check_abi(object)?;
     check_maps(&mut ebpf)?;
     Ok(ebpf)
 }
@@ -70,6 +76,24 @@ pub(super) fn check(mut ebpf: Ebpf) -> Result<(), KernelError> {
     check_counts(&mut ebpf, &reasons)
 }
 
+/// Maps of the same sizes may mean something else: the object says by itself which ABI it has.
+fn check_abi(object: &[u8]) -> Result<(), KernelError> {
+    let found = abi(object);
+    if found == Some(ABI) {
+        return Ok(());
+    }
+    let found = found.map_or_else(|| "none".to_owned(), |abi| abi.to_string());
+    Err(KernelError::Object {
+        why: format!("it says it has ABI {found}, not {ABI}"),
+    })
+}
+
+fn abi(object: &[u8]) -> Option<u32> {
+    let object = Object::parse(object).ok()?;
+    let bytes = object.maps.get(map::ABI_SECTION)?.data();
+    Some(u32::from_le_bytes(*bytes.first_chunk()?))
+}
+
 /// Maps of another ABI would be read beside what they hold.
 fn check_maps(ebpf: &mut Ebpf) -> Result<(), KernelError> {
     /// Whether the map is of that type, and holds values of that size.
@@ -83,7 +107,7 @@ fn check_maps(ebpf: &mut Ebpf) -> Result<(), KernelError> {
             map::SETTINGS,
             is::<Array<Own<'_>, Settings>>(ebpf, map::SETTINGS),
         ),
-        (map::PORTS, is::<Array<Own<'_>, u32>>(ebpf, map::PORTS)),
+        (map::PORTS, is::<Array<Own<'_>, Port>>(ebpf, map::PORTS)),
         (map::FLOWS, is::<Array<Own<'_>, Flow>>(ebpf, map::FLOWS)),
         (
             map::STATS,
@@ -114,7 +138,11 @@ fn fill(ebpf: &mut Ebpf, table: &Table) -> Result<(), KernelError> {
             .set(slot, *flow, 0)
             .map_err(error(map::FLOWS))?;
         array(ebpf, map::PORTS)?
-            .set(table.index(flow.local), slot, 0)
+            .set(
+                table.index(flow.local),
+                table.port(table.index(flow.local)),
+                0,
+            )
             .map_err(error(map::PORTS))?;
     }
     let mut egress: DevMapHash<&mut MapData> = ebpf
@@ -213,6 +241,8 @@ impl Table {
             flow(2, V4_BACK, LOOPBACK, Some(0xb8)),
             flow(3, V6, ELSEWHERE, Some(0x88)),
             flow(4, V6_BACK, LOOPBACK, None),
+            flow(5, TAGGED, ELSEWHERE, None).arriving(LOOPBACK, VLAN),
+            flow(6, TAGGED_BACK, LOOPBACK, None).leaving(VLAN),
         ];
         let locals = [V4[1], V4_BACK[1], V6[1], V6_BACK[1]].map(|at| endpoint(at).ip);
         let settings = Settings::new(&locals);
@@ -225,27 +255,31 @@ impl Table {
 
     /// What `forward` does with a packet, as the program says it (linux/bpf.h, `xdp_action`).
     fn run(&self, frame: &[u8]) -> (u32, Reason, Vec<u8>) {
-        let mut bytes = frame.to_vec();
-        let verdict = forward(bytes.as_mut_slice(), LOOPBACK, self, NOW_NS);
+        let mut bytes = [&[0; HEADROOM], frame].concat();
+        let mut buffer = Buffer::new(&mut bytes, HEADROOM);
+        let verdict = forward(&mut buffer, LOOPBACK, &self.settings, self, NOW_NS);
         let action = match verdict.action {
             Action::Drop => 1,
             Action::Pass => 2,
             Action::Transmit => 3,
             Action::Redirect => 4,
         };
-        (action, verdict.reason, bytes)
+        (action, verdict.reason, buffer.frame().to_vec())
     }
 }
 
 impl Flows for Table {
-    fn settings(&self) -> Option<&Settings> {
-        Some(&self.settings)
-    }
-
-    fn port(&self, index: u32) -> u32 {
+    fn port(&self, index: u32) -> Port {
         let slots = (1..).zip(&self.flows);
         let mut found = slots.filter(|(_, flow)| self.index(flow.local) == index);
-        found.next().map_or(SLOT_NONE, |(slot, _)| slot)
+        let none = Port {
+            flow: SLOT_NONE,
+            stats: SLOT_NONE,
+        };
+        found.next().map_or(none, |(slot, flow)| Port {
+            flow: slot,
+            stats: flow.stats,
+        })
     }
 
     fn flow(&self, slot: u32) -> Option<&Flow> {
@@ -260,7 +294,7 @@ impl Flows for Table {
     fn stranger(&self, _: &Flow, _: Endpoint, _: Option<&Rtp>, _: u64) {}
 
     /// Nor for this.
-    fn measure(&self, _: &Flow, _: &Rtp) -> EventKind {
+    fn measure(&self, _: &Flow, _: &Rtp, _: u64) -> EventKind {
         EventKind::NONE
     }
 }
@@ -275,6 +309,15 @@ const V4: Ends = [
     "203.0.113.77:5004",
 ];
 const V4_BACK: Ends = [V4[3], V4[2], V4[1], V4[0]];
+/// In a VLAN, at the ports next to those.
+const TAGGED: Ends = [
+    "192.0.2.10:4002",
+    "198.51.100.1:20002",
+    "203.0.113.1:30004",
+    "203.0.113.77:5006",
+];
+const TAGGED_BACK: Ends = [TAGGED[3], TAGGED[2], TAGGED[1], TAGGED[0]];
+const VLAN: u16 = 100;
 const V6: Ends = [
     "[2001:db8:a::10]:4000",
     "[2001:db8:a::1]:20000",
@@ -340,22 +383,38 @@ fn frames() -> Vec<(&'static str, Vec<u8>)> {
             frames.extend(std::iter::zip(names, all));
         }
     }
+    frames.extend(odd_frames());
+    frames
+}
+
+/// What there is one of.
+fn odd_frames() -> [(&'static str, Vec<u8>); 7] {
     let mut fragment = datagram(V4[0], V4[1], 64, &RTP);
-    let mut tagged = datagram(V4[0], V4[1], 64, &RTP);
+    let tagged = |kind: u8, vlan: u16, ends: Ends| {
+        let mut frame = datagram(ends[0], ends[1], 64, &RTP);
+        let [high, low] = vlan.to_be_bytes();
+        frame.splice(12..12, [kind, 0, high, low]);
+        frame
+    };
     if let Some(more) = fragment.get_mut(20) {
         *more = 0x20;
     }
-    tagged.splice(12..12, [0x81, 0, 0, 7]);
     let mut options = datagram(V6[0], V6[1], 64, &RTP);
     if let Some(next) = options.get_mut(20) {
         *next = 0;
     }
-    frames.extend([
+    [
         ("a fragment", fragment),
-        ("a tag", tagged),
+        ("a tag of another kind", tagged(0x91, VLAN, V4)),
+        ("a tag, popped", tagged(0x81, VLAN, TAGGED)),
+        ("another VLAN", tagged(0x81, VLAN + 1, TAGGED)),
+        (
+            "no tag, pushed",
+            datagram(TAGGED_BACK[0], TAGGED_BACK[1], 64, &RTP),
+        ),
+        ("a tag, translated", tagged(0x81, VLAN + 2, TAGGED_BACK)),
         ("an extension header", options),
-    ]);
-    frames
+    ]
 }
 
 /// An Ethernet frame with a datagram whose checksums are right.
@@ -422,7 +481,12 @@ mod tests {
                 continue;
             }
             assert_ne!(bytes, frame, "{what}");
-            let (udp, addresses) = if frame[12] == 8 {
+            let mut bytes = bytes;
+            if bytes[12] == 0x81 {
+                assert_eq!(bytes[14..16], VLAN.to_be_bytes(), "{what}");
+                bytes.drain(12..16);
+            }
+            let (udp, addresses) = if bytes[12] == 8 {
                 (34, 26..34)
             } else {
                 (54, 22..54)
@@ -447,6 +511,7 @@ mod tests {
             Reason::NotRtp,
             Reason::HopLimit,
             Reason::TooBig,
+            Reason::WrongInterface,
         ];
         assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
     }

@@ -30,7 +30,8 @@ impl Account {
             return;
         }
         self.count = self.count.max(1);
-        self.media.receive(self.count, self.clock_hz, rtp, now_ns);
+        self.media
+            .receive(self.count, self.clock_hz, rtp, now_ns, || now_ns);
         self.ssrc = Some(rtp.ssrc());
     }
 

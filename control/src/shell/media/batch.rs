@@ -60,6 +60,8 @@ impl Default for Marks {
 pub(super) struct Packet {
     pub(super) from: SocketAddr,
     pub(super) marks: Marks,
+    /// The link it came by; none if the kernel did not say.
+    pub(super) link: Option<Link>,
     pub(super) bytes: usize,
 }
 
@@ -91,7 +93,10 @@ impl Batch {
         with_link.reserve_exact(marks().len() + link_bytes);
         Self {
             buffer: vec![0; PACKETS_MAX * DATAGRAM_BYTES_MAX],
-            received: MultiHeaders::preallocate(PACKETS_MAX, Some(marks())),
+            received: MultiHeaders::preallocate(
+                PACKETS_MAX,
+                Some(cmsg_space!(libc::c_int, libc::c_int, libc::in6_pktinfo)),
+            ),
             packets: Vec::with_capacity(PACKETS_MAX),
             sent: MultiHeaders::preallocate(PACKETS_MAX, Some(marks())),
             sent_by_link: MultiHeaders::preallocate(PACKETS_MAX, Some(with_link)),
@@ -212,16 +217,18 @@ pub(super) fn send_one(socket: &impl AsRawFd, packet: &[u8], way: &Way) -> io::R
     })
 }
 
-/// Makes a socket say the marks of what it receives.
+/// Makes a socket say the marks of what it receives, and the link it came by.
 pub(super) fn show_marks(socket: &Socket, at: SocketAddr) -> io::Result<()> {
     match at {
         SocketAddr::V4(_) => {
             setsockopt(socket, sockopt::Ipv4RecvTtl, &true)?;
             setsockopt(socket, sockopt::IpRecvTos, &true)?;
+            setsockopt(socket, sockopt::Ipv4PacketInfo, &true)?;
         }
         SocketAddr::V6(_) => {
             setsockopt(socket, sockopt::Ipv6RecvHopLimit, &true)?;
             setsockopt(socket, sockopt::Ipv6RecvTClass, &true)?;
+            setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
     }
     Ok(())
@@ -235,9 +242,11 @@ fn datagram(buffer: &[u8], index: usize, bytes: usize) -> &[u8] {
 fn packet(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Packet {
     // The kernel names the sender of every datagram.
     let nobody = SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0));
+    let (marks, link) = marks(message);
     Packet {
         from: message.address.and_then(address).unwrap_or(nobody),
-        marks: marks(message),
+        marks,
+        link,
         bytes: message.bytes,
     }
 }
@@ -250,13 +259,14 @@ fn address(from: SockaddrStorage) -> Option<SocketAddr> {
         .map(|v6| SocketAddr::V6((*v6).into()))
 }
 
-fn marks(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Marks {
+fn marks(message: &RecvMsg<'_, '_, SockaddrStorage>) -> (Marks, Option<Link>) {
     let mut marks = Marks::default();
+    let mut link = None;
     let byte = |word: i32| u8::try_from(word & 0xff).unwrap_or_default();
     for control in message.cmsgs().into_iter().flatten() {
         #[allow(
             clippy::wildcard_enum_match_arm,
-            reason = "of some sixty, we asked for four"
+            reason = "of some sixty, we asked for six"
         )]
         match control {
             ControlMessageOwned::Ipv4Ttl(hops) | ControlMessageOwned::Ipv6HopLimit(hops) => {
@@ -264,8 +274,12 @@ fn marks(message: &RecvMsg<'_, '_, SockaddrStorage>) -> Marks {
             }
             ControlMessageOwned::Ipv4Tos(tos) => marks.tos = tos,
             ControlMessageOwned::Ipv6TClass(class) => marks.tos = byte(class),
+            ControlMessageOwned::Ipv4PacketInfo(info) => {
+                link = Link::try_from(info.ipi_ifindex).ok();
+            }
+            ControlMessageOwned::Ipv6PacketInfo(info) => link = Some(info.ipi6_ifindex),
             _ => {}
         }
     }
-    marks
+    (marks, link)
 }

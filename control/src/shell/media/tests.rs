@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::effect::MediaKind;
+use crate::engine::shard::Shards;
 
 /// No packet on the loopback interface takes longer.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -29,7 +30,8 @@ impl Relay {
         receiver.set_read_timeout(Some(LIMIT)).unwrap();
         batch::show_marks(&socket2::SockRef::from(&receiver), at).unwrap();
         let (events, received) = mpsc::channel(4);
-        let mut media = Media::new(events);
+        let one = Shards::new(1, [0; 16]);
+        let mut media = Media::new(Queues::of(one, vec![events]));
         media.open(at, None).unwrap();
         media.open(source, None).unwrap();
         let rule = Rule {
@@ -248,4 +250,39 @@ async fn arrives(at: &UdpSocket, packet: &[u8], from: SocketAddr) {
 fn nonblocking(socket: Peer) -> Peer {
     socket.set_nonblocking(true).unwrap();
     socket
+}
+
+/// What comes by a link that is another network's is counted and shown to nobody.
+#[tokio::test]
+async fn another_networks_link_lets_nothing_in() {
+    for host in ["127.0.0.1", "::1"] {
+        let mut relay = Relay::new(host, None);
+        let loopback = nix::net::if_::if_nametoindex("lo").unwrap();
+        let close = |link: Link| {
+            let links = Arc::new(BTreeSet::from([link]));
+            relay
+                .media
+                .set_borders(HashMap::from([(relay.at.ip(), links)]));
+        };
+        close(loopback);
+        relay.send(b"first");
+        let stranger = Peer::bind((host, 0)).unwrap();
+        stranger.send_to(b"second", relay.at).unwrap();
+        let refused = || {
+            let port = relay.media.port(relay.at).unwrap();
+            port.count.wrong_interface.load(Ordering::Relaxed)
+        };
+        tokio::time::timeout(LIMIT, async {
+            while refused() < 2 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+        .unwrap();
+        assert!(relay.events.try_recv().is_err());
+        close(loopback + 1);
+        relay.send(b"third");
+        let came = tokio::task::spawn_blocking(move || relay.receive(1));
+        assert_eq!(came.await.unwrap()[0].1, b"third");
+    }
 }

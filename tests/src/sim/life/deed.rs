@@ -215,7 +215,7 @@ impl Life {
 
     pub(super) fn kill(&mut self) {
         let (edge, now) = (self.site.edge, self.site.sim.now());
-        let calls = self.site.sim.edge(edge).engine.calls(now);
+        let calls = self.site.sim.edge(edge).calls(now);
         let ids: Vec<u64> = calls.iter().map(|c| c.id).collect();
         if ids.is_empty() {
             return;

@@ -79,7 +79,7 @@ impl Phone {
             (b"CANCEL", _) => self.cancelled(message, from, now, out),
             (b"BYE", Some(index)) => self.cut(index, message, from, now, out),
             (_, Some(index)) => self.inside(index, message, from, now, out),
-            (b"OPTIONS" | b"MESSAGE", None) => {
+            (b"OPTIONS" | b"MESSAGE", None) if message.to_tag().is_none() => {
                 self.reply(message, from, 200, None, now, out);
             }
             (_, None) => {
@@ -346,6 +346,10 @@ impl Phone {
         let invite = message.cseq().1 == b"INVITE";
         if invite && code < 300 && code > 100 {
             draft = draft.with("Contact", self.contact());
+        }
+        let timed = invite || message.cseq().1 == b"UPDATE";
+        if let Some(timer) = self.session_expires.filter(|_| timed && code / 100 == 2) {
+            draft = draft.with("Session-Expires", timer);
         }
         for field in message.fields() {
             if message.slice(&field.name_range).starts_with(b"X-") {

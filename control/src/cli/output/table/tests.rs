@@ -99,6 +99,8 @@ fn status_fits_a_screen_and_counters_come_when_asked() {
         "flows": { "kernel": 0, "user": 8, "adopted": 0 },
         "calls": { "now": 2, "answered": 1 }, "registrations": 3, "media_sockets": 16,
         "transactions": 1, "verdicts": {},
+        "shards": [{ "shard": 0, "calls": 2, "transactions": 1, "queue": 0 },
+                   { "shard": 1, "calls": 0, "transactions": 0, "queue": 1200 }],
         "counters": { "sip_request.INVITE": 12, "sip_auth.challenged": 1003, "x.y": 0 },
     });
     let brief = status(&document, false);
@@ -120,6 +122,11 @@ warning        the kernel path is off: no kernel program
 warning        network lan: write
                  a = 1
                towpath.toml:3:8: `x` is not a choice
+
+shards
+SHARD  CALLS  TRANSACTIONS  WAITING
+    0      2             1        0
+    1      0             0     1200
 
 packets by verdict: none
 

@@ -11,14 +11,14 @@ fn listeners() {
     check(
         "'tls:0.0.0.0:5061'",
         11,
-        "SIP over tls is not available in this version",
-        "only udp",
+        "TLS needs a certificate",
+        "add [sip.tls]",
     );
     check(
-        "'udp:0.0.0.0:5060', 'tcp:0.0.0.0:5060'",
+        "'udp:0.0.0.0:5060', 'ws:0.0.0.0:80'",
         31,
-        "SIP over tcp",
-        "only udp",
+        "SIP over ws",
+        "udp, tcp and tls",
     );
     check(
         "'udp:0.0.0.0:5060', 'udp:10.0.0.3:5060'",
@@ -53,6 +53,20 @@ fn sip_values() {
     sip_refused(
         "address_grace = '200h'\n",
         &[(7, 17, "200h is out of range", "0s to 168h")],
+    );
+    sip_refused(
+        "shards = 9\n",
+        &[(7, 10, "9 is not a number of shards", "1 to 8")],
+    );
+    sip_refused("shards = 0\n", &[(7, 10, "0 is not a number", "1 to 8")]);
+    refused(
+        &format!("{SIP}shards = 4\n{LAN}media_ports = '20000-20199'\n"),
+        &[(
+            3,
+            10,
+            "`lan` (20000-20199) are too few for 4 shards",
+            "shards = 3",
+        )],
     );
     sip_refused(
         "expires_min = '2h'\n",
@@ -130,6 +144,50 @@ fn accounts() {
 }
 
 #[test]
+fn connections() {
+    let check = |lines: &str, expected: &[(usize, usize, &str, &str)]| {
+        refused(&format!("{LAN}{SIP}{lines}"), expected);
+    };
+    check(
+        "[sip.tcp]\nidle = '8d'\n",
+        &[(8, 8, "`d` is not a unit", "\"30s\"")],
+    );
+    check(
+        "[sip.tcp]\nidle = '0s'\nconnections = 0\nconnections_per_source = -1\n",
+        &[
+            (8, 8, "0s is out of range", "1s to 168h"),
+            (9, 15, "0 is not a number of connections", "1 to 1000000"),
+            (10, 26, "-1 is not a number of connections", "1 to"),
+        ],
+    );
+    check(
+        "[sip.tls]\ncertificate = 'good'\n",
+        &[(7, 1, "`key` is missing from [sip.tls]", "key = ")],
+    );
+    check(
+        "[sip.tls]\ncertificate = 'none'\nkey = 'good'\n",
+        &[(8, 15, "cannot read /etc/towpath/none", "may read")],
+    );
+    check(
+        "[sip.tls]\ncertificate = 'good'\nkey = 'good'\nverify = 'peers'\n",
+        &[(10, 10, "without `ca`", "ca = ")],
+    );
+    check(
+        "[sip.tls]\ncertificate = 'good'\nkey = 'good'\nverify = 'some'\n",
+        &[(10, 10, "`some` is not a choice", "did you mean \"none\"?")],
+    );
+    let config = accepted(&format!(
+        "{LAN}{SIP}listen = ['tls:0.0.0.0:5061']\n[sip.tls]\ncertificate = 'good'\nkey = 'good'\n"
+    ));
+    assert_eq!(config.sip.listen[0].to_string(), "tls:10.0.0.3:5061");
+    let tls = config.sip.tls.unwrap();
+    assert_eq!(tls.key.path, Path::new("/etc/towpath/good"));
+    assert_eq!(format!("{:?}", tls.key), "Pem(/etc/towpath/good)");
+    let config = accepted(&format!("{LAN}{SIP}[sip.tls]\n"));
+    assert_eq!(config.sip.tls, None);
+}
+
+#[test]
 fn peers() {
     let peer = |uri: &str| format!("[[sip.peer]]\nname = 'mcu'\nuri = '{uri}'\n");
     let check = |uri: &str, message: &str, help: &str| {
@@ -146,7 +204,16 @@ fn peers() {
         "is not an address",
         "names are not looked up",
     );
-    check("sips:10.0.0.20", "TLS is not available", "sip:");
+    check(
+        "sips:10.0.0.20",
+        "nothing listens for tls: the peer could not call back",
+        "add \"tls:0.0.0.0:5061\"",
+    );
+    check(
+        "sip:10.0.0.20;transport=tcp",
+        "nothing listens for tcp",
+        "\"tcp:0.0.0.0:5060\"",
+    );
     let good = peer("sip:10.0.0.20");
     let other = good.replace("mcu", "pbx");
     sip_refused(
@@ -166,11 +233,15 @@ fn peers() {
         &format!("{good}register = 'forward'\n"),
         &[(10, 12, "not available", "kept here")],
     );
+    sip_refused(
+        &format!("{good}tls_name = 'mcu.example.com'\n"),
+        &[(10, 12, "not reached over TLS", "sips:")],
+    );
     let config = accepted(&format!(
         "{LAN}{SIP}{good}register = 'local'\nroutes = ['8???']\n"
     ));
     assert_eq!(
-        config.sip.peers[0].address,
+        config.sip.peers[0].addresses[0].address,
         "10.0.0.20:5060".parse().unwrap()
     );
 }

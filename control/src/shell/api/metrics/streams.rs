@@ -15,6 +15,7 @@ pub(super) fn streams(shell: &Shell, text: &mut Text) {
     carried(shell, books, text);
     received(shell, books, text);
     dropped(shell, text);
+    too_big(shell, text);
     let help = "Jitter of streams that carry media, each every 5 s.";
     text.family("jitter_seconds", Kind::Histogram, help);
     for (kind, histogram) in &books.jitter {
@@ -123,12 +124,31 @@ fn dropped(shell: &Shell, text: &mut Text) {
     text.family("rtp_dropped_total", Kind::Counter, help);
     for (reason, packets) in [
         ("bad_source", of(Reason::WrongSource)),
+        (
+            "wrong_interface",
+            of(Reason::WrongInterface) + load(&user.wrong_interface),
+        ),
         ("ttl", of(Reason::HopLimit) + load(&user.hop_limit)),
         ("redirect_err", of(Reason::NoEgress)),
         ("send_failed", load(&user.send_failed)),
         ("rate", load(&user.queue_full)),
     ] {
         text.series(&[("reason", reason)], packets);
+    }
+}
+
+/// What became of "too big" from routers beyond us.
+fn too_big(shell: &Shell, text: &mut Text) {
+    let count = shell.datapath.icmp.count;
+    let help = "ICMP too-big about packets we sent on, by what became of it.";
+    text.family("icmp_too_big_total", Kind::Counter, help);
+    for (result, messages) in [
+        ("told", count.told),
+        ("unmatched", count.unmatched),
+        ("limited", count.limited),
+        ("failed", count.failed),
+    ] {
+        text.series(&[("result", result)], messages);
     }
 }
 

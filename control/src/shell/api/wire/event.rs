@@ -8,11 +8,12 @@ use crate::shell::{Shell, clock};
 
 /// Events after number `since`. `forgotten` says that there were more, which are not known any
 /// more.
-pub(in crate::shell::api) fn events(shell: &Shell, since: u64, now: Instant) -> Value {
+pub(in crate::shell::api) fn events(shell: &mut Shell, since: u64, now: Instant) -> Value {
+    shell.engine.gather_events();
+    let log = shell.engine.events();
     let wall = clock::wall_s();
-    let events: Vec<Value> = shell
-        .engine
-        .events(since)
+    let events: Vec<Value> = log
+        .after(since)
         .map(|event| {
             let age = now.saturating_duration_since(event.at).as_secs();
             let fields = event.fields.iter();
@@ -28,10 +29,10 @@ pub(in crate::shell::api) fn events(shell: &Shell, since: u64, now: Instant) -> 
             })
         })
         .collect();
-    let first = shell.engine.events(since).next().map(|event| event.seq);
+    let first = log.after(since).next().map(|event| event.seq);
     json!({
         "events": events,
-        "last": shell.engine.last_event(),
+        "last": log.last(),
         "forgotten": first.is_some_and(|first| first > since.saturating_add(1)),
     })
 }

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::config::PeerAddress;
 use crate::engine::PeerView;
+use crate::id::Transport;
 use crate::shell::Shell;
 
 pub(in crate::shell::api) fn peers(shell: &Shell, now: Instant) -> Value {
@@ -15,9 +17,13 @@ pub(in crate::shell::api) fn peers(shell: &Shell, now: Instant) -> Value {
 
 fn peer(view: &PeerView) -> Value {
     let ms = |rtt: Duration| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
+    let PeerAddress {
+        address, transport, ..
+    } = view.address;
     json!({
         "name": view.name,
-        "address": view.address.address.to_string(),
+        "address": address.to_string(),
+        "transport": transport.unwrap_or(Transport::Udp).word(),
         "priority": view.address.priority,
         "weight": view.address.weight,
         "state": view.state,

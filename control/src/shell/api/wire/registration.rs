@@ -41,6 +41,7 @@ pub(super) fn registration(shell: &Shell, view: &RegistrationView) -> Value {
         "nat": view.natted,
         "nat_why": view.nat_why,
         "reached_at": view.reached_at.to_string(),
+        "reachable": view.reachable,
         "told": view.told.map(|told| told.to_string()),
         "age_s": view.age.as_secs(),
         "expires_s": view.expires_in.as_secs(),

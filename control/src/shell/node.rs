@@ -1,0 +1,309 @@
+//! The engines of a node, for those who ask all of them: one is asked after the other, none waits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
+use crate::engine::event::Log;
+use crate::engine::explain::call::CallExplained;
+use crate::engine::explain::peer::PeerExplained;
+use crate::engine::explain::registration::RegistrationExplained;
+use crate::engine::explain::usage::NetworkUsage;
+use crate::engine::gateway::Suspect;
+use crate::engine::input::{Activity, Input};
+use crate::engine::shard::{self, Silence, retired};
+use crate::engine::{BanView, Counters, Engine, PeerView, RetiredView};
+use crate::id::{Listener, NetworkId, Shard};
+use crate::shell::shard::{Slot, State};
+
+pub(crate) struct Node {
+    /// In order; one at least.
+    slots: Vec<(Shard, Arc<Slot>)>,
+    config: Arc<Config>,
+    events: Log,
+}
+
+impl Node {
+    pub(super) fn new(config: Arc<Config>, seed: [u8; 32], shards: u16, now: Instant) -> Self {
+        let slot = |shard| {
+            let engine = Engine::shard(config.clone(), seed, shard, now);
+            (shard, Arc::new(Slot::new(engine)))
+        };
+        Self {
+            slots: Shard::all(shards).map(slot).collect(),
+            config,
+            events: Log::default(),
+        }
+    }
+
+    pub(super) fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.slots.iter().map(|(_, slot)| slot)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Of every shard.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
+    }
+
+    fn each<T>(&self, mut ask: impl FnMut(&Engine) -> T) -> Vec<T> {
+        let slots = self.slots.iter();
+        slots.map(|(_, slot)| ask(&slot.lock().engine)).collect()
+    }
+
+    /// The shard with the registrations.
+    fn first<T>(&self, ask: impl FnOnce(&Engine) -> T) -> Option<T> {
+        let (_, slot) = self.slots.first()?;
+        Some(ask(&slot.lock().engine))
+    }
+
+    /// The shard that a call is in, by its number.
+    fn of_call<T>(&self, call: u64, ask: impl FnOnce(&mut State) -> T) -> Option<T> {
+        let mut slots = self.slots.iter();
+        let (_, slot) = slots.find(|(shard, _)| shard.owns_number(call))?;
+        Some(ask(&mut slot.lock()))
+    }
+
+    /// Somebody else than its own task has something for each shard that it concerns.
+    fn give(&self, input: impl Fn(Shard) -> Option<Input>, now: Instant) {
+        for (shard, slot) in &self.slots {
+            if let Some(input) = input(*shard) {
+                let mut state = slot.lock();
+                let State { engine, effects } = &mut *state;
+                engine.handle(input, now, effects);
+                let wake = !effects.is_empty();
+                drop(state);
+                if wake {
+                    slot.wake();
+                }
+            }
+        }
+    }
+
+    /// Flows that carried packets, for those who have them.
+    pub(super) fn active(&self, flows: &[Activity], now: Instant) {
+        let its = |shard: Shard| {
+            let flows = flows.iter().filter(|flow| shard.owns_port(flow.at.port()));
+            let flows: Vec<Activity> = flows.copied().collect();
+            (!flows.is_empty()).then_some(Input::Active(flows))
+        };
+        self.give(its, now);
+    }
+
+    /// Flows found in the kernel: each port has its owner, whoever had it before.
+    pub(super) fn adopted(&self, flows: &[SocketAddr], now: Instant) {
+        let its = |shard: Shard| {
+            let flows = flows.iter().filter(|at| shard.owns_port(at.port()));
+            let flows: Vec<SocketAddr> = flows.copied().collect();
+            (!flows.is_empty()).then_some(Input::Adopted(flows))
+        };
+        self.give(its, now);
+    }
+
+    /// When it returns, every shard has the new configuration, and none handled anything between
+    /// the first and the last taking it.
+    pub(crate) fn reconfigure(&mut self, config: Config, now: Instant) {
+        let mut states: Vec<_> = self.slots.iter().map(|(_, slot)| slot.lock()).collect();
+        let states_now = states.iter_mut().map(|state| {
+            let State { engine, effects } = &mut **state;
+            (engine, effects)
+        });
+        self.config = shard::reconfigure(&mut states_now.collect::<Vec<_>>(), config, now);
+        drop(states);
+        self.slots().for_each(|slot| slot.wake());
+    }
+
+    pub(crate) fn command(&self, command: Command, now: Instant) -> Result<(), Refused> {
+        if let Command::Ban { .. } | Command::Unban { .. } = command {
+            return self.command_all(&command, now);
+        }
+        let none = match &command {
+            Command::DropRegistration { .. } => Refused::NoSuchRegistration,
+            Command::ProbePeer { .. } => Refused::NoSuchPeer,
+            Command::HangUp { .. }
+            | Command::SetMedia { .. }
+            | Command::Refresh { .. }
+            | Command::Ban { .. }
+            | Command::Unban { .. } => Refused::NoSuchCall,
+        };
+        let mut slots = self.slots.iter();
+        let owner = slots.find(|(shard, _)| match &command {
+            Command::DropRegistration { .. } | Command::ProbePeer { .. } => shard.is_first(),
+            Command::HangUp { call }
+            | Command::SetMedia { call, .. }
+            | Command::Refresh { call } => shard.owns_number(*call),
+            Command::Ban { .. } | Command::Unban { .. } => false,
+        });
+        let (_, slot) = owner.ok_or(none)?;
+        let mut state = slot.lock();
+        let State { engine, effects } = &mut *state;
+        let done = engine.command(command, now, effects);
+        drop(state);
+        slot.wake();
+        done
+    }
+
+    /// What is the same in all shards.
+    fn command_all(&self, command: &Command, now: Instant) -> Result<(), Refused> {
+        let mut done = Ok(());
+        for (_, slot) in self.slots.iter().rev() {
+            let mut state = slot.lock();
+            let State { engine, effects } = &mut *state;
+            done = engine.command(command.clone(), now, effects);
+            drop(state);
+            slot.wake();
+        }
+        // The first one's word.
+        done
+    }
+
+    /// Takes in what the shards have noted: often enough that they forget nothing.
+    pub(super) fn gather_events(&mut self) {
+        let news = self.slots.iter().enumerate().map(|(index, (_, slot))| {
+            let engine = &slot.lock().engine;
+            let known = engine.events(self.events.seen(index));
+            (engine.last_event(), known.cloned().collect())
+        });
+        let news = news.collect();
+        self.events.take(news);
+    }
+
+    /// As they were when they were gathered last.
+    pub(crate) fn events(&self) -> &Log {
+        &self.events
+    }
+
+    pub(crate) fn shard_totals(&self) -> Vec<Totals> {
+        self.each(Engine::totals)
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals::sum(self.shard_totals())
+    }
+
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        for (_, slot) in &self.slots {
+            sum.add(slot.lock().engine.counters());
+        }
+        sum
+    }
+
+    /// In the order of their numbers.
+    pub(crate) fn calls(&self, now: Instant) -> Vec<CallView> {
+        let mut calls = self.each(|engine| engine.calls(now)).concat();
+        calls.sort_by_key(|call| call.id);
+        calls
+    }
+
+    pub(crate) fn call(&self, id: u64, now: Instant) -> Option<CallView> {
+        self.of_call(id, |state| state.engine.call(id, now))?
+    }
+
+    pub(crate) fn explain_call(&self, id: u64, now: Instant) -> Option<CallExplained> {
+        self.of_call(id, |state| state.engine.explain_call(id, now))?
+    }
+
+    pub(crate) fn registrations(&self, now: Instant) -> Vec<RegistrationView> {
+        self.first(|engine| engine.registrations(now))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn registrations_of(&self, aor: &str, now: Instant) -> Vec<RegistrationView> {
+        let found = self.first(|engine| engine.registrations_of(aor, now));
+        found.unwrap_or_default()
+    }
+
+    pub(crate) fn explain_registration(
+        &self,
+        aor: &str,
+        now: Instant,
+    ) -> Option<RegistrationExplained> {
+        self.first(|engine| engine.explain_registration(aor, now))?
+    }
+
+    pub(crate) fn explain_peer(
+        &self,
+        ip: IpAddr,
+        local: Option<IpAddr>,
+        now: Instant,
+    ) -> Option<PeerExplained> {
+        let all = self.each(|engine| engine.explain_peer(ip, local, now));
+        all.into_iter().flatten().reduce(|mut sum, one| {
+            sum.add(one);
+            sum
+        })
+    }
+
+    pub(crate) fn suspected_gateways(&self) -> Vec<Suspect> {
+        self.first(Engine::suspected_gateways).unwrap_or_default()
+    }
+
+    /// As the first shard has them, which probes; heard by any.
+    pub(crate) fn peers(&self, now: Instant) -> Vec<PeerView> {
+        let all = self.each(|engine| engine.peers(now));
+        let all = all.into_iter().reduce(|mut sum, one| {
+            for (sum, one) in sum.iter_mut().zip(&one) {
+                sum.add(one);
+            }
+            sum
+        });
+        all.unwrap_or_default()
+    }
+
+    /// Every shard knows of them.
+    pub(crate) fn bans(&self, now: Instant) -> Vec<BanView> {
+        self.first(|engine| engine.bans(now)).unwrap_or_default()
+    }
+
+    pub(crate) fn bans_count(&self, now: Instant) -> usize {
+        self.first(|engine| engine.bans_count(now))
+            .unwrap_or_default()
+    }
+
+    /// Where a key of the configuration stands.
+    pub(crate) fn place(&self, key: &str) -> Option<String> {
+        self.first(|engine| engine.place(key))?
+    }
+
+    pub(crate) fn network_usage(&self, now: Instant) -> BTreeMap<NetworkId, NetworkUsage> {
+        let mut sum: BTreeMap<NetworkId, NetworkUsage> = BTreeMap::new();
+        for (id, usage) in self
+            .each(|engine| engine.network_usage(now))
+            .into_iter()
+            .flatten()
+        {
+            sum.entry(id).or_default().add(usage);
+        }
+        sum
+    }
+
+    pub(crate) fn silence(&self) -> BTreeMap<NetworkId, Silence> {
+        shard::silence(self.each(|engine| engine.silence().clone()))
+    }
+
+    pub(crate) fn ports_used(&self, network: NetworkId, now: Instant) -> usize {
+        self.each(|engine| engine.ports_used(network, now))
+            .iter()
+            .sum()
+    }
+
+    pub(crate) fn touched_by(&self, networks: &[NetworkId]) -> usize {
+        self.each(|engine| engine.touched_by(networks)).iter().sum()
+    }
+
+    pub(crate) fn listeners_in_use(&self, now: Instant) -> BTreeSet<Listener> {
+        let all = self.each(|engine| engine.listeners_in_use(now));
+        all.into_iter().flatten().collect()
+    }
+
+    pub(crate) fn networks_retired(&self) -> Vec<RetiredView> {
+        retired(self.each(Engine::networks_retired))
+    }
+}
