@@ -129,13 +129,13 @@ const MUTANTS: [Mutant; 66] = [
     Mutant {
         name: "latch: another host takes a held stream",
         file: LATCH,
-        was: "if peer.at.ip() != from.ip() {",
-        becomes: "if false {",
+        was: "let rank = if peer.at.ip() == from.ip() {",
+        becomes: "let rank = if true {",
     },
     Mutant {
         name: "latch: a peer that is heard is replaced",
         file: LATCH,
-        was: "if !quiet(peer.heard.unwrap_or(self.opened)) {",
+        was: "if !self.is_quiet(peer.heard.unwrap_or(self.opened), now) {",
         becomes: "if false {",
     },
     Mutant {
@@ -609,6 +609,16 @@ mod tests {
         assert_eq!(names.len(), MUTANTS.len());
         for mutant in &MUTANTS {
             assert_ne!(mutant.was, mutant.becomes, "{}", mutant.name);
+        }
+    }
+
+    /// A list out of step would be noticed by the next long run only.
+    #[test]
+    fn every_mutant_finds_its_line() {
+        for mutant in &MUTANTS {
+            let file = root().unwrap().join(mutant.file);
+            let original = fs::read_to_string(file).unwrap();
+            assert_eq!(original.matches(mutant.was).count(), 1, "{}", mutant.name);
         }
     }
 }
