@@ -51,7 +51,7 @@ impl Health {
         (self.failures, self.failed, self.away_until) = (0, None, None);
         self.answered = Some(now);
         self.rtt = rtt.or(self.rtt);
-        std::mem::replace(&mut self.is_down, false)
+        std::mem::take(&mut self.is_down)
     }
 
     /// Whether it is down from now on, with `enough` failures.
@@ -71,8 +71,9 @@ impl Health {
         }
         self.failures = self.failures.saturating_add(1);
         (self.failed, self.why) = (Some(now), why);
-        let was_down = std::mem::replace(&mut self.is_down, self.failures >= enough);
-        self.is_down && !was_down
+        let turns = !self.is_down && self.failures >= enough;
+        self.is_down |= turns;
+        turns
     }
 }
 
