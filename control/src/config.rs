@@ -194,7 +194,10 @@ impl Sip {
 impl Peer {
     /// Whence it is trusted.
     pub fn nets(&self) -> impl Iterator<Item = IpNet> {
-        let addresses = self.addresses.iter().map(|found| IpNet::from(found.address.ip()));
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|found| IpNet::from(found.address.ip()));
         addresses.chain(self.sources.iter().copied())
     }
 }

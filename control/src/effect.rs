@@ -59,10 +59,7 @@ pub enum Effect {
         why: &'static str,
     },
     /// What an address of a peer was found to be: the other shards count it too.
-    Peer {
-        address: SocketAddr,
-        sign: PeerSign,
-    },
+    Peer { address: SocketAddr, sign: PeerSign },
     /// A call ended: its last line in the books.
     Record(CallRecord),
 }

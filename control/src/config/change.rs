@@ -175,7 +175,11 @@ impl Member {
     fn peer(peer: &Peer) -> Self {
         Self {
             name: peer.name.clone(),
-            summary: Value::Text(peer.addresses.first().map_or_else(String::new, PeerAddress::uri)),
+            summary: Value::Text(
+                peer.addresses
+                    .first()
+                    .map_or_else(String::new, PeerAddress::uri),
+            ),
             entries: peer.entries(),
         }
     }

@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, VERIFY, XDP};
 use super::check::spell;
 use super::{
-    Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection, Secret,
-    Sip, Tcp,
+    Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection,
+    Secret, Sip, Tcp,
 };
 
 /// One key and its effective value.

@@ -46,10 +46,7 @@ pub enum Input {
         why: &'static str,
     },
     /// What another shard found of an address of a peer.
-    Peer {
-        address: SocketAddr,
-        sign: PeerSign,
-    },
+    Peer { address: SocketAddr, sign: PeerSign },
 }
 
 /// What a flow carried past the engine.

@@ -200,16 +200,16 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip:10.0.0.21:5061;transport=tls",
     ),
     (
-        "sip.peer.tls_name",
-        "\"room.example.com\"",
-        "sip.peer.mcu.tls_name",
-        "room.example.com",
-    ),
-    (
         "sip.peer.uris",
         "[\"sip:10.0.0.22\"]",
         "sip.peer.mcu.uris",
         "[\"sip:10.0.0.22:5060;priority=1;weight=1\"]",
+    ),
+    (
+        "sip.peer.tls_name",
+        "\"room.example.com\"",
+        "sip.peer.mcu.tls_name",
+        "room.example.com",
     ),
     (
         "sip.peer.sources",

@@ -317,6 +317,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "sip.peer",
+        "tls_name",
+        "'room.example.com'",
+        "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
+    ),
+    (
+        "sip.peer",
         "sources",
         "['10.0.0.24/29']",
         "sip.peer.mcu.sources hot [] -> [\"10.0.0.24/29\"] (0)",
@@ -332,12 +338,6 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "probe_failures",
         "5",
         "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
-    ),
-    (
-        "sip.peer",
-        "tls_name",
-        "'room.example.com'",
-        "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
     ),
     // There is one choice only.
     ("sip.peer", "register", "\"local\"", ""),

@@ -178,20 +178,19 @@ fn a_peer_is_probed_by_one_shard_for_all() {
             let mut effects = Effects::new();
             site.engines[shard].expire(site.now, &mut effects);
             for effect in effects {
-                match effect {
-                    Effect::Send { bytes, .. } => {
-                        assert_eq!((shard, site.shards.of(&bytes)), (0, 0));
-                        let message = Message::parse(bytes).unwrap();
-                        probes.insert(message.call_id().to_vec());
-                    }
-                    Effect::Peer { address, sign } => {
-                        assert_eq!(shard, 0);
-                        for other in &mut site.engines[1..] {
-                            let told = Input::Peer { address, sign };
-                            other.handle(told, site.now, &mut vec![]);
-                        }
-                    }
-                    other => panic!("{other:?}"),
+                if let Effect::Send { bytes, .. } = effect {
+                    assert_eq!((shard, site.shards.of(&bytes)), (0, 0));
+                    let message = Message::parse(bytes).unwrap();
+                    probes.insert(message.call_id().to_vec());
+                    continue;
+                }
+                let Effect::Peer { address, sign } = effect else {
+                    panic!("{effect:?}");
+                };
+                assert_eq!(shard, 0);
+                for other in &mut site.engines[1..] {
+                    let told = Input::Peer { address, sign };
+                    other.handle(told, site.now, &mut vec![]);
                 }
             }
         }
