@@ -68,16 +68,16 @@ const PEERS: [Column; 9] = [
     text("PEER", "/name"),
     text("ADDRESS", "/address"),
     text("OVER", "/transport"),
-    count("PRIORITY", "/priority"),
+    count("PRIO", "/priority"),
     count("WEIGHT", "/weight"),
     text("STATE", "/state"),
     Column {
-        title: "ANSWERED",
+        title: "HEARD",
         at: "/answered_s",
         show: Show::Seconds,
     },
     count("RTT ms", "/rtt_ms"),
-    text("LAST FAILURE", "/why"),
+    text("WHY", "/why"),
 ];
 
 pub(super) fn peers(value: &Value) -> String {
