@@ -345,12 +345,7 @@ impl Cli {
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
-            Command::Peer(PeerCommand::List) => show(&client.get(&["peers"])?, output::Kind::Peers),
-            Command::Peer(PeerCommand::Probe { name }) => {
-                let parts = ["peers", &name, "probe"];
-                let answer = client.send(Method::POST, &parts, String::new(), None)?;
-                done(&answer, &format!("{name}: asked"))
-            }
+            Command::Peer(command) => peer(command, &client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
@@ -473,6 +468,17 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
         networks.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    match command {
+        PeerCommand::List => output::print(&client.get(&["peers"])?, output::Kind::Peers, format),
+        PeerCommand::Probe { name } => {
+            let parts = ["peers", &name, "probe"];
+            let answer = client.send(Method::POST, &parts, String::new(), None)?;
+            output::done(&answer, &format!("{name}: asked"), format)
+        }
+    }
 }
 
 fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {

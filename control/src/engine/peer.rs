@@ -227,8 +227,8 @@ impl Engine {
         self.peer_gave(path, sign, now, effects);
     }
 
-    /// A connection came to nothing, or ended before these were answered. INVITEs that were given up
-    /// before count no more.
+    /// A connection came to nothing, or ended before these were answered. INVITEs that were given
+    /// up before count no more.
     pub(super) fn peer_undelivered(
         &mut self,
         path: Path,
