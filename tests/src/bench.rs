@@ -141,6 +141,7 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
     for (row, stand) in &mut rows {
         if let (Ok(measured), Some(stand)) = (&mut row.measured, stand) {
             say(&format!("80 % of what it carries: {}", row.column.label()));
+            stand.wake(programs)?;
             measured.sustained = throughput::sustain(stand, measured.rate(), depth.effort)?;
             say(&format!("latency of {}", row.column.label()));
             (measured.latency, measured.loaded) =

@@ -162,6 +162,18 @@ impl Stand {
         })
     }
 
+    /// Starts anew what ends a call nobody speaks in: other columns were measured meanwhile.
+    pub(super) fn wake(&mut self, programs: &Programs) -> Result<()> {
+        if self.column == Column::Userspace {
+            // The old one holds the ports.
+            self.held = Held::Nothing;
+            let call = userspace::Call::place(&mut self.path, programs)?;
+            self.frame = frame(call.sends_to())?;
+            self.held = Held::Userspace(Box::new(call));
+        }
+        self.revive()
+    }
+
     /// Starts anew what does not come back by itself: an rtpengine whose queue has overflowed
     /// leaves its socket alone.
     pub(super) fn revive(&mut self) -> Result<()> {
