@@ -58,8 +58,22 @@ pub enum Effect {
         account: Option<String>,
         why: &'static str,
     },
+    /// What an address of a peer was found to be: the other shards count it too.
+    Peer { address: SocketAddr, sign: PeerSign },
     /// A call ended: its last line in the books.
     Record(CallRecord),
+}
+
+/// What an address of a peer was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PeerSign {
+    /// It answered; a probe says how fast.
+    Answered { rtt: Option<Duration> },
+    /// It did not, or said that it cannot serve, and for how long.
+    Failed {
+        why: &'static str,
+        wait: Option<Duration>,
+    },
 }
 
 /// The list effects are pushed into.

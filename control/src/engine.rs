@@ -20,6 +20,7 @@ mod invite;
 mod media;
 mod names;
 mod own;
+mod peer;
 mod pulse;
 mod reconfigure;
 mod refresh;
@@ -57,10 +58,13 @@ use guard::Guard;
 pub use guard::ban::BanView;
 use input::Input;
 use names::Names;
+pub use peer::PeerView;
+use peer::Peers;
 use reconfigure::Former;
 pub use reconfigure::RetiredView;
 use refresh::Schedule;
 use relay::Relay;
+use shard::Shards;
 use subscription::Parties;
 
 /// Calls at a time; the next INVITE is answered 503.
@@ -107,6 +111,8 @@ impl Counters {
 
 pub struct Engine {
     shard: Shard,
+    /// Which Call-ID is whose.
+    whose: Shards,
     config: Arc<Config>,
     started: Instant,
     names: Names,
@@ -115,6 +121,7 @@ pub struct Engine {
     registrar: Registrar,
     challenger: Challenger,
     guard: Guard,
+    peers: Peers,
     /// This shard's part of it.
     protection: Protection,
     pools: Pools,
@@ -176,6 +183,7 @@ impl Engine {
             registrar: Registrar::new(register::settings(&config.sip)),
             guard,
             protection: shard::protection(&config.sip.protection, shard),
+            peers: Peers::default(),
             pools: Pools::new(names.number(), shard),
             ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
@@ -201,6 +209,7 @@ impl Engine {
             parties: Parties::default(),
             config,
             shard,
+            whose: shard::shards(seed, shard.of()),
         };
         engine.configure_pools();
         engine
@@ -224,6 +233,7 @@ impl Engine {
             Input::Adopted(flows) => self.adopt(&flows, now),
             Input::Published { aor, bindings } => self.published(aor, bindings, now),
             Input::Banned { net, account, why } => self.banned(net, account, why, now),
+            Input::Peer { address, sign } => self.peer_found(address, sign, now),
         }
     }
 
@@ -258,6 +268,7 @@ impl Engine {
             self.sweep_adopted(now, effects);
             self.sweep_former(now);
             self.guard.sweep(now);
+            self.sweep_peers(now, effects);
             self.parties.expire(now);
             self.flows.expire(now);
             if self.shard.is_first() {

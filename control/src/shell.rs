@@ -204,6 +204,7 @@ impl Shell {
                 | Effect::Dial { .. }
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
+                | Effect::Peer { .. }
                 | Effect::Record(_) => {}
             }
         }

@@ -11,6 +11,8 @@ mod change;
 mod fork;
 #[path = "call/hostile.rs"]
 mod hostile;
+#[path = "call/peer.rs"]
+mod peer;
 #[path = "call/pulse.rs"]
 mod pulse;
 #[path = "call/reconfigure.rs"]

@@ -231,6 +231,7 @@ impl Engine {
         let Some(relay) = self.relays.get(&key) else {
             return self.counters.count("sip_transaction", "stray_response");
         };
+        let asked = relay.path;
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self
             .transactions
@@ -246,6 +247,7 @@ impl Engine {
         }
         self.counters
             .count("sip_response_received", super::class_label(code));
+        self.peer_answered(&key, asked, code, message, now, effects);
         self.relayed_response(&key, code, message, now, effects);
     }
 
@@ -312,6 +314,10 @@ impl Engine {
         let Some(relay) = self.relays.remove(key) else {
             return;
         };
+        // Of an INVITE it was noticed before.
+        if !matches!(relay.purpose, Purpose::Invite { .. }) {
+            self.peer_failed(relay.path, "no answer", now, effects);
+        }
         match relay.purpose {
             Purpose::Invite { call, .. } => self.invite_unanswered(call, key, 408, now, effects),
             Purpose::InDialog {

@@ -38,6 +38,8 @@ pub(super) enum Nowhere {
     Unknown,
     /// 480: the account exists and is not registered.
     Offline,
+    /// 503: no address of the peers that serve it is well.
+    PeerDown,
 }
 
 impl Nowhere {
@@ -47,6 +49,7 @@ impl Nowhere {
             Self::NotOurs => 403,
             Self::Unknown => 404,
             Self::Offline => 480,
+            Self::PeerDown => 503,
         }
     }
 
@@ -56,6 +59,7 @@ impl Nowhere {
             Self::NotOurs => "foreign_domain",
             Self::Unknown => "unknown_user",
             Self::Offline => "not_registered",
+            Self::PeerDown => "peer_down",
         }
     }
 }
@@ -72,11 +76,14 @@ impl Engine {
             return Err(Nowhere::NotOurs);
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
-        if let Some(target) = self.peer_target(&user) {
-            if uri.scheme == Scheme::Sips && target.path.on.transport != Transport::Tls {
-                return Err(Nowhere::Offline);
-            }
-            return Ok(vec![target]);
+        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
+        let secure = |path: Path| uri.scheme != Scheme::Sips || path.on.transport == Transport::Tls;
+        if let Some(targets) = self.peer_targets(&user, now) {
+            let well = Some(targets).filter(|targets| !targets.is_empty());
+            let mut targets = well.ok_or(Nowhere::PeerDown)?;
+            targets.retain(|target| secure(target.path));
+            let any = Some(targets).filter(|targets| !targets.is_empty());
+            return any.ok_or(Nowhere::Offline);
         }
         let bindings = self
             .registrar
@@ -91,9 +98,7 @@ impl Engine {
         }
         let bindings = bindings.into_iter();
         let bindings = bindings.filter(|binding| self.is_reachable(binding.path));
-        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
-        let secure = |path: Path| path.on.transport == Transport::Tls;
-        let bindings = bindings.filter(|b| uri.scheme != Scheme::Sips || secure(b.path));
+        let bindings = bindings.filter(|binding| secure(binding.path));
         let reached = bindings
             .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)));
         let mut instances = std::collections::BTreeSet::new();
@@ -151,30 +156,6 @@ impl Engine {
         targets
     }
 
-    fn peer_target(&self, user: &str) -> Option<Target> {
-        let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
-        let peer = self
-            .config
-            .sip
-            .peers
-            .iter()
-            .find(|p| p.routes.iter().any(matches))?;
-        let network = self.config.network_to(peer.address.ip())?;
-        let transport = peer.transport.unwrap_or(Transport::Udp);
-        let on = self.listener_of(network, transport)?;
-        let uri = format!("sip:{user}@{}{}", peer.address, transport.param());
-        Some(Target {
-            uri: uri.into(),
-            path: Path {
-                on,
-                to: peer.address,
-            },
-            network,
-            natted: false,
-            q: None,
-        })
-    }
-
     /// Whether a URI names this edge: its domain, or an address it is known by or was until lately.
     pub(super) fn is_ours(&self, uri: &Uri<'_>, now: Instant) -> bool {
         let ip = match &uri.host {
@@ -226,7 +207,7 @@ pub(super) fn way_to(binding: &Binding) -> Path {
 }
 
 /// `*` is any run of characters, `?` exactly one.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last `*` stood, and how much of the text it has swallowed.
     let mut star: Option<(usize, usize)> = None;

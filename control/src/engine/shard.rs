@@ -12,6 +12,7 @@ use crate::engine::admin::Totals;
 use crate::engine::explain::peer::{LISTED_MAX, PeerExplained};
 use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::names::Names;
+use crate::engine::peer::PeerView;
 use crate::engine::reconfigure::RetiredView;
 use crate::id::{Aor, NetworkId, Shard};
 use crate::sip::registrar::Binding;
@@ -133,6 +134,14 @@ impl NetworkUsage {
         self.ports.used += other.ports.used;
         self.ports.resting += other.ports.resting;
         self.ports.free += other.ports.free;
+    }
+}
+
+impl PeerView {
+    /// Adds what another shard has heard.
+    pub fn add(&mut self, other: &Self) {
+        let each = [self.answered, other.answered];
+        self.answered = each.into_iter().flatten().min();
     }
 }
 

@@ -45,6 +45,10 @@ password_file = 'old'
 [[sip.peer]]
 name = 'mcu'
 uri = 'sip:10.0.0.20'
+uris = []
+sources = []
+probe = '0s'
+probe_failures = 3
 register = 'local'
 routes = ['8???']
 [[sip.peer]]
@@ -307,9 +311,33 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "sip.peer",
+        "uris",
+        "['sip:10.0.0.22']",
+        "sip.peer.mcu.uris hot [] -> [\"sip:10.0.0.22:5060;priority=1;weight=1\"] (0)",
+    ),
+    (
+        "sip.peer",
         "tls_name",
         "'room.example.com'",
         "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
+    ),
+    (
+        "sip.peer",
+        "sources",
+        "['10.0.0.24/29']",
+        "sip.peer.mcu.sources hot [] -> [\"10.0.0.24/29\"] (0)",
+    ),
+    (
+        "sip.peer",
+        "probe",
+        "'30s'",
+        "sip.peer.mcu.probe hot \"0s\" -> \"30s\" (0)",
+    ),
+    (
+        "sip.peer",
+        "probe_failures",
+        "5",
+        "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
     // There is one choice only.
     ("sip.peer", "register", "\"local\"", ""),

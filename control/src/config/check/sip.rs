@@ -1,16 +1,15 @@
 //! `[sip]`: who listens where, and which systems are trusted.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use super::choice::{AUTH, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, protection, shards, stream, value};
+use super::{account, lifetime, list, parsed, peer, protection, shards, stream, value};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Auth, Peer, Sip, file};
+use crate::config::{Auth, Sip, file};
 use crate::id::{Listener, Transport};
 
 pub(super) fn read(
@@ -52,7 +51,7 @@ pub(super) fn read(
         listen: listen.iter().map(|l| l.value).collect(),
         auth: choose(sip.auth, "sip.auth", Auth::Digest, &AUTH, problems),
         accounts: account::read(sip.accounts, secrets, problems),
-        peers: peers(sip.peers, networks, &listen, problems),
+        peers: peer::read(sip.peers, networks, &listen, problems),
         protection: protection::read(sip.protection, problems),
         expires_min,
         expires_max,
@@ -194,115 +193,6 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
                 network.sip_port_told(port, problems);
             }
         }
-    }
-}
-
-fn peers(
-    written: Vec<file::Peer>,
-    networks: &[Draft],
-    listeners: &[At<Listener>],
-    problems: &mut Problems<'_>,
-) -> Vec<Peer> {
-    const KEY: &str = "sip.peer.uri";
-    let mut names: BTreeMap<String, Span> = BTreeMap::new();
-    let mut addresses: BTreeMap<SocketAddr, Span> = BTreeMap::new();
-    let mut peers = Vec::new();
-    for peer in written {
-        registers_here(peer.register, problems);
-        if let Some(name) = &peer.name {
-            if !is_label(&name.value) {
-                let message = format!("`{}` is not a name", name.value);
-                let help = "use letters, digits, `-`, `_` and `.`: name = \"mcu\"";
-                problems.add(&name.span, "sip.peer.name", message, help);
-            } else if let Some(first) = names.insert(name.value.clone(), name.span.clone()) {
-                let line = problems.line(&first);
-                let message = format!("the name `{}` is taken in line {line}", name.value);
-                problems.add(
-                    &name.span,
-                    "sip.peer.name",
-                    message,
-                    "give each its own name",
-                );
-            }
-        }
-        let mut routes = Vec::new();
-        for text in peer.routes.map_or(Vec::new(), |r| r.value) {
-            let key = "sip.peer.routes";
-            routes.extend(parsed(&text.value, &text.span, key, value::route, problems));
-        }
-        let Some(uri) = peer.uri else { continue };
-        let parsed = parsed(&uri.value, &uri.span, KEY, value::peer_uri, problems);
-        let Some((address, transport)) = parsed else {
-            continue;
-        };
-        reachable(address, transport, &uri.span, networks, listeners, problems);
-        let tls_name = peer.tls_name.map(|name| {
-            if transport != Some(Transport::Tls) {
-                let help = "write uri = \"sips:…\", or remove it";
-                let message = "the peer is not reached over TLS";
-                problems.add(&name.span, "sip.peer.tls_name", message, help);
-            }
-            name.value
-        });
-        if let Some(first) = addresses.insert(address, uri.span.clone()) {
-            let line = problems.line(&first);
-            let message = format!("{address} is the peer of line {line} too");
-            problems.add(&uri.span, KEY, message, "join their routes under one peer");
-        }
-        peers.extend(peer.name.map(|name| Peer {
-            name: name.value,
-            address,
-            transport,
-            tls_name,
-            routes,
-        }));
-    }
-    peers
-}
-
-fn registers_here(register: Option<At<String>>, problems: &mut Problems<'_>) {
-    const KEY: &str = "sip.peer.register";
-    let Some(register) = register else { return };
-    let (message, help) = match register.value.as_str() {
-        "local" => return,
-        "forward" => (
-            "forwarding registrations is not available in this version".to_owned(),
-            "remove the key: accounts are kept here, as [[sip.account]]",
-        ),
-        other => (format!("`{other}` is not a choice"), "write \"local\""),
-    };
-    problems.add(&register.span, KEY, message, help);
-}
-
-fn reachable(
-    address: SocketAddr,
-    transport: Option<Transport>,
-    span: &Span,
-    networks: &[Draft],
-    listeners: &[At<Listener>],
-    problems: &mut Problems<'_>,
-) {
-    const KEY: &str = "sip.peer.uri";
-    if listeners.iter().any(|l| l.value.local == address) {
-        let help = "name the other system's address";
-        problems.add(span, KEY, format!("{address} is ourselves"), help);
-        return;
-    }
-    let holds = |n: &Draft| n.peers.iter().any(|p| p.value.contains(&address.ip()));
-    let understood = !networks.is_empty() && networks.iter().all(|n| n.address.is_some());
-    if understood && !networks.iter().any(holds) {
-        let ip = address.ip();
-        let message = format!("{ip} belongs to no [[network]]");
-        let help = format!("add a prefix that holds {ip} to the `peers` of a network");
-        problems.add(span, KEY, message, help);
-    }
-    let wanted = transport.unwrap_or(Transport::Udp);
-    if understood && !listeners.is_empty() && !listeners.iter().any(|l| l.value.transport == wanted)
-    {
-        let word = wanted.word();
-        let message = format!("nothing listens for {word}: the peer could not call back");
-        let help = format!("add \"{word}:0.0.0.0:{}\" to `listen`", wanted.port());
-        problems.add(span, KEY, message, help);
     }
 }
 
