@@ -171,8 +171,8 @@ const MUTANTS: [Mutant; 65] = [
     Mutant {
         name: "checksum: the pseudo-header forgets its protocol",
         file: FLOW,
-        was: "u32::from(part(dst)) + u32::from(protocol))",
-        becomes: "u32::from(part(dst)) + u32::from(protocol) * 0)",
+        was: "u32::from(dst.sum()) + u32::from(protocol))",
+        becomes: "u32::from(dst.sum()) + u32::from(protocol) * 0)",
     },
     Mutant {
         name: "flow: two families are for the kernel",
