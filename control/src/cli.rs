@@ -93,6 +93,9 @@ enum Command {
     /// Networks of the configuration, as they are used
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Trusted SIP systems: their addresses, and whether they answer
+    #[command(subcommand)]
+    Peer(PeerCommand),
     /// Sources that are not heard: scanners, guessers, and who you say
     #[command(subcommand)]
     Ban(ban::BanCommand),
@@ -195,6 +198,17 @@ enum RegCommand {
 enum NetworkCommand {
     /// Networks: addresses, ports, who uses them, what is wrong with them
     List,
+}
+
+#[derive(Debug, Subcommand)]
+enum PeerCommand {
+    /// Peers, one line for each address
+    List,
+    /// Send OPTIONS to every address of a peer now; `peer list` shows what came of it
+    Probe {
+        /// Its name
+        name: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -331,6 +345,7 @@ impl Cli {
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
+            Command::Peer(command) => peer(command, &client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
@@ -453,6 +468,17 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
         networks.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    match command {
+        PeerCommand::List => output::print(&client.get(&["peers"])?, output::Kind::Peers, format),
+        PeerCommand::Probe { name } => {
+            let parts = ["peers", &name, "probe"];
+            let answer = client.send(Method::POST, &parts, String::new(), None)?;
+            output::done(&answer, &format!("{name}: asked"), format)
+        }
+    }
 }
 
 fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {

@@ -186,15 +186,72 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
     pub name: String,
-    pub address: SocketAddr,
+    /// `uri` and `uris`, one at least.
+    pub addresses: Vec<PeerAddress>,
     /// It keeps the registrations of those who have no account here.
     pub forward: Option<Forward>,
-    /// How it is reached; none: UDP, and large requests over TCP if it listens there.
-    pub transport: Option<Transport>,
-    /// The name its TLS certificate must bear; none: its address.
+    /// The name its TLS certificates must bear; none: the address asked.
     pub tls_name: Option<String>,
+    /// Prefixes that are trusted as it is, beside its addresses.
+    pub sources: Vec<IpNet>,
+    /// How often each address is asked whether it is well; zero is never.
+    pub probe: Duration,
+    /// Failures in a row after which an address counts as down.
+    pub probe_failures: u32,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
+}
+
+impl Sip {
+    /// Every address of every peer, in the order of the file.
+    pub fn addresses(&self) -> impl Iterator<Item = (&Peer, PeerAddress)> {
+        let peers = self.peers.iter();
+        peers.flat_map(|peer| peer.addresses.iter().map(move |found| (peer, *found)))
+    }
+}
+
+impl Peer {
+    /// Whence it is trusted.
+    pub fn nets(&self) -> impl Iterator<Item = IpNet> {
+        let addresses = self
+            .addresses
+            .iter()
+            .map(|found| IpNet::from(found.address.ip()));
+        addresses.chain(self.sources.iter().copied())
+    }
+}
+
+/// One address of a peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PeerAddress {
+    pub address: SocketAddr,
+    /// How it is reached; none: UDP, and large requests over TCP if it listens there.
+    pub transport: Option<Transport>,
+    /// Lower ones first (RFC 2782).
+    pub priority: u16,
+    /// Share among those of one priority.
+    pub weight: u16,
+}
+
+impl PeerAddress {
+    /// Without what says how it is chosen.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        // What it says of UDP counts: large requests then stay there.
+        let transport = match self.transport {
+            Some(Transport::Udp) => ";transport=udp",
+            Some(other) => other.param(),
+            None => "",
+        };
+        format!("sip:{}{transport}", self.address)
+    }
+}
+
+impl std::fmt::Display for PeerAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (uri, priority, weight) = (self.uri(), self.priority, self.weight);
+        write!(f, "{uri};priority={priority};weight={weight}")
+    }
 }
 
 /// How registrations are forwarded.

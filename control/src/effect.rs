@@ -58,6 +58,8 @@ pub enum Effect {
         account: Option<String>,
         why: &'static str,
     },
+    /// What an address of a peer was found to be: the other shards count it too.
+    Peer { address: SocketAddr, sign: PeerSign },
     /// A call ended: its last line in the books.
     Record(CallRecord),
     /// Keep this under a key beyond the end of the process, in place of what was there; none
@@ -89,6 +91,18 @@ pub struct Kept {
 pub struct Record {
     pub at: Instant,
     pub bytes: Bytes,
+}
+
+/// What an address of a peer was found to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum PeerSign {
+    /// It answered; a probe says how fast.
+    Answered { rtt: Option<Duration> },
+    /// It did not, or said that it cannot serve, and for how long.
+    Failed {
+        why: &'static str,
+        wait: Option<Duration>,
+    },
 }
 
 /// The list effects are pushed into.

@@ -20,6 +20,7 @@ mod invite;
 mod media;
 mod names;
 mod own;
+mod peer;
 mod pulse;
 mod reconfigure;
 mod refresh;
@@ -58,10 +59,13 @@ use guard::Guard;
 pub use guard::ban::BanView;
 use input::Input;
 use names::Names;
+pub use peer::PeerView;
+use peer::Peers;
 use reconfigure::Former;
 pub use reconfigure::RetiredView;
 use refresh::Schedule;
 use relay::Relay;
+use shard::Shards;
 use subscription::Parties;
 
 /// Calls at a time; the next INVITE is answered 503.
@@ -108,8 +112,8 @@ impl Counters {
 
 pub struct Engine {
     shard: Shard,
-    /// Which Call-ID is which shard's.
-    whose: shard::Shards,
+    /// Which Call-ID is whose.
+    whose: Shards,
     config: Arc<Config>,
     started: Instant,
     names: Names,
@@ -120,6 +124,7 @@ pub struct Engine {
     /// Places in the configuration, by user.
     accounts: BTreeMap<String, usize>,
     guard: Guard,
+    peers: Peers,
     /// This shard's part of it.
     protection: Protection,
     pools: Pools,
@@ -182,6 +187,7 @@ impl Engine {
             registrar: Registrar::new(register::settings(&config.sip)),
             guard,
             protection: shard::protection(&config.sip.protection, shard),
+            peers: Peers::default(),
             pools: Pools::new(names.number(), shard),
             ours: Arc::default(),
             transactions: Transactions::new(Timing::default()),
@@ -232,6 +238,7 @@ impl Engine {
             Input::Restored(records) => self.restore(records, now, effects),
             Input::Published { aor, bindings } => self.published(aor, bindings, now),
             Input::Banned { net, account, why } => self.banned(net, account, why, now),
+            Input::Peer { address, sign } => self.peer_found(address, sign, now),
         }
     }
 
@@ -266,6 +273,7 @@ impl Engine {
             self.sweep_adopted(now, effects);
             self.sweep_former(now);
             self.guard.sweep(now);
+            self.sweep_peers(now, effects);
             self.parties.expire(now);
             self.flows.expire(now);
             if self.shard.is_first() {

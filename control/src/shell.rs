@@ -209,6 +209,7 @@ impl Shell {
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Store { .. }
+                | Effect::Peer { .. }
                 | Effect::Record(_) => {}
             }
         }

@@ -15,6 +15,8 @@ mod forward;
 mod hostile;
 #[path = "call/identity.rs"]
 mod identity;
+#[path = "call/peer.rs"]
+mod peer;
 #[path = "call/pulse.rs"]
 mod pulse;
 #[path = "call/reconfigure.rs"]

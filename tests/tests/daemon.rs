@@ -78,7 +78,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
         "documents_keep_their_shape_and_orders_are_carried_out",
         || {
             ip(LINKS)?;
-            let daemon = Daemon::start("documents");
+            let daemon = Daemon::with("documents", &format!("{CONFIG}{PEER}"));
             let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
             let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
             let call = caller.call(&callee);
@@ -98,6 +98,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                 ("events", "events?since=1"),
                 ("networks", "networks"),
                 ("network-explain", "networks/explain?ip=10.0.0.20"),
+                ("peers", "peers"),
             ] {
                 daemon.documented(document, path);
             }
@@ -110,12 +111,14 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
                 "towpath_flows{path=\"user\"} 4",
                 "towpath_port_pairs_in_use{network=\"lan\"} 1",
                 "towpath_network_up{network=\"wan\"} 1",
+                "towpath_peer_up{peer=\"mcu\"} 1",
                 "towpath_xdp_attached{interface=\"eth1\"} 0",
                 "towpath_user_packets_total{result=\"send_failed\"} 0",
             ] {
                 assert!(text.lines().any(|l| l == line), "{line}\n{text}");
             }
             ordered(&daemon, &call);
+            probed(&daemon);
             Ok(())
         },
     )
@@ -208,6 +211,43 @@ fn ordered(daemon: &Daemon, call: &Call<'_>) {
         "error: nobody is registered under this name (user@domain)\n",
     );
     assert_eq!(daemon.ask(&["reg", "drop", "a/b c@d?e"]), odd);
+}
+
+/// A peer where nobody is.
+const PEER: &str = r#"
+[[sip.peer]]
+name = "mcu"
+uri = "sip:10.0.0.77"
+uris = ["sip:10.0.0.78:5070;weight=2"]
+probe_failures = 1
+"#;
+
+fn probed(daemon: &Daemon) {
+    let answer = |code: i32, text: &str| (code, text.to_owned());
+    let (code, list) = daemon.ask(&["peer", "list"]);
+    assert_eq!(code, 0, "{list}");
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines: Vec<String> = list.lines().skip(1).map(words).collect();
+    assert_eq!(
+        lines,
+        [
+            "mcu 10.0.0.77:5060 udp 0 1 unknown - - -",
+            "mcu 10.0.0.78:5070 udp 1 2 unknown - - -",
+        ]
+    );
+    let asked = answer(0, "mcu: asked\n");
+    assert_eq!(daemon.ask(&["peer", "probe", "mcu"]), asked);
+    let line = "towpath_events_total{what=\"peer\",which=\"probed\"} 2";
+    let text = daemon.metrics();
+    assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+    let nobody = "error: no [[sip.peer]] has this name; `towpath peer list` shows them\n";
+    assert_eq!(daemon.ask(&["peer", "probe", "x"]), answer(1, nobody));
+    let down = || {
+        let text = daemon.metrics();
+        let down = text.lines().any(|l| l == "towpath_peer_up{peer=\"mcu\"} 0");
+        Ok(down.then_some(()))
+    };
+    clock::until("nobody answers at the peer", LIMIT, down).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::entry::{Entry, Value};
-use super::{Account, Config, Network, Peer};
+use super::{Account, Config, Network, Peer, PeerAddress};
 
 #[cfg(test)]
 mod tests;
@@ -89,7 +89,11 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.account.algorithm", Takes::Hot),
     ("sip.peer.name", Takes::Hot),
     ("sip.peer.uri", Takes::Hot),
+    ("sip.peer.uris", Takes::Hot),
     ("sip.peer.tls_name", Takes::Hot),
+    ("sip.peer.sources", Takes::Hot),
+    ("sip.peer.probe", Takes::Hot),
+    ("sip.peer.probe_failures", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
     ("sip.peer.register_by", Takes::Hot),
     ("sip.peer.register_expires", Takes::Hot),
@@ -183,7 +187,11 @@ impl Member {
     fn peer(peer: &Peer) -> Self {
         Self {
             name: peer.name.clone(),
-            summary: Value::Text(format!("sip:{}", peer.address)),
+            summary: Value::Text(
+                peer.addresses
+                    .first()
+                    .map_or_else(String::new, PeerAddress::uri),
+            ),
             entries: peer.entries(),
         }
     }

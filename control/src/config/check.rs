@@ -5,6 +5,7 @@ mod account;
 pub(super) mod choice;
 pub mod later;
 mod network;
+mod peer;
 mod protection;
 mod shards;
 mod sip;

@@ -13,10 +13,9 @@ use super::check::choice::{
 };
 use super::check::spell;
 use super::{
-    Account, Config, Datapath, Network, Node, Peer, Pem, PortRange, Protection, Secret, Sip, Store,
-    Tcp,
+    Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection,
+    Secret, Sip, Store, Tcp,
 };
-use crate::id::Transport;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -221,10 +220,12 @@ impl Peer {
     pub(super) fn entries(&self) -> Vec<Entry> {
         let Self {
             name,
-            address,
+            addresses,
             forward,
-            transport,
             tls_name,
+            sources,
+            probe,
+            probe_failures,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -232,16 +233,21 @@ impl Peer {
             kind,
             value,
         };
-        // What it says of UDP counts: large requests then stay there.
-        let transport = match transport {
-            Some(Transport::Udp) => ";transport=udp",
-            Some(other) => other.param(),
-            None => "",
-        };
-        let uri = text(format_args!("sip:{address}{transport}"));
+        // What `uri` says beside the address, if it is not what goes without saying.
+        let uri = addresses.first().map_or(Value::Unset, |first| match first {
+            PeerAddress {
+                priority: 0,
+                weight: 1,
+                ..
+            } => Value::Text(first.uri()),
+            _ => text(first),
+        });
+        let uris: Vec<PeerAddress> = addresses.iter().skip(1).copied().collect();
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
+        let failures = Value::Number((*probe_failures).into());
         vec![
             entry("uri", "sip.peer.uri", uri),
+            entry("uris", "sip.peer.uris", texts(&uris)),
             entry(
                 "register",
                 "sip.peer.register",
@@ -258,6 +264,9 @@ impl Peer {
                 forward.map_or(Value::Unset, |forward| span(forward.expires)),
             ),
             entry("tls_name", "sip.peer.tls_name", tls_name),
+            entry("sources", "sip.peer.sources", texts(sources)),
+            entry("probe", "sip.peer.probe", span(*probe)),
+            entry("probe_failures", "sip.peer.probe_failures", failures),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }

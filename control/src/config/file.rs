@@ -88,6 +88,10 @@ pub(super) struct Account {
 pub(super) struct Peer {
     pub(super) name: Option<At<String>>,
     pub(super) uri: Option<At<String>>,
+    pub(super) uris: Option<At<Vec<At<String>>>>,
+    pub(super) sources: Option<At<Vec<At<String>>>>,
+    pub(super) probe: Option<At<String>>,
+    pub(super) probe_failures: Option<At<i64>>,
     pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) register_by: Option<At<String>>,
@@ -200,7 +204,11 @@ pub(super) const KEYS: [(&str, &[&str]); 10] = [
         &[
             "name",
             "uri",
+            "uris",
             "tls_name",
+            "sources",
+            "probe",
+            "probe_failures",
             "register",
             "register_by",
             "register_expires",
@@ -370,6 +378,10 @@ impl Peer {
         Self {
             name: table.required("name", problems),
             uri: table.required("uri", problems),
+            uris: table.texts("uris", problems),
+            sources: table.texts("sources", problems),
+            probe: table.text("probe", problems),
+            probe_failures: table.integer("probe_failures", problems),
             tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             register_by: table.text("register_by", problems),

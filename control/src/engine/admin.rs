@@ -37,6 +37,8 @@ pub enum Command {
     Refresh { call: u64 },
     /// Hear nobody from there, for a time or until it is lifted.
     Ban { net: IpNet, time: Option<Duration> },
+    /// Ask every address of a peer whether it is well.
+    ProbePeer { name: String },
     /// Lift every ban of this prefix.
     Unban { net: IpNet },
 }
@@ -51,6 +53,7 @@ pub enum Refused {
     /// The call is not up yet.
     NotAnswered,
     NoSuchBan,
+    NoSuchPeer,
     TooManyBans,
 }
 
@@ -289,6 +292,7 @@ impl Engine {
             }
             Command::Refresh { call } => self.refresh_now(CallKey(call), now, effects),
             Command::Ban { net, time } => self.ban(net, time, now),
+            Command::ProbePeer { name } => self.probe_now(&name, now, effects),
             Command::Unban { net } => self.unban(net, now),
         }
     }

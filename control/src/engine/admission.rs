@@ -270,8 +270,7 @@ impl Engine {
     /// Whether an address is a peer's, or exempt.
     fn trusts(&self, ip: IpAddr) -> bool {
         let sip = &self.config.sip;
-        sip.protection.exempt.iter().any(|net| net.contains(&ip))
-            || sip.peers.iter().any(|peer| peer.address.ip() == ip)
+        sip.protection.exempt.iter().any(|net| net.contains(&ip)) || self.peer_from(ip).is_some()
     }
 
     fn is_scanner(&self, message: &Message) -> bool {

@@ -55,6 +55,9 @@ pub enum Kind {
     NetworkGone,
     GatewaySuspected,
     GatewayCleared,
+    /// An address of a peer answers again, or does not any more.
+    PeerUp,
+    PeerDown,
     /// Nobody is heard from there for a while.
     SourceBanned,
     /// An operator lifted a ban.
@@ -89,6 +92,8 @@ impl Kind {
             Self::NetworkGone => "network.gone",
             Self::GatewaySuspected => "gateway.suspected",
             Self::GatewayCleared => "gateway.cleared",
+            Self::PeerUp => "peer.up",
+            Self::PeerDown => "peer.down",
             Self::SourceBanned => "source.banned",
             Self::SourceReleased => "source.released",
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::Peer;
+use crate::config::{Peer, PeerAddress};
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::relay::{Purpose, client_key};
@@ -58,8 +58,10 @@ impl Engine {
     pub(super) fn closed(&mut self, path: Path, now: Instant, effects: &mut Effects) {
         self.counters.count("sip_connection", "closed");
         let was_open = self.flows.open.remove(&path);
-        if let Some(peer) = self.peer_to(path) {
-            let (address, transport) = (peer.address, peer.transport);
+        if let Some((_, found)) = self.peer_to(path) {
+            let PeerAddress {
+                address, transport, ..
+            } = found;
             if !was_open && transport.is_none() {
                 self.flows.avoided.insert(address, now + AVOIDED);
             }
@@ -69,7 +71,19 @@ impl Engine {
                 leg.path.to = address;
             }
         }
+        let waiting = self.waiting_on(path);
+        self.peer_undelivered(path, &waiting, now, effects);
         self.give_up_waiting(path, None, now, effects);
+    }
+
+    /// What was asked on a connection and has no response at all.
+    fn waiting_on(&self, path: Path) -> Vec<ClientKey> {
+        let relays = self.relays.iter();
+        let waiting = relays.filter(|(_, relay)| relay.path == path && relay.until.is_none());
+        waiting
+            .filter(|(key, _)| !self.transactions.is_proceeding(key))
+            .map(|(key, _)| key.clone())
+            .collect()
     }
 
     fn give_up_waiting(
@@ -79,14 +93,10 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let relays = self.relays.iter();
-        let waiting = relays.filter(|(_, relay)| relay.path == path && relay.until.is_none());
-        let waiting: Vec<ClientKey> = waiting
-            .filter(|(key, _)| !self.transactions.is_proceeding(key) && Some(*key) != but)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in waiting {
-            self.unreachable(&key, now, effects);
+        for key in self.waiting_on(path) {
+            if Some(&key) != but {
+                self.unreachable(&key, now, effects);
+            }
         }
     }
 
@@ -101,7 +111,7 @@ impl Engine {
             Start::Response { .. } => waits_at(&message, path),
         };
         let to = to.map(|to| Path { on: path.on, to });
-        let Some((to, peer)) = to.and_then(|to| Some((to, self.peer_to(to)?))) else {
+        let Some((to, (peer, _))) = to.and_then(|to| Some((to, self.peer_to(to)?))) else {
             self.counters.count("sip_connection", "none");
             return self.closed(path, now, effects);
         };
@@ -116,16 +126,26 @@ impl Engine {
 
     /// The peer a connection may be made to along a path: to nobody else, and from a listener of
     /// ours, so that it can answer.
-    fn peer_to(&self, path: Path) -> Option<&Peer> {
+    fn peer_to(&self, path: Path) -> Option<(&Peer, PeerAddress)> {
+        let Path { on, to } = path;
         let sip = &self.config.sip;
-        let mut peers = sip.peers.iter();
-        let listed = path.on.transport.is_reliable() && sip.listen.contains(&path.on);
-        peers.find(|peer| listed && peer.address.ip() == path.to.ip())
+        if !on.transport.is_reliable() || !sip.listen.contains(&on) {
+            return None;
+        }
+        let each = sip.addresses();
+        let there = each.filter(|(_, found)| found.address.ip() == to.ip());
+        // Of several on one host the one that is meant.
+        let other = |found: &PeerAddress| {
+            let transport = found.transport != Some(on.transport);
+            (found.address != to, transport)
+        };
+        there.min_by_key(|(_, found)| other(found))
     }
 
     /// A request of ours could not be delivered: taken as a 503 (RFC 3261 §8.1.3.1), and a client
     /// without its connection as not there.
     fn unreachable(&mut self, key: &ClientKey, now: Instant, effects: &mut Effects) {
+        self.peers.forget(key);
         if !self.transactions.forget_client(key) {
             return;
         }
@@ -195,8 +215,8 @@ impl Engine {
         if on.transport != Transport::Udp || self.flows.avoided.contains_key(&to) {
             return None;
         }
-        let mut peers = self.config.sip.peers.iter();
-        peers.find(|peer| peer.address == to && peer.transport.is_none())?;
+        let mut each = self.config.sip.addresses();
+        each.find(|(_, found)| found.address == to && found.transport.is_none())?;
         let on = self.listener_of(target.network, Transport::Tcp)?;
         let path = Path { on, to };
         Some(Target {

@@ -337,6 +337,7 @@ impl Engine {
         };
         match client {
             Ok(client) => {
+                self.attempted(&client, leg.path, key, now);
                 let asked = Asked::new(branch, client, &leg);
                 if let Some(setup) = call.setup.as_mut() {
                     setup.asked.push(asked);

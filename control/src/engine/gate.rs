@@ -72,11 +72,8 @@ impl Engine {
     /// The trusted peer a request comes from, by its address in a network that holds it.
     pub(super) fn peer_at(&self, path: Path, network: NetworkId) -> Option<&Peer> {
         let from = path.to.ip();
-        self.config
-            .sip
-            .peers
-            .iter()
-            .find(|peer| peer.address.ip() == from && self.config.network_to(from) == Some(network))
+        self.peer_from(from)
+            .filter(|_| self.config.network_to(from) == Some(network))
     }
 
     /// Checks the credentials that name our realm, if there are any.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::effect::Kept;
+use crate::effect::{Kept, PeerSign};
 use crate::id::{Aor, Listener, Path};
 use crate::sip::registrar::Binding;
 
@@ -47,6 +47,8 @@ pub enum Input {
         account: Option<String>,
         why: &'static str,
     },
+    /// What another shard found of an address of a peer.
+    Peer { address: SocketAddr, sign: PeerSign },
 }
 
 /// What a flow carried past the engine.

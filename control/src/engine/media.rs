@@ -201,6 +201,7 @@ impl Engine {
                 | Effect::Forward { .. }
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
+                | Effect::Peer { .. }
                 | Effect::Dial { .. }
                 | Effect::Store { .. }
                 | Effect::Record(_) => {}

@@ -173,7 +173,7 @@ impl Engine {
 
     /// The realm whose credentials are for us and go no further; what a peer judges goes there.
     pub(super) fn realm_kept(&self, path: Path) -> &str {
-        let judges = |peer: &Peer| peer.address == path.to;
+        let judges = |peer: &Peer| peer.addresses.iter().any(|a| a.address == path.to);
         match self.registrar_peer().is_some_and(judges) {
             true => "",
             false => &self.config.sip.domain,
@@ -248,6 +248,7 @@ impl Engine {
         let Some(relay) = self.relays.get(&key) else {
             return self.counters.count("sip_transaction", "stray_response");
         };
+        let asked = relay.path;
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self
             .transactions
@@ -263,6 +264,7 @@ impl Engine {
         }
         self.counters
             .count("sip_response_received", super::class_label(code));
+        self.peer_answered(&key, asked, code, message, now, effects);
         self.relayed_response(&key, code, message, now, effects);
     }
 
@@ -333,6 +335,10 @@ impl Engine {
         let Some(relay) = self.relays.remove(key) else {
             return;
         };
+        // Of an INVITE it was noticed before.
+        if !matches!(relay.purpose, Purpose::Invite { .. }) {
+            self.peer_failed(relay.path, "no answer", now, effects);
+        }
         match relay.purpose {
             Purpose::Invite { call, .. } => self.invite_unanswered(call, key, 408, now, effects),
             Purpose::InDialog {

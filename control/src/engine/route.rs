@@ -38,6 +38,8 @@ pub(super) enum Nowhere {
     Unknown,
     /// 480: the account exists and is not registered.
     Offline,
+    /// 503: no address of the peers that serve it is well.
+    PeerDown,
 }
 
 impl Nowhere {
@@ -47,6 +49,7 @@ impl Nowhere {
             Self::NotOurs => 403,
             Self::Unknown => 404,
             Self::Offline => 480,
+            Self::PeerDown => 503,
         }
     }
 
@@ -56,6 +59,7 @@ impl Nowhere {
             Self::NotOurs => "foreign_domain",
             Self::Unknown => "unknown_user",
             Self::Offline => "not_registered",
+            Self::PeerDown => "peer_down",
         }
     }
 }
@@ -79,11 +83,14 @@ impl Engine {
             };
         }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
-        if let Some(target) = self.peer_target(&user) {
-            if uri.scheme == Scheme::Sips && target.path.on.transport != Transport::Tls {
-                return Err(Nowhere::Offline);
-            }
-            return Ok(vec![target]);
+        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
+        let secure = |path: Path| uri.scheme != Scheme::Sips || path.on.transport == Transport::Tls;
+        if let Some(targets) = self.peer_targets(&user, now) {
+            let well = Some(targets).filter(|targets| !targets.is_empty());
+            let mut targets = well.ok_or(Nowhere::PeerDown)?;
+            targets.retain(|target| secure(target.path));
+            let any = Some(targets).filter(|targets| !targets.is_empty());
+            return any.ok_or(Nowhere::Offline);
         }
         let aor = Aor::new(&user, &self.config.sip.domain);
         let mut bindings = self.registrar.fetch(&aor, now);
@@ -98,9 +105,7 @@ impl Engine {
         }
         let bindings = bindings.into_iter();
         let bindings = bindings.filter(|binding| self.is_reachable(binding.path));
-        // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
-        let secure = |path: Path| path.on.transport == Transport::Tls;
-        let bindings = bindings.filter(|b| uri.scheme != Scheme::Sips || secure(b.path));
+        let bindings = bindings.filter(|binding| secure(binding.path));
         let mut instances = std::collections::BTreeSet::new();
         let mut targets: Vec<Target> = Vec::new();
         for binding in bindings {
@@ -146,7 +151,7 @@ impl Engine {
             && let Some(user) = Uri::parse(uri).and_then(|uri| uri.user_decoded())
             && !self.is_routed(&user)
         {
-            return Ok(self.at_peer(peer, uri).into_iter().collect());
+            return Ok(self.at_peer(peer, uri, now).into_iter().collect());
         }
         self.targets(uri, now)
     }
@@ -186,42 +191,16 @@ impl Engine {
     }
 
     fn is_routed(&self, user: &str) -> bool {
-        self.routed(user).is_some()
-    }
-
-    fn routed(&self, user: &str) -> Option<&Peer> {
         let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
         let mut peers = self.config.sip.peers.iter();
-        peers.find(|p| p.routes.iter().any(matches))
+        peers.any(|p| p.routes.iter().any(matches))
     }
 
     /// A peer that is asked for the URI as it was written: it judges credentials made for that.
-    fn at_peer(&self, peer: &Peer, uri: &[u8]) -> Option<Target> {
-        let (network, path) = self.way_to_peer(peer)?;
+    fn at_peer(&self, peer: &Peer, uri: &[u8], now: Instant) -> Option<Target> {
+        let (network, path) = self.way_to_peer(peer, now)?;
         Some(Target {
             uri: Bytes::copy_from_slice(uri),
-            path,
-            network,
-            natted: false,
-            q: None,
-        })
-    }
-
-    /// How a peer is asked something.
-    pub(super) fn way_to_peer(&self, peer: &Peer) -> Option<(NetworkId, Path)> {
-        let network = self.config.network_to(peer.address.ip())?;
-        let transport = peer.transport.unwrap_or(Transport::Udp);
-        let on = self.listener_of(network, transport)?;
-        let to = peer.address;
-        Some((network, Path { on, to }))
-    }
-
-    fn peer_target(&self, user: &str) -> Option<Target> {
-        let peer = self.routed(user)?;
-        let (network, path) = self.way_to_peer(peer)?;
-        let uri = format!("sip:{user}@{}{}", peer.address, path.on.transport.param());
-        Some(Target {
-            uri: uri.into(),
             path,
             network,
             natted: false,
@@ -280,7 +259,7 @@ pub(super) fn way_to(binding: &Binding) -> Path {
 }
 
 /// `*` is any run of characters, `?` exactly one.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last `*` stood, and how much of the text it has swallowed.
     let mut star: Option<(usize, usize)> = None;

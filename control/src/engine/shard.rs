@@ -12,6 +12,7 @@ use crate::engine::admin::Totals;
 use crate::engine::explain::peer::{LISTED_MAX, PeerExplained};
 use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::names::Names;
+use crate::engine::peer::PeerView;
 use crate::engine::reconfigure::RetiredView;
 use crate::id::{Aor, NetworkId, Shard};
 use crate::sip::registrar::Binding;
@@ -103,22 +104,7 @@ pub(super) fn protection(whole: &Protection, shard: Shard) -> Protection {
     }
 }
 
-/// Names drawn until one is this shard's: that none is has a chance of 10⁻¹⁴ with eight shards.
-const CALL_ID_DRAWS_MAX: usize = 256;
-
 impl Engine {
-    /// For a request of our own outside dialogs: its answer comes back here.
-    pub(super) fn own_call_id(&mut self) -> String {
-        let mut drawn = self.names.token();
-        for _ in 1..CALL_ID_DRAWS_MAX {
-            if self.whose.of_call_id(drawn.as_bytes()) == self.shard.index() {
-                break;
-            }
-            drawn = self.names.token();
-        }
-        drawn
-    }
-
     /// Those it keeps, rather than knows of.
     pub(super) fn own_registrations(&self) -> impl Iterator<Item = (&Aor, &Binding)> {
         let own = self.shard.is_first().then_some(&self.registrar);
@@ -148,6 +134,14 @@ impl NetworkUsage {
         self.ports.used += other.ports.used;
         self.ports.resting += other.ports.resting;
         self.ports.free += other.ports.free;
+    }
+}
+
+impl PeerView {
+    /// Adds what another shard has heard.
+    pub fn add(&mut self, other: &Self) {
+        let each = [self.answered, other.answered];
+        self.answered = each.into_iter().flatten().min();
     }
 }
 

@@ -92,6 +92,7 @@ mod tests {
             | Effect::Unlisten { .. }
             | Effect::Publish { .. }
             | Effect::Ban { .. }
+            | Effect::Peer { .. }
             | Effect::Dial { .. }
             | Effect::Store { .. }
             | Effect::Record(_) => {

@@ -46,6 +46,7 @@ enum What {
     RegistrationExplained(String),
     Networks,
     Bans,
+    Peers,
     Bpf,
     /// What would happen to a peer, at one address of ours or at each.
     PeerExplained {
@@ -113,6 +114,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),
         What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
         What::Networks => Ok(wire::networks(shell, now)),
+        What::Peers => Ok(wire::peers(shell, now)),
         What::Bans => Ok(wire::bans(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),

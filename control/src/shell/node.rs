@@ -16,7 +16,7 @@ use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
 use crate::engine::input::{Activity, Input};
 use crate::engine::shard::{self, Silence, retired};
-use crate::engine::{BanView, Counters, Engine, RetiredView};
+use crate::engine::{BanView, Counters, Engine, PeerView, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
 
@@ -151,6 +151,7 @@ impl Node {
         }
         let none = match &command {
             Command::DropRegistration { .. } => Refused::NoSuchRegistration,
+            Command::ProbePeer { .. } => Refused::NoSuchPeer,
             Command::HangUp { .. }
             | Command::SetMedia { .. }
             | Command::Refresh { .. }
@@ -159,7 +160,7 @@ impl Node {
         };
         let mut slots = self.slots.iter();
         let owner = slots.find(|(shard, _)| match &command {
-            Command::DropRegistration { .. } => shard.is_first(),
+            Command::DropRegistration { .. } | Command::ProbePeer { .. } => shard.is_first(),
             Command::HangUp { call }
             | Command::SetMedia { call, .. }
             | Command::Refresh { call } => shard.owns_number(*call),
@@ -268,6 +269,18 @@ impl Node {
 
     pub(crate) fn suspected_gateways(&self) -> Vec<Suspect> {
         self.first(Engine::suspected_gateways).unwrap_or_default()
+    }
+
+    /// As the first shard has them, which probes; heard by any.
+    pub(crate) fn peers(&self, now: Instant) -> Vec<PeerView> {
+        let all = self.each(|engine| engine.peers(now));
+        let all = all.into_iter().reduce(|mut sum, one| {
+            for (sum, one) in sum.iter_mut().zip(&one) {
+                sum.add(one);
+            }
+            sum
+        });
+        all.unwrap_or_default()
     }
 
     /// Every shard knows of them.

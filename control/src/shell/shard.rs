@@ -297,13 +297,10 @@ impl Worker {
                         }
                     }
                     Effect::Ban { net, account, why } => {
-                        let (its, queues) = (self.shard, self.queues.queues.iter().enumerate());
-                        for (_, other) in queues.filter(|(index, _)| *index != its) {
-                            let account = account.clone();
-                            let told = Event::Told(Input::Banned { net, account, why });
-                            // One that has too much to do finds out for itself.
-                            drop(other.try_send(told));
-                        }
+                        self.tell_others(&Input::Banned { net, account, why });
+                    }
+                    Effect::Peer { address, sign } => {
+                        self.tell_others(&Input::Peer { address, sign });
                     }
                     Effect::Record(record) => log::call(&record),
                     Effect::Open { .. }
@@ -331,6 +328,14 @@ impl Worker {
             if let Effect::Send { on, to, bytes } = effect {
                 self.send(Path { on, to }, bytes).await;
             }
+        }
+    }
+
+    fn tell_others(&self, input: &Input) {
+        let (its, queues) = (self.shard, self.queues.queues.iter().enumerate());
+        for (_, other) in queues.filter(|(index, _)| *index != its) {
+            // One that has too much to do finds out for itself.
+            drop(other.try_send(Event::Told(input.clone())));
         }
     }
 

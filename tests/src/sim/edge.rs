@@ -210,7 +210,9 @@ impl Edge {
             Command::HangUp { call }
             | Command::SetMedia { call, .. }
             | Command::Refresh { call } => shard.owns_number(*call),
-            Command::Ban { .. } | Command::Unban { .. } => shard.is_first(),
+            Command::Ban { .. } | Command::Unban { .. } | Command::ProbePeer { .. } => {
+                shard.is_first()
+            }
         });
         let Some(shard) = owner.map(Shard::index) else {
             return false;
@@ -591,6 +593,14 @@ impl Edge {
                             let told = Input::Banned { net, account, why };
                             self.engine_mut(other)
                                 .handle(told, now, &mut Effects::new());
+                        }
+                    }
+                    Effect::Peer { address, sign } => {
+                        for other in self.all().map(Shard::index).filter(|other| *other != shard) {
+                            let told = Input::Peer { address, sign };
+                            let mut none = Effects::new();
+                            self.engine_mut(other).handle(told, now, &mut none);
+                            assert!(none.is_empty(), "what is told is not told on: {none:?}");
                         }
                     }
                     Effect::Record(record) => self.records.push(record),

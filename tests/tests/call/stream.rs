@@ -26,6 +26,12 @@ routes = ['8*']
 name = 'pbx'
 uri = 'sip:10.0.0.30'
 routes = ['9*']
+[[sip.peer]]
+name = 'pair'
+uri = 'sip:10.0.0.40;transport=tcp'
+uris = ['sip:10.0.0.41;transport=tcp']
+probe_failures = 1
+routes = ['7*']
 [[network]]
 name = 'lan'
 interface = 'eth1'
@@ -168,6 +174,29 @@ fn nobody_who_listens_is_known_at_once() {
         "SIP/2.0 503 > 10.0.0.31:5060",
     ]);
     assert!(script.edge.sockets().is_empty());
+}
+
+/// One that takes no connection is left for the next at once, and then left out.
+#[test]
+fn a_peer_without_a_connection_is_left_for_its_next_address() {
+    let mut script = Script::new();
+    script.edge.deaf.insert(at("10.0.0.40:5060"));
+    let trying = "SIP/2.0 100 > 10.0.0.31:5060";
+    let next = "INVITE sip:7001@10.0.0.41:5060;transport=tcp > 10.0.0.41:5060 by tcp";
+    script.request(CALLER, UDP, "INVITE", "7001", 1, SDP);
+    script.expect(&[trying, next]);
+    let views = script.edge.engine.peers(script.now);
+    let pair = views.iter().filter(|view| view.name == "pair");
+    let pair: Vec<_> = pair.map(|view| (view.state, view.why)).collect();
+    assert_eq!(pair, [("down", Some("no connection")), ("unknown", None)]);
+    script.request(CALLER, UDP, "MESSAGE", "7002", 1, "");
+    script.expect(&[&next.replace("INVITE", "MESSAGE").replace("7001", "7002")]);
+    // The other one goes while it is asked: nobody is left.
+    script.cut("10.0.0.41:5060");
+    let gone = "SIP/2.0 503 > 10.0.0.31:5060";
+    script.expect(&[gone, gone]);
+    script.request(CALLER, UDP, "MESSAGE", "7002", 2, "");
+    script.expect(&[gone]);
 }
 
 #[test]

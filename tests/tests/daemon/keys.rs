@@ -56,7 +56,11 @@ algorithm = "sha256"
 [[sip.peer]]
 name = "mcu"
 uri = "sips:10.0.0.20"
+uris = []
 tls_name = "mcu.example.com"
+sources = []
+probe = "0s"
+probe_failures = 3
 register = "forward"
 register_by = "contact"
 register_expires = "1h"
@@ -228,10 +232,29 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip:10.0.0.21:5061;transport=tls",
     ),
     (
+        "sip.peer.uris",
+        "[\"sip:10.0.0.22\"]",
+        "sip.peer.mcu.uris",
+        "[\"sip:10.0.0.22:5060;priority=1;weight=1\"]",
+    ),
+    (
         "sip.peer.tls_name",
         "\"room.example.com\"",
         "sip.peer.mcu.tls_name",
         "room.example.com",
+    ),
+    (
+        "sip.peer.sources",
+        "[\"10.0.0.24/29\"]",
+        "sip.peer.mcu.sources",
+        "[\"10.0.0.24/29\"]",
+    ),
+    ("sip.peer.probe", "\"30s\"", "sip.peer.mcu.probe", "30s"),
+    (
+        "sip.peer.probe_failures",
+        "5",
+        "sip.peer.mcu.probe_failures",
+        "5",
     ),
     (
         "sip.peer.register",

@@ -64,6 +64,30 @@ const REGISTRATIONS: [Column; 6] = [
     },
 ];
 
+const PEERS: [Column; 9] = [
+    text("PEER", "/name"),
+    text("ADDRESS", "/address"),
+    text("OVER", "/transport"),
+    count("PRIO", "/priority"),
+    count("WEIGHT", "/weight"),
+    text("STATE", "/state"),
+    Column {
+        title: "HEARD",
+        at: "/answered_s",
+        show: Show::Seconds,
+    },
+    count("RTT ms", "/rtt_ms"),
+    text("WHY", "/why"),
+];
+
+pub(super) fn peers(value: &Value) -> String {
+    let rows = list(value, "peers");
+    if rows.is_empty() {
+        return "no peers\n".to_owned();
+    }
+    table(rows, &PEERS)
+}
+
 const BANS: [Column; 6] = [
     text("SOURCE", "/source"),
     text("ACCOUNT", "/account"),

@@ -51,6 +51,10 @@ algorithm = 'sha256'
 [[sip.peer]]
 name = 'mcu'
 uri = 'sip:10.0.0.20'
+uris = []
+sources = []
+probe = '0s'
+probe_failures = 3
 register = 'forward'
 register_by = 'contact'
 register_expires = '1h'
@@ -344,9 +348,33 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "sip.peer",
+        "uris",
+        "['sip:10.0.0.22']",
+        "sip.peer.mcu.uris hot [] -> [\"sip:10.0.0.22:5060;priority=1;weight=1\"] (0)",
+    ),
+    (
+        "sip.peer",
         "tls_name",
         "'room.example.com'",
         "sip.peer.upper.tls_name hot \"upper.example.com\" -> \"room.example.com\" (0)",
+    ),
+    (
+        "sip.peer",
+        "sources",
+        "['10.0.0.24/29']",
+        "sip.peer.mcu.sources hot [] -> [\"10.0.0.24/29\"] (0)",
+    ),
+    (
+        "sip.peer",
+        "probe",
+        "'30s'",
+        "sip.peer.mcu.probe hot \"0s\" -> \"30s\" (0)",
+    ),
+    (
+        "sip.peer",
+        "probe_failures",
+        "5",
+        "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
     ("sip.peer", "register", "'forward' #", ""),
     (

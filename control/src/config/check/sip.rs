@@ -1,16 +1,15 @@
 //! `[sip]`: who listens where, and which systems are trusted.
 
-use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::choice::{ALGORITHM, AUTH, REGISTER, REGISTER_BY, choose};
+use super::choice::{ALGORITHM, AUTH, choose};
 use super::network::Draft;
-use super::{account, is_label, lifetime, list, parsed, protection, shards, stream, value};
+use super::{account, lifetime, list, parsed, peer, protection, shards, stream, value};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Algorithm, Auth, Forward, Peer, RegisterBy, Sip, file};
+use crate::config::{Algorithm, Auth, Sip, file};
 use crate::id::{Listener, Transport};
 
 pub(super) fn read(
@@ -61,7 +60,7 @@ pub(super) fn read(
             problems,
         ),
         accounts: account::read(sip.accounts, secrets, problems),
-        peers: peers(sip.peers, networks, &listen, problems),
+        peers: peer::read(sip.peers, networks, &listen, problems),
         protection: protection::read(sip.protection, problems),
         expires_min,
         expires_max,
@@ -78,8 +77,8 @@ pub(super) fn read(
 const ADDRESS_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Bounds of `expires_min` and `expires_max`.
-const EXPIRES_MIN: Duration = Duration::from_secs(1);
-const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const EXPIRES_MIN: Duration = Duration::from_secs(1);
+pub(super) const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
 
 fn domain(domain: Option<At<String>>, at: &Span, problems: &mut Problems<'_>) -> Option<String> {
     const KEY: &str = "sip.domain";
@@ -204,148 +203,6 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
                 network.sip_port_told(port, problems);
             }
         }
-    }
-}
-
-fn peers(
-    written: Vec<file::Peer>,
-    networks: &[Draft],
-    listeners: &[At<Listener>],
-    problems: &mut Problems<'_>,
-) -> Vec<Peer> {
-    const KEY: &str = "sip.peer.uri";
-    let mut names: BTreeMap<String, Span> = BTreeMap::new();
-    let mut addresses: BTreeMap<SocketAddr, Span> = BTreeMap::new();
-    let mut peers = Vec::new();
-    let mut forwarding: Option<Span> = None;
-    for peer in written {
-        let forward = forward(&peer, &mut forwarding, problems);
-        if let Some(name) = &peer.name {
-            if !is_label(&name.value) {
-                let message = format!("`{}` is not a name", name.value);
-                let help = "use letters, digits, `-`, `_` and `.`: name = \"mcu\"";
-                problems.add(&name.span, "sip.peer.name", message, help);
-            } else if let Some(first) = names.insert(name.value.clone(), name.span.clone()) {
-                let line = problems.line(&first);
-                let message = format!("the name `{}` is taken in line {line}", name.value);
-                problems.add(
-                    &name.span,
-                    "sip.peer.name",
-                    message,
-                    "give each its own name",
-                );
-            }
-        }
-        let mut routes = Vec::new();
-        for text in peer.routes.map_or(Vec::new(), |r| r.value) {
-            let key = "sip.peer.routes";
-            routes.extend(parsed(&text.value, &text.span, key, value::route, problems));
-        }
-        let Some(uri) = peer.uri else { continue };
-        let parsed = parsed(&uri.value, &uri.span, KEY, value::peer_uri, problems);
-        let Some((address, transport)) = parsed else {
-            continue;
-        };
-        reachable(address, transport, &uri.span, networks, listeners, problems);
-        let tls_name = peer.tls_name.map(|name| {
-            if transport != Some(Transport::Tls) {
-                let help = "write uri = \"sips:…\", or remove it";
-                let message = "the peer is not reached over TLS";
-                problems.add(&name.span, "sip.peer.tls_name", message, help);
-            }
-            name.value
-        });
-        if let Some(first) = addresses.insert(address, uri.span.clone()) {
-            let line = problems.line(&first);
-            let message = format!("{address} is the peer of line {line} too");
-            problems.add(&uri.span, KEY, message, "join their routes under one peer");
-        }
-        peers.extend(peer.name.map(|name| Peer {
-            name: name.value,
-            address,
-            forward,
-            transport,
-            tls_name,
-            routes,
-        }));
-    }
-    peers
-}
-
-/// How a peer keeps registrations, if it does. One peer may: where else would they be forwarded?
-fn forward(
-    peer: &file::Peer,
-    forwarding: &mut Option<Span>,
-    problems: &mut Problems<'_>,
-) -> Option<Forward> {
-    const KEY: &str = "sip.peer.register";
-    let register = peer.register.clone();
-    let span = register
-        .as_ref()
-        .map_or(0..0, |register| register.span.clone());
-    let forward = choose(register, KEY, false, &REGISTER, problems);
-    let (by, key) = (peer.register_by.clone(), "sip.peer.register_by");
-    let range = EXPIRES_MIN..=EXPIRES_MAX;
-    for (key, written) in [
-        (key, &peer.register_by),
-        ("sip.peer.register_expires", &peer.register_expires),
-    ] {
-        if let Some(written) = written.as_ref().filter(|_| !forward) {
-            let help = "write register = \"forward\" beside it, or remove it";
-            problems.add(&written.span, key, "registrations stay here", help);
-        }
-    }
-    let by = choose(by, key, RegisterBy::Contact, &REGISTER_BY, problems);
-    let (expires, key) = (peer.register_expires.clone(), "sip.peer.register_expires");
-    let expires = lifetime(expires, key, 3600, &range, problems);
-    if !forward {
-        return None;
-    }
-    if let Some(first) = forwarding {
-        let message = format!(
-            "the peer of line {} keeps them already",
-            problems.line(first)
-        );
-        problems.add(
-            &span,
-            KEY,
-            message,
-            "registrations are forwarded to one peer",
-        );
-    }
-    *forwarding = Some(span);
-    Some(Forward { by, expires })
-}
-
-fn reachable(
-    address: SocketAddr,
-    transport: Option<Transport>,
-    span: &Span,
-    networks: &[Draft],
-    listeners: &[At<Listener>],
-    problems: &mut Problems<'_>,
-) {
-    const KEY: &str = "sip.peer.uri";
-    if listeners.iter().any(|l| l.value.local == address) {
-        let help = "name the other system's address";
-        problems.add(span, KEY, format!("{address} is ourselves"), help);
-        return;
-    }
-    let holds = |n: &Draft| n.peers.iter().any(|p| p.value.contains(&address.ip()));
-    let understood = !networks.is_empty() && networks.iter().all(|n| n.address.is_some());
-    if understood && !networks.iter().any(holds) {
-        let ip = address.ip();
-        let message = format!("{ip} belongs to no [[network]]");
-        let help = format!("add a prefix that holds {ip} to the `peers` of a network");
-        problems.add(span, KEY, message, help);
-    }
-    let wanted = transport.unwrap_or(Transport::Udp);
-    if understood && !listeners.is_empty() && !listeners.iter().any(|l| l.value.transport == wanted)
-    {
-        let word = wanted.word();
-        let message = format!("nothing listens for {word}: the peer could not call back");
-        let help = format!("add \"{word}:0.0.0.0:{}\" to `listen`", wanted.port());
-        problems.add(span, KEY, message, help);
     }
 }
 

@@ -109,24 +109,37 @@ pub(super) fn listen(text: &str) -> Result<Listener, Refusal> {
     Ok(Listener { transport, local })
 }
 
-/// `sip:address[:port][;transport=…]` or `sips:address[:port]`: where a peer listens, and how it is
-/// reached if that is said.
-pub(super) fn peer_uri(text: &str) -> Result<(SocketAddr, Option<Transport>), Refusal> {
+/// Where a peer listens, how it is reached if that is said, and how it is chosen among others.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct PeerUri {
+    pub(super) address: SocketAddr,
+    pub(super) transport: Option<Transport>,
+    pub(super) priority: Option<u16>,
+    pub(super) weight: Option<u16>,
+}
+
+/// `sip:address[:port][;transport=…]` or `sips:address[:port]`, either with `;priority=N` and
+/// `;weight=N`.
+pub(super) fn peer_uri(text: &str) -> Result<PeerUri, Refusal> {
     let help = "write \"sip:10.0.0.20:5060\"; IPv6 as \"sip:[2001:db8::20]:5060\"";
     let Some((scheme, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a SIP URI"), help);
     };
-    let (host, parameters) = rest.split_once(';').unwrap_or((rest, ""));
-    let said = match parameters.to_ascii_lowercase().as_str() {
-        "" => None,
-        "transport=udp" => Some(Transport::Udp),
-        "transport=tcp" => Some(Transport::Tcp),
-        "transport=tls" => Some(Transport::Tls),
-        _ => {
-            let message = format!("`;{parameters}` is not a transport");
-            return refuse(message, "write ;transport=udp, tcp or tls, or leave it out");
+    let mut parameters = rest.split(';');
+    let host = parameters.next().unwrap_or_default();
+    let (mut said, mut priority, mut weight) = (None, None, None);
+    for parameter in parameters {
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        match name.to_ascii_lowercase().as_str() {
+            "transport" => said = Some(transport_word(value)?),
+            "priority" => priority = Some(preference(name, value)?),
+            "weight" => weight = Some(preference(name, value)?),
+            _ => {
+                let message = format!("`;{parameter}` says nothing of a peer");
+                return refuse(message, "there are ;transport, ;priority and ;weight");
+            }
         }
-    };
+    }
     let transport = match (scheme.to_ascii_lowercase().as_str(), said) {
         ("sip", said) => said,
         // RFC 3261 §26.2.2: TLS, whatever it runs over.
@@ -150,7 +163,30 @@ pub(super) fn peer_uri(text: &str) -> Result<(SocketAddr, Option<Transport>), Re
         return refuse("port 0 cannot be reached", help);
     }
     one_host(address.ip())?;
-    Ok((address, transport))
+    Ok(PeerUri {
+        address,
+        transport,
+        priority,
+        weight,
+    })
+}
+
+fn transport_word(word: &str) -> Result<Transport, Refusal> {
+    let mut every = [Transport::Udp, Transport::Tcp, Transport::Tls].into_iter();
+    match every.find(|transport| word.eq_ignore_ascii_case(transport.word())) {
+        Some(transport) => Ok(transport),
+        None => refuse(
+            format!("`{word}` is not a transport"),
+            "write ;transport=udp, tcp or tls, or leave it out",
+        ),
+    }
+}
+
+fn preference(name: &str, text: &str) -> Result<u16, Refusal> {
+    match text.parse() {
+        Ok(number) => Ok(number),
+        Err(_) => refuse(format!("`{text}` is not a {name}"), "write 0 to 65535"),
+    }
 }
 
 /// An address of one host: not a wildcard, not a group.
@@ -329,22 +365,34 @@ mod tests {
         check(peer_uri("sip:10.0.0.20"), "10.0.0.20:5060");
         check(peer_uri("sip:[2001:db8::1]"), "[2001:db8::1]:5060");
         check(peer_uri("SIP:10.0.0.20;transport=UDP"), "10.0.0.20:5060");
-        check(peer_uri("sip:10.0.0.20"), "None");
-        check(peer_uri("sip:10.0.0.20;transport=udp"), "Some(Udp)");
+        check(peer_uri("sip:10.0.0.20"), "transport: None");
+        check(
+            peer_uri("sip:10.0.0.20;transport=udp"),
+            "transport: Some(Udp)",
+        );
         check(
             peer_uri("sip:10.0.0.20;transport=tcp"),
-            "10.0.0.20:5060, Some(Tcp)",
+            "10.0.0.20:5060, transport: Some(Tcp)",
         );
         check(
             peer_uri("sip:10.0.0.20;transport=tls"),
-            "10.0.0.20:5061, Some(Tls)",
+            "10.0.0.20:5061, transport: Some(Tls)",
         );
         check(
-            peer_uri("sips:[2001:db8::1]"),
-            "[2001:db8::1]:5061, Some(Tls)",
+            peer_uri("sips:[2001:db8::1];weight=2"),
+            "[2001:db8::1]:5061, transport: Some(Tls), priority: None, weight: Some(2)",
         );
+        check(
+            peer_uri("sip:10.0.0.20;priority=2;transport=tcp;weight=30"),
+            "transport: Some(Tcp), priority: Some(2), weight: Some(30)",
+        );
+        check(peer_uri("sip:10.0.0.20;weight=x"), "`x` is not a weight");
         check(peer_uri("sips:10.0.0.20;transport=udp"), "no TLS over UDP");
-        check(peer_uri("sip:10.0.0.20;lr"), "`;lr` is not a transport");
+        check(
+            peer_uri("sip:10.0.0.20;transport=sctp"),
+            "`sctp` is not a transport",
+        );
+        check(peer_uri("sip:10.0.0.20;lr"), "`;lr` says nothing of a peer");
         check(peer_uri("sip:mcu.example.com"), "names are not looked up");
         check(peer_uri("sip:0.0.0.0"), "not the address of one host");
         check(peer_uri("10.0.0.20"), "not a SIP URI");

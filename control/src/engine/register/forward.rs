@@ -126,7 +126,7 @@ impl Engine {
         let peer = self.registrar_peer()?;
         let forward = peer.forward?;
         let name = peer.name.clone();
-        let (network, path) = self.way_to_peer(peer)?;
+        let (network, path) = self.way_to_peer(peer, now)?;
         let tokens: Vec<String> = registration
             .contacts
             .iter()
@@ -283,7 +283,7 @@ impl Engine {
         let peers = self.config.sip.peers.iter();
         let peer = peers.clone().find(|peer| peer.name == upstream.peer)?;
         let forward = peer.forward?;
-        let (network, path) = self.way_to_peer(peer)?;
+        let (network, path) = self.way_to_peer(peer, now)?;
         let us = self.told_at(network, path)?;
         let (user, domain) = aor.as_str().rsplit_once('@')?;
         let user = escaped(user);

@@ -176,6 +176,52 @@ fn config(text: &str) -> Config {
     .unwrap()
 }
 
+const PEER: &str = r#"
+[[sip.peer]]
+name = "mcu"
+uri = "sip:10.0.0.20"
+probe = "10s"
+probe_failures = 2
+"#;
+
+/// One shard asks, with Call-IDs of its own, and all know what came of it.
+#[test]
+fn a_peer_is_probed_by_one_shard_for_all() {
+    let mut site = Site::new(3, &format!("{CONFIG}{PEER}"));
+    let mut probes = BTreeSet::new();
+    for _ in 0..20 {
+        site.now += Duration::from_secs(1);
+        for shard in 0..3 {
+            let mut effects = Effects::new();
+            site.engines[shard].expire(site.now, &mut effects);
+            for effect in effects {
+                if let Effect::Send { bytes, .. } = effect {
+                    assert_eq!((shard, site.shards.of(&bytes)), (0, 0));
+                    let message = Message::parse(bytes).unwrap();
+                    probes.insert(message.call_id().to_vec());
+                    continue;
+                }
+                let Effect::Peer { address, sign } = effect else {
+                    panic!("{effect:?}");
+                };
+                assert_eq!(shard, 0);
+                for other in &mut site.engines[1..] {
+                    let told = Input::Peer { address, sign };
+                    other.handle(told, site.now, &mut vec![]);
+                }
+            }
+        }
+    }
+    assert_eq!(probes.len(), 2);
+    let now = site.now;
+    let states = |engine: &Engine| engine.peers(now)[0].state;
+    let states: Vec<_> = site.engines.iter().map(states).collect();
+    assert_eq!(states, ["down"; 3]);
+    let noted = |engine: &Engine| engine.counters().get("peer", "down");
+    let noted: Vec<u64> = site.engines.iter().map(noted).collect();
+    assert_eq!(noted, [1, 0, 0]);
+}
+
 /// A nonce is taken by the engine that made it and by no other, whichever request it comes in.
 #[test]
 fn credentials_are_taken_once_in_all_shards() {

@@ -1027,6 +1027,7 @@ impl World {
                 Effect::Send { .. }
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
+                | Effect::Peer { .. }
                 | Effect::Dial { .. }
                 | Effect::Store { .. }
                 | Effect::Record(_) => {

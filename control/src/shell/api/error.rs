@@ -103,6 +103,11 @@ impl From<Refused> for Problem {
                 code: "no_media",
                 detail: "the call has no media yet; order it once the callee is asked",
             },
+            Refused::NoSuchPeer => Self {
+                code: "no_such_peer",
+                detail: "no [[sip.peer]] has this name; `towpath peer list` shows them",
+                ..Self::NOT_FOUND
+            },
             Refused::NoSuchBan => Self {
                 code: "no_such_ban",
                 detail: "this prefix is not banned; `towpath ban list` shows those that are",

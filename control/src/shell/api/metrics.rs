@@ -1,5 +1,5 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
-//! peer or an address.
+//! party or an address; peers are those of the configuration.
 
 mod streams;
 
@@ -40,6 +40,7 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     let help = "SIP messages the network did not take from us.";
     text.family("sip_send_failed_total", Kind::Counter, help);
     text.series(&[], shell.sip.out().failed());
+    peers(shell, now, text);
     text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
     text.series(&[], count(shell.engine.bans_count(now)));
     connections(shell, text);
@@ -72,6 +73,17 @@ fn store(shell: &Shell, text: &mut Text) {
         ("late", &counts.late),
     ] {
         text.series(&[("result", result)], records.load(Ordering::Relaxed));
+    }
+}
+
+fn peers(shell: &Shell, now: Instant, text: &mut Text) {
+    let help = "Whether any address of the peer is asked; zero: all are down or away.";
+    text.family("peer_up", Kind::Gauge, help);
+    let views = shell.engine.peers(now);
+    for peer in &shell.engine.config().sip.peers {
+        let mut own = views.iter().filter(|view| view.name == peer.name);
+        let up = own.any(|view| !matches!(view.state, "down" | "away"));
+        text.series(&[("peer", &peer.name)], up.into());
     }
 }
 

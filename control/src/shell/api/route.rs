@@ -31,6 +31,8 @@ pub(super) fn router(questions: mpsc::Sender<Question>) -> Router {
         .route("/api/v1/networks", get(networks))
         .route("/api/v1/bans", get(bans).post(ban))
         .route("/api/v1/bans/{source}", delete(unban))
+        .route("/api/v1/peers", get(peers))
+        .route("/api/v1/peers/{name}/probe", post(probe))
         .route("/api/v1/bpf", get(bpf))
         .route("/api/v1/networks/explain", get(explain_peer))
         .route("/api/v1/registrations", get(registrations))
@@ -98,6 +100,16 @@ fn source(text: &str) -> Option<IpNet> {
 async fn unban(events: Loop, Path(text): Path<String>) -> Answer {
     let net = source(&text).ok_or(Problem::BAD_BAN)?;
     ask(&events, What::Order(Command::Unban { net }))
+        .await
+        .map(Json)
+}
+
+async fn peers(events: Loop) -> Answer {
+    ask(&events, What::Peers).await.map(Json)
+}
+
+async fn probe(events: Loop, Path(name): Path<String>) -> Answer {
+    ask(&events, What::Order(Command::ProbePeer { name }))
         .await
         .map(Json)
 }

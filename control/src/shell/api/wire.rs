@@ -4,6 +4,7 @@ mod ban;
 mod event;
 mod explain;
 mod network;
+mod peer;
 mod registration;
 
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ pub(super) use ban::bans;
 pub(super) use event::events;
 pub(super) use explain::{call_explained, peer_explained, registration_explained};
 pub(super) use network::networks;
+pub(super) use peer::peers;
 pub(super) use registration::{registrations, registrations_of};
 
 pub(super) fn status(shell: &Shell, now: Instant) -> Value {

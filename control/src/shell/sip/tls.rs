@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
+use ipnet::IpNet;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -11,7 +12,7 @@ use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use super::validity;
-use crate::config::{Config, Pem, Verify};
+use crate::config::{Config, Peer, Pem, Verify};
 
 /// Whom the system trusts, as Debian, Alpine and others keep it.
 const SYSTEM_ROOTS: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -22,7 +23,8 @@ pub(crate) struct Tls {
     /// For those who must show a certificate.
     verified: Option<Arc<ServerConfig>>,
     verify: Verify,
-    peers: Vec<IpAddr>,
+    /// Peers' addresses, and prefixes that are trusted as they are.
+    peers: Vec<IpNet>,
     client: Arc<ClientConfig>,
     /// When our certificate ends, in seconds since 1970.
     expires_s: u64,
@@ -63,7 +65,7 @@ impl Tls {
             anybody: Arc::new(anybody),
             verified: verified.map(Arc::new),
             verify: tls.verify,
-            peers: config.sip.peers.iter().map(|p| p.address.ip()).collect(),
+            peers: config.sip.peers.iter().flat_map(Peer::nets).collect(),
             client: Arc::new(client),
             expires_s,
         }))
@@ -73,7 +75,10 @@ impl Tls {
     pub(super) fn server(&self, from: IpAddr) -> Arc<ServerConfig> {
         let must = match self.verify {
             Verify::None => false,
-            Verify::Peers => self.peers.contains(&from.to_canonical()),
+            Verify::Peers => {
+                let from = from.to_canonical();
+                self.peers.iter().any(|net| net.contains(&from))
+            }
             Verify::All => true,
         };
         let verified = self.verified.as_ref().filter(|_| must);

@@ -262,11 +262,31 @@ fn peers() {
     let forward = config.sip.peers[0].forward.unwrap();
     assert_eq!(forward.by, crate::config::RegisterBy::Path);
     assert_eq!(forward.expires, Duration::from_secs(7200));
+    sip_refused(
+        &format!("{good}uris = ['sip:10.0.0.20']\n"),
+        &[(10, 9, "is the peer of line 9 too", "join")],
+    );
+    sip_refused(
+        &format!("{good}probe_failures = 0\n"),
+        &[(10, 18, "0 is out of range", "1 to 100")],
+    );
+    let more = "uris = ['sip:10.0.0.21;transport=udp;weight=2', 'sip:10.0.0.22;priority=0']\n";
+    let config = accepted(&format!("{LAN}{SIP}{good}{more}"));
+    let addresses = config.sip.peers[0].addresses.iter();
+    let addresses: Vec<String> = addresses.map(ToString::to_string).collect();
+    assert_eq!(
+        addresses,
+        [
+            "sip:10.0.0.20:5060;priority=0;weight=1",
+            "sip:10.0.0.21:5060;transport=udp;priority=1;weight=2",
+            "sip:10.0.0.22:5060;priority=0;weight=1",
+        ]
+    );
     let config = accepted(&format!(
         "{LAN}{SIP}{good}register = 'local'\nroutes = ['8???']\n"
     ));
     assert_eq!(
-        config.sip.peers[0].address,
+        config.sip.peers[0].addresses[0].address,
         "10.0.0.20:5060".parse().unwrap()
     );
 }
