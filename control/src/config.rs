@@ -26,6 +26,7 @@ pub struct Config {
     /// In file order. At least one.
     pub networks: Vec<Network>,
     pub datapath: Datapath,
+    pub store: Store,
     origins: Origins,
 }
 
@@ -48,11 +49,15 @@ pub struct Sip {
     /// One per network address that `listen` covers: a wildcard in the file is spelt out here.
     pub listen: Vec<Listener>,
     pub auth: Auth,
+    /// What accounts with a password authenticate by, unless they say so themselves.
+    pub algorithm: Algorithm,
     pub accounts: Vec<Account>,
     pub peers: Vec<Peer>,
     /// Registration lifetimes we grant (RFC 3261 §10.3 step 7).
     pub expires_min: Duration,
     pub expires_max: Duration,
+    /// Granted at most behind a NAT: a changed mapping is soon noticed.
+    pub expires_natted_max: Duration,
     /// How long an address that is no longer advertised is still recognised as ours.
     pub address_grace: Duration,
     /// Engines that share the work; none: one for each processor.
@@ -125,6 +130,14 @@ pub struct Protection {
     pub scanners: Vec<String>,
 }
 
+/// The hash of a digest (RFC 7616 §3.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Algorithm {
+    /// Every phone knows it.
+    Md5,
+    Sha256,
+}
+
 /// Engines of a node.
 pub const SHARDS_MAX: u16 = 8;
 /// Pairs of media ports that each must have in each network: calls are not spread evenly, and one
@@ -149,12 +162,16 @@ pub enum Auth {
 pub struct Account {
     pub user: String,
     pub secret: Secret,
+    /// Of the secret, or chosen for it; none is the domain's.
+    pub algorithm: Option<Algorithm>,
 }
 
 /// What a digest is computed from. Debug output is redacted.
 #[derive(Clone, Eq, PartialEq)]
 pub enum Secret {
     Password(String),
+    /// MD5 of `user:realm:password`, lower-case hexadecimal (RFC 7616 §3.4.2).
+    Ha1Md5(String),
     /// SHA-256 of `user:realm:password`, lower-case hexadecimal (RFC 8760).
     Ha1Sha256(String),
 }
@@ -171,6 +188,8 @@ pub struct Peer {
     pub name: String,
     /// `uri` and `uris`, one at least.
     pub addresses: Vec<PeerAddress>,
+    /// It keeps the registrations of those who have no account here.
+    pub forward: Option<Forward>,
     /// The name its TLS certificates must bear; none: the address asked.
     pub tls_name: Option<String>,
     /// Prefixes that are trusted as it is, beside its addresses.
@@ -235,6 +254,23 @@ impl std::fmt::Display for PeerAddress {
     }
 }
 
+/// How registrations are forwarded.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Forward {
+    pub by: RegisterBy,
+    /// Asked of the registrar at least, however short the phone's own wish.
+    pub expires: Duration,
+}
+
+/// How a registrar reaches our clients.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RegisterBy {
+    /// At a Contact of ours.
+    Contact,
+    /// At their own Contact, through us (RFC 3327).
+    Path,
+}
+
 /// `[[network]]`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Network {
@@ -259,6 +295,9 @@ pub struct Network {
     pub advertise_ports: PortRange,
     /// Whether peers are taken to be behind a NAT.
     pub nat: NatMode,
+    /// What keeps the way to clients behind a NAT open, and how often.
+    pub keepalive: KeepAlive,
+    pub keepalive_interval: Duration,
     pub media: MediaMode,
     /// From where media may be learnt.
     pub media_from: MediaFrom,
@@ -278,6 +317,16 @@ pub struct Network {
 pub struct PortRange {
     pub first: u16,
     pub last: u16,
+}
+
+/// What is sent to clients behind a NAT between calls.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeepAlive {
+    /// Two line ends (RFC 5626 §4.4.1): enough where packets from outside keep a mapping.
+    Crlf,
+    /// A request the client answers: its own packets keep the mapping.
+    Options,
+    Off,
 }
 
 /// Where media is sent.
@@ -359,6 +408,23 @@ pub enum XdpAttach {
     Native,
     /// Slow, sees merged packets: for tests only.
     Generic,
+}
+
+/// `[store]`: what outlives the process.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Store {
+    /// One file.
+    pub path: PathBuf,
+    pub sync: Sync,
+}
+
+/// When a REGISTER is answered.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Sync {
+    /// Once the binding is on disk.
+    Before,
+    /// At once: the disk follows.
+    Behind,
 }
 
 impl Config {

@@ -1,7 +1,7 @@
 //! Everything the core may ask of the world. Performed by the shell, in order.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ipnet::IpNet;
@@ -62,6 +62,35 @@ pub enum Effect {
     Peer { address: SocketAddr, sign: PeerSign },
     /// A call ended: its last line in the books.
     Record(CallRecord),
+    /// Keep this under a key beyond the end of the process, in place of what was there; none
+    /// forgets it. Messages that follow in the same list wait until it is kept.
+    Store {
+        table: Table,
+        key: Bytes,
+        record: Option<Record>,
+    },
+}
+
+/// What kind of thing is kept.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum Table {
+    /// By address-of-record: its bindings.
+    Registrations,
+}
+
+/// What was kept, and under which key.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Kept {
+    pub table: Table,
+    pub key: Bytes,
+    pub record: Record,
+}
+
+/// What is kept. Times in it count from `at`, which is put down as a time of day.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Record {
+    pub at: Instant,
+    pub bytes: Bytes,
 }
 
 /// What an address of a peer was found to be.

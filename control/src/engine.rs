@@ -26,6 +26,7 @@ mod reconfigure;
 mod refresh;
 mod register;
 mod relay;
+mod restore;
 mod route;
 mod subscription;
 
@@ -42,7 +43,7 @@ use crate::id::{Listener, NetworkId, Path, Shard};
 use crate::media::Silence;
 use crate::media::ours::Ours;
 use crate::media::port::Pools;
-use crate::sip::digest::Challenger;
+use crate::sip::digest::{Algorithm, Challenger};
 use crate::sip::framing::{Datagram, classify};
 use crate::sip::index::{Message, Name, Start};
 use crate::sip::registrar::Registrar;
@@ -120,6 +121,8 @@ pub struct Engine {
     /// Of the first shard; a replica in the others.
     registrar: Registrar,
     challenger: Challenger,
+    /// Places in the configuration, by user.
+    accounts: BTreeMap<String, usize>,
     guard: Guard,
     peers: Peers,
     /// This shard's part of it.
@@ -179,7 +182,8 @@ impl Engine {
         let secret = names.secret("digest nonce");
         let guard = Guard::new(names.secret("guard"));
         let mut engine = Self {
-            challenger: Challenger::new(&config.sip.domain, secret, gate::algorithm(&config.sip)),
+            challenger: Challenger::new(&config.sip.domain, secret, Algorithm::Md5),
+            accounts: gate::places(&config.sip),
             registrar: Registrar::new(register::settings(&config.sip)),
             guard,
             protection: shard::protection(&config.sip.protection, shard),
@@ -231,6 +235,7 @@ impl Engine {
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),
             Input::Adopted(flows) => self.adopt(&flows, now),
+            Input::Restored(records) => self.restore(records, now, effects),
             Input::Published { aor, bindings } => self.published(aor, bindings, now),
             Input::Banned { net, account, why } => self.banned(net, account, why, now),
             Input::Peer { address, sign } => self.peer_found(address, sign, now),

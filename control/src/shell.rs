@@ -19,6 +19,7 @@ mod reload;
 mod shard;
 mod sip;
 mod start;
+mod store;
 mod stream;
 
 use std::net::SocketAddr;
@@ -83,6 +84,7 @@ struct Shell {
     sip: sip::Sip,
     reloads: reload::Reloads,
     streams: stream::Streams,
+    store: store::Store,
     questions: mpsc::Receiver<Question>,
     work: mpsc::Receiver<Work>,
     /// State changes of flows, from the kernel program.
@@ -138,6 +140,8 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
+        self.shards.shutdown().await;
+        self.store.close();
         Ok(())
     }
 
@@ -204,6 +208,7 @@ impl Shell {
                 | Effect::Dial { .. }
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
+                | Effect::Store { .. }
                 | Effect::Peer { .. }
                 | Effect::Record(_) => {}
             }

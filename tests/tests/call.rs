@@ -9,14 +9,20 @@ mod abandoned;
 mod change;
 #[path = "call/fork.rs"]
 mod fork;
+#[path = "call/forward.rs"]
+mod forward;
 #[path = "call/hostile.rs"]
 mod hostile;
+#[path = "call/identity.rs"]
+mod identity;
 #[path = "call/peer.rs"]
 mod peer;
 #[path = "call/pulse.rs"]
 mod pulse;
 #[path = "call/reconfigure.rs"]
 mod reconfigure;
+#[path = "call/restart.rs"]
+mod restart;
 #[path = "call/setup.rs"]
 mod setup;
 #[path = "call/stream.rs"]

@@ -33,6 +33,8 @@ mod protection;
 mod reload;
 #[path = "daemon/shards.rs"]
 mod shards;
+#[path = "daemon/store.rs"]
+mod store;
 #[path = "daemon/stream.rs"]
 mod stream;
 #[path = "daemon/wire.rs"]
@@ -367,6 +369,19 @@ impl Daemon {
         self.signal(Signal::SIGTERM);
         assert_eq!(self.told(), "STOPPING=1");
         assert!(self.child.wait().unwrap().success());
+        let log = fs::File::options()
+            .append(true)
+            .open(self.directory.join("log"));
+        self.child = spawn(&self.directory, log.unwrap());
+        assert_eq!(self.told(), "READY=1");
+    }
+
+    /// Kills it, lets `meanwhile` happen, and starts it anew.
+    fn kill(&mut self, meanwhile: impl FnOnce(&Path)) {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().unwrap();
+        meanwhile(&self.directory);
+        // A killed daemon leaves its socket.
         let log = fs::File::options()
             .append(true)
             .open(self.directory.join("log"));

@@ -36,6 +36,8 @@ mod nic;
 mod quality;
 #[path = "netns/refusal.rs"]
 mod refusal;
+#[path = "netns/registrar.rs"]
+mod registrar;
 #[path = "netns/reload.rs"]
 mod reload;
 #[path = "netns/restart.rs"]

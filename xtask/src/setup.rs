@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 14] = [
+const PACKAGES: [(&str, &str, &str); 15] = [
     ("build-essential", "/usr/bin/cc", "links programs"),
     ("pkg-config", "/usr/bin/pkg-config", "finds libraries"),
     (
@@ -36,6 +36,11 @@ const PACKAGES: [(&str, &str, &str); 14] = [
     ),
     ("sox", "/usr/bin/sox", "the demo's tone"),
     ("sipsak", "/usr/bin/sipsak", "a SIP peer of the tests"),
+    (
+        "kamailio",
+        "/usr/sbin/kamailio",
+        "a registrar behind us in the tests",
+    ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
 ];

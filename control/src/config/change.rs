@@ -61,8 +61,10 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.domain", Takes::Restart),
     ("sip.listen", Takes::Hot),
     ("sip.auth", Takes::Hot),
+    ("sip.algorithm", Takes::Hot),
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
+    ("sip.expires_natted_max", Takes::Hot),
     ("sip.address_grace", Takes::Hot),
     ("sip.shards", Takes::Restart),
     ("sip.tcp.idle", Takes::Hot),
@@ -82,7 +84,9 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.account.user", Takes::Hot),
     ("sip.account.password", Takes::Hot),
     ("sip.account.password_file", Takes::Hot),
+    ("sip.account.ha1_md5", Takes::Hot),
     ("sip.account.ha1_sha256", Takes::Hot),
+    ("sip.account.algorithm", Takes::Hot),
     ("sip.peer.name", Takes::Hot),
     ("sip.peer.uri", Takes::Hot),
     ("sip.peer.uris", Takes::Hot),
@@ -91,6 +95,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.peer.probe", Takes::Hot),
     ("sip.peer.probe_failures", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
+    ("sip.peer.register_by", Takes::Hot),
+    ("sip.peer.register_expires", Takes::Hot),
     ("sip.peer.routes", Takes::Hot),
     // Another name is another network: the old one drains.
     ("network.name", Takes::Drain),
@@ -103,6 +109,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("network.media_ports", Takes::Drain),
     ("network.advertise_ports", Takes::Hot),
     ("network.nat", Takes::Hot),
+    ("network.keepalive", Takes::Hot),
+    ("network.keepalive_interval", Takes::Hot),
     ("network.media", Takes::Drain),
     ("network.media_from", Takes::Drain),
     ("network.media_senders", Takes::Drain),
@@ -116,6 +124,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.pin_dir", Takes::Restart),
     ("datapath.flows", Takes::Restart),
     ("datapath.media_timeout", Takes::Hot),
+    ("store.path", Takes::Restart),
+    ("store.sync", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -127,6 +137,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         sip,
         networks,
         datapath,
+        store,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -152,6 +163,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &datapath.entries(),
         &new.datapath.entries(),
     );
+    changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
     changes.found
 }
 

@@ -23,11 +23,11 @@ pub use super::problem::{PROBLEMS_MAX, Problem};
 
 use toml::de::DeTable;
 
-use self::choice::{MODE, XDP, choose};
+use self::choice::{MODE, SYNC, XDP, choose};
 use self::value::Refusal;
 pub(super) use self::value::spell;
 use super::problem::{At, Problems, Span};
-use super::{Config, Datapath, DatapathMode, Network, Node, XdpAttach, file};
+use super::{Config, Datapath, DatapathMode, Network, Node, Store, Sync, XdpAttach, file};
 use crate::id::NetworkId;
 
 /// A network interface the host has.
@@ -73,6 +73,7 @@ pub fn check(
     let drafts = network::read(file.networks, host, &mut problems);
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
+    let store = store(file.store, &node.state_dir, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -81,6 +82,7 @@ pub fn check(
             sip,
             networks,
             datapath,
+            store,
             origins,
         }),
         _ => Err(problems.into_vec()),
@@ -221,6 +223,25 @@ fn datapath(datapath: file::Datapath, problems: &mut Problems<'_>) -> Datapath {
         media_timeout: lifetime(timeout, key, 60, &range, problems),
     }
 }
+
+/// A relative path is meant from the state directory.
+fn store(store: file::Store, state_dir: &Path, problems: &mut Problems<'_>) -> Store {
+    let path = store.path.map_or(STORE.to_owned(), |path| {
+        if path.value.is_empty() || path.value.ends_with('/') {
+            let message = format!("`{}` is not a file", path.value);
+            let help = format!("name one, in the state directory: path = \"{STORE}\"");
+            problems.add(&path.span, "store.path", message, help);
+        }
+        path.value
+    });
+    Store {
+        path: state_dir.join(path),
+        sync: choose(store.sync, "store.sync", Sync::Before, &SYNC, problems),
+    }
+}
+
+/// The default of `store.path`.
+const STORE: &str = "state.redb";
 
 /// Default and bounds of `datapath.flows`: one flow is one direction of one stream.
 const FLOWS: u32 = 65_536;

@@ -7,11 +7,14 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::check::choice::{ADDRESS_CHANGE, AUTH, ICE, MEDIA, MEDIA_FROM, MODE, NAT, VERIFY, XDP};
+use super::check::choice::{
+    ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, NAT, REGISTER,
+    REGISTER_BY, SYNC, VERIFY, XDP,
+};
 use super::check::spell;
 use super::{
     Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection,
-    Secret, Sip, Tcp,
+    Secret, Sip, Store, Tcp,
 };
 
 /// One key and its effective value.
@@ -68,6 +71,7 @@ impl Config {
             sip,
             networks,
             datapath: _,
+            store: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -76,6 +80,7 @@ impl Config {
         entries.extend(sip.peers.iter().flat_map(Peer::entries));
         entries.extend(networks.iter().flat_map(Network::entries));
         entries.extend(self.datapath.entries());
+        entries.extend(self.store.entries());
         entries
     }
 }
@@ -105,10 +110,12 @@ impl Sip {
             domain,
             listen,
             auth,
+            algorithm,
             accounts: _,
             peers: _,
             expires_min,
             expires_max,
+            expires_natted_max,
             address_grace,
             shards,
             tcp,
@@ -126,8 +133,10 @@ impl Sip {
             plain("sip.domain", text(domain)),
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
+            plain("sip.algorithm", word(&ALGORITHM, *algorithm)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
+            plain("sip.expires_natted_max", span(*expires_natted_max)),
             plain("sip.address_grace", span(*address_grace)),
             plain(
                 "sip.shards",
@@ -184,16 +193,26 @@ impl Protection {
 
 impl Account {
     pub(super) fn entries(&self) -> Vec<Entry> {
-        let Self { user, secret } = self;
+        let Self {
+            user,
+            secret,
+            algorithm,
+        } = self;
         let (name, kind) = match secret {
             Secret::Password(_) => ("password", "sip.account.password"),
+            Secret::Ha1Md5(_) => ("ha1_md5", "sip.account.ha1_md5"),
             Secret::Ha1Sha256(_) => ("ha1_sha256", "sip.account.ha1_sha256"),
         };
-        vec![Entry {
+        let entry = |name: &str, kind, value| Entry {
             key: format!("sip.account.{user}.{name}"),
             kind,
-            value: Value::Secret(secret.clone()),
-        }]
+            value,
+        };
+        let algorithm = algorithm.map_or(Value::Unset, |algorithm| word(&ALGORITHM, algorithm));
+        vec![
+            entry(name, kind, Value::Secret(secret.clone())),
+            entry("algorithm", "sip.account.algorithm", algorithm),
+        ]
     }
 }
 
@@ -202,6 +221,7 @@ impl Peer {
         let Self {
             name,
             addresses,
+            forward,
             tls_name,
             sources,
             probe,
@@ -228,6 +248,21 @@ impl Peer {
         vec![
             entry("uri", "sip.peer.uri", uri),
             entry("uris", "sip.peer.uris", texts(&uris)),
+            entry(
+                "register",
+                "sip.peer.register",
+                word(&REGISTER, forward.is_some()),
+            ),
+            entry(
+                "register_by",
+                "sip.peer.register_by",
+                forward.map_or(Value::Unset, |forward| word(&REGISTER_BY, forward.by)),
+            ),
+            entry(
+                "register_expires",
+                "sip.peer.register_expires",
+                forward.map_or(Value::Unset, |forward| span(forward.expires)),
+            ),
             entry("tls_name", "sip.peer.tls_name", tls_name),
             entry("sources", "sip.peer.sources", texts(sources)),
             entry("probe", "sip.peer.probe", span(*probe)),
@@ -264,6 +299,8 @@ impl Network {
             media_ports,
             advertise_ports,
             nat,
+            keepalive,
+            keepalive_interval,
             media,
             media_from,
             media_senders,
@@ -285,6 +322,8 @@ impl Network {
             ("network.media_ports", ports(*media_ports)),
             ("network.advertise_ports", ports(*advertise_ports)),
             ("network.nat", word(&NAT, *nat)),
+            ("network.keepalive", word(&KEEPALIVE, *keepalive)),
+            ("network.keepalive_interval", span(*keepalive_interval)),
             ("network.media", word(&MEDIA, *media)),
             ("network.media_from", word(&MEDIA_FROM, *media_from)),
             ("network.media_senders", texts(media_senders)),
@@ -333,6 +372,16 @@ impl Datapath {
             plain("datapath.pin_dir", path(pin_dir)),
             plain("datapath.flows", Value::Number((*flows_max).into())),
             plain("datapath.media_timeout", span(*media_timeout)),
+        ]
+    }
+}
+
+impl Store {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self { path, sync } = self;
+        vec![
+            plain("store.path", text(path.display())),
+            plain("store.sync", word(&SYNC, *sync)),
         ]
     }
 }

@@ -27,8 +27,10 @@ pub(super) struct Sip {
     pub(super) domain: Option<At<String>>,
     pub(super) listen: Option<At<Vec<At<String>>>>,
     pub(super) auth: Option<At<String>>,
+    pub(super) algorithm: Option<At<String>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
+    pub(super) expires_natted_max: Option<At<String>>,
     pub(super) address_grace: Option<At<String>>,
     pub(super) shards: Option<At<i64>>,
     pub(super) tcp: Tcp,
@@ -76,7 +78,9 @@ pub(super) struct Account {
     pub(super) user: Option<At<String>>,
     pub(super) password: Option<At<String>>,
     pub(super) password_file: Option<At<String>>,
+    pub(super) ha1_md5: Option<At<String>>,
     pub(super) ha1_sha256: Option<At<String>>,
+    pub(super) algorithm: Option<At<String>>,
 }
 
 /// `[[sip.peer]]`
@@ -90,6 +94,8 @@ pub(super) struct Peer {
     pub(super) probe_failures: Option<At<i64>>,
     pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
+    pub(super) register_by: Option<At<String>>,
+    pub(super) register_expires: Option<At<String>>,
     pub(super) routes: Option<At<Vec<At<String>>>>,
 }
 
@@ -107,6 +113,8 @@ pub(super) struct Network {
     pub(super) media_ports: Option<At<String>>,
     pub(super) advertise_ports: Option<At<String>>,
     pub(super) nat: Option<At<String>>,
+    pub(super) keepalive: Option<At<String>>,
+    pub(super) keepalive_interval: Option<At<String>>,
     pub(super) media: Option<At<String>>,
     pub(super) media_from: Option<At<String>>,
     pub(super) media_senders: Option<At<Vec<At<String>>>>,
@@ -127,6 +135,13 @@ pub(super) struct Datapath {
     pub(super) media_timeout: Option<At<String>>,
 }
 
+/// `[store]`
+#[derive(Debug, Default)]
+pub(super) struct Store {
+    pub(super) path: Option<At<String>>,
+    pub(super) sync: Option<At<String>>,
+}
+
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -134,12 +149,13 @@ pub(super) struct File {
     pub(super) sip: Sip,
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
+    pub(super) store: Store,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 9] = [
+pub(super) const KEYS: [(&str, &[&str]); 10] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -147,8 +163,10 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "domain",
             "listen",
             "auth",
+            "algorithm",
             "expires_min",
             "expires_max",
+            "expires_natted_max",
             "address_grace",
             "shards",
         ],
@@ -172,7 +190,14 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
     ),
     (
         "sip.account",
-        &["user", "password", "password_file", "ha1_sha256"],
+        &[
+            "user",
+            "password",
+            "password_file",
+            "ha1_md5",
+            "ha1_sha256",
+            "algorithm",
+        ],
     ),
     (
         "sip.peer",
@@ -185,6 +210,8 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "probe",
             "probe_failures",
             "register",
+            "register_by",
+            "register_expires",
             "routes",
         ],
     ),
@@ -201,6 +228,8 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
             "media_ports",
             "advertise_ports",
             "nat",
+            "keepalive",
+            "keepalive_interval",
             "media",
             "media_from",
             "media_senders",
@@ -214,10 +243,11 @@ pub(super) const KEYS: [(&str, &[&str]); 9] = [
         "datapath",
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
+    ("store", &["path", "sync"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 4] = ["mqtt", "cascade", "api", "store"];
+const LATER: [&str; 3] = ["mqtt", "cascade", "api"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -248,12 +278,13 @@ impl File {
             table: root.get_ref(),
         };
         let origins = Origins::read(text, problems.file(), root.table);
-        root.refuse_unknown(&["node", "sip", "network", "datapath"], problems);
+        root.refuse_unknown(&["node", "sip", "network", "datapath", "store"], problems);
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
+            store: root.table("store", problems, Store::read),
             origins,
         })
     }
@@ -277,8 +308,10 @@ impl Sip {
             domain: table.text("domain", problems),
             listen: table.texts("listen", problems),
             auth: table.text("auth", problems),
+            algorithm: table.text("algorithm", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
+            expires_natted_max: table.text("expires_natted_max", problems),
             address_grace: table.text("address_grace", problems),
             shards: table.integer("shards", problems),
             tcp: table.table("tcp", problems, Tcp::read),
@@ -333,7 +366,9 @@ impl Account {
             user: table.required("user", problems),
             password: table.text("password", problems),
             password_file: table.text("password_file", problems),
+            ha1_md5: table.text("ha1_md5", problems),
             ha1_sha256: table.text("ha1_sha256", problems),
+            algorithm: table.text("algorithm", problems),
         }
     }
 }
@@ -349,6 +384,8 @@ impl Peer {
             probe_failures: table.integer("probe_failures", problems),
             tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
+            register_by: table.text("register_by", problems),
+            register_expires: table.text("register_expires", problems),
             routes: table.texts("routes", problems),
         }
     }
@@ -368,6 +405,8 @@ impl Network {
             media_ports: table.text("media_ports", problems),
             advertise_ports: table.text("advertise_ports", problems),
             nat: table.text("nat", problems),
+            keepalive: table.text("keepalive", problems),
+            keepalive_interval: table.text("keepalive_interval", problems),
             media: table.text("media", problems),
             media_from: table.text("media_from", problems),
             media_senders: table.texts("media_senders", problems),
@@ -388,6 +427,15 @@ impl Datapath {
             pin_dir: table.text("pin_dir", problems),
             flows: table.integer("flows", problems),
             media_timeout: table.text("media_timeout", problems),
+        }
+    }
+}
+
+impl Store {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            path: table.text("path", problems),
+            sync: table.text("sync", problems),
         }
     }
 }

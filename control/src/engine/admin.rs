@@ -239,6 +239,14 @@ pub struct RegistrationView {
     pub age: Duration,
     pub expires_in: Duration,
     pub user_agent: Option<String>,
+    /// RFC 5626 §4.2.
+    pub reg_id: Option<u32>,
+    /// In thousandths.
+    pub q: u16,
+    /// Where it came from before.
+    pub moved_from: Option<SocketAddr>,
+    /// The peer that keeps it, and for how long.
+    pub upstream: Option<(String, Duration)>,
 }
 
 /// The numbers of `status`; registrations are those of the first shard.
@@ -266,8 +274,9 @@ impl Engine {
                 .then_some(())
                 .ok_or(Refused::NoSuchCall),
             Command::DropRegistration { aor } => match aor.split_once('@') {
-                Some((user, domain)) if self.registrar.remove(&Aor::new(user, domain)) > 0 => {
-                    self.publish(&Aor::new(user, domain), effects);
+                Some((user, domain))
+                    if self.drop_registration(&Aor::new(user, domain), now, effects) > 0 =>
+                {
                     let why = vec![("why", "administrator".to_owned())];
                     self.note(now, Kind::RegistrationEnded, aor, why);
                     Ok(())
@@ -366,6 +375,11 @@ impl Engine {
             .collect()
     }
 
+    /// Addresses-of-record that have bindings.
+    pub fn registered(&self) -> impl Iterator<Item = &Aor> {
+        self.registrar.registered()
+    }
+
     /// The bindings of one address-of-record, the newest first.
     #[must_use]
     pub fn registrations_of(&self, aor: &str, now: Instant) -> Vec<RegistrationView> {
@@ -402,6 +416,13 @@ impl Engine {
             age: now.saturating_duration_since(binding.registered_at),
             expires_in: binding.expires_at.saturating_duration_since(now),
             user_agent: binding.user_agent.clone(),
+            reg_id: binding.reg_id,
+            q: binding.q,
+            moved_from: binding.moved_from.map(|path| path.to),
+            upstream: binding.upstream.as_ref().map(|upstream| {
+                let left = upstream.expires_at.saturating_duration_since(now);
+                (upstream.peer.clone(), left)
+            }),
         }
     }
 }

@@ -387,7 +387,7 @@ impl Engine {
             contact: contact.as_deref(),
             routes: &leg.routes,
             max_forwards: forwards_left(message),
-            realm: &self.config.sip.domain,
+            realm: self.realm_kept(leg.path),
             cseq: leg.numbers.of_invite(message.cseq().0),
             invite_cseq: None,
             body,

@@ -32,6 +32,8 @@ pub enum Kind {
     RegistrationMoved,
     RegistrationEnded,
     RegistrationRefused,
+    /// Bindings of an earlier process go on.
+    RegistrationsRestored,
     CallStarted,
     CallAnswered,
     CallEnded,
@@ -71,6 +73,7 @@ impl Kind {
             Self::RegistrationMoved => "registration.moved",
             Self::RegistrationEnded => "registration.ended",
             Self::RegistrationRefused => "registration.refused",
+            Self::RegistrationsRestored => "registration.restored",
             Self::CallStarted => "call.started",
             Self::CallAnswered => "call.answered",
             Self::CallEnded => "call.ended",

@@ -182,6 +182,15 @@ impl Engine {
                 let bytes = vocabulary::response(&origin.request, code, None, tag, &[], None);
                 self.respond(&origin.key, code, bytes, now, effects);
             }
+            Purpose::Register { origin, .. } => {
+                self.relayed.remove(&origin.key);
+                self.counters
+                    .count("sip_registration", "registrar_unreachable");
+                let tag = self.names.token();
+                let tag = Some(tag.as_str());
+                let bytes = vocabulary::response(&origin.request, code, None, tag, &[], None);
+                self.respond(&origin.key, code, bytes, now, effects);
+            }
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, code, None, now, effects);
             }

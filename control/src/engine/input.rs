@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::effect::PeerSign;
+use crate::effect::{Kept, PeerSign};
 use crate::id::{Aor, Listener, Path};
 use crate::sip::registrar::Binding;
 
@@ -37,6 +37,8 @@ pub enum Input {
     OpenFailed { at: SocketAddr },
     /// Flows found in the kernel at start: they go on until they fall silent.
     Adopted(Vec<SocketAddr>),
+    /// What an earlier process kept, at start.
+    Restored(Vec<Kept>),
     /// All that an address-of-record has at the first shard now.
     Published { aor: Aor, bindings: Arc<[Binding]> },
     /// Another shard has banned somebody.

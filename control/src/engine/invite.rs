@@ -32,11 +32,8 @@ impl Engine {
             self.counters.count("sip_refused", "calls_max");
             return self.answer(&request, 503, now, effects);
         }
-        let uri = request
-            .message
-            .uri_range()
-            .map(|r| request.message.slice(&r).to_vec());
-        let mut targets = match self.targets(uri.as_deref().unwrap_or_default(), now) {
+        let from = (request.path, request.network);
+        let mut targets = match self.targets_of(&request.message, from, now) {
             Ok(targets) => self.uncongested(targets, &request.message),
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());

@@ -203,6 +203,7 @@ impl Engine {
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
                 | Effect::Dial { .. }
+                | Effect::Store { .. }
                 | Effect::Record(_) => {}
             }
         }

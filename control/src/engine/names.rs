@@ -9,13 +9,19 @@ const MAGIC_COOKIE: &str = "z9hG4bK";
 
 pub(super) struct Names {
     seed: [u8; 32],
+    /// Of the node: the same in every shard.
+    common: [u8; 32],
     counter: u64,
 }
 
 impl Names {
     /// Each shard has names of its own; those of the first follow from the seed alone.
     pub(super) fn new(seed: [u8; 32], shard: Shard) -> Self {
-        let mut names = Self { seed, counter: 0 };
+        let mut names = Self {
+            seed,
+            common: seed,
+            counter: 0,
+        };
         if !shard.is_first() {
             names.seed = names.secret(&format!("shard {}", shard.index()));
         }
@@ -39,9 +45,9 @@ impl Names {
             .collect()
     }
 
-    /// The same for the same parts, and unguessable.
+    /// The same for the same parts, in every shard, and unguessable.
     pub(super) fn name_of(&self, parts: &[&[u8]]) -> String {
-        let mut hash = Sha256::new().chain_update(self.seed).chain_update("name");
+        let mut hash = Sha256::new().chain_update(self.common).chain_update("name");
         for part in parts {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);

@@ -14,7 +14,7 @@ use crate::engine::admin::text;
 use crate::engine::event::Kind;
 use crate::engine::route::{Target, glob};
 use crate::engine::{CallKey, Engine};
-use crate::id::{Path, Transport};
+use crate::id::{NetworkId, Path, Transport};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
 
@@ -149,6 +149,14 @@ impl Engine {
         let network = self.config.network_to(to.ip())?;
         let on = self.listener_of(network, found.transport.unwrap_or(Transport::Udp))?;
         Some(Path { on, to })
+    }
+
+    /// The way to one address of a peer: the first that is well, or else the first.
+    pub(super) fn way_to_peer(&self, peer: &Peer, now: Instant) -> Option<(NetworkId, Path)> {
+        let well = |a: &&PeerAddress| self.is_well(peer, a.address, now);
+        let found = peer.addresses.iter().find(well);
+        let path = self.way_to_address(found.or(peer.addresses.first())?)?;
+        Some((self.config.network_to(path.to.ip())?, path))
     }
 
     fn is_well(&self, peer: &Peer, address: SocketAddr, now: Instant) -> bool {

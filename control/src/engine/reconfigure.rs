@@ -63,6 +63,14 @@ pub struct RetiredView {
     pub media_sockets: usize,
 }
 
+impl Former {
+    /// A network that is no longer configured.
+    pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
+        let mut former = self.networks.iter();
+        former.find(|r| r.network.id == id).map(|r| &r.network)
+    }
+}
+
 impl Engine {
     /// Another configuration, already checked against this one: the next message uses it. A network
     /// is the same as long as its address is, and its name or its ports are; then it keeps its
@@ -85,10 +93,10 @@ impl Engine {
         self.retire(&old, now);
         self.configure_pools();
         self.registrar.set(register::settings(&self.config.sip));
-        self.challenger
-            .set_algorithm(gate::algorithm(&self.config.sip));
+        self.accounts = gate::places(&self.config.sip);
         if self.shard.is_first() {
-            self.drop_former_accounts(&old, now, effects);
+            self.drop_former_accounts(&old, now);
+            self.tell_registrations(now, effects);
         }
         let changed = self.told_otherwise(&old);
         let retired: Vec<NetworkId> = old
@@ -116,10 +124,8 @@ impl Engine {
 
     /// A configured network, or a former one that is still in use.
     pub(super) fn network(&self, id: NetworkId) -> Option<&Network> {
-        self.config.network(id).or_else(|| {
-            let mut former = self.former.networks.iter();
-            former.find(|r| r.network.id == id).map(|r| &r.network)
-        })
+        let configured = self.config.network(id);
+        configured.or_else(|| self.former.network(id))
     }
 
     /// Where a request belongs: by the rule of the configuration; what comes to an address that was
@@ -346,16 +352,15 @@ impl Engine {
     }
 
     /// An account that is gone has no bindings; with `auth = none` nobody needs an account.
-    fn drop_former_accounts(&mut self, old: &Config, now: Instant, effects: &mut Effects) {
+    fn drop_former_accounts(&mut self, old: &Config, now: Instant) {
         let sip = &self.config.sip;
         if sip.auth == Auth::None {
             return;
         }
-        let stays = |user: &str| sip.accounts.iter().any(|account| account.user == user);
+        let stays = |user: &str| self.accounts.contains_key(user);
         let gone = old.sip.accounts.iter().filter(|a| !stays(&a.user));
         let gone: Vec<Aor> = gone.map(|a| Aor::new(&a.user, &sip.domain)).collect();
         for aor in gone {
-            self.publish(&aor, effects);
             for _ in 0..self.registrar.remove(&aor) {
                 self.counters.count("sip_registration", "account_removed");
                 let why = vec![("why", "account removed".to_owned())];

@@ -1,16 +1,19 @@
 //! REGISTER (RFC 3261 §10.3): who is where.
 
+pub(super) mod forward;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::config::{self, Auth, NatMode};
+use crate::config::{self, Auth, KeepAlive, NatMode};
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
 use crate::engine::call::Call;
 use crate::engine::event::Kind;
+use crate::engine::relay::Purpose;
 use crate::engine::{Engine, Request};
 use crate::id::{Aor, NetworkId, Path};
 use crate::nat::policy::{Seen, natted};
@@ -19,12 +22,7 @@ use crate::sip::index::{Message, Name};
 use crate::sip::registrar::{self, Binding, Change, Registration};
 use crate::sip::uri::Uri;
 use crate::sip::value::{Contact, NameAddr, delta_seconds};
-
-/// Lifetime granted behind NAT: short enough that a changed mapping is soon noticed.
-pub(super) const EXPIRES_NATTED: Duration = Duration::from_secs(60);
-/// How often the pinhole of a binding behind NAT is refreshed, in sweeps of a second: RFC 5626
-/// §4.4.1 asks for 25–30 s.
-pub(super) const KEEP_ALIVE_S: u64 = 25;
+use crate::sip::vocabulary::{Method, NewRequest};
 
 /// Who registered. After a reboot it is another client.
 #[derive(Eq, PartialEq)]
@@ -38,17 +36,25 @@ pub(super) fn settings(sip: &config::Sip) -> registrar::Settings {
     registrar::Settings {
         expires_min: sip.expires_min,
         expires_max: sip.expires_max,
-        expires_natted_max: EXPIRES_NATTED,
+        expires_natted_max: sip.expires_natted_max,
     }
 }
 
 impl Engine {
     pub(super) fn register(&mut self, request: Request, now: Instant, effects: &mut Effects) {
-        if !self.admit(&request, now, effects) {
+        let aor = self.aor(&request.message, now);
+        let forwarded = aor.clone().filter(|aor| self.is_forwarded(aor, &request));
+        let heard = if forwarded.is_some() {
+            let account = self.account_of(&request.message, Name::Authorization);
+            self.may_try(&request, &account, now)
+        } else {
+            self.admit(&request, now, effects)
+        };
+        if !heard {
             return;
         }
         let message = &request.message;
-        let Some(aor) = self.aor(message, now) else {
+        let Some(aor) = aor else {
             self.counters.count("sip_refused", "not_our_domain");
             return self.answer(&request, 404, now, effects);
         };
@@ -56,12 +62,21 @@ impl Engine {
             self.counters.count("sip_malformed", "contact");
             return self.answer(&request, 400, now, effects);
         };
-        let (cseq, _) = message.cseq();
-        let registration = Registration {
-            contacts: changes,
+        let registration = self.registration(&request, changes, star);
+        if forwarded.is_some() {
+            self.forward_registration(&request, aor, registration, now, effects);
+        } else {
+            self.accept_registration(&request, &aor, &registration, now, effects);
+        }
+    }
+
+    fn registration(&self, request: &Request, contacts: Vec<Change>, star: bool) -> Registration {
+        let message = &request.message;
+        Registration {
+            contacts,
             star,
             call_id: message.call_id().to_vec(),
-            cseq,
+            cseq: message.cseq().0,
             path: request.path,
             network: request.network,
             natted: self.natted(request.network, message, request.path),
@@ -76,36 +91,72 @@ impl Engine {
                 .and_then(delta_seconds)
                 .map(|s| Duration::from_secs(s.into())),
             user_agent: message.get(Name::UserAgent).map(text),
-        };
-        let before = self.flows_of(&aor, now);
-        let known = self.clients_of(&aor, now);
-        let outcome = self.registrar.register(&aor, &registration, now);
+        }
+    }
+
+    /// A REGISTER that may be obeyed.
+    fn accept_registration(
+        &mut self,
+        request: &Request,
+        aor: &Aor,
+        registration: &Registration,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        let before = self.flows_of(aor, now);
+        let known = self.clients_of(aor, now);
+        let outcome = self.registrar.register(aor, registration, now);
         match outcome.map(|bindings| listed(&bindings, now)) {
-            Ok(contacts) => {
+            Ok(mut headers) => {
                 self.counters.count("sip_registration", "accepted");
-                self.publish(&aor, effects);
-                for _ in 0..self.follow_registration(&before, &self.flows_of(&aor, now)) {
+                for _ in 0..self.follow_registration(&before, &self.flows_of(aor, now)) {
                     self.counters.count("sip_registration", "moved");
                 }
-                self.note_clients(&aor, &known, now);
-                self.answer_with(&request, 200, &contacts, now, effects);
+                self.note_clients(aor, &known, now);
+                self.tell_registrations(now, effects);
+                if is_outbound(&request.message, registration) {
+                    headers.push(("Require", "outbound".to_owned()));
+                }
+                self.answer_with(request, 200, &headers, now, effects);
             }
-            Err(refused) => {
-                self.counters.count("sip_registration", reason(refused));
-                let why = vec![("why", reason(refused).to_owned())];
-                self.note_rarely(now, Kind::RegistrationRefused, aor.as_str(), why);
-                let extra: &[(&str, String)] = match refused {
-                    registrar::Refused::IntervalTooBrief(least) => {
-                        &[("Min-Expires", least.as_secs().to_string())]
-                    }
-                    registrar::Refused::OutOfOrder
-                    | registrar::Refused::TooMany
-                    | registrar::Refused::TooLong
-                    | registrar::Refused::BadStar => &[],
-                };
-                self.answer_with(&request, refused.code(), extra, now, effects);
-            }
+            Err(refused) => self.refuse_registration(request, aor, refused, now, effects),
         }
+    }
+
+    fn refuse_registration(
+        &mut self,
+        request: &Request,
+        aor: &Aor,
+        refused: registrar::Refused,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.counters.count("sip_registration", reason(refused));
+        let why = vec![("why", reason(refused).to_owned())];
+        self.note_rarely(now, Kind::RegistrationRefused, aor.as_str(), why);
+        let extra: &[(&str, String)] = match refused {
+            registrar::Refused::IntervalTooBrief(least) => {
+                &[("Min-Expires", least.as_secs().to_string())]
+            }
+            registrar::Refused::OutOfOrder
+            | registrar::Refused::TooMany
+            | registrar::Refused::TooLong
+            | registrar::Refused::BadStar => &[],
+        };
+        self.answer_with(request, refused.code(), extra, now, effects);
+    }
+
+    /// Whether a REGISTER refreshes a binding that was made along another flow.
+    pub(super) fn is_elsewhere(&self, message: &Message, path: Path, now: Instant) -> bool {
+        let Some(aor) = self.aor(message, now) else {
+            return false;
+        };
+        let changes = changes(message).map(|(changes, _)| changes);
+        let mut known = changes
+            .iter()
+            .flatten()
+            .filter_map(|change| self.registrar.find(&aor, change));
+        known.any(|binding| binding.expires_at > now && binding.path != path)
     }
 
     /// Each client of an address-of-record, and the way to it.
@@ -180,14 +231,7 @@ impl Engine {
         moved
     }
 
-    /// The registrations of an address-of-record have changed: the other shards are told.
-    pub(super) fn publish(&self, aor: &Aor, effects: &mut Effects) {
-        if self.shard.of() > 1 {
-            effects.push(Effect::Publish { aor: aor.clone() });
-        }
-    }
-
-    /// What there is to tell them.
+    /// What an address-of-record has, for the other shards.
     #[must_use]
     pub fn bindings(&self, aor: &Aor) -> Arc<[Binding]> {
         self.registrar.list(aor)
@@ -232,26 +276,96 @@ impl Engine {
     }
 
     pub(super) fn sweep_registrations(&mut self, now: Instant, effects: &mut Effects) {
-        for (aor, _) in self.registrar.expire(now) {
-            self.publish(&aor, effects);
+        for (aor, binding) in self.registrar.expire(now) {
             self.counters.count("sip_registration", "expired");
             let why = vec![("why", "expired".to_owned())];
             self.note(now, Kind::RegistrationEnded, aor.as_str(), why);
+            self.withdraw(&aor, &binding, now, effects);
         }
-        // Spread over the period by port, so that a full registrar sends no bursts.
-        let turn = self.sweeps % KEEP_ALIVE_S;
-        for (_, binding) in self.registrar.iter() {
+        self.tell_registrations(now, effects);
+        self.keep_alive(now, effects);
+    }
+
+    /// Forgets every binding of an address-of-record. Returns how many there were.
+    pub(super) fn drop_registration(
+        &mut self,
+        aor: &Aor,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> usize {
+        let bindings = self.registrar.fetch(aor, now).into_iter().cloned();
+        for binding in bindings.collect::<Vec<_>>() {
+            self.withdraw(aor, &binding, now, effects);
+        }
+        let count = self.registrar.remove(aor);
+        self.tell_registrations(now, effects);
+        count
+    }
+
+    /// Keeps the way open to clients behind a NAT, each when it is due.
+    fn keep_alive(&mut self, now: Instant, effects: &mut Effects) {
+        let mut asked = Vec::new();
+        // A connection is kept open by its client, and by TCP itself.
+        let datagrams = |b: &Binding| b.natted && !b.path.on.transport.is_reliable();
+        for (aor, binding) in self.registrar.iter().filter(|(_, b)| datagrams(b)) {
             let Path { on, to } = binding.path;
-            // A connection is kept open by its client, and by TCP itself.
-            let datagrams = !on.transport.is_reliable();
-            if datagrams && binding.natted && u64::from(to.port()) % KEEP_ALIVE_S == turn {
-                self.counters.count("sip_keep_alive", "sent");
-                // RFC 5626 §4.4.1.
-                let bytes = Bytes::from_static(b"\r\n\r\n");
-                effects.push(Effect::Send { on, to, bytes });
+            let Some(network) = self.network(binding.network) else {
+                continue;
+            };
+            // Spread over the period by port, so that a full registrar sends no bursts.
+            let every = network.keepalive_interval.as_secs().max(1);
+            if u64::from(to.port()) % every != self.sweeps % every {
+                continue;
+            }
+            match network.keepalive {
+                KeepAlive::Off => {}
+                KeepAlive::Crlf => {
+                    self.counters.count("sip_keep_alive", "sent");
+                    // RFC 5626 §4.4.1.
+                    let bytes = Bytes::from_static(b"\r\n\r\n");
+                    effects.push(Effect::Send { on, to, bytes });
+                }
+                KeepAlive::Options => asked.push((aor.clone(), binding.clone())),
             }
         }
+        for (aor, binding) in asked {
+            self.counters.count("sip_keep_alive", "asked");
+            self.prod(&aor, &binding, now, effects);
+        }
     }
+
+    /// OPTIONS to a client: what it answers does not matter, that it does keeps the way open.
+    fn prod(&mut self, aor: &Aor, binding: &Binding, now: Instant, effects: &mut Effects) {
+        let branch = self.names.branch();
+        let Some(via) = self.via(binding.network, binding.path, &branch) else {
+            return;
+        };
+        let (tag, call_id) = (self.names.token(), self.own_call_id());
+        let domain = &self.config.sip.domain;
+        let user = aor.as_str().rsplit_once('@').map_or("", |(user, _)| user);
+        let bytes = NewRequest {
+            method: Method::Options,
+            uri: &binding.contact,
+            via: via.as_bytes(),
+            from: format!("<sip:{domain}>;tag={tag}").as_bytes(),
+            to: format!("<sip:{}@{domain}>", forward::escaped(user)).as_bytes(),
+            call_id: call_id.as_bytes(),
+            cseq: 1,
+            max_forwards: super::MAX_FORWARDS,
+            contact: None,
+            routes: &[],
+            extra: &[],
+            body: None,
+        }
+        .build();
+        self.launch(branch, bytes, binding.path, Purpose::Own, now, effects);
+    }
+}
+
+/// Whether the answer must say that flows are kept apart (RFC 5626 §6).
+fn is_outbound(message: &Message, registration: &Registration) -> bool {
+    let flow = |change: &Change| change.instance.is_some() && change.reg_id.is_some();
+    message.has_option(Name::Supported, b"outbound") && registration.contacts.iter().any(flow)
 }
 
 /// The Contacts of a 200 (RFC 3261 §10.3 step 8).
@@ -295,6 +409,8 @@ fn changes(message: &Message) -> Option<(Vec<Change>, bool)> {
                 reg_id: contact.reg_id(),
                 expires: contact.expires().map(|s| Duration::from_secs(s.into())),
                 q: contact.q().unwrap_or(registrar::Q_DEFAULT),
+                granted_max: None,
+                upstream: None,
             }),
         }
     }

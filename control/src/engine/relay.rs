@@ -4,8 +4,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::config::Peer;
 use crate::effect::Effects;
 use crate::engine::call::Setup;
+use crate::engine::register::forward::Forwarded;
 use crate::engine::subscription::{self, Place};
 use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
 use crate::id::{NetworkId, Path};
@@ -50,6 +52,11 @@ pub(super) enum Purpose {
     },
     /// An INVITE of our own inside a call.
     Refresh { call: CallKey, side: Side },
+    /// A REGISTER that a peer is to judge.
+    Register {
+        origin: Origin,
+        forwarded: Box<Forwarded>,
+    },
     /// An OPTIONS of our own inside a call: is that party still there?
     Probe { call: CallKey, side: Side },
     /// Sent by ourselves: nobody waits for the answer.
@@ -92,11 +99,11 @@ impl Engine {
         if !self.admit(&request, now, effects) {
             return;
         }
-        let target = match self.targets(uri, now) {
-            Ok(targets) => {
-                let targets = self.uncongested(targets, &request.message);
-                targets.into_iter().next()
-            }
+        let from = (request.path, request.network);
+        let targets = self.targets_of(&request.message, from, now);
+        let targets = targets.map(|targets| self.uncongested(targets, &request.message));
+        let target = match targets {
+            Ok(targets) => targets.into_iter().next(),
             Err(nowhere) => {
                 self.counters.count("sip_refused", nowhere.reason());
                 return self.answer(&request, nowhere.code(), now, effects);
@@ -155,13 +162,22 @@ impl Engine {
                 contact: hop.contact,
                 routes: hop.routes,
                 max_forwards: forwards_left(message),
-                realm: &self.config.sip.domain,
+                realm: self.realm_kept(hop.path),
                 cseq: hop.cseq,
                 invite_cseq: hop.invite_cseq,
                 body: hop.body,
             },
         );
         self.launch(branch, bytes, hop.path, purpose, now, effects)
+    }
+
+    /// The realm whose credentials are for us and go no further; what a peer judges goes there.
+    pub(super) fn realm_kept(&self, path: Path) -> &str {
+        let judges = |peer: &Peer| peer.addresses.iter().any(|a| a.address == path.to);
+        match self.registrar_peer().is_some_and(judges) {
+            true => "",
+            false => &self.config.sip.domain,
+        }
     }
 
     /// Starts a client transaction for a finished request.
@@ -194,7 +210,8 @@ impl Engine {
         let origin = match &purpose {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
-            | Purpose::Outside { origin, .. } => Some(origin.key.clone()),
+            | Purpose::Outside { origin, .. }
+            | Purpose::Register { origin, .. } => Some(origin.key.clone()),
             Purpose::Refresh { .. } | Purpose::Probe { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
@@ -303,6 +320,10 @@ impl Engine {
                     effects,
                 );
             }
+            Purpose::Register { origin, forwarded } => {
+                self.relayed.remove(&origin.key);
+                self.registrar_answered(&origin, *forwarded, code, message, now, effects);
+            }
             Purpose::Probe { call, side } => self.probed(call, side, code, now, effects),
             Purpose::Invite { .. } | Purpose::Refresh { .. } | Purpose::Own => {}
         }
@@ -339,6 +360,10 @@ impl Engine {
             }
             Purpose::Outside { origin, .. } => {
                 self.relayed.remove(&origin.key);
+            }
+            Purpose::Register { origin, forwarded } => {
+                self.relayed.remove(&origin.key);
+                self.registrar_silent(&forwarded, now);
             }
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, 408, None, now, effects);
@@ -389,6 +414,7 @@ impl Engine {
             Purpose::Invite { call, .. } => Some(call),
             Purpose::InDialog { .. }
             | Purpose::Outside { .. }
+            | Purpose::Register { .. }
             | Purpose::Refresh { .. }
             | Purpose::Probe { .. }
             | Purpose::Own => None,

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 
-use crate::config::Network;
+use crate::config::{Network, Peer};
 use crate::engine::Engine;
 use crate::engine::explain::words::told_sip;
 use crate::id::{Aor, Listener, NetworkId, Path, Transport};
@@ -75,6 +75,13 @@ impl Engine {
         if !self.is_ours(&uri, now) {
             return Err(Nowhere::NotOurs);
         }
+        if let Some(bound) = self.bound_by(&uri, now) {
+            return if bound.is_empty() {
+                Err(Nowhere::Offline)
+            } else {
+                Ok(bound)
+            };
+        }
         let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
         // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
         let secure = |path: Path| uri.scheme != Scheme::Sips || path.on.transport == Transport::Tls;
@@ -85,12 +92,12 @@ impl Engine {
             let any = Some(targets).filter(|targets| !targets.is_empty());
             return any.ok_or(Nowhere::Offline);
         }
-        let bindings = self
-            .registrar
-            .fetch(&Aor::new(&user, &self.config.sip.domain), now);
+        let aor = Aor::new(&user, &self.config.sip.domain);
+        let mut bindings = self.registrar.fetch(&aor, now);
+        // RFC 3261 §16.6: by preference; of equals the newest first.
+        bindings.sort_by_key(|binding| std::cmp::Reverse(binding.q));
         if bindings.is_empty() {
-            let known = self.config.sip.accounts.iter().any(|a| a.user == user);
-            return Err(if known {
+            return Err(if self.account(&user).is_some() {
                 Nowhere::Offline
             } else {
                 Nowhere::Unknown
@@ -99,27 +106,54 @@ impl Engine {
         let bindings = bindings.into_iter();
         let bindings = bindings.filter(|binding| self.is_reachable(binding.path));
         let bindings = bindings.filter(|binding| secure(binding.path));
-        let reached = bindings
-            .filter_map(|binding| Some((self.home(binding.network, binding.path)?, binding)));
         let mut instances = std::collections::BTreeSet::new();
-        let mut targets: Vec<Target> = reached
-            .map(|(network, binding)| Target {
-                uri: Bytes::copy_from_slice(binding.contact.as_ref()),
-                path: way_to(binding),
-                network,
-                natted: binding.natted,
-                // RFC 5626 §7: another flow of the same phone only if the first one fails.
-                q: match &binding.instance {
-                    Some(instance) if !instances.insert(instance) => None,
-                    _ => Some(binding.q),
-                },
-            })
-            .collect();
+        let mut targets: Vec<Target> = Vec::new();
+        for binding in bindings {
+            let Some(mut target) = self.target(binding) else {
+                continue;
+            };
+            // RFC 5626 §7: another flow of the same phone only if the first one fails.
+            let instance = binding.instance.as_ref();
+            if instance.is_some_and(|instance| !instances.insert(instance)) {
+                target.q = None;
+            }
+            targets.push(target);
+        }
         if targets.is_empty() {
             return Err(Nowhere::Offline);
         }
         targets.sort_by_key(|target| std::cmp::Reverse(target.q));
         Ok(targets)
+    }
+
+    /// Where a binding is reached.
+    pub(super) fn target(&self, binding: &Binding) -> Option<Target> {
+        Some(Target {
+            uri: Bytes::copy_from_slice(binding.contact.as_ref()),
+            path: way_to(binding),
+            network: self.home(binding.network, binding.path)?,
+            natted: binding.natted,
+            q: Some(binding.q),
+        })
+    }
+
+    /// Places to try for a request that came in. Whom only a peer vouches for may ask nobody but
+    /// that peer, and anybody at it.
+    pub(super) fn targets_of(
+        &self,
+        message: &Message,
+        from: (Path, NetworkId),
+        now: Instant,
+    ) -> Result<Vec<Target>, Nowhere> {
+        let uri = self.asked(message, now);
+        if self.is_vouched(message, from.0, from.1, now)
+            && let Some(peer) = self.registrar_peer()
+            && let Some(user) = Uri::parse(uri).and_then(|uri| uri.user_decoded())
+            && !self.is_routed(&user)
+        {
+            return Ok(self.at_peer(peer, uri, now).into_iter().collect());
+        }
+        self.targets(uri, now)
     }
 
     /// Where a peer we trust sends a call instead (RFC 3261 §8.1.3.4): to somebody of ours, or to a
@@ -154,6 +188,24 @@ impl Engine {
             }
         }
         targets
+    }
+
+    fn is_routed(&self, user: &str) -> bool {
+        let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
+        let mut peers = self.config.sip.peers.iter();
+        peers.any(|p| p.routes.iter().any(matches))
+    }
+
+    /// A peer that is asked for the URI as it was written: it judges credentials made for that.
+    fn at_peer(&self, peer: &Peer, uri: &[u8], now: Instant) -> Option<Target> {
+        let (network, path) = self.way_to_peer(peer, now)?;
+        Some(Target {
+            uri: Bytes::copy_from_slice(uri),
+            path,
+            network,
+            natted: false,
+            q: None,
+        })
     }
 
     /// Whether a URI names this edge: its domain, or an address it is known by or was until lately.

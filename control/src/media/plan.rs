@@ -94,6 +94,7 @@ mod tests {
             | Effect::Ban { .. }
             | Effect::Peer { .. }
             | Effect::Dial { .. }
+            | Effect::Store { .. }
             | Effect::Record(_) => {
                 panic!("not a flow effect: {effect:?}")
             }

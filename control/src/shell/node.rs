@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::config::Config;
+use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
 use crate::engine::event::Log;
 use crate::engine::explain::call::CallExplained;
@@ -104,6 +105,31 @@ impl Node {
             (!flows.is_empty()).then_some(Input::Adopted(flows))
         };
         self.give(its, now);
+    }
+
+    /// What was kept is the first shard's; the others know of it before they hear anything.
+    pub(super) fn restored(&self, kept: Vec<Kept>, now: Instant) {
+        let Some(((_, first), others)) = self.slots.split_first() else {
+            return;
+        };
+        let mut state = first.lock();
+        let State { engine, effects } = &mut *state;
+        engine.handle(Input::Restored(kept), now, effects);
+        for effect in std::mem::take(effects) {
+            let Effect::Publish { aor } = effect else {
+                effects.push(effect);
+                continue;
+            };
+            let bindings = engine.bindings(&aor);
+            for (_, other) in others {
+                let (aor, bindings) = (aor.clone(), bindings.clone());
+                let mut its = other.lock();
+                let State { engine, effects } = &mut *its;
+                engine.handle(Input::Published { aor, bindings }, now, effects);
+            }
+        }
+        drop(state);
+        first.wake();
     }
 
     /// When it returns, every shard has the new configuration, and none handled anything between

@@ -282,6 +282,7 @@ impl Shell {
         } else if prepared.watch.is_some() {
             self.reloads.watch = prepared.watch;
         }
+        self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
         self.engine.reconfigure(plan.config, clock::now());
         let mut borders = start::borders(self.engine.config());

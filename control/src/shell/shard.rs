@@ -17,6 +17,7 @@ use crate::engine::shard::Shards;
 use crate::id::{Listener, Path, Shard};
 use crate::shell::media::Marks;
 use crate::shell::sip::Sent;
+use crate::shell::store::Keeper;
 use crate::shell::{Event, clock, log, sip};
 
 /// Events that wait for one shard; beyond it datagrams and stray media are dropped.
@@ -155,8 +156,11 @@ pub(super) fn start<'s>(
     shards: impl Iterator<Item = (&'s Arc<Slot>, mpsc::Receiver<Event>)>,
     queues: &Queues,
     sip: &Arc<sip::Out>,
+    keeper: Keeper,
 ) -> (JoinSet<()>, mpsc::Receiver<Work>) {
     let (work, works) = mpsc::channel(WORK_MAX);
+    // The first shard's: it comes first.
+    let mut keeper = Some(keeper);
     let mut tasks = JoinSet::new();
     for (shard, (slot, events)) in shards.enumerate() {
         let worker = Worker {
@@ -166,6 +170,7 @@ pub(super) fn start<'s>(
             queues: queues.clone(),
             sip: sip.clone(),
             work: work.clone(),
+            keeper: keeper.take(),
         };
         tasks.spawn(worker.run());
     }
@@ -181,6 +186,8 @@ struct Worker {
     queues: Queues,
     sip: Arc<sip::Out>,
     work: mpsc::Sender<Work>,
+    /// Of the shard with the registrations.
+    keeper: Option<Keeper>,
 }
 
 impl Worker {
@@ -188,20 +195,24 @@ impl Worker {
     async fn run(mut self) {
         loop {
             let timeout = Instant::from_std(self.slot.lock().engine.next_timeout());
+            let mut kept = Effects::new();
             let event = tokio::select! {
                 event = self.events.recv() => match event {
                     Some(event) => Some(event),
                     None => return,
                 },
                 () = self.slot.left.notified() => None,
+                effects = next_kept(&mut self.keeper) => {
+                    kept = effects;
+                    None
+                }
                 () = sleep_until(timeout) => {
-                    let mut state = self.slot.lock();
-                    let State { engine, effects } = &mut *state;
-                    engine.expire(clock::now(), effects);
+                    kept = self.expire(clock::now());
                     None
                 }
             };
             let taught = event.and_then(|event| self.event(event));
+            self.release(kept).await;
             self.perform().await;
             if let Some(taught) = taught {
                 self.leave(taught).await;
@@ -242,6 +253,16 @@ impl Worker {
         }
     }
 
+    /// Time passed. Returned are messages that have waited long enough for the disk.
+    fn expire(&self, now: std::time::Instant) -> Effects {
+        let mut state = self.slot.lock();
+        let State { engine, effects } = &mut *state;
+        engine.expire(now, effects);
+        drop(state);
+        let keeper = self.keeper.as_ref();
+        keeper.map_or_else(Effects::new, |keeper| keeper.overdue(now))
+    }
+
     fn handle(&self, input: Input) {
         let mut state = self.slot.lock();
         let State { engine, effects } = &mut *state;
@@ -256,12 +277,14 @@ impl Worker {
                 return;
             }
             let mut media = Effects::new();
+            let (mut writes, mut then) = (Vec::new(), Effects::new());
             for effect in effects {
                 match effect {
+                    Effect::Store { table, key, record } => writes.push(((table, key), record)),
+                    Effect::Send { .. } if !writes.is_empty() => then.push(effect),
                     Effect::Send { on, to, bytes } => {
                         self.media(&mut media).await;
-                        let sent = self.sip.send(on, to, &bytes).await;
-                        self.undelivered(sent, Path { on, to }, bytes);
+                        self.send(Path { on, to }, bytes).await;
                     }
                     Effect::Dial { on, to, name } => self.sip.dial(Path { on, to }, name),
                     Effect::Publish { aor } => {
@@ -291,6 +314,20 @@ impl Worker {
                 }
             }
             self.media(&mut media).await;
+            let now = match &self.keeper {
+                Some(keeper) if !writes.is_empty() => keeper.write(writes, then),
+                Some(_) | None => then,
+            };
+            self.release(now).await;
+        }
+    }
+
+    /// Sends what waited until something was kept.
+    async fn release(&self, kept: Effects) {
+        for effect in kept {
+            if let Effect::Send { on, to, bytes } = effect {
+                self.send(Path { on, to }, bytes).await;
+            }
         }
     }
 
@@ -303,8 +340,8 @@ impl Worker {
     }
 
     /// What found no connection is the core's again.
-    fn undelivered(&self, sent: Sent, path: Path, bytes: Bytes) {
-        match sent {
+    async fn send(&self, path: Path, bytes: Bytes) {
+        match self.sip.send(path.on, path.to, &bytes).await {
             Sent::Queued => {}
             Sent::Nowhere => self.handle(Input::Unsent { path, bytes }),
             Sent::Failed => self.handle(Input::Closed(path)),
@@ -333,5 +370,13 @@ impl Worker {
     async fn leave(&self, work: Work) {
         // The owner is gone when the daemon ends.
         drop(self.work.send(work).await);
+    }
+}
+
+/// Waits for ever where nothing is kept.
+async fn next_kept(keeper: &mut Option<Keeper>) -> Effects {
+    match keeper {
+        Some(keeper) => keeper.kept().await,
+        None => std::future::pending().await,
     }
 }

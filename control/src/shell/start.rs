@@ -4,6 +4,7 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
+use crate::shell::store::{Keeper, Store};
 use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -65,7 +67,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out());
+    let (store, keeper) = restore(&config, &engine, started);
+    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
     let reloads = Reloads::start(history, &options, &config, source);
@@ -80,20 +83,31 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         sip,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
+        store,
         questions,
         work,
         reports,
         started,
         rates: api::Rates::default(),
-    }
-    .serve()
-    .await;
+    };
+    let served = served.serve().await;
     notify::tell(notify::State::Stopping);
     api.abort();
     if let Err(error) = fs::remove_file(&config.node.socket) {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// What an earlier daemon kept goes on.
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper) {
+    let (store, keeper, kept) = Store::open(&config.store);
+    if !kept.is_empty() {
+        engine.restored(kept, now);
+        let bindings = engine.totals().registrations;
+        tracing::info!(bindings, "registrations of before the start go on");
+    }
+    (store, keeper)
 }
 
 /// The kernel path was asked for and cannot be had.
@@ -109,7 +123,7 @@ fn impossible(
 }
 
 /// Flows of an earlier daemon become the engines'.
-fn take_over(datapath: &Datapath, engine: &Node, now: std::time::Instant) {
+fn take_over(datapath: &Datapath, engine: &Node, now: Instant) {
     let adopted = datapath.adopted();
     if !adopted.is_empty() {
         tracing::info!(flows = adopted.len(), "took over running flows");

@@ -171,7 +171,7 @@ fn set_body(edit: &mut Edit<'_>, message: &Message, body: Option<Vec<u8>>, datag
 }
 
 /// Puts `vias` where the message's own stood.
-fn set_vias(edit: &mut Edit<'_>, message: &Message, vias: &[&[u8]]) {
+pub(in crate::sip) fn set_vias(edit: &mut Edit<'_>, message: &Message, vias: &[&[u8]]) {
     let mut fields = message.all(Name::Via);
     if let Some(first) = fields.next() {
         edit.replace(first.value.clone(), vias.join(&b"\r\nVia: "[..]));

@@ -91,7 +91,8 @@ impl Challenger {
         }
     }
 
-    /// Challenges by another hash from now on; credentials by the old one are challenged again.
+    /// Challenges and judges by another hash from now on, that of whoever is asked next;
+    /// credentials by any other are challenged again.
     pub fn set_algorithm(&mut self, algorithm: Algorithm) {
         self.algorithm = algorithm;
     }
@@ -145,6 +146,12 @@ impl Challenger {
         let user = Sha256::digest(&credentials.username);
         let used = hmac(&self.secret, &[b"used", &user, distinction]);
         self.replays.judge(issued, used, count)
+    }
+
+    /// How old a nonce of ours is; none if it is not ours or too old.
+    #[must_use]
+    pub fn age(&self, nonce: &[u8], at: Duration) -> Option<Duration> {
+        at.checked_sub(self.issued(nonce, at)?)
     }
 
     /// Time, then proof, in hexadecimal.
@@ -230,17 +237,15 @@ fn response(
     let nonce = credentials.nonce.as_slice();
     let protection = credentials.protection.as_ref();
     let cnonce = protection.map_or(&b""[..], |p| p.cnonce.as_slice());
-    let mut ha1 = match secret {
-        Secret::Password(password) => {
-            let parts = [
-                &credentials.username,
-                &credentials.realm,
-                password.as_bytes(),
-            ];
-            algorithm.hash(&parts)
-        }
-        Secret::Ha1(ha1) => String::from_utf8_lossy(ha1).to_ascii_lowercase(),
+    let password = match secret {
+        Secret::Password(password) => password.as_bytes(),
+        Secret::Ha1(_) => b"",
     };
+    // Also where the hash is known: a guess costs the same whomever it is about.
+    let mut ha1 = algorithm.hash(&[&credentials.username, &credentials.realm, password]);
+    if let Secret::Ha1(known) = secret {
+        ha1 = String::from_utf8_lossy(known).to_ascii_lowercase();
+    }
     if algorithm.is_per_session() {
         ha1 = algorithm.hash(&[ha1.as_bytes(), nonce, cnonce]);
     }
@@ -292,6 +297,8 @@ impl Algorithm {
 
     /// The hash of the parts with a colon between each two, in hexadecimal.
     fn hash(self, parts: &[&[u8]]) -> String {
+        #[cfg(test)]
+        tests::HASHED.with(|count| count.set(count.get() + 1));
         let text = parts.join(&b':');
         match self {
             Self::Md5 | Self::Md5Sess => hex(&Md5::digest(text)),
@@ -343,6 +350,11 @@ fn quoted(text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    std::thread_local! {
+        /// Hashes this thread has computed.
+        pub(super) static HASHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+    }
 
     const REALM: &str = "example.com";
     const SECRET: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
@@ -424,6 +436,30 @@ mod tests {
             "",
             "670fd8c2df070c60b045671b8b24ff02",
         );
+    }
+
+    /// What a guess costs tells nothing about its user: none, one with a password, with a hash.
+    #[test]
+    fn every_guess_costs_the_same() {
+        let ha1 = [b'0'; 32];
+        for algorithm in ALL {
+            let mut challenger = challenger(algorithm);
+            let challenge = challenger.challenge(AT, false);
+            let credentials = answered(&challenge, &attempt("wrong", 1));
+            let secrets = [
+                None,
+                Some(Secret::Password("right")),
+                Some(Secret::Ha1(&ha1)),
+            ];
+            let costs = secrets.map(|secret| {
+                let before = HASHED.get();
+                let verdict = challenger.verify(b"REGISTER", &credentials, secret, b"", AT);
+                assert_eq!(verdict, Verdict::Wrong);
+                HASHED.get() - before
+            });
+            let session = usize::from(algorithm.is_per_session());
+            assert_eq!(costs, [3 + session; 3], "{algorithm:?}");
+        }
     }
 
     #[test]

@@ -5,6 +5,8 @@
 //! binding, two clients behind one router have two.
 
 mod binding;
+pub mod record;
+pub mod upstream;
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +77,8 @@ pub struct Registrar {
     /// For each address-of-record, when its first binding expires.
     due: BTreeSet<(Instant, Aor)>,
     len: usize,
+    /// Addresses-of-record whose bindings are others than when `changes` was called last.
+    changed: BTreeSet<Aor>,
 }
 
 impl Registrar {
@@ -92,6 +96,7 @@ impl Registrar {
             bindings: BTreeMap::new(),
             due: BTreeSet::new(),
             len: 0,
+            changed: BTreeSet::new(),
         }
     }
 
@@ -111,6 +116,21 @@ impl Registrar {
         request: &Registration,
         now: Instant,
     ) -> Result<Vec<&Binding>, Refused> {
+        let new = self.weigh(aor, request, now)?;
+        self.replace(aor, new);
+        Ok(self.fetch(aor, now))
+    }
+
+    /// What a REGISTER would make of the bindings.
+    ///
+    /// # Errors
+    /// The reason nothing would be changed.
+    pub fn weigh(
+        &self,
+        aor: &Aor,
+        request: &Registration,
+        now: Instant,
+    ) -> Result<Vec<Binding>, Refused> {
         let old = self.bindings.get(aor).map_or(&[][..], |list| list);
         let new = if request.star {
             removed(old, request)?
@@ -120,8 +140,14 @@ impl Registrar {
         if old.is_empty() && !new.is_empty() && self.bindings.len() >= self.aors_max {
             return Err(Refused::TooMany);
         }
-        self.replace(aor, new);
-        Ok(self.fetch(aor, now))
+        Ok(new)
+    }
+
+    /// The binding that a contact means.
+    #[must_use]
+    pub fn find(&self, aor: &Aor, change: &Change) -> Option<&Binding> {
+        let bindings = self.bindings.get(aor)?;
+        bindings.iter().find(|binding| is_same(binding, change))
     }
 
     /// The current bindings, the most recently refreshed first.
@@ -138,6 +164,32 @@ impl Registrar {
         let count = self.bindings.get(aor).map_or(0, |list| list.len());
         self.replace(aor, Vec::new());
         count
+    }
+
+    /// Takes bindings as they were when an earlier process kept them, in place of those there are;
+    /// that is no change. False: a limit of this file.
+    pub fn restore(&mut self, aor: &Aor, bindings: Vec<Binding>) -> bool {
+        let fits = bindings.len() <= BINDINGS_PER_AOR_MAX && self.bindings.len() < self.aors_max;
+        if fits {
+            self.replace(aor, bindings);
+            self.changed.remove(aor);
+        }
+        fits
+    }
+
+    /// Counts an address-of-record among those that changed.
+    pub fn touch(&mut self, aor: &Aor) {
+        self.changed.insert(aor.clone());
+    }
+
+    /// The addresses-of-record that changed since the last call, each with all its bindings.
+    pub fn changes(&mut self) -> Vec<(Aor, Arc<[Binding]>)> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let with_list = |aor: Aor| {
+            let list = self.list(&aor);
+            (aor, list)
+        };
+        changed.map(with_list).collect()
     }
 
     /// All an address-of-record has, for a replica.
@@ -187,6 +239,11 @@ impl Registrar {
             .flat_map(|(aor, list)| list.iter().map(move |binding| (aor, binding)))
     }
 
+    /// Addresses-of-record with bindings.
+    pub fn registered(&self) -> impl Iterator<Item = &Aor> {
+        self.bindings.keys()
+    }
+
     /// Bindings of all addresses-of-record.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -207,6 +264,10 @@ impl Registrar {
     /// Puts a new list in place of the old one, and keeps count and deadlines in step.
     fn replace(&mut self, aor: &Aor, new: Vec<Binding>) {
         let first = |list: &[Binding]| list.iter().map(|binding| binding.expires_at).min();
+        if new.is_empty() && !self.bindings.contains_key(aor) {
+            return;
+        }
+        self.changed.insert(aor.clone());
         let after = first(&new);
         self.len += new.len();
         let old = if new.is_empty() {
@@ -306,7 +367,8 @@ fn granted(
     if request.natted && !request.path.on.transport.is_reliable() {
         granted = granted.min(settings.expires_natted_max);
     }
-    Ok(Some(granted))
+    let most = change.granted_max.unwrap_or(granted);
+    Ok(Some(granted.min(most)))
 }
 
 #[cfg(test)]
@@ -355,6 +417,8 @@ mod tests {
             expires,
             claimed: None,
             q: Q_DEFAULT,
+            granted_max: None,
+            upstream: None,
         }
     }
 

@@ -14,7 +14,8 @@ use common::forward::Action;
 use common::map::{Port, SLOT_NONE, Settings, port_index};
 use common::wire::{Be16, Ip};
 use control::config::{Config, Network};
-use control::effect::{CallRecord, Effect, Effects, Rule};
+use control::effect;
+use control::effect::{CallRecord, Effect, Effects, Kept, Record, Rule};
 use control::engine::admin::{CallView, Command, Totals};
 use control::engine::input::{Activity, Input};
 use control::engine::shard::{self, Shards};
@@ -63,6 +64,8 @@ pub struct Edge {
     next_report: Instant,
     /// Calls that ended.
     pub records: Vec<CallRecord>,
+    /// What outlives the daemon.
+    pub kept: BTreeMap<(effect::Table, Bytes), Record>,
     /// Connections of TCP and TLS: in order and without loss if the link between is so.
     connections: BTreeSet<Path>,
     /// Peers that do not listen for connections.
@@ -108,6 +111,16 @@ impl Edge {
         for (byte, seed) in whole.iter_mut().zip(seed.to_be_bytes()) {
             *byte = seed;
         }
+        Self::begin(config, whole, datapath, shards, now)
+    }
+
+    fn begin(
+        config: Config,
+        whole: [u8; 32],
+        datapath: Datapath,
+        shards: u16,
+        now: Instant,
+    ) -> Self {
         let listen = config.sip.listen.iter().map(|l| (l.local, *l)).collect();
         let kernel = (datapath == Datapath::Frames).then(|| Kernel::new(&config));
         let config = Arc::new(config);
@@ -129,6 +142,7 @@ impl Edge {
             carried: BTreeMap::new(),
             next_report: now + REPORT_EVERY,
             records: Vec::new(),
+            kept: BTreeMap::new(),
             connections: BTreeSet::new(),
             deaf: BTreeSet::new(),
             unbindable: BTreeSet::new(),
@@ -265,6 +279,27 @@ impl Edge {
         Totals::sum(self.engines().map(Engine::totals))
     }
 
+    /// The daemon dies, calls and all, and another begins with what was kept.
+    pub fn restart(&mut self, config: Config, now: Instant, out: &mut Vec<Packet>) {
+        let mut seed = [0xa5; 32];
+        for (byte, part) in seed.iter_mut().zip(self.engine.last_event().to_be_bytes()) {
+            *byte ^= part;
+        }
+        let datapath = match self.kernel {
+            Some(_) => Datapath::Frames,
+            None => Datapath::Sockets,
+        };
+        let kept = std::mem::take(&mut self.kept);
+        *self = Self {
+            kept: kept.clone(),
+            ..Self::begin(config, seed, datapath, self.shards.count(), now)
+        };
+        let records = kept.into_iter();
+        let records = records.map(|((table, key), record)| Kept { table, key, record });
+        let first = Shard::ONLY.index();
+        self.input(first, Input::Restored(records.collect()), now, out);
+    }
+
     /// What must hold after every event, if the engine had a part in it.
     ///
     /// # Errors
@@ -277,6 +312,7 @@ impl Edge {
             return Err(what);
         }
         self.check()?;
+        self.check_kept()?;
         self.check_ports(now)?;
         self.check_replicas(now)
     }
@@ -330,6 +366,17 @@ impl Edge {
             Some(kernel) if !kernel.holds(&self.rules) => Err("the kernel's table differs".into()),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// What would be restored is what there is.
+    fn check_kept(&self) -> Result<(), String> {
+        let kept: BTreeSet<&[u8]> = self.kept.keys().map(|(_, key)| &key[..]).collect();
+        let aors = self.engine.registered();
+        let there: BTreeSet<&[u8]> = aors.map(|aor| aor.as_str().as_bytes()).collect();
+        if kept == there {
+            return Ok(());
+        }
+        Err(format!("{kept:?} is kept, {there:?} is registered"))
     }
 
     /// Pairs that a network has taken are pairs whose sockets it has open.
@@ -557,6 +604,10 @@ impl Edge {
                         }
                     }
                     Effect::Record(record) => self.records.push(record),
+                    Effect::Store { table, key, record } => match record {
+                        Some(record) => drop(self.kept.insert((table, key), record)),
+                        None => drop(self.kept.remove(&(table, key))),
+                    },
                 }
             }
         }

@@ -59,10 +59,9 @@ fn reconfigure(world: &mut World, change: impl FnOnce(&mut Config)) {
     let edge = world.edge;
     let mut config = world.edge().engine.config().clone();
     change(&mut config);
-    world.sim.order(edge, |edge, now, _| {
-        let mut effects = Effects::new();
-        edge.engine.reconfigure(config, now, &mut effects);
-        assert!(effects.is_empty(), "{effects:?}");
+    world.sim.order(edge, |edge, now, out| {
+        edge.reconfigure(config, now, out);
+        assert!(out.is_empty(), "{out:?}");
     });
 }
 
@@ -913,6 +912,7 @@ fn accounts_are_hot() {
         config.sip.accounts.push(Account {
             user: "1002".to_owned(),
             secret: Secret::Password("another".to_owned()),
+            algorithm: None,
         });
         config.sip.expires_max = 70 * SECOND;
     });

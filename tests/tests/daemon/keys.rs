@@ -17,8 +17,10 @@ watch = false
 domain = "example.com"
 listen = ["udp:0.0.0.0:5060", "tls:0.0.0.0:5061"]
 auth = "digest"
+algorithm = "md5"
 expires_min = "60s"
 expires_max = "1h"
+expires_natted_max = "60s"
 address_grace = "1h"
 shards = 2
 [sip.tcp]
@@ -45,8 +47,12 @@ password = "hunter2"
 user = "1002"
 ha1_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
 [[sip.account]]
+user = "1004"
+ha1_md5 = "00000000000000000000000000000000"
+[[sip.account]]
 user = "1003"
 password_file = "FIRST"
+algorithm = "sha256"
 [[sip.peer]]
 name = "mcu"
 uri = "sips:10.0.0.20"
@@ -55,7 +61,9 @@ tls_name = "mcu.example.com"
 sources = []
 probe = "0s"
 probe_failures = 3
-register = "local"
+register = "forward"
+register_by = "contact"
+register_expires = "1h"
 routes = ["8???"]
 [[network]]
 name = "lan"
@@ -68,6 +76,8 @@ source_rewriting_gateways = []
 media_ports = "20000-29999"
 advertise_ports = "20000-29999"
 nat = "auto"
+keepalive = "crlf"
+keepalive_interval = "25s"
 media = "sdp"
 media_from = "signalling"
 media_senders = []
@@ -82,6 +92,9 @@ object = "/relay.o"
 pin_dir = "/sys/fs/bpf/towpath"
 flows = 65536
 media_timeout = "60s"
+[store]
+path = "state.redb"
+sync = "before"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -99,8 +112,15 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "[\"udp:10.0.0.3:5070\",\"tls:10.0.0.3:5061\"]",
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
+    ("sip.algorithm", "\"sha256\"", "sip.algorithm", "sha256"),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
+    (
+        "sip.expires_natted_max",
+        "\"2m\"",
+        "sip.expires_natted_max",
+        "2m",
+    ),
     ("sip.address_grace", "\"2h\"", "sip.address_grace", "2h"),
     ("sip.shards", "3", "sip.shards", "3"),
     ("sip.tcp.idle", "\"5m\"", "sip.tcp.idle", "5m"),
@@ -182,10 +202,22 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "…",
     ),
     (
+        "sip.account.ha1_md5",
+        "\"11111111111111111111111111111111\"",
+        "sip.account.1004.ha1_md5",
+        "…",
+    ),
+    (
         "sip.account.ha1_sha256",
         "\"1111111111111111111111111111111111111111111111111111111111111111\"",
         "sip.account.1002.ha1_sha256",
         "…",
+    ),
+    (
+        "sip.account.algorithm",
+        "\"md5\"",
+        "sip.account.1003.algorithm",
+        "md5",
     ),
     (
         "sip.peer.name",
@@ -224,12 +256,23 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip.peer.mcu.probe_failures",
         "5",
     ),
-    // There is one choice only.
     (
         "sip.peer.register",
-        "'local'",
-        "sip.peer.mcu.uri",
-        "sip:10.0.0.20:5061;transport=tls",
+        "'forward'",
+        "sip.peer.mcu.register",
+        "forward",
+    ),
+    (
+        "sip.peer.register_by",
+        "\"path\"",
+        "sip.peer.mcu.register_by",
+        "path",
+    ),
+    (
+        "sip.peer.register_expires",
+        "\"2h\"",
+        "sip.peer.mcu.register_expires",
+        "2h",
     ),
     (
         "sip.peer.routes",
@@ -292,6 +335,18 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "40000-49999",
     ),
     ("network.nat", "\"never\"", "network.lan.nat", "never"),
+    (
+        "network.keepalive",
+        "\"options\"",
+        "network.lan.keepalive",
+        "options",
+    ),
+    (
+        "network.keepalive_interval",
+        "\"40s\"",
+        "network.lan.keepalive_interval",
+        "40s",
+    ),
     ("network.media", "\"auto\"", "network.lan.media", "auto"),
     (
         "network.media_from",
@@ -330,6 +385,8 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "datapath.media_timeout",
         "30s",
     ),
+    ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
+    ("store.sync", "\"behind\"", "store.sync", "behind"),
 ];
 
 #[test]

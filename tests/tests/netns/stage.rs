@@ -43,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) mode: &'static str,
     pub(crate) object: Option<PathBuf>,
     pub(crate) pin_dir: PathBuf,
+    pub(crate) store: PathBuf,
     pub(crate) media_timeout: &'static str,
     pub(crate) flows: u32,
     pub(crate) networks: Vec<Net>,
@@ -108,6 +109,7 @@ impl Config {
             },
             object: Some(process::object().unwrap()),
             pin_dir: lab.bpffs().join("towpath"),
+            store: lab.directory("towpath").unwrap().join("state.redb"),
             media_timeout: "60s",
             flows: 1024,
             networks: vec![WAN, LAN, CORE],
@@ -136,6 +138,7 @@ impl Config {
         let Self {
             mode,
             pin_dir,
+            store,
             media_timeout,
             flows,
             sip,
@@ -146,7 +149,9 @@ impl Config {
              listen = [{listen}]\n{tls}\n{sip}[[sip.peer]]\nname = \"mcu\"\n\
              uri = \"sip:{mcu}:5060\"\n\
              routes = [\"9*\"]\n\n{networks}[datapath]\nmode = \"{mode}\"\n\
-             pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n{object}",
+             pin_dir = {pin_dir:?}\nflows = {flows}\nmedia_timeout = \"{media_timeout}\"\n\
+             {object}\n\
+             [store]\npath = {store:?}\n",
             mcu = plan::ip(plan::MCU_V4),
         )
     }

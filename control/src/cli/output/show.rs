@@ -46,6 +46,22 @@ pub(super) fn registration(value: &Value) -> String {
             ("contact", at(b, "/contact")),
             ("instance", at(b, "/instance")),
             ("user agent", at(b, "/user_agent")),
+            (
+                "reg-id, q",
+                format!("{}, {}", at(b, "/reg_id"), at(b, "/q")),
+            ),
+            ("came before", at(b, "/moved_from")),
+            (
+                "kept by",
+                match b.get("upstream").filter(|upstream| !upstream.is_null()) {
+                    None => "us".to_owned(),
+                    Some(upstream) => format!(
+                        "{}, for another {}",
+                        at(upstream, "/peer"),
+                        spelt(upstream, "/expires_s")
+                    ),
+                },
+            ),
         ];
         let lines = lines.iter();
         let lines: String = lines

@@ -12,8 +12,10 @@ watch = false
 domain = 'example.com'
 listen = ['udp:0.0.0.0:5060', 'tls:0.0.0.0:5061']
 auth = 'digest'
+algorithm = 'md5'
 expires_min = '60s'
 expires_max = '1h'
+expires_natted_max = '60s'
 address_grace = '1h'
 shards = 2
 [sip.tcp]
@@ -40,8 +42,12 @@ password = 'hunter2'
 user = '1002'
 ha1_sha256 = '0000000000000000000000000000000000000000000000000000000000000000'
 [[sip.account]]
+user = '1004'
+ha1_md5 = '00000000000000000000000000000000'
+[[sip.account]]
 user = '1003'
 password_file = 'old'
+algorithm = 'sha256'
 [[sip.peer]]
 name = 'mcu'
 uri = 'sip:10.0.0.20'
@@ -49,7 +55,9 @@ uris = []
 sources = []
 probe = '0s'
 probe_failures = 3
-register = 'local'
+register = 'forward'
+register_by = 'contact'
+register_expires = '1h'
 routes = ['8???']
 [[sip.peer]]
 name = 'pbx'
@@ -69,6 +77,8 @@ source_rewriting_gateways = []
 media_ports = '20000-29999'
 advertise_ports = '20000-29999'
 nat = 'auto'
+keepalive = 'crlf'
+keepalive_interval = '25s'
 media = 'sdp'
 media_from = 'signalling'
 media_senders = []
@@ -87,6 +97,9 @@ object = '/relay.o'
 pin_dir = '/sys/fs/bpf/towpath'
 flows = 65536
 media_timeout = '60s'
+[store]
+path = '/var/lib/towpath/state.redb'
+sync = 'before'
 ";
 
 fn config(text: &str) -> Config {
@@ -170,6 +183,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "sip",
+        "algorithm",
+        "'sha256'",
+        "sip.algorithm hot \"md5\" -> \"sha256\" (0)",
+    ),
+    (
+        "sip",
         "expires_min",
         "'90s'",
         "sip.expires_min hot \"1m\" -> \"90s\" (0)",
@@ -179,6 +198,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "expires_max",
         "'2h'",
         "sip.expires_max hot \"1h\" -> \"2h\" (0)",
+    ),
+    (
+        "sip",
+        "expires_natted_max",
+        "'2m'",
+        "sip.expires_natted_max hot \"1m\" -> \"2m\" (0)",
     ),
     (
         "sip",
@@ -292,9 +317,21 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "sip.account",
+        "ha1_md5",
+        "'11111111111111111111111111111111'",
+        "sip.account.1004.ha1_md5 hot … -> … (0)",
+    ),
+    (
+        "sip.account",
         "ha1_sha256",
         "'1111111111111111111111111111111111111111111111111111111111111111'",
         "sip.account.1002.ha1_sha256 hot … -> … (0)",
+    ),
+    (
+        "sip.account",
+        "algorithm",
+        "'md5'",
+        "sip.account.1003.algorithm hot \"sha256\" -> \"md5\" (0)",
     ),
     (
         "sip.peer",
@@ -339,8 +376,19 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "5",
         "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
-    // There is one choice only.
-    ("sip.peer", "register", "\"local\"", ""),
+    ("sip.peer", "register", "'forward' #", ""),
+    (
+        "sip.peer",
+        "register_by",
+        "'path'",
+        "sip.peer.mcu.register_by hot \"contact\" -> \"path\" (0)",
+    ),
+    (
+        "sip.peer",
+        "register_expires",
+        "'2h'",
+        "sip.peer.mcu.register_expires hot \"1h\" -> \"2h\" (0)",
+    ),
     (
         "sip.peer",
         "routes",
@@ -411,6 +459,18 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "nat",
         "'never'",
         "network.lan.nat hot \"auto\" -> \"never\" (3)",
+    ),
+    (
+        "network",
+        "keepalive",
+        "'options'",
+        "network.lan.keepalive hot \"crlf\" -> \"options\" (3)",
+    ),
+    (
+        "network",
+        "keepalive_interval",
+        "'40s'",
+        "network.lan.keepalive_interval hot \"25s\" -> \"40s\" (3)",
     ),
     (
         "network",
@@ -489,6 +549,19 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "media_timeout",
         "'30s'",
         "datapath.media_timeout hot \"1m\" -> \"30s\" (7)",
+    ),
+    (
+        "store",
+        "path",
+        "'other.redb'",
+        "store.path restart \"/var/lib/towpath/state.redb\" -> \
+         \"/var/lib/towpath/other.redb\" (7)",
+    ),
+    (
+        "store",
+        "sync",
+        "'behind'",
+        "store.sync hot \"before\" -> \"behind\" (0)",
     ),
 ];
 
@@ -589,7 +662,10 @@ fn networks_peers_and_accounts_are_known_by_name() {
     check(
         "password = 'hunter2'",
         "ha1_sha256 = '2222222222222222222222222222222222222222222222222222222222222222'",
-        &["sip.account.1001.ha1_sha256 hot … -> … (0)"],
+        &[
+            "sip.account.1001.ha1_sha256 hot … -> … (0)",
+            "sip.account.1001.algorithm hot - -> \"sha256\" (0)",
+        ],
     );
 }
 

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+use super::choice::{ALGORITHM, choose};
 use super::{beside, parsed, value};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Account, Secret, file};
+use crate::config::{Account, Algorithm, Secret, file};
 
 pub(super) fn read(
     written: Vec<file::Account>,
@@ -36,10 +37,16 @@ pub(super) fn read(
                 "remove one of the two",
             );
         }
+        let chosen = algorithm(&account, problems);
         let secret = secret(account, &at, secrets, problems);
         if let (Some(user), Some(secret)) = (user, secret) {
             accounts.push(Account {
                 user: user.value,
+                algorithm: match &secret {
+                    Secret::Password(_) => chosen,
+                    Secret::Ha1Md5(_) => Some(Algorithm::Md5),
+                    Secret::Ha1Sha256(_) => Some(Algorithm::Sha256),
+                },
                 secret,
             });
         }
@@ -58,7 +65,25 @@ fn named_user(user: &At<String>, problems: &mut Problems<'_>) -> bool {
     good
 }
 
-/// Exactly one of `password`, `password_file` and `ha1_sha256`.
+/// What an account says of its algorithm; a hash says it itself.
+fn algorithm(account: &file::Account, problems: &mut Problems<'_>) -> Option<Algorithm> {
+    const KEY: &str = "sip.account.algorithm";
+    let written = account.algorithm.clone()?;
+    if account.ha1_md5.is_some() || account.ha1_sha256.is_some() {
+        let help = "remove it: ha1_md5 and ha1_sha256 say which";
+        let message = "`algorithm` is for accounts with a password";
+        problems.add(&written.span, KEY, message, help);
+    }
+    Some(choose(
+        Some(written),
+        KEY,
+        Algorithm::Md5,
+        &ALGORITHM,
+        problems,
+    ))
+}
+
+/// Exactly one of `password`, `password_file`, `ha1_md5` and `ha1_sha256`.
 fn secret(
     account: file::Account,
     at: &Span,
@@ -66,29 +91,41 @@ fn secret(
     problems: &mut Problems<'_>,
 ) -> Option<Secret> {
     const PASSWORD: &str = "sip.account.password";
-    match (account.password, account.password_file, account.ha1_sha256) {
-        (None, None, None) => {
-            let help = "add password, password_file or ha1_sha256";
+    let file::Account {
+        password,
+        password_file: path,
+        ha1_md5,
+        ha1_sha256,
+        ..
+    } = account;
+    match (password, path, ha1_md5, ha1_sha256) {
+        (None, None, None, None) => {
+            let help = "add password, password_file, ha1_md5 or ha1_sha256";
             problems.add(at, "sip.account", "the account has no password", help);
             None
         }
-        (Some(password), None, None) => {
+        (Some(password), None, None, None) => {
             if password.value.is_empty() {
                 let help = "write one: whoever knows the user could register";
                 problems.add(&password.span, PASSWORD, "the password is empty", help);
             }
             Some(Secret::Password(password.value))
         }
-        (None, Some(path), None) => password_file(&path, secrets, problems),
-        (None, None, Some(ha1)) => {
+        (None, Some(path), None, None) => password_file(&path, secrets, problems),
+        (None, None, Some(ha1), None) => {
+            let key = "sip.account.ha1_md5";
+            parsed(&ha1.value, &ha1.span, key, value::ha1_md5, problems).map(Secret::Ha1Md5)
+        }
+        (None, None, None, Some(ha1)) => {
             let key = "sip.account.ha1_sha256";
             parsed(&ha1.value, &ha1.span, key, value::ha1, problems).map(Secret::Ha1Sha256)
         }
-        (password, file, ha1) => {
+        (password, file, md5, sha256) => {
             let given = [
                 ("password", password.is_some()),
                 ("password_file", file.is_some()),
-                ("ha1_sha256", ha1.is_some()),
+                ("ha1_md5", md5.is_some()),
+                ("ha1_sha256", sha256.is_some()),
             ];
             let given = given.iter().filter(|(_, g)| *g).map(|(name, _)| *name);
             let given = given.collect::<Vec<_>>().join(" and ");

@@ -1,12 +1,23 @@
 //! Keys that take one of a few words, and the words.
 
 use super::super::{
-    AddressChange, Auth, DatapathMode, Ice, MediaFrom, MediaMode, NatMode, Verify, XdpAttach,
+    AddressChange, Algorithm, Auth, DatapathMode, Ice, KeepAlive, MediaFrom, MediaMode, NatMode,
+    RegisterBy, Sync, Verify, XdpAttach,
 };
 use crate::config::problem::{At, Problems, nearest};
 
 pub(in crate::config) const AUTH: [(&str, Auth); 2] =
     [("digest", Auth::Digest), ("none", Auth::None)];
+pub(in crate::config) const ALGORITHM: [(&str, Algorithm); 2] =
+    [("md5", Algorithm::Md5), ("sha256", Algorithm::Sha256)];
+pub(in crate::config) const REGISTER: [(&str, bool); 2] = [("local", false), ("forward", true)];
+pub(in crate::config) const REGISTER_BY: [(&str, RegisterBy); 2] =
+    [("contact", RegisterBy::Contact), ("path", RegisterBy::Path)];
+pub(in crate::config) const KEEPALIVE: [(&str, KeepAlive); 3] = [
+    ("crlf", KeepAlive::Crlf),
+    ("options", KeepAlive::Options),
+    ("off", KeepAlive::Off),
+];
 pub(in crate::config) const VERIFY: [(&str, Verify); 3] = [
     ("none", Verify::None),
     ("peers", Verify::Peers),
@@ -38,6 +49,8 @@ pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
     ("xdp", DatapathMode::Xdp),
     ("userspace", DatapathMode::Userspace),
 ];
+pub(in crate::config) const SYNC: [(&str, Sync); 2] =
+    [("before", Sync::Before), ("behind", Sync::Behind)];
 pub(in crate::config) const XDP: [(&str, XdpAttach); 2] = [
     ("native", XdpAttach::Native),
     ("generic", XdpAttach::Generic),

@@ -4,20 +4,27 @@ mod across;
 mod told;
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::Interface;
-use super::choice::{ADDRESS_CHANGE, ICE, MEDIA, MEDIA_FROM, NAT, choose};
+use super::choice::{ADDRESS_CHANGE, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, NAT, choose};
+use super::lifetime;
 use super::value::{self, Refusal};
 use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
-use crate::config::{AddressChange, Ice, MediaFrom, MediaMode, NatMode, Network, PortRange};
+use crate::config::{
+    AddressChange, Ice, KeepAlive, MediaFrom, MediaMode, NatMode, Network, PortRange,
+};
 use crate::id::NetworkId;
 
 use told::Told;
 
 pub const NETWORKS_MAX: usize = 64;
+/// Bounds of `keepalive_interval`.
+const KEEPALIVE_MIN: Duration = Duration::from_secs(5);
+const KEEPALIVE_MAX: Duration = Duration::from_secs(600);
 /// Different addresses of all networks: the kernel program compares with each of them.
 pub const ADDRESSES_MAX: usize = 16;
 
@@ -32,6 +39,8 @@ pub(super) struct Draft {
     gateways: Vec<At<IpAddr>>,
     pub(super) ports: Option<At<PortRange>>,
     nat: NatMode,
+    keepalive: KeepAlive,
+    keepalive_interval: Duration,
     media: MediaMode,
     media_from: MediaFrom,
     media_senders: Vec<IpNet>,
@@ -88,6 +97,8 @@ impl Draft {
             media_ports,
             advertise_ports: self.told.ports.map_or(media_ports, |ports| ports.value),
             nat: self.nat,
+            keepalive: self.keepalive,
+            keepalive_interval: self.keepalive_interval,
             media: self.media,
             media_from: self.media_from,
             media_senders: self.media_senders,
@@ -125,8 +136,10 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         (address, ports.as_ref()),
         problems,
     );
-    let (nat, from) = ("network.nat", "network.media_from");
+    let (nat, media) = ("network.nat", "network.media");
+    let from = "network.media_from";
     let (ice, change) = ("network.ice", "network.address_change");
+    let alive = "network.keepalive";
     Draft {
         name,
         interface: network.interface.map(|interface| interface.value),
@@ -136,13 +149,15 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         gateways: gateways(network.source_rewriting_gateways, address, problems),
         ports,
         nat: choose(network.nat, nat, NatMode::Auto, &NAT, problems),
-        media: choose(
-            network.media,
-            "network.media",
-            MediaMode::Auto,
-            &MEDIA,
+        keepalive: choose(
+            network.keepalive,
+            alive,
+            KeepAlive::Crlf,
+            &KEEPALIVE,
             problems,
         ),
+        keepalive_interval: interval(network.keepalive_interval, problems),
+        media: choose(network.media, media, MediaMode::Auto, &MEDIA, problems),
         media_from: choose(
             network.media_from,
             from,
@@ -162,6 +177,11 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         dscp: network.dscp.and_then(|dscp| codepoint(&dscp, problems)),
         hop_limit: network.hop_limit.and_then(|hops| reach(&hops, problems)),
     }
+}
+
+fn interval(written: Option<At<String>>, problems: &mut Problems<'_>) -> Duration {
+    let range = KEEPALIVE_MIN..=KEEPALIVE_MAX;
+    lifetime(written, "network.keepalive_interval", 25, &range, problems)
 }
 
 /// The default of `media_ports`.

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::choice::{REGISTER, REGISTER_BY, choose};
 use super::network::Draft;
+use super::sip::{EXPIRES_MAX, EXPIRES_MIN};
 use super::value::{self, PeerUri};
 use super::{is_label, lifetime, parsed};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Peer, PeerAddress, file};
+use crate::config::{Forward, Peer, PeerAddress, RegisterBy, file};
 use crate::id::{Listener, Transport};
 
 /// Addresses of one peer.
@@ -26,8 +28,9 @@ pub(super) fn read(
     let mut names: BTreeMap<String, Span> = BTreeMap::new();
     let mut known: BTreeMap<SocketAddr, Span> = BTreeMap::new();
     let mut peers = Vec::new();
+    let mut forwarding: Option<Span> = None;
     for mut peer in written {
-        registers_here(peer.register.take(), problems);
+        let forward = forward(&peer, &mut forwarding, problems);
         if let Some(name) = &peer.name {
             named(name, &mut names, problems);
         }
@@ -53,6 +56,7 @@ pub(super) fn read(
         peers.extend(peer.name.map(|name| Peer {
             name: name.value,
             addresses,
+            forward,
             tls_name,
             sources,
             probe,
@@ -145,18 +149,49 @@ fn failures(written: Option<At<i64>>, problems: &mut Problems<'_>) -> u32 {
     u32::try_from(written.value).unwrap_or(PROBE_FAILURES)
 }
 
-fn registers_here(register: Option<At<String>>, problems: &mut Problems<'_>) {
+/// How a peer keeps registrations, if it does. One peer may: where else would they be forwarded?
+fn forward(
+    peer: &file::Peer,
+    forwarding: &mut Option<Span>,
+    problems: &mut Problems<'_>,
+) -> Option<Forward> {
     const KEY: &str = "sip.peer.register";
-    let Some(register) = register else { return };
-    let (message, help) = match register.value.as_str() {
-        "local" => return,
-        "forward" => (
-            "forwarding registrations is not available in this version".to_owned(),
-            "remove the key: accounts are kept here, as [[sip.account]]",
-        ),
-        other => (format!("`{other}` is not a choice"), "write \"local\""),
-    };
-    problems.add(&register.span, KEY, message, help);
+    let register = peer.register.clone();
+    let span = register
+        .as_ref()
+        .map_or(0..0, |register| register.span.clone());
+    let forward = choose(register, KEY, false, &REGISTER, problems);
+    let (by, key) = (peer.register_by.clone(), "sip.peer.register_by");
+    let range = EXPIRES_MIN..=EXPIRES_MAX;
+    for (key, written) in [
+        (key, &peer.register_by),
+        ("sip.peer.register_expires", &peer.register_expires),
+    ] {
+        if let Some(written) = written.as_ref().filter(|_| !forward) {
+            let help = "write register = \"forward\" beside it, or remove it";
+            problems.add(&written.span, key, "registrations stay here", help);
+        }
+    }
+    let by = choose(by, key, RegisterBy::Contact, &REGISTER_BY, problems);
+    let (expires, key) = (peer.register_expires.clone(), "sip.peer.register_expires");
+    let expires = lifetime(expires, key, 3600, &range, problems);
+    if !forward {
+        return None;
+    }
+    if let Some(first) = forwarding {
+        let message = format!(
+            "the peer of line {} keeps them already",
+            problems.line(first)
+        );
+        problems.add(
+            &span,
+            KEY,
+            message,
+            "registrations are forwarded to one peer",
+        );
+    }
+    *forwarding = Some(span);
+    Some(Forward { by, expires })
 }
 
 fn reachable(

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::choice::{AUTH, choose};
+use super::choice::{ALGORITHM, AUTH, choose};
 use super::network::Draft;
 use super::{account, lifetime, list, parsed, peer, protection, shards, stream, value};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Auth, Sip, file};
+use crate::config::{Algorithm, Auth, Sip, file};
 use crate::id::{Listener, Transport};
 
 pub(super) fn read(
@@ -32,6 +32,8 @@ pub(super) fn read(
     let minimum = sip.expires_min.clone();
     let expires_min = lifetime(sip.expires_min, "sip.expires_min", 60, &range, problems);
     let expires_max = lifetime(sip.expires_max, "sip.expires_max", 3600, &range, problems);
+    let (natted, key) = (sip.expires_natted_max, "sip.expires_natted_max");
+    let expires_natted_max = lifetime(natted, key, 60, &range, problems);
     if expires_min > expires_max {
         let (min, max) = (value::spell(expires_min), value::spell(expires_max));
         let message = format!("expires_min ({min}) is longer than expires_max ({max})");
@@ -50,11 +52,19 @@ pub(super) fn read(
     Some(Sip {
         listen: listen.iter().map(|l| l.value).collect(),
         auth: choose(sip.auth, "sip.auth", Auth::Digest, &AUTH, problems),
+        algorithm: choose(
+            sip.algorithm,
+            "sip.algorithm",
+            Algorithm::Md5,
+            &ALGORITHM,
+            problems,
+        ),
         accounts: account::read(sip.accounts, secrets, problems),
         peers: peer::read(sip.peers, networks, &listen, problems),
         protection: protection::read(sip.protection, problems),
         expires_min,
         expires_max,
+        expires_natted_max,
         address_grace,
         shards: shards::read(sip.shards, networks, problems),
         tcp: stream::tcp(sip.tcp, problems),
@@ -67,8 +77,8 @@ pub(super) fn read(
 const ADDRESS_GRACE_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Bounds of `expires_min` and `expires_max`.
-const EXPIRES_MIN: Duration = Duration::from_secs(1);
-const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const EXPIRES_MIN: Duration = Duration::from_secs(1);
+pub(super) const EXPIRES_MAX: Duration = Duration::from_secs(24 * 3600);
 
 fn domain(domain: Option<At<String>>, at: &Span, problems: &mut Problems<'_>) -> Option<String> {
     const KEY: &str = "sip.domain";

@@ -271,6 +271,18 @@ pub(super) fn ha1(text: &str) -> Result<String, Refusal> {
     )
 }
 
+/// MD5 in hexadecimal, made lower-case.
+pub(super) fn ha1_md5(text: &str) -> Result<String, Refusal> {
+    let hexadecimal = text.bytes().all(|b| b.is_ascii_hexdigit());
+    if text.len() == 32 && hexadecimal {
+        return Ok(text.to_ascii_lowercase());
+    }
+    refuse(
+        "this is not an MD5 value",
+        "give 32 hexadecimal digits: printf %s 'user:domain:password' | md5sum",
+    )
+}
+
 /// A request-URI user pattern.
 pub(super) fn route(text: &str) -> Result<String, Refusal> {
     let help = "write the user part of a URI; `*` is any run of characters, `?` one";
@@ -415,6 +427,8 @@ mod tests {
     fn secrets_and_routes() {
         check(ha1(&"A".repeat(64)), &"a".repeat(64));
         check(ha1("abc"), "64 hexadecimal digits");
+        check(ha1_md5(&"A".repeat(32)), &"a".repeat(32));
+        check(ha1_md5(&"a".repeat(64)), "32 hexadecimal digits");
         check(ha1(&"g".repeat(64)), "not a SHA-256");
         check(route("conf-*"), "conf-*");
         check(route("8???"), "8???");

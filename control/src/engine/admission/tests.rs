@@ -56,6 +56,7 @@ impl Edge {
         let bytes = bytes.into();
         let input = Input::Sip { on, from, bytes };
         self.engine.handle(input, self.now, &mut effects);
+        effects.retain(|effect| !matches!(effect, Effect::Store { .. }));
         let sent = |effect| {
             let Effect::Send { to, bytes, .. } = effect else {
                 panic!("{effect:?}");

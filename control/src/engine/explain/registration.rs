@@ -4,11 +4,10 @@ use std::time::Instant;
 
 use super::words::{self, Said};
 use super::{Explanation, Reason, Step, steps};
-use crate::config::{Config, Network};
+use crate::config::{Config, KeepAlive, Network};
 use crate::engine::Engine;
 use crate::engine::admin::RegistrationView;
 use crate::engine::gateway::Suspect;
-use crate::engine::register::{EXPIRES_NATTED, KEEP_ALIVE_S};
 use crate::engine::route::way_to;
 use crate::id::Aor;
 use crate::sip::registrar::Binding;
@@ -60,7 +59,7 @@ fn explain(
         Some(steps::requests(binding.natted, path, way_to(binding))),
         Some(steps::told(config, network, Some(path.on))),
         Some(steps::media(config, network, Some(binding.natted))),
-        Some(expiry(config, binding, now)),
+        Some(expiry(config, network, binding, now)),
     ];
     Explanation {
         answer: answer(network, aor, binding),
@@ -144,23 +143,31 @@ fn arrived(binding: &Binding, now: Instant) -> Step {
     }
 }
 
-fn expiry(config: &Config, binding: &Binding, now: Instant) -> Step {
+fn expiry(config: &Config, network: &Network, binding: &Binding, now: Instant) -> Step {
     let left = binding.expires_at.saturating_duration_since(now);
     let granted = binding
         .expires_at
         .saturating_duration_since(binding.refreshed_at);
     let since = now.saturating_duration_since(binding.registered_at);
-    let reason = if binding.natted && granted >= EXPIRES_NATTED {
-        let most = words::seconds(EXPIRES_NATTED);
-        Reason::fixed(format!(
-            "behind a NAT at most {most}: a changed mapping is soon noticed"
-        ))
+    let most = config.sip.expires_natted_max;
+    let (words, key) = if binding.natted && granted >= most {
+        let most = words::seconds(most);
+        let words = format!("behind a NAT at most {most}: a changed mapping is soon noticed");
+        (words, "sip.expires_natted_max")
     } else {
         let most = words::seconds(config.sip.expires_max);
-        let words = format!("what it asked for, at most {most}");
-        Reason::of(config, words, "sip.expires_max".to_owned())
+        (
+            format!("what it asked for, at most {most}"),
+            "sip.expires_max",
+        )
     };
-    let kept = format!("a packet every {KEEP_ALIVE_S} s keeps the way to it open");
+    let reason = Reason::of(config, words, key.to_owned());
+    let every = words::seconds(network.keepalive_interval);
+    let kept = match network.keepalive {
+        KeepAlive::Crlf => Some(format!("a packet every {every} keeps the way to it open")),
+        KeepAlive::Options => Some(format!("OPTIONS every {every} keeps the way to it open")),
+        KeepAlive::Off => None,
+    };
     Step {
         topic: "expiry",
         question: "How long?",
@@ -170,7 +177,7 @@ fn expiry(config: &Config, binding: &Binding, now: Instant) -> Step {
             format!("it has been registered for {}", words::seconds(since)),
         ],
         reason,
-        means: binding.natted.then_some(kept),
+        means: kept.filter(|_| binding.natted),
         ..Step::default()
     }
 }

@@ -158,6 +158,7 @@ expiry: How long? another 54 s
   = it was granted 60 s
   = it has been registered for 6 s
   < behind a NAT at most 60 s: a changed mapping is soon noticed
+  @ - sip.expires_natted_max
   > a packet every 25 s keeps the way to it open",
     );
 }

@@ -79,7 +79,7 @@ impl Engine {
     }
 
     /// A Call-ID for a request outside dialogs: one with which the answer finds this shard.
-    fn own_call_id(&mut self) -> String {
+    pub(in crate::engine) fn own_call_id(&mut self) -> String {
         let mut call_id = String::new();
         for _ in 0..CALL_IDS_TRIED {
             call_id = format!("{}@{}", self.names.token(), self.config.sip.domain);

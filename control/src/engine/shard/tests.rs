@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::config::check::check;
-use crate::effect::Effect;
+use crate::effect::{Effect, Kept};
 use crate::engine::event::{EVENTS_MAX, Kind, Log};
 use crate::engine::input::Input;
 use crate::id::{Listener, Transport};
@@ -43,6 +43,8 @@ struct Site {
     shards: Shards,
     now: Instant,
     branch: u32,
+    /// What outlives it.
+    kept: Vec<Kept>,
 }
 
 impl Site {
@@ -58,6 +60,7 @@ impl Site {
             shards: shards(SEED, count),
             now,
             branch: 0,
+            kept: Vec::new(),
         }
     }
 
@@ -93,6 +96,10 @@ impl Site {
         let shard = self.shards.of(&bytes);
         let mut effects = Effects::new();
         self.engines[shard].handle(Input::Sip { on, from, bytes }, self.now, &mut effects);
+        self.perform(shard, effects)
+    }
+
+    fn perform(&mut self, shard: usize, effects: Effects) -> Vec<Message> {
         let mut sent = Vec::new();
         for effect in effects {
             if let Effect::Send { bytes, .. } = effect {
@@ -106,6 +113,12 @@ impl Site {
                     let told = Input::Banned { net, account, why };
                     engine.handle(told, self.now, &mut vec![]);
                 }
+                continue;
+            }
+            if let Effect::Store { table, key, record } = effect {
+                assert!(sent.is_empty(), "nobody hears of it before it is kept");
+                let record = record.unwrap();
+                self.kept.push(Kept { table, key, record });
                 continue;
             }
             let Effect::Publish { aor } = effect else {
@@ -123,11 +136,15 @@ impl Site {
 
     /// The code that answers a request with credentials for this challenge.
     fn authorized(&mut self, method: &str, call_id: &str, challenge: &[u8], count: u32) -> u16 {
+        let uri = match method {
+            "REGISTER" => "sip:example.com",
+            _ => "sip:1001@example.com",
+        };
         let attempt = Attempt {
             user: "1001",
             secret: Secret::Password("pw"),
             method: method.as_bytes(),
-            uri: "sip:example.com",
+            uri,
             body: b"",
             count,
             cnonce: "c",
@@ -247,6 +264,28 @@ fn registrations_are_known_everywhere_and_kept_once() {
     assert_eq!(site.engines[0].bindings(&aor).len(), 1);
 }
 
+/// What an earlier process kept is the first one's, and all know of it.
+#[test]
+fn restored_registrations_are_known_everywhere() {
+    let (site, _) = Site::registered(1);
+    assert_eq!(site.kept.len(), 1);
+    let aor = Aor::new("1001", "example.com");
+    for count in [1, 3] {
+        let mut next = Site::new(count, CONFIG);
+        let mut effects = Effects::new();
+        let restored = Input::Restored(site.kept.clone());
+        next.engines[0].handle(restored, next.now, &mut effects);
+        assert_eq!(next.perform(0, effects).len(), 0);
+        let known = next
+            .engines
+            .iter()
+            .map(|engine| engine.bindings(&aor).len());
+        assert_eq!(known.collect::<Vec<_>>(), vec![1; count.into()]);
+        // It is kept already.
+        assert_eq!(next.kept, []);
+    }
+}
+
 #[test]
 fn whom_one_engine_bans_all_ban() {
     let mut site = Site::new(3, CONFIG);
@@ -291,6 +330,18 @@ fn engines_have_names_of_their_own() {
     names.sort_unstable();
     names.dedup();
     assert_eq!(names.len(), all);
+    // What strangers are asked for does not tell the engines apart.
+    let engines = site.engines.iter();
+    let mut asked: Vec<_> = engines.map(|e| e.names.name_of(&[b"1001"])).collect();
+    asked.dedup();
+    assert_eq!(asked.len(), 1);
+    // A request of its own is answered to it.
+    for (shard, engine) in site.engines.iter_mut().enumerate() {
+        for _ in 0..5 {
+            let call_id = engine.own_call_id();
+            assert_eq!(site.shards.of_call_id(call_id.as_bytes()), shard);
+        }
+    }
     // The first one's are those of a single engine.
     let [mut one, mut three] = [1, 3].map(|count| Site::new(count, CONFIG));
     assert_eq!(one.engines[0].names.token(), three.engines[0].names.token());

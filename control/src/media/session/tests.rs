@@ -1029,6 +1029,7 @@ impl World {
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
                 | Effect::Dial { .. }
+                | Effect::Store { .. }
                 | Effect::Record(_) => {
                     panic!("not a media effect")
                 }

@@ -29,6 +29,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         warnings.push(format!("the kernel path is off: {why}"));
     }
     warnings.extend(shell.reloads.warning());
+    warnings.extend(shell.store.warnings());
     if let Ok(kernel) = &shell.datapath.kernel
         && let Some(why) = kernel.refused()
     {

@@ -15,6 +15,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     let mut text = Text::default();
     configuration(shell, &mut text);
     signalling(shell, now, &mut text);
+    store(shell, &mut text);
     media(shell, now, &mut text);
     text.text
 }
@@ -47,6 +48,31 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
+    }
+}
+
+fn store(shell: &Shell, text: &mut Text) {
+    let counts = shell.store.counts();
+    let help = "Whether what is registered now outlives a restart.";
+    text.family("store_up", Kind::Gauge, help);
+    text.series(&[], shell.store.is_up().into());
+    let help = "Records that wait for the disk.";
+    text.family("store_pending", Kind::Gauge, help);
+    text.series(&[], count(shell.store.pending()));
+    let help = "Commits, many records to each.";
+    text.family("store_commits_total", Kind::Counter, help);
+    text.series(&[], counts.commits.load(Ordering::Relaxed));
+    let help = "Commits that failed and are tried again.";
+    text.family("store_errors_total", Kind::Counter, help);
+    text.series(&[], counts.errors.load(Ordering::Relaxed));
+    let help = "Records on disk, records there was no room for, messages sent before they were.";
+    text.family("store_records_total", Kind::Counter, help);
+    for (result, records) in [
+        ("kept", &counts.kept),
+        ("lost", &counts.lost),
+        ("late", &counts.late),
+    ] {
+        text.series(&[("result", result)], records.load(Ordering::Relaxed));
     }
 }
 

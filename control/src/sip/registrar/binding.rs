@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::Refused;
+use super::upstream::Upstream;
 use crate::id::{NetworkId, Path};
 
 /// A longer User-Agent is cut.
@@ -43,6 +44,8 @@ pub struct Binding {
     pub refreshed_at: Instant,
     /// Preference in thousandths, 0..=1000.
     pub q: u16,
+    /// The same at the registrar it was forwarded to.
+    pub upstream: Option<Box<Upstream>>,
 }
 
 /// One Contact value of a REGISTER.
@@ -57,6 +60,9 @@ pub struct Change {
     pub claimed: Option<SocketAddr>,
     /// In thousandths; `Q_DEFAULT` if it names none.
     pub q: u16,
+    /// What another registrar granted, and remembers.
+    pub granted_max: Option<Duration>,
+    pub upstream: Option<Box<Upstream>>,
 }
 
 /// What a REGISTER asks.
@@ -133,5 +139,9 @@ pub(super) fn bound(
         registered_at: known.map_or(now, |binding| binding.registered_at),
         refreshed_at: now,
         q: change.q.min(Q_DEFAULT),
+        upstream: change
+            .upstream
+            .clone()
+            .or_else(|| known.and_then(|binding| binding.upstream.clone())),
     }
 }

@@ -133,6 +133,14 @@ fn accounts() {
         &[(9, 17, "more than one line", "alone")],
     );
     let one = "[[sip.account]]\nuser = '1'\npassword = 'x'\n";
+    check(
+        "user = '1'\nha1_md5 = 'y'\n",
+        &[(9, 11, "not an MD5", "32")],
+    );
+    check(
+        "user = '1'\nha1_md5 = '0123456789abcdef0123456789ABCDEF'\nalgorithm = 'sha256'\n",
+        &[(10, 13, "for accounts with a password", "say which")],
+    );
     sip_refused(
         &format!("{one}{one}"),
         &[(11, 8, "stands in line 8 too", "remove")],
@@ -230,13 +238,30 @@ fn peers() {
         &[(10, 11, "never matches", "user part")],
     );
     sip_refused(
-        &format!("{good}register = 'forward'\n"),
-        &[(10, 12, "not available", "kept here")],
+        &format!("{good}register = 'forwards'\n"),
+        &[(10, 12, "not a choice", "did you mean \"forward\"")],
     );
     sip_refused(
         &format!("{good}tls_name = 'mcu.example.com'\n"),
         &[(10, 12, "not reached over TLS", "sips:")],
     );
+    sip_refused(
+        &format!("{good}register_by = 'path'\nregister_expires = '2h'\n"),
+        &[
+            (10, 15, "stay here", "register = \"forward\""),
+            (11, 20, "stay here", "register = \"forward\""),
+        ],
+    );
+    let second = good.replace("mcu", "pbx").replace("20", "21");
+    sip_refused(
+        &format!("{good}register = 'forward'\n{second}register = 'forward'\n"),
+        &[(14, 12, "the peer of line 10", "one peer")],
+    );
+    let forward = format!("{good}register = 'forward'\nregister_by = 'path'\n");
+    let config = accepted(&format!("{LAN}{SIP}{forward}register_expires = '2h'\n"));
+    let forward = config.sip.peers[0].forward.unwrap();
+    assert_eq!(forward.by, crate::config::RegisterBy::Path);
+    assert_eq!(forward.expires, Duration::from_secs(7200));
     sip_refused(
         &format!("{good}uris = ['sip:10.0.0.20']\n"),
         &[(10, 9, "is the peer of line 9 too", "join")],

@@ -46,5 +46,13 @@ pub(super) fn registration(shell: &Shell, view: &RegistrationView) -> Value {
         "age_s": view.age.as_secs(),
         "expires_s": view.expires_in.as_secs(),
         "user_agent": view.user_agent,
+        "transport": view.seen.on.transport.token().to_ascii_lowercase(),
+        "reg_id": view.reg_id,
+        "q": f64::from(view.q) / 1000.0,
+        "moved_from": view.moved_from.map(|from| from.to_string()),
+        "upstream": view.upstream.as_ref().map(|(peer, left)| json!({
+            "peer": peer,
+            "expires_s": left.as_secs(),
+        })),
     })
 }
