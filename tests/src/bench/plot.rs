@@ -38,7 +38,11 @@ pub(super) fn rates(report: &Report) -> String {
              stroke-dasharray=\"2 4\"/>"
         );
     }
-    document("Packets per second on one core, without loss", y, &body)
+    document(
+        "Packets per second on one core, without loss (logarithmic; lines: powers of ten)",
+        y,
+        &body,
+    )
 }
 
 /// Nanoseconds above a program that does nothing, by the number of flows.
