@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 // Vocabulary.
+pub mod bus;
 pub mod effect;
 pub mod id;
 
@@ -16,6 +17,7 @@ pub mod sip;
 pub mod config;
 pub mod engine;
 pub mod media;
+pub mod plane;
 
 // Shell.
 #[cfg(feature = "daemon")]

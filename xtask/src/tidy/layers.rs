@@ -2,22 +2,58 @@
 
 use super::source::Source;
 
-const LAYERS: [(&str, &[&str]); 10] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("id", &[]),
     ("effect", &["id", "common"]),
+    ("bus", &["id"]),
+    ("upstream", &["id"]),
+    ("mqtt", &["id", "bus"]),
+    ("outbox", &["id", "bus"]),
+    ("conference", &["id", "bus"]),
+    ("cascade", &["id", "bus", "upstream"]),
     ("sip", &["id", "effect"]),
     ("sdp", &["id"]),
     ("nat", &["id"]),
     ("media", &["id", "effect", "sdp", "nat", "common"]),
-    ("config", &["id", "sip", "nat", "media"]),
+    ("config", &["id", "sip", "nat", "media", "mqtt"]),
     (
         "engine",
         &[
             "id", "effect", "sip", "sdp", "nat", "media", "config", "common",
         ],
     ),
-    ("shell", &["id", "effect", "config", "engine", "common"]),
-    ("cli", &["config", "shell"]),
+    (
+        "plane",
+        &[
+            "id",
+            "effect",
+            "bus",
+            "conference",
+            "cascade",
+            "config",
+            "engine",
+        ],
+    ),
+    ("doctor", &["id", "nat", "config"]),
+    (
+        "shell",
+        &[
+            "id",
+            "effect",
+            "bus",
+            "upstream",
+            "mqtt",
+            "outbox",
+            "conference",
+            "cascade",
+            "config",
+            "engine",
+            "plane",
+            "doctor",
+            "common",
+        ],
+    ),
+    ("cli", &["config", "doctor", "shell"]),
 ];
 
 /// Uses of a module that the table does not allow.
