@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use towpath_tests::clock;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::netns::Namespace;
 use towpath_tests::phone::{Phone, Settings};
 use towpath_tests::process::{self, Towpath};
+use towpath_tests::{calls, clock};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -202,12 +202,26 @@ fn registrar(by: &str) {
             from.call(&format!("sip:{user}@example.com"), LIMIT)
                 .unwrap_or_else(|e| panic!("{e:#}\n{}", towpath.tail()));
             to.established(LIMIT).unwrap();
+            media_crosses_twice(&towpath);
             from.hangup().unwrap();
             to.closed(LIMIT).unwrap();
         }
         towpath.kill().unwrap();
         towpath.restart(edge).unwrap();
     }
+}
+
+/// The registrar leaves SDP alone: the call is two calls here, and media goes through both.
+fn media_crosses_twice(towpath: &Towpath) {
+    let crossed = || {
+        let calls = calls::calls(&towpath.get("/api/v1/calls")?);
+        let flows: Vec<_> = calls.iter().flat_map(|call| &call.flows).collect();
+        let media: Vec<_> = flows.iter().filter(|flow| flow.is_media()).collect();
+        let flowing = media.iter().filter(|flow| flow.packets_user > 50).count();
+        Ok((calls.len() == 2 && media.len() == 4 && flowing == 4).then_some(()))
+    };
+    clock::until("media through both calls", LIMIT, crossed)
+        .unwrap_or_else(|e| panic!("{e:#}\n{:#?}", towpath.get("/api/v1/calls")));
 }
 
 #[test]
