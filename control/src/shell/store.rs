@@ -197,7 +197,7 @@ impl Store {
 }
 
 impl<T> Keeper<T> {
-    /// Has these written. What must wait for that, and for what waits already, is taken; returned is
+    /// Has these written. What must wait for that, or for what waits already, is taken; returned is
     /// what need not, in order.
     pub(crate) fn write(&mut self, writes: Vec<Write>, then: Vec<T>) -> Vec<T> {
         if !self.writes {

@@ -66,23 +66,21 @@ impl File {
     ) -> Result<(), Trouble> {
         let commit = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
-            // In the order of keys, a table's stand together.
-            let mut open: Option<(Table, redb::Table<'_, &[u8], &[u8]>)> = None;
-            for ((table, key), record) in batch {
-                let mut records = match open.take() {
-                    Some((one, records)) if one == *table => records,
-                    other => {
-                        drop(other);
-                        transaction.open_table(definition(*table))?
-                    }
-                };
-                match record {
-                    Some(record) => drop(records.insert(&key[..], &headed(record)[..])?),
-                    None => drop(records.remove(&key[..])?),
+            for table in Table::ALL {
+                let its = batch.range((table, Bytes::new())..);
+                let its = its.take_while(|((one, _), _)| *one == table);
+                let mut its = its.peekable();
+                if its.peek().is_none() {
+                    continue;
                 }
-                open = Some((*table, records));
+                let mut records = transaction.open_table(definition(table))?;
+                for ((_, key), record) in its {
+                    match record {
+                        Some(record) => drop(records.insert(&key[..], &headed(record)[..])?),
+                        None => drop(records.remove(&key[..])?),
+                    }
+                }
             }
-            drop(open);
             transaction.commit()?;
             Ok(())
         };
