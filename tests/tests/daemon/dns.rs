@@ -83,7 +83,7 @@ fn a_peer_is_found_by_its_records() {
         let length = pbx.recv(&mut buffer)?;
         assert!(
             buffer[..length]
-                .starts_with(b"INVITE sip:900@10.0.0.20:5061;transport=udp SIP/2.0\r\n")
+                .starts_with(b"INVITE sip:900@10.0.0.20:5061 SIP/2.0\r\n")
         );
         // Asked elsewhere, it is elsewhere; the name's own address where there are no services.
         daemon.configure(&PEER.replace("5353", "5354"));

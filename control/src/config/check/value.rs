@@ -427,15 +427,15 @@ mod tests {
         );
         check(
             peer_uri("sip:10.0.0.20;transport=tcp"),
-            "10.0.0.20:5060, transport: Some(Tcp)",
+            "10.0.0.20:5060), transport: Some(Tcp)",
         );
         check(
             peer_uri("sip:10.0.0.20;transport=tls"),
-            "10.0.0.20:5061, transport: Some(Tls)",
+            "10.0.0.20:5061), transport: Some(Tls)",
         );
         check(
             peer_uri("sips:[2001:db8::1];weight=2"),
-            "[2001:db8::1]:5061, transport: Some(Tls), priority: None, weight: Some(2)",
+            "[2001:db8::1]:5061), transport: Some(Tls), priority: None, weight: Some(2)",
         );
         check(
             peer_uri("sip:10.0.0.20;priority=2;transport=tcp;weight=30"),
