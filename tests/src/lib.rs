@@ -11,6 +11,7 @@ pub mod clock;
 pub mod crowd;
 pub mod delay;
 pub mod demo;
+pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod lab;

@@ -284,7 +284,10 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
-        self.engine.reconfigure(plan.config, clock::now());
+        let mut config = plan.config;
+        self.names.watch(&config);
+        self.names.fill(&mut config);
+        self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));

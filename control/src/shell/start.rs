@@ -24,7 +24,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -74,6 +74,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    let mut names = dns::Names::new();
+    names.watch(&config);
     let served = Shell {
         options,
         engine,
@@ -84,6 +86,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        names,
         plane: inbox,
         told: 0,
         questions,
