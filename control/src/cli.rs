@@ -1,5 +1,6 @@
 //! The command line: the daemon itself, and a client of its API.
 
+mod audit;
 mod ban;
 mod bench;
 mod bpf;
@@ -7,6 +8,7 @@ mod capture;
 mod client;
 mod config;
 mod output;
+mod token;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -102,6 +104,12 @@ enum Command {
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
+    /// Who may ask over TCP: tokens for the API, the dashboard and /metrics
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Who changed what, and whether that record is whole
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The configuration in force: show, compare, replace, go back
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -347,6 +355,8 @@ impl Cli {
             }
             Command::Peer(command) => peer(command, &client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
+            Command::Token(command) => token::run(command, &client, self.output),
+            Command::Audit(command) => audit::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
             }
@@ -360,14 +370,15 @@ impl Cli {
     }
 }
 
-/// Seconds of a time such as `90s`, `10m` or `1h`.
+/// Seconds of a time such as `90s`, `10m`, `1h` or `30d`.
 fn span(text: &str) -> Result<u64, String> {
-    let refused = || format!("`{text}` is not a time: write 90s, 10m or 1h");
+    let refused = || format!("`{text}` is not a time: write 90s, 10m, 1h or 30d");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.strip_prefix(digits) {
         Some("s") => 1,
         Some("m") => 60,
         Some("h") => 3600,
+        Some("d") => 86_400,
         _ => return Err(refused()),
     };
     let count: u32 = digits.parse().map_err(|_| refused())?;

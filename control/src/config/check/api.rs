@@ -8,7 +8,7 @@ use super::choice::{LOG_FORMAT, METRICS_FOR, choose};
 use super::stream::pem;
 use super::{parsed, value};
 use crate::config::api::{Api, ApiTls, LOG_LEVEL, Log, LogFormat, MetricsFor};
-use crate::config::file::{self, api as written};
+use crate::config::file::api as written;
 use crate::config::problem::{At, Problems};
 use crate::id::{Listener, Transport};
 
@@ -68,8 +68,7 @@ fn listen(
             let (ours, theirs) = (at.ip(), local.ip());
             *transport != Transport::Udp
                 && local.port() == at.port()
-                && (ours == theirs
-                    || (ours.is_unspecified() && (ours.is_ipv6() || theirs.is_ipv4())))
+                && (ours == theirs || ours.is_unspecified() && ours.is_ipv4() == theirs.is_ipv4())
         };
         if found.contains(&at) {
             let message = format!("{at} is listened at twice");

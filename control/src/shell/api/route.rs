@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use serde_json::Value;
@@ -16,16 +17,26 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::admin::{Command, Mode, Side};
 use crate::shell::Question;
 use crate::shell::api::error::Problem;
-use crate::shell::api::table::{
-    Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
-};
-use crate::shell::api::{Api, Ask, What, ban, capture, config};
+use crate::shell::api::guard::{dress, guard};
+use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
+use crate::shell::api::{Api, Ask, What, audit, ban, capture, config, openapi, pulse, token};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
 
 /// Every operation: the root, then what is below `/api/v1`, each part in a line of its own.
-const TABLES: &[&[Route]] = &[ROOT, NODE, ban::ROUTES, PHONES, CALLS, config::ROUTES];
+const TABLES: &[&[Route]] = &[
+    ROOT,
+    NODE,
+    ban::ROUTES,
+    PHONES,
+    CALLS,
+    config::ROUTES,
+    token::ROUTES,
+    audit::ROUTES,
+    openapi::ROUTES,
+    pulse::ROUTES,
+];
 
 /// One after the other.
 pub(in crate::shell) fn all() -> impl Iterator<Item = &'static Route> {
@@ -35,31 +46,24 @@ pub(in crate::shell) fn all() -> impl Iterator<Item = &'static Route> {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for route in all() {
-        router = router.route(route.path, (route.handler)());
+        let state = (api.clone(), route);
+        let guarded = (route.handler)().route_layer(from_fn_with_state(state, guard));
+        router = router.route(route.path, guarded);
     }
     router
         .fallback(|| async { Problem::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
+        .layer(from_fn(dress))
         .with_state(api)
 }
 
-const ROOT: &[Route] = &[
-    Route {
-        path: "/livez",
-        role: Role::Anyone,
-        about: "Says that the process answers; asks nothing else",
-        answer: Answer::Other(TEXT),
-        handler: || get(|| async { "ok\n" }),
-        ..VIEW
-    },
-    Route {
-        path: "/metrics",
-        about: "Every metric, in the text form of Prometheus",
-        answer: Answer::Other(METRICS),
-        handler: || get(metrics),
-        ..VIEW
-    },
-];
+const ROOT: &[Route] = &[Route {
+    path: "/metrics",
+    about: "Every metric, in the text form of Prometheus",
+    answer: Answer::Other(METRICS),
+    handler: || get(metrics),
+    ..VIEW
+}];
 
 const NODE: &[Route] = &[
     Route {
@@ -260,7 +264,6 @@ const CALLS: &[Route] = &[
     },
 ];
 
-const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4";
 
 async fn status(events: Loop) -> Reply {
