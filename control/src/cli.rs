@@ -7,6 +7,8 @@ mod bpf;
 mod capture;
 mod client;
 mod config;
+mod event;
+mod log;
 mod output;
 mod token;
 
@@ -121,7 +123,16 @@ enum Command {
         /// Only those after this number
         #[arg(long, value_name = "N", default_value_t = 0)]
         since: u64,
+        /// Only of these kinds, with commas: call,media.silent
+        #[arg(long, value_name = "KINDS")]
+        kind: Option<String>,
+        /// Only about this call, account or network
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
     },
+    /// What is logged: less, more, or everything about one call, until the next start
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// The kernel program
     #[command(subcommand)]
     Bpf(BpfCommand),
@@ -364,7 +375,16 @@ impl Cli {
             Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
             Command::Config(command) => config::run(command, &client, self.output),
-            Command::Events { follow, since } => events(&client, since, follow, self.output),
+            Command::Events {
+                follow,
+                since,
+                kind,
+                subject,
+            } => {
+                let filter = [("kind", kind), ("subject", subject)];
+                event::events(&client, since, filter, follow, self.output)
+            }
+            Command::Log(command) => log::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }
@@ -400,33 +420,6 @@ fn set_media(client: &Client<'_>, id: u64, party: Party, mode: MediaMode) -> any
     let order = serde_json::json!({ "leg": word(party), "media": word(mode) });
     let parts = ["calls", &id.to_string()];
     client.send(Method::PATCH, &parts, order.to_string(), None)
-}
-
-/// How often `events --follow` asks.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
-
-fn events(
-    client: &Client<'_>,
-    mut since: u64,
-    follow: bool,
-    format: Format,
-) -> anyhow::Result<ExitCode> {
-    loop {
-        let found = client.query(&["events"], &[("since", since.to_string())])?;
-        let last = found.get("last").and_then(Value::as_u64).unwrap_or(since);
-        if !follow {
-            return output::print(&found, output::Kind::Events, format);
-        }
-        // A document for each look would be no document.
-        let format = match format {
-            Format::Json => Format::Jsonl,
-            Format::Table | Format::Jsonl => format,
-        };
-        output::print(&found, output::Kind::Events, format)?;
-        // Another daemon counts from one again.
-        since = if last < since { 0 } else { last };
-        std::thread::sleep(FOLLOW_EVERY);
-    }
 }
 
 fn explain(client: &Client<'_>, what: ExplainCommand) -> anyhow::Result<Value> {

@@ -10,11 +10,14 @@ mod door;
 mod error;
 mod guard;
 mod health;
+mod history;
+mod log;
 mod metrics;
 mod openapi;
 mod pulse;
 mod repeat;
 mod route;
+mod stream;
 mod table;
 mod token;
 mod wire;
@@ -43,8 +46,10 @@ use access::Access;
 pub(crate) use bpf::Rates;
 pub(crate) use door::{Certificate, Doors, certificate};
 use error::Problem;
+use history::History;
 use pulse::Pulse;
 use repeat::Repeats;
+use stream::News;
 
 /// What handlers work with; each takes its part (`axum::extract::FromRef`).
 #[derive(Clone)]
@@ -54,6 +59,8 @@ pub(crate) struct Api {
     pub(crate) audit: Arc<Audit>,
     repeats: Arc<Repeats>,
     pulse: Arc<Pulse>,
+    news: Arc<News>,
+    history: Arc<History>,
 }
 
 impl Api {
@@ -65,6 +72,8 @@ impl Api {
             audit: Arc::new(Audit::open(state_dir)),
             repeats: Arc::default(),
             pulse: Arc::default(),
+            news: Arc::default(),
+            history: Arc::default(),
         }
     }
 }
@@ -110,7 +119,10 @@ enum What {
     Call(u64),
     CallExplained(u64),
     /// After this number.
-    Events(u64),
+    Events {
+        since: u64,
+        filter: stream::Filter,
+    },
     Registrations,
     Registration(String),
     RegistrationExplained(String),
@@ -173,7 +185,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Calls => Ok(wire::calls(shell, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
-        What::Events(since) => Ok(wire::events(shell, since, now)),
+        What::Events { since, filter } => Ok(wire::events(shell, since, &filter, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),

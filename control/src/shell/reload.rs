@@ -18,7 +18,7 @@ use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Tls;
-use crate::shell::{Shell, clock, notify, start};
+use crate::shell::{Shell, clock, log, notify, start};
 
 /// What became of configurations.
 pub(crate) struct Reloads {
@@ -302,6 +302,7 @@ impl Shell {
         let wanted = plan.config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
         self.api.access.configure(&plan.config.api);
+        log::configure(&plan.config.log);
         self.engine.reconfigure(plan.config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();

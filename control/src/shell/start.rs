@@ -25,7 +25,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, log, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -34,6 +34,7 @@ use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
     let (config, source, history) = options.first(&netlink.interfaces())?;
+    log::configure(&config.log);
     if options.config.is_none() {
         tracing::warn!("no --config: embedded defaults, and nobody may register");
     }

@@ -187,6 +187,26 @@ impl Problem {
         detail: "calls cannot be taken now; /healthz says why",
     };
 
+    pub(in crate::shell) const BAD_FILTER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_filter",
+        detail: "`kind` is one or more kinds of events with commas: ?kind=call,media.silent; \
+                 `subject` has at most 256 letters",
+    };
+
+    pub(in crate::shell) const TOO_MANY_READERS: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "too_many_readers",
+        detail: "64 clients read events as they happen, as many as may; ask for the document",
+    };
+
+    pub(in crate::shell) const BAD_LOG_ORDER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_log_order",
+        detail: "write {\"level\": \"info,control::engine=debug\"} or {\"calls\": [numbers of at \
+                 most 32 calls]}, or both",
+    };
+
     pub(in crate::shell) const METHOD_NOT_ALLOWED: Self = Self {
         status: StatusCode::METHOD_NOT_ALLOWED,
         code: "method_not_allowed",

@@ -96,8 +96,12 @@ const DOWN: &str = "down";
 
 impl Shell {
     /// The loop has turned.
-    pub(in crate::shell) fn beat(&self) {
+    pub(in crate::shell) fn beat(&mut self) {
         let now = clock::now();
+        let events = self.engine.events();
+        self.api.news.tell(events.last());
+        crate::shell::log::events(events);
+        self.sample(now);
         self.api.pulse.beat(now, health(self, now));
     }
 }

@@ -19,7 +19,9 @@ use crate::shell::Question;
 use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
-use crate::shell::api::{Api, Ask, What, audit, ban, capture, config, openapi, pulse, token};
+use crate::shell::api::{
+    Api, Ask, What, audit, ban, capture, config, history, log, openapi, pulse, stream, token,
+};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
@@ -36,6 +38,9 @@ const TABLES: &[&[Route]] = &[
     audit::ROUTES,
     openapi::ROUTES,
     pulse::ROUTES,
+    stream::ROUTES,
+    history::ROUTES,
+    log::ROUTES,
 ];
 
 /// One after the other.
@@ -121,20 +126,6 @@ const NODE: &[Route] = &[
         about: "The kernel program: where it runs, maps, verdicts",
         answer: Answer::Document(schema!("bpf")),
         handler: || get(bpf),
-        ..VIEW
-    },
-    Route {
-        path: "/api/v1/events",
-        about: "What happened, each event with a number",
-        query: &[Parameter {
-            name: "since",
-            kind: Kind::Number,
-            required: false,
-            about: "only those after this number",
-        }],
-        answer: Answer::Document(schema!("events")),
-        refuses: &[Problem::BAD_NUMBER],
-        handler: || get(list_events),
         ..VIEW
     },
 ];
@@ -373,15 +364,6 @@ fn media_order(body: &[u8]) -> Option<(Side, Option<Mode>)> {
 async fn refresh(events: Loop, Path(id): Path<String>) -> Reply {
     let order = Command::Refresh { call: number(&id)? };
     ask(&events, What::Order(order)).await.map(Json)
-}
-
-async fn list_events(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Reply {
-    let since = match query.get("since").map(|text| text.parse()) {
-        Some(Ok(since)) => since,
-        Some(Err(_)) => return Err(Problem::BAD_NUMBER),
-        None => 0,
-    };
-    ask(&events, What::Events(since)).await.map(Json)
 }
 
 async fn capture(
