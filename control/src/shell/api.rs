@@ -6,7 +6,9 @@ pub(super) mod config;
 mod error;
 mod health;
 mod metrics;
+mod page;
 mod route;
+mod top;
 mod wire;
 
 use std::fs;
@@ -37,6 +39,7 @@ pub(crate) struct Ask {
 enum What {
     Status,
     Calls,
+    Top(top::Wanted),
     Call(u64),
     CallExplained(u64),
     /// After this number.
@@ -106,6 +109,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
+        What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
         What::Events(since) => Ok(wire::events(shell, since, now)),

@@ -25,7 +25,7 @@ use crate::shell::shard::Queues;
 
 pub(crate) use self::books::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
 use self::flow::{Counted, Installed};
-pub(crate) use self::flow::{FlowNow, Placement};
+pub(crate) use self::flow::{FlowNow, Glance, Placement};
 
 pub(crate) struct Datapath {
     pub(crate) media: Media,
@@ -373,6 +373,10 @@ impl Datapath {
     pub(crate) fn flow(&self, at: SocketAddr) -> Option<FlowNow> {
         let flow = self.flows.get(&at)?;
         Some(flow.now(at, &totals(&self.kernel, at), self.media.port(at)))
+    }
+
+    pub(crate) fn glance(&self, at: SocketAddr) -> Option<Glance> {
+        self.flows.get(&at).map(Installed::glance)
     }
 
     /// A state change of a flow, told by the kernel program.

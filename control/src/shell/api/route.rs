@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::admin::{Command, Mode, Side};
 use crate::shell::Question;
 use crate::shell::api::error::Problem;
-use crate::shell::api::{Ask, What, capture, config};
+use crate::shell::api::{Ask, What, capture, config, page, top::Wanted};
 
 type Loop = State<mpsc::Sender<Question>>;
 type Answer = Result<Json<Value>, Problem>;
@@ -45,6 +45,7 @@ pub(super) fn router(questions: mpsc::Sender<Question>) -> Router {
             get(explain_registration),
         )
         .route("/api/v1/calls", get(calls))
+        .route("/api/v1/top", get(top))
         .route(
             "/api/v1/calls/{id}",
             get(call).patch(set_media).delete(hang_up),
@@ -54,6 +55,7 @@ pub(super) fn router(questions: mpsc::Sender<Question>) -> Router {
         .route("/api/v1/calls/{id}/explain", get(explain_call))
         .route("/api/v1/calls/{id}/capture", post(capture))
         .merge(config::router())
+        .merge(page::router())
         .fallback(|| async { Problem::NOT_FOUND })
         .with_state(questions)
 }
@@ -152,6 +154,12 @@ async fn drop_registration(events: Loop, Path(aor): Path<String>) -> Answer {
 
 async fn calls(events: Loop) -> Answer {
     ask(&events, What::Calls).await.map(Json)
+}
+
+/// `?n=20&offset=0&sort=bits_per_s&order=desc&q=1001`, each of which may be left out.
+async fn top(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+    let wanted = Wanted::of(&query).ok_or(Problem::BAD_TOP)?;
+    ask(&events, What::Top(wanted)).await.map(Json)
 }
 
 async fn call(events: Loop, Path(id): Path<String>) -> Answer {

@@ -1,0 +1,71 @@
+// State first, then numbers, then how they came about.
+import * as api from "./api.js";
+import { h } from "./dom.js";
+import { meter, notice, title } from "./part.js";
+import * as past from "./past.js";
+import { plot } from "./plot.js";
+import { bits, duration, number, percent, short, t } from "./words.js";
+
+export const every = 2000;
+
+export async function load(_, signal) {
+  const [status, networks, top, history] = await Promise.all([
+    api.get("status", signal), api.get("networks", signal), api.get("top?n=5", signal), past.load(signal),
+  ]);
+  return { status, networks: networks.networks, top, history };
+}
+
+export function draw({ data }) {
+  if (!data) return title(t("view.overview"));
+  const { status, networks, top, history } = data;
+  return [
+    title(t("view.overview")),
+    state(status),
+    tiles(status, networks, top),
+    h("div", { class: "plots" }, plots(history)),
+  ];
+}
+
+function state({ state, warnings }) {
+  if (state === "ok" && warnings.length === 0) return notice("good", h("p", {}, h("strong", {}, t("overview.ok"))));
+  const of = state === "down" ? "poor" : "fair";
+  return [
+    notice(of, h("p", {}, h("strong", {}, t(`overview.${state}`, { n: number(warnings.length) }))), h("p", {}, h("a", { href: "#/doctor" }, t("overview.doctor")))),
+    warnings.map((warning) => notice(of, h("p", {}, warning))),
+  ];
+}
+
+function tiles(status, networks, top) {
+  const { kernel, user } = status.flows;
+  const used = networks.reduce((sum, n) => sum + n.pairs_used, 0);
+  const pairs = networks.reduce((sum, n) => sum + n.pairs, 0);
+  const tile = (name, value, more) => h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)));
+  return h("dl", { class: "tiles" },
+    tile(t("overview.calls"), number(status.calls.now), t("overview.answered", { n: number(status.calls.answered) })),
+    tile(t("overview.registrations"), number(status.registrations)),
+    tile(t("overview.bits"), bits(top.bits_per_s), t("overview.flows", { n: number(kernel + user) })),
+    tile(t("overview.kernel"), percent(kernel, kernel + user), status.datapath.why ?? t("overview.kernel_of", { n: number(kernel), all: number(kernel + user) })),
+    tile(t("overview.ports"), percent(used, pairs), meter(used, pairs, t("overview.pairs", { n: number(used), all: number(pairs) }))),
+    tile(t("overview.uptime"), duration(status.uptime_s), t("overview.generation", { n: number(status.config.generation) })));
+}
+
+const rate = (value) => (value === null ? t("none") : t("unit.per_s", { n: short(value) }));
+
+// Names of series as the daemon has them, one plot each; a plot without any is left out.
+const PLOTS = [
+  ["calls", [["calls", number], ["calls_answered", number]]],
+  ["media", [["bits_per_s", bits]]],
+  ["packets", [["packets_xdp_per_s", rate], ["packets_user_per_s", rate], ["forwarded_per_s", rate]]],
+  ["drops", [["dropped_per_s", rate], ["drops_per_s", rate], ["strangers_per_s", rate]]],
+  ["loss", [["lost_per_s", rate]]],
+  ["sip", [["sip_per_s", rate], ["requests_per_s", rate]]],
+  ["registered", [["registrations", number]]],
+];
+
+function plots({ at, series }) {
+  return PLOTS.map(([key, wanted]) => {
+    const found = wanted.filter(([name]) => series[name]?.length);
+    if (!found.length) return null;
+    return plot(key, t(`plot.${key}`), at, found.map(([name, show]) => ({ name: t(`series.${name}`), values: series[name], show })));
+  });
+}
