@@ -3,7 +3,6 @@
 
 use std::sync::LazyLock;
 
-use axum::Router;
 use axum::extract::Path;
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
@@ -15,6 +14,7 @@ use axum::routing::get;
 use sha2::{Digest, Sha256};
 
 use crate::shell::api::error::Problem;
+use crate::shell::api::table::{Answer, Role, Route, VIEW};
 
 struct File {
     name: &'static str,
@@ -86,14 +86,27 @@ fn tag(file: &File) -> String {
     format!("\"{digest}\"")
 }
 
-pub(super) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
-    Router::new()
-        .route("/", get(|head: HeaderMap| async move { file("index.html", &head) }))
-        .route(
-            "/page/{name}",
-            get(|Path(name): Path<String>, head: HeaderMap| async move { file(&name, &head) }),
-        )
-}
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        path: "/",
+        role: Role::Anyone,
+        about: "The dashboard",
+        answer: Answer::Other(HTML),
+        handler: || get(|head: HeaderMap| async move { file("index.html", &head) }),
+        ..VIEW
+    },
+    Route {
+        path: "/page/{name}",
+        role: Role::Anyone,
+        about: "What the dashboard is made of: scripts, styles, dictionaries",
+        answer: Answer::Other(SCRIPT),
+        refuses: &[Problem::NOT_FOUND],
+        handler: || {
+            get(|Path(name): Path<String>, head: HeaderMap| async move { file(&name, &head) })
+        },
+        ..VIEW
+    },
+];
 
 fn file(name: &str, head: &HeaderMap) -> Response {
     let mut files = FILES.iter().zip(TAGS.iter());

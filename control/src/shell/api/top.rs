@@ -5,13 +5,58 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use axum::Json;
+use axum::extract::Query;
+use axum::routing::get;
 use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::engine::admin::CallView;
 use crate::id::NetworkId;
 use crate::shell::Shell;
+use crate::shell::api::What;
+use crate::shell::api::error::Problem;
+use crate::shell::api::route::{Loop, Reply, ask};
+use crate::shell::api::table::{Answer, Kind, Parameter, Route, VIEW, schema};
 use crate::shell::datapath::{Datapath, Glance, Placement};
+
+pub(super) const ROUTES: &[Route] = &[Route {
+    path: "/api/v1/top",
+    about: "The calls that matter most, in short: sorted, searched and paged by the daemon",
+    query: &[
+        parameter("n", Kind::Number, "so many, 1 to 200; else 20"),
+        parameter("offset", Kind::Number, "without the first so many"),
+        parameter(
+            "sort",
+            Kind::Text,
+            "bits_per_s, lost_ppm, silent_s, age_s, id, from, to or state",
+        ),
+        parameter("order", Kind::Text, "desc or asc"),
+        parameter(
+            "q",
+            Kind::Text,
+            "only those whose parties, Call-ID or state contain this",
+        ),
+    ],
+    answer: Answer::Document(schema!("top")),
+    refuses: &[Problem::BAD_TOP],
+    handler: || get(list),
+    ..VIEW
+}];
+
+const fn parameter(name: &'static str, kind: Kind, about: &'static str) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        required: false,
+        about,
+    }
+}
+
+async fn list(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Reply {
+    let wanted = Wanted::of(&query).ok_or(Problem::BAD_TOP)?;
+    ask(&events, What::Top(wanted)).await.map(Json)
+}
 
 /// Rows in one answer.
 const ROWS_MAX: usize = 200;
@@ -83,7 +128,10 @@ impl Sort {
 
 pub(super) fn top(shell: &Shell, wanted: &Wanted, now: Instant) -> Value {
     let calls = shell.engine.calls(now);
-    let rows: Vec<Row<'_>> = calls.iter().map(|view| row(&shell.datapath, view)).collect();
+    let rows: Vec<Row<'_>> = calls
+        .iter()
+        .map(|view| row(&shell.datapath, view))
+        .collect();
     let sum = |count: fn(&Row<'_>) -> u64| rows.iter().map(count).sum::<u64>();
     let (all, bits_per_s) = (rows.len(), sum(|row| row.bits_per_s));
     let (matched, shown) = select(rows, wanted);
@@ -162,7 +210,11 @@ fn select<'c>(mut rows: Vec<Row<'c>>, wanted: &Wanted) -> (usize, Vec<Row<'c>>) 
     }
     let order = |a: &Row<'_>, b: &Row<'_>| {
         let order = compare(a, b, wanted.sort);
-        let order = if wanted.ascending { order } else { order.reverse() };
+        let order = if wanted.ascending {
+            order
+        } else {
+            order.reverse()
+        };
         // The same page shows the same calls when nothing has changed.
         order.then(a.view.id.cmp(&b.view.id))
     };

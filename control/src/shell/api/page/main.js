@@ -75,6 +75,11 @@ async function watch() {
 
 function frame() {
   show(at("skip"), t("skip"));
+  // What stands behind the # names a view.
+  at("skip").onclick = (event) => {
+    event.preventDefault();
+    at("main").focus();
+  };
   at("views").setAttribute("aria-label", t("nav.name"));
   bar();
   views();
@@ -158,6 +163,7 @@ function begin(name, view, rest) {
   const session = { name, view, args: rest, data: null, problem: null, seen: null, status: () => status };
   session.draw = () => {
     if (abort.signal.aborted) return;
+    at("main").setAttribute("aria-busy", String(!session.data && !session.problem));
     show(at("main"), session.data || !session.problem ? view.draw(session) : missing(session));
     if (session.data && session.problem) at("main").prepend(stale(session));
     plot.settle();

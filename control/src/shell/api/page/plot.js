@@ -78,20 +78,23 @@ function draw(place, width, data, series) {
     return ago <= 3 ? t("plot.now") : `−${Math.floor(ago / 60)}:${String(ago % 60).padStart(2, "0")}`;
   };
   return new uPlot({
-    width, height: HEIGHT, legend: { show: false }, cursor: { show: false }, padding: [8, 4, 0, 0],
+    width, height: HEIGHT, legend: { show: false }, cursor: { show: false }, padding: [8, 16, 0, 0],
     scales: {
-      x: { time: false, range: (_, min, max) => [max - SPAN_S, max] },
-      y: { range: (_, min, max) => [0, Math.max(1, max ?? 1) * 1.08] },
+      x: { time: false, range: ({ data: [at] }) => [at.at(-1) - span(at.at(-1) - at[0]), at.at(-1)] },
+      y: { range: (_, min, max) => [0, Math.max(4, max ?? 4) * 1.08] },
     },
     axes: [
-      { stroke: ink, grid, ticks: { show: false }, size: 24, font: "11px system-ui", values: (_, ticks) => ticks.map(time), splits: (u) => marks(u.scales.x.max), },
+      { stroke: ink, grid, ticks: { show: false }, size: 24, font: "11px system-ui", values: (_, ticks) => ticks.map(time), splits: (u) => marks(u.scales.x.min, u.scales.x.max) },
       { stroke: ink, grid, ticks: { show: false }, size: 62, font: "11px system-ui", values: (_, ticks) => ticks.map((tick) => series[0].show(tick)) },
     ],
     series: [{}, ...series.map((_, index) => ({ stroke: colour(`--plot-${index + 1}`), width: 1.6, dash: DASHES[index], points: { show: false }, spanGaps: true }))],
   }, data, place);
 }
 
-const marks = (now) => [10, 8, 6, 4, 2, 0].map((minutes) => now - minutes * 60);
+// As much as there is, of ten minutes.
+const span = (known) => [60, 120, 300].find((seconds) => known <= seconds) ?? SPAN_S;
+
+const marks = (from, now) => [5, 4, 3, 2, 1, 0].map((part) => now - ((now - from) * part) / 5);
 
 let resizing;
 addEventListener("resize", () => {

@@ -6,8 +6,8 @@ import { number, t } from "./words.js";
 export const PAGE = 50;
 
 // Columns: { key, title, of(row): text or element, by?(row): what is sorted by, right, low }.
-// `state` is { sort, down, q, page } and lives as long as its view.
-export function table({ name, columns, rows, state, changed, remote, empty, key, search = true }) {
+// `idle(row)` are of no interest now. `state` is { sort, down, q, page } and lives as long as its view.
+export function table({ name, columns, rows, state, changed, remote, empty, key, idle, search = true }) {
   const picked = remote ? rows : select(rows, columns, state);
   const total = remote ? remote.matched : picked.length;
   const pages = Math.max(1, Math.ceil(total / PAGE));
@@ -21,7 +21,7 @@ export function table({ name, columns, rows, state, changed, remote, empty, key,
       h("table", { "data-name": name },
         h("caption", { class: "quiet" }, name),
         h("thead", {}, h("tr", {}, columns.map((c) => heading(c, state, changed)))),
-        h("tbody", {}, here.map((row) => h("tr", { "data-key": key(row) }, columns.map((c) => cell(c, row)))))),
+        h("tbody", {}, here.map((row) => h("tr", { "data-key": key(row), class: idle?.(row) ? "idle" : null }, columns.map((c) => cell(c, row)))))),
       total === 0 && h("p", { class: "empty" }, state.q ? t("table.no_match", { q: state.q }) : empty)),
     pages > 1 && pager({ state, changed, pages, first, here: here.length, total }));
 }

@@ -4,7 +4,9 @@ use super::*;
 
 /// The page's own code, without what others wrote.
 fn own() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let scripts = FILES.iter().filter(|f| f.kind == SCRIPT && f.name != "uplot.js");
+    let scripts = FILES
+        .iter()
+        .filter(|f| f.kind == SCRIPT && f.name != "uplot.js");
     scripts.map(|file| (file.name, text(file)))
 }
 
@@ -23,7 +25,9 @@ fn words(name: &str) -> BTreeMap<String, String> {
 /// What stands in braces.
 fn blanks(text: &str) -> BTreeSet<&str> {
     let blanks = text.split('{').skip(1);
-    blanks.filter_map(|rest| Some(rest.split_once('}')?.0)).collect()
+    blanks
+        .filter_map(|rest| Some(rest.split_once('}')?.0))
+        .collect()
 }
 
 #[test]
@@ -63,7 +67,11 @@ fn every_word_is_in_the_dictionary_and_is_used() {
     for key in known.keys() {
         // `term("state", word)`, and keys that are put together.
         let (kind, _) = key.rsplit_once('.').unwrap_or((key, ""));
-        let made = [format!("\"{kind}\""), format!("`{kind}."), format!("\"{key}\"")];
+        let made = [
+            format!("\"{kind}\""),
+            format!("`{kind}."),
+            format!("\"{key}\""),
+        ];
         let is_used = used.contains(key) || made.iter().any(|made| whole.contains(made));
         assert!(is_used, "{key} is never said");
     }
@@ -76,7 +84,7 @@ fn no_sentence_stands_in_the_code() {
         for (number, line) in (1..).zip(code.lines()) {
             let line = line.split("//").next().unwrap_or_default();
             for (index, quoted) in line.split('"').enumerate() {
-                let spoken = index % 2 == 1 && quoted.split(' ').filter(|w| is_word(w)).count() > 1;
+                let spoken = index % 2 == 1 && quoted.split(' ').filter(is_word).count() > 1;
                 let allowed = line.contains("classList") || line.contains("class:");
                 assert!(!spoken || allowed, "{name}:{number}: {quoted}");
             }
@@ -84,7 +92,10 @@ fn no_sentence_stands_in_the_code() {
     }
     let html = text(named("index.html"));
     let body = html.split_once("<body>").unwrap().1;
-    let outside: String = body.split('<').filter_map(|tag| Some(tag.split_once('>')?.1)).collect();
+    let outside: String = body
+        .split('<')
+        .filter_map(|tag| Some(tag.split_once('>')?.1))
+        .collect();
     assert_eq!(outside.trim(), "");
 }
 
@@ -102,8 +113,16 @@ fn text_never_becomes_markup() {
         // The name of SVG; nothing is fetched from there.
         let code = code.replace("\"http://www.w3.org/2000/svg\"", "");
         for word in [
-            "innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "DOMParser", "eval(",
-            "new Function", "javascript:", "http://", "https://",
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "DOMParser",
+            "eval(",
+            "new Function",
+            "javascript:",
+            "http://",
+            "https://",
         ] {
             assert!(!code.contains(word), "{name}: {word}");
         }

@@ -48,7 +48,7 @@ const rungs = ({ data, draw }) => table({
 });
 
 const reasons = ({ data, draw }) => table({
-  name: t("datapath.verdicts"), rows: data.verdicts, state: verdicts, changed: draw, empty: t("datapath.no_verdicts"), key: (v) => v.reason, search: false,
+  name: t("datapath.verdicts"), rows: data.verdicts, state: verdicts, changed: draw, empty: t("datapath.no_verdicts"), key: (v) => v.reason, idle: (v) => v.packets === 0, search: false,
   columns: [
     { key: "reason", title: t("datapath.reason"), of: (v) => h("code", {}, v.reason), class: "nowrap" },
     { key: "means", title: t("datapath.means"), fixed: true, of: (v) => term("reason", v.reason), low: true },

@@ -7,11 +7,15 @@ import { clock, number, t } from "./words.js";
 export const every = 2000;
 
 const KEPT = 500;
+const FIRST = 200;
+const NEVER = Number.MAX_SAFE_INTEGER;
 
 export async function load(session, signal) {
   session.log ??= { list: [], last: 0, following: false };
   const { log } = session;
   if (!log.following) {
+    // The last ones only: who opens the page does not read a thousand.
+    if (!log.last) log.last = Math.max(0, (await api.get(`events?since=${NEVER}`, signal)).last - FIRST);
     const answer = await api.get(`events?since=${log.last}`, signal);
     for (const event of answer.events) add(log, event);
     log.last = answer.last;
@@ -25,7 +29,7 @@ async function follow(session, signal) {
   const { log } = session;
   log.following = true;
   try {
-    await api.stream("events", log.last, signal, (event) => {
+    await api.stream(`events?since=${log.last}`, log.last, signal, (event) => {
       add(log, event);
       session.draw();
     });
@@ -62,9 +66,13 @@ export function draw(session) {
       shown.length === 0 ? h("p", { class: "empty" }, t("events.none")) :
         h("ol", { class: "tail" }, shown.slice(0, 200).map((event) =>
           h("li", { "data-key": event.seq }, h("time", { datetime: event.at, class: "muted" }, clock(event.at)),
-            h("code", {}, event.kind), h("span", { class: "what" }, event.subject, " ", h("span", { class: "muted" }, fields(event))))))),
+            h("code", {}, event.kind), h("span", { class: "what" }, subject(event), " ", h("span", { class: "muted" }, fields(event))))))),
   ];
 }
+
+// Calls have a page of their own as long as they stand.
+const subject = (event) =>
+  /^(call|media|source)\./.test(event.kind) && /^\d+$/.test(event.subject) ? h("a", { href: `#/call/${event.subject}` }, event.subject) : event.subject;
 
 const fields = (event) => Object.entries(event.fields).map(([name, value]) => `${name}=${value}`).join("  ");
 const words = (event) => `${event.kind} ${event.subject} ${fields(event)}`;

@@ -16,7 +16,7 @@ export function draw(session) {
 }
 
 function network(n) {
-  return section(h("span", {}, n.name, " ", h("span", { class: "muted" }, t("networks.on", { interface: n.interface, place: n.place ?? "" }))),
+  return section(h("span", {}, n.name, " ", h("span", { class: "muted" }, t("networks.on", { interface: n.interface }))),
     n.warnings.map((warning) => notice("fair", h("p", {}, warning))),
     facts([
       [t("networks.address"), mono(n.address)],
@@ -29,6 +29,7 @@ function network(n) {
       [t("networks.peers"), h("span", {}, n.peers.map((p) => [mono(p), " "]))],
       [t("networks.gateways"), n.source_rewriting_gateways.length > 0 && mono(n.source_rewriting_gateways.join(" "))],
       [t("networks.users"), t("networks.users_of", { registrations: number(n.registrations), calls: number(n.calls) })],
+      [t("networks.place"), n.place && mono(n.place)],
       [t("networks.seen"), h("span", {}, number(n.peers_seen.count), " ", h("span", { class: "muted" }, n.peers_seen.examples.slice(0, 5).join(" ")))],
     ]),
     n.suspected_gateways.map(suspect));

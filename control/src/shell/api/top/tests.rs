@@ -50,7 +50,9 @@ fn check(query: &[(&str, &str)], matched: usize, expected: &[u64]) {
         waiting: 0,
         why: None,
     });
-    let query = query.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+    let query = query
+        .iter()
+        .map(|(name, value)| ((*name).into(), (*value).into()));
     let wanted = Wanted::of(&query.collect()).unwrap();
     let (found, shown) = select(rows.collect(), &wanted);
     let shown: Vec<u64> = shown.iter().map(|row| row.view.id).collect();
