@@ -88,6 +88,7 @@ fn every_view_shows_what_the_api_says() {
     look::everywhere(&page);
     look::keyboard(&page);
     orders::configuration(&page);
+    orders::drain(&page);
     orders::bans(&page);
     orders::registration(&page);
     orders::call(&page, &callers[0], &mcu);

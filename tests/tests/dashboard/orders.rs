@@ -54,6 +54,18 @@ pub(crate) fn configuration(page: &Page<'_>) {
     assert_eq!(after["hash"], before["hash"]);
 }
 
+/// No new calls, and calls again.
+pub(crate) fn drain(page: &Page<'_>) {
+    page.go("overview");
+    page.press("main", "Drain");
+    page.press("dialog", "Drain");
+    page.says("This node takes no new calls");
+    assert_eq!(page.get("drain")["draining"], true);
+    page.press("main", "Take calls again");
+    page.says("Calls are taken again.");
+    assert_eq!(page.get("drain")["draining"], false);
+}
+
 pub(crate) fn bans(page: &Page<'_>) {
     page.go("registrations");
     page.write("input[name=source]", "198.51.100.0/24");

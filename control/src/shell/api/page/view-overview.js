@@ -1,5 +1,6 @@
 // State first, then numbers, then how they came about.
 import * as api from "./api.js";
+import { attempt, order } from "./ask.js";
 import { h } from "./dom.js";
 import { meter, notice, title } from "./part.js";
 import * as past from "./past.js";
@@ -15,12 +16,13 @@ export async function load(_, signal) {
   return { status, networks: networks.networks, top, history };
 }
 
-export function draw({ data }) {
+export function draw({ data, again }) {
   if (!data) return title(t("view.overview"));
   const { status, networks, top, history } = data;
   return [
-    title(t("view.overview")),
+    title(t("view.overview"), h("div", { class: "buttons" }, drain(status.drain, again))),
     state(status),
+    draining(status.drain),
     tiles(status, networks, top),
     h("div", { class: "plots" }, plots(history)),
   ];
@@ -34,6 +36,23 @@ function state({ state, warnings }) {
     warnings.map((warning) => notice(of, h("p", {}, warning))),
   ];
 }
+
+// A node that is to be taken away: its calls end by themselves.
+function drain({ draining }, again) {
+  const stop = () => order({
+    heading: t("drain.begin"), words: t("drain.sure"), yes: t("drain.begin"),
+    run: () => api.ask("POST", "drain", { body: "{}" }), done: t("drain.begun"), again,
+  });
+  const go_on = () => attempt(() => api.ask("DELETE", "drain"), t("drain.ended"), again);
+  return draining
+    ? h("button", { type: "button", class: "main", onclick: go_on }, t("drain.end"))
+    : h("button", { type: "button", onclick: stop }, t("drain.begin"));
+}
+
+const draining = ({ draining, since_s, calls, ends_calls_in_s }) =>
+  draining && notice("fair",
+    h("p", {}, h("strong", {}, t("drain.now", { time: duration(since_s), n: number(calls) }))),
+    ends_calls_in_s !== null && h("p", {}, t("drain.deadline", { time: duration(ends_calls_in_s) })));
 
 function tiles(status, networks, top) {
   const { kernel, user } = status.flows;
