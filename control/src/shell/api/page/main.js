@@ -3,7 +3,6 @@ import * as api from "./api.js";
 import * as ask from "./ask.js";
 import { h, show } from "./dom.js";
 import { notice, pill } from "./part.js";
-import * as past from "./past.js";
 import * as plot from "./plot.js";
 import { choose, clock, current, duration, languages, number, speak, t } from "./words.js";
 import * as overview from "./view-overview.js";
@@ -62,7 +61,6 @@ async function watch() {
       try {
         status = await api.get("status");
         failed = null;
-        past.note(status);
       } catch (problem) {
         failed = problem;
       }

@@ -3,27 +3,16 @@ import * as api from "./api.js";
 import { attempt, order, tell, why } from "./ask.js";
 import { h } from "./dom.js";
 import { facts, mono, notice, pill, section, sentences, steps, title } from "./part.js";
-import { ladder } from "./ladder.js";
 import { bits, bytes, duration, ms, number, ppm, t, term } from "./words.js";
 
 export const every = 2000;
 
-const optional = (asked) =>
-  asked.catch((problem) => {
-    if (problem instanceof api.Problem && problem.status === 404) return null;
-    throw problem;
-  });
-
-export async function load({ args: [id] }, signal) {
-  const explained = await api.get(`calls/${encodeURIComponent(id)}/explain`, signal);
-  const trace = await optional(api.get(`calls/${encodeURIComponent(id)}/ladder`, signal));
-  return { explained, trace };
-}
+export const load = ({ args: [id] }, signal) => api.get(`calls/${encodeURIComponent(id)}/explain`, signal);
 
 export function draw(session) {
   const id = session.args[0];
   if (!session.data) return title(t("call.title", { id }));
-  const { explained, trace } = session.data;
+  const explained = session.data;
   const { call } = explained;
   return [
     title(t("call.title", { id }), pill("call", call.state, call.state === "established" ? "good" : "plain"), actions(session, call)),
@@ -33,7 +22,6 @@ export function draw(session) {
       [t("call.age"), duration(call.age_s)], [t("call.setup"), ms(call.setup_ms)], [t("call.call_id"), mono(call.call_id)],
     ]), h("div", { class: "columns" }, leg("caller", call.caller), call.callee && leg("callee", call.callee)), branches(call.branches)),
     section(t("call.streams"), call.flows.length ? flows(call.flows) : h("p", { class: "muted" }, t("call.no_streams"))),
-    section(t("call.ladder"), trace ? ladder(trace) : h("p", { class: "muted" }, t("missing.feature"))),
     section(t("call.decisions"), decisions(explained)),
   ];
 }

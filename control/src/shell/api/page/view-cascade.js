@@ -4,25 +4,18 @@ import { attempt } from "./ask.js";
 import { h } from "./dom.js";
 import { mono, pill, section, title } from "./part.js";
 import { fresh, table } from "./table.js";
-import { duration, ms, number, t } from "./words.js";
+import { duration, ms, number, t, term } from "./words.js";
 
 export const every = 3000;
 
 const state = fresh("name");
 const links = fresh("name");
 
-export async function load(_, signal) {
-  const peers = await api.get("peers", signal);
-  const cascade = await api.get("cascade", signal).catch((problem) => {
-    if (problem instanceof api.Problem && problem.status === 404) return null;
-    throw problem;
-  });
-  return { ...peers, cascade };
-}
+export const load = (_, signal) => api.get("peers", signal);
 
 export function draw(session) {
   if (!session.data) return title(t("view.cascade"));
-  const { peers, cascade } = session.data;
+  const { peers, links: cascade } = session.data;
   const probe = (name) => attempt(() => api.ask("POST", `peers/${encodeURIComponent(name)}/probe`), t("cascade.probed", { name }), session.again);
   return [
     title(t("view.cascade")),
@@ -40,17 +33,20 @@ export function draw(session) {
         { key: "probe", title: "", fixed: true, right: true, of: (p) => h("button", { type: "button", class: "small", onclick: () => probe(p.name) }, t("cascade.probe")) },
       ],
     })),
-    section(t("cascade.links"), cascade ? linked(session, cascade.links ?? []) : h("p", { class: "muted" }, t("missing.feature"))),
+    section(t("cascade.links"), cascade ? linked(session, cascade) : h("p", { class: "muted" }, t("missing.feature"))),
   ];
 }
 
 const linked = (session, rows) => table({
-  name: t("cascade.links"), rows, state: links, changed: session.draw, empty: t("cascade.no_links"), key: (l) => l.name ?? l.sid, search: false,
+  name: t("cascade.links"), rows, state: links, changed: session.draw, empty: t("cascade.no_links"), key: (l) => `${l.side} ${l.server ?? l.url}`, search: false,
   columns: [
-    { key: "name", title: t("cascade.name"), of: (l) => l.name ?? l.sid },
-    { key: "state", title: t("cascade.state"), of: (l) => pill("peer", l.state) },
+    { key: "server", title: t("cascade.name"), of: (l) => l.server ?? mono(l.url) },
+    { key: "side", title: t("cascade.side"), of: (l) => term("side", l.side) },
+    { key: "state", title: t("cascade.state"), of: (l) => [pill("peer", l.state), l.why && h("p", { class: "muted" }, l.why)] },
     { key: "rtt_ms", title: t("cascade.rtt"), right: true, of: (l) => ms(l.rtt_ms) },
     { key: "timeout_ms", title: t("cascade.timeout"), right: true, of: (l) => ms(l.timeout_ms) },
-    { key: "breaker", title: t("cascade.breaker") },
+    { key: "breaker", title: t("cascade.breaker"), of: (l) => l.breaker && term("breaker", l.breaker), low: true },
+    { key: "queued", title: t("cascade.queued"), right: true, of: (l) => number(l.queued), low: true },
+    { key: "heard_s", title: t("cascade.answered"), right: true, of: (l) => duration(l.heard_s), low: true },
   ],
 });

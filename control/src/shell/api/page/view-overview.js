@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { meter, notice, title } from "./part.js";
 import * as past from "./past.js";
 import { plot } from "./plot.js";
-import { bits, duration, number, percent, short, t } from "./words.js";
+import { bits, duration, number, percent, ppm, short, t } from "./words.js";
 
 export const every = 2000;
 
@@ -70,21 +70,17 @@ function tiles(status, networks, top) {
 
 const rate = (value) => (value === null ? t("none") : t("unit.per_s", { n: short(value) }));
 
-// Names of series as the daemon has them, one plot each; a plot without any is left out.
+// Names of series as the daemon has them, one plot each.
 const PLOTS = [
-  ["calls", [["calls", number], ["calls_answered", number]]],
-  ["media", [["bits_per_s", bits]]],
-  ["packets", [["packets_xdp_per_s", rate], ["packets_user_per_s", rate], ["forwarded_per_s", rate]]],
-  ["drops", [["dropped_per_s", rate], ["drops_per_s", rate], ["strangers_per_s", rate]]],
-  ["loss", [["lost_per_s", rate]]],
-  ["sip", [["sip_per_s", rate], ["requests_per_s", rate]]],
-  ["registered", [["registrations", number]]],
+  ["calls", [["calls", number]]],
+  ["media", [["bits_out_xdp", bits], ["bits_out_user", bits]]],
+  ["packets", [["packets_in_xdp", rate], ["packets_in_user", rate]]],
+  ["drops", [["drops", rate]]],
+  ["loss", [["loss_ppm", ppm]]],
+  ["load", [["cpu_percent", (value) => (value === null ? t("none") : `${number(value)} %`)]]],
 ];
 
 function plots({ at, series }) {
-  return PLOTS.map(([key, wanted]) => {
-    const found = wanted.filter(([name]) => series[name]?.length);
-    if (!found.length) return null;
-    return plot(key, t(`plot.${key}`), at, found.map(([name, show]) => ({ name: t(`series.${name}`), values: series[name], show })));
-  });
+  return PLOTS.map(([key, wanted]) =>
+    plot(key, t(`plot.${key}`), at, wanted.map(([name, show]) => ({ name: t(`series.${name}`), values: series[name], show }))));
 }
