@@ -1,6 +1,7 @@
 //! The checked configuration: what the engine and the shell run on. A `Config` is valid; there is
 //! no other way to make one than `check::check`.
 
+pub mod api;
 pub mod change;
 pub mod check;
 pub mod entry;
@@ -27,6 +28,8 @@ pub struct Config {
     pub networks: Vec<Network>,
     pub datapath: Datapath,
     pub store: Store,
+    pub api: api::Api,
+    pub log: api::Log,
     origins: Origins,
 }
 

@@ -2,6 +2,7 @@
 //! loop owns what there is once, above all the datapath.
 
 mod api;
+mod audit;
 mod bench;
 mod capture;
 mod clock;
@@ -97,6 +98,9 @@ struct Shell {
     started: std::time::Instant,
     /// Of the kernel's verdicts.
     rates: api::Rates,
+    /// What the API works with, and where it is listened at.
+    api: api::Api,
+    doors: api::Doors,
 }
 
 impl Shell {
@@ -134,6 +138,7 @@ impl Shell {
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
                     self.retire().await;
+                    self.beat();
                 }
                 _ = neighbours.tick() => {
                     self.datapath.refresh_neighbours().await;

@@ -126,6 +126,14 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.media_timeout", Takes::Hot),
     ("store.path", Takes::Restart),
     ("store.sync", Takes::Hot),
+    ("api.listen", Takes::Hot),
+    ("api.plaintext", Takes::Hot),
+    ("api.metrics", Takes::Hot),
+    ("api.rate", Takes::Hot),
+    ("api.tls.certificate", Takes::Hot),
+    ("api.tls.key", Takes::Hot),
+    ("log.format", Takes::Hot),
+    ("log.level", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -138,6 +146,8 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         networks,
         datapath,
         store,
+        api,
+        log,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -164,6 +174,8 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &new.datapath.entries(),
     );
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
+    changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
+    changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
     changes.found
 }
 

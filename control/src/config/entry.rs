@@ -72,6 +72,8 @@ impl Config {
             networks,
             datapath: _,
             store: _,
+            api: _,
+            log: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -81,6 +83,8 @@ impl Config {
         entries.extend(networks.iter().flat_map(Network::entries));
         entries.extend(self.datapath.entries());
         entries.extend(self.store.entries());
+        entries.extend(self.api.entries());
+        entries.extend(self.log.entries());
         entries
     }
 }
@@ -277,7 +281,7 @@ fn count(count: usize) -> Value {
 }
 
 /// Its path, and of what is in it as much as tells one version from another.
-fn file(pem: &Pem) -> Value {
+pub(super) fn file(pem: &Pem) -> Value {
     let digest = Sha256::digest(&pem.text);
     let start = digest.iter().take(4);
     let start: String = start.map(|byte| format!("{byte:02x}")).collect();
@@ -390,7 +394,7 @@ fn optional(number: Option<u8>) -> Value {
     number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 
-fn plain(kind: &'static str, value: Value) -> Entry {
+pub(super) fn plain(kind: &'static str, value: Value) -> Entry {
     Entry {
         key: kind.to_owned(),
         kind,
@@ -398,12 +402,12 @@ fn plain(kind: &'static str, value: Value) -> Entry {
     }
 }
 
-fn text(text: impl ToString) -> Value {
+pub(super) fn text(text: impl ToString) -> Value {
     Value::Text(text.to_string())
 }
 
 /// The word a choice is written with.
-fn word<T: PartialEq>(choices: &[(&str, T)], choice: T) -> Value {
+pub(super) fn word<T: PartialEq>(choices: &[(&str, T)], choice: T) -> Value {
     let word = choices.iter().find(|(_, value)| *value == choice);
     word.map_or(Value::Unset, |(word, _)| text(word))
 }
@@ -416,6 +420,6 @@ fn ports(range: PortRange) -> Value {
     text(format_args!("{}-{}", range.first, range.last))
 }
 
-fn texts<T: ToString>(list: &[T]) -> Value {
+pub(super) fn texts<T: ToString>(list: &[T]) -> Value {
     Value::List(list.iter().map(ToString::to_string).collect())
 }
