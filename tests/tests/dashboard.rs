@@ -50,13 +50,15 @@ const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
 #[test]
 fn every_view_shows_what_the_api_says() {
-    let stage = Stage::with(Mode::Xdp, &parts(), |config| {
+    let mut stage = Stage::with(Mode::Xdp, &parts(), |config| {
+        config.sip = "[api]\nlisten = [\"127.0.0.1:8080\"]\n\n";
         config.flows = 8_192;
         config.media_timeout = "600s";
         for network in &mut config.networks {
             network.ports = (20_000, 29_999);
         }
     });
+    keep_state(&mut stage);
     let (callers, mcu) = phones(&stage);
     let calls: Vec<Vec<Dialog>> = callers
         .iter()
@@ -71,10 +73,10 @@ fn every_view_shows_what_the_api_says() {
         .map(|(caller, calls)| Crowd::start(caller, &mcu, calls, EVERY).unwrap())
         .collect();
     let edge = stage.lab.namespace(Role::Edge).unwrap();
-    page::serve(&stage);
     let browser = Browser::start(edge).unwrap();
     let page = Page::open(&browser, &stage);
     page.first_paint();
+    tokens(&page);
     page.assert_small("the first page");
     overview(&page);
     calls_table(&page);
@@ -92,11 +94,24 @@ fn every_view_shows_what_the_api_says() {
     orders::bans(&page);
     orders::registration(&page);
     orders::call(&page, &callers[0], &mcu);
+    audit(&page);
     page.assert_console_quiet();
     drop(browser);
     for crowd in crowds {
         crowd.finish().unwrap();
     }
+}
+
+/// Tokens and the audit log are kept in the lab's own directory.
+fn keep_state(stage: &mut Stage) {
+    let directory = stage.lab.directory("state").unwrap();
+    let written = stage.config.toml();
+    let state = format!("id = \"lab\"\nstate_dir = {directory:?}");
+    stage
+        .towpath
+        .configure(&written.replace("id = \"lab\"", &state))
+        .unwrap();
+    stage.restart();
 }
 
 fn parts() -> Parts {
@@ -145,9 +160,11 @@ fn overview(page: &Page<'_>) {
     assert_eq!(used, 2_000);
     assert!(tiles[4].contains("2,000 of 15,000 pairs"), "{tiles:?}");
     // Every plot is a canvas with pixels on it, and says in words what it shows.
-    let plots = "document.querySelectorAll('.plot').length";
-    page.browser.until(&format!("{plots} >= 3"), LIMIT).unwrap();
-    let plots = page.value(plots).as_u64().unwrap();
+    let plots = page
+        .value("document.querySelectorAll('.plot').length")
+        .as_u64()
+        .unwrap();
+    assert_eq!(plots, 6);
     let drawn = "[...document.querySelectorAll('.plot canvas')].filter(c => c.width > 100).length";
     assert_eq!(page.value(drawn).as_u64().unwrap(), plots);
     let spoken = page.value("document.querySelector('.plot .canvas').getAttribute('aria-label')");
@@ -155,7 +172,7 @@ fn overview(page: &Page<'_>) {
         spoken
             .as_str()
             .unwrap()
-            .starts_with("Calls. all: now 1,000"),
+            .starts_with("Calls. standing: now 1,000"),
         "{spoken}"
     );
     page.picture("dashboard-overview");
@@ -328,14 +345,60 @@ fn events(page: &Page<'_>) {
 
 /// What this version has not, it says so.
 fn absent(page: &Page<'_>) {
-    for view in ["conferences", "doctor", "audit"] {
+    for view in ["conferences", "doctor"] {
         if page.refused("GET", view, "")["code"] == "not_found" {
             page.expects_refusal(view);
             page.go(view);
             page.says("This daemon does not offer this.");
         }
     }
-    for path in ["history", "cascade", "/ladder"] {
-        page.expects_refusal(path);
-    }
+}
+
+/// Nothing is shown without a token, and a viewer's changes nothing.
+fn tokens(page: &Page<'_>) {
+    let asked = "document.querySelector('dialog[open] input[type=password]')";
+    page.browser.until(asked, LIMIT).unwrap();
+    page.expects_refusal("/api/v1/");
+    assert!(
+        !page
+            .value("document.body.innerText")
+            .as_str()
+            .unwrap()
+            .contains("Calls now")
+    );
+    page.sign_in("made-up", false);
+    page.says("does not know this token");
+    page.sign_in(&page.token("desk", "viewer"), false);
+    page.shown("overview");
+    page.press("main", "Drain");
+    page.press("dialog", "Drain");
+    page.says("Your token may not do this");
+    assert_eq!(page.get("drain")["draining"], false);
+    // It was in that page's memory, and nowhere else.
+    assert_eq!(
+        page.value("sessionStorage.length + document.cookie.length"),
+        0
+    );
+    page.press("header", "Sign out");
+    page.browser.until(asked, LIMIT).unwrap();
+    page.sign_in(&page.token("chief", "admin"), true);
+    page.shown("overview");
+}
+
+/// What was changed here, and by whom.
+fn audit(page: &Page<'_>) {
+    page.go("audit");
+    let lines = page.get("audit");
+    let lines = lines["lines"].as_array().unwrap();
+    page.until_rows("Audit", |rows| rows.len() == lines.len().min(50));
+    let row = page.rows("Audit").remove(0);
+    let last = lines
+        .iter()
+        .max_by_key(|line| line["seq"].as_u64())
+        .unwrap();
+    assert_eq!(row[0], last["seq"].to_string());
+    assert_eq!(row[4], last["what"].as_str().unwrap());
+    assert!(row[2].contains("chief"), "{row:?}");
+    page.press("main", "Verify");
+    page.says("lines are as they were written.");
 }

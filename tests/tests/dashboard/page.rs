@@ -1,11 +1,7 @@
 //! The page in the browser, beside the API it shows.
 
 use std::cell::RefCell;
-use std::io;
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::thread;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -37,8 +33,22 @@ impl<'a> Page<'a> {
             stage,
             refusals: RefCell::default(),
         };
-        page.shown("overview");
         page
+    }
+
+    /// A token of a role.
+    pub(crate) fn token(&self, name: &str, role: &str) -> String {
+        let order = serde_json::json!({ "name": name, "role": role }).to_string();
+        let token = self.refused("POST", "tokens", &order)["token"].clone();
+        token.as_str().unwrap().to_owned()
+    }
+
+    pub(crate) fn sign_in(&self, token: &str, keep: bool) {
+        self.write("dialog input[type=password]", token);
+        if keep {
+            self.click("dialog input[type=checkbox]");
+        }
+        self.press("dialog", "Sign in");
     }
 
     /// Loads the page anew, at a view.
@@ -181,33 +191,4 @@ impl<'a> Page<'a> {
         });
         assert!(lines.is_empty(), "{lines:#?}");
     }
-}
-
-/// What the API has on its Unix socket, over TCP in the edge.
-pub(crate) fn serve(stage: &Stage) {
-    let edge = stage.lab.namespace(Role::Edge).unwrap();
-    let listener = edge
-        .enter(|| TcpListener::bind("127.0.0.1:8080"))
-        .unwrap()
-        .unwrap();
-    let socket = stage.towpath.socket().to_owned();
-    thread::spawn(move || {
-        for client in listener.incoming() {
-            let socket = socket.clone();
-            thread::spawn(move || join(&client.unwrap(), &socket));
-        }
-    });
-}
-
-fn join(client: &TcpStream, socket: &Path) {
-    let server = UnixStream::connect(socket).unwrap();
-    let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-    let up = thread::spawn(move || {
-        drop(io::copy(&mut from, &mut to));
-        to.shutdown(Shutdown::Write)
-    });
-    let (mut from, mut to) = (&server, client);
-    drop(io::copy(&mut from, &mut to));
-    drop(client.shutdown(Shutdown::Both));
-    drop(up.join());
 }
