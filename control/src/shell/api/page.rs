@@ -90,7 +90,7 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/",
         role: Role::Anyone,
         about: "The dashboard",
-        answer: Answer::Other(HTML),
+        answer: Answer::Page,
         handler: || get(|head: HeaderMap| async move { file("index.html", &head) }),
         ..VIEW
     },
@@ -98,7 +98,7 @@ pub(super) const ROUTES: &[Route] = &[
         path: "/page/{name}",
         role: Role::Anyone,
         about: "What the dashboard is made of: scripts, styles, dictionaries",
-        answer: Answer::Other(SCRIPT),
+        answer: Answer::Page,
         refuses: &[Problem::NOT_FOUND],
         handler: || {
             get(|Path(name): Path<String>, head: HeaderMap| async move { file(&name, &head) })

@@ -7,9 +7,10 @@ const DASHES = [[], [6, 4], [2, 3], []];
 const SPAN_S = 600;
 const live = new Map();
 
-// One plot: `series` is [{ name, values, show }]; `show` writes one value.
-export function plot(key, title, at, series) {
-  live.set(key, { ...live.get(key), at, series, title });
+// One plot: `series` is [{ name, values, show }]; `show` writes one value. The axis reaches `least`
+// at least.
+export function plot(key, title, at, series, least) {
+  live.set(key, { ...live.get(key), at, series, title, least });
   return h("section", { class: "plot", "data-key": key },
     h("h2", {}, title),
     h("div", { class: "legend" }, series.map((s, index) =>
@@ -42,7 +43,7 @@ export function settle() {
       one.drawn.setData(data);
     } else {
       one.drawn?.destroy();
-      Object.assign(one, { place, width, count: data.length, drawn: draw(place, width, data, one.series) });
+      Object.assign(one, { place, width, count: data.length, drawn: draw(place, width, data, one) });
     }
   }
 }
@@ -70,21 +71,21 @@ function colour(name) {
   return found;
 }
 
-function draw(place, width, data, series) {
+function draw(place, width, data, { series, least }) {
   const ink = colour("--muted");
   const grid = { stroke: colour("--line"), width: 1 };
-  const time = (at) => {
-    const ago = Math.round(Date.now() / 1000 - at);
-    return ago <= 3 ? t("plot.now") : `−${Math.floor(ago / 60)}:${String(ago % 60).padStart(2, "0")}`;
+  const time = (now, at) => {
+    const ago = Math.round(now - at);
+    return ago === 0 ? t("plot.now") : `−${Math.floor(ago / 60)}:${String(ago % 60).padStart(2, "0")}`;
   };
   return new uPlot({
     width, height: HEIGHT, legend: { show: false }, cursor: { show: false }, padding: [8, 16, 0, 0],
     scales: {
       x: { time: false, range: ({ data: [at] }) => [at.at(-1) - span(at.at(-1) - at[0]), at.at(-1)] },
-      y: { range: (_, min, max) => [0, Math.max(4, max ?? 4) * 1.08] },
+      y: { range: (_, min, max) => [0, Math.max(least, max ?? 0) * 1.08] },
     },
     axes: [
-      { stroke: ink, grid, ticks: { show: false }, size: 24, font: "11px system-ui", values: (_, ticks) => ticks.map(time), splits: (u) => marks(u.scales.x.min, u.scales.x.max) },
+      { stroke: ink, grid, ticks: { show: false }, size: 24, font: "11px system-ui", values: (u, ticks) => ticks.map((tick) => time(u.scales.x.max, tick)), splits: (u) => marks(u.scales.x.min, u.scales.x.max) },
       { stroke: ink, grid, ticks: { show: false }, size: 62, font: "11px system-ui", values: (_, ticks) => ticks.map((tick) => series[0].show(tick)) },
     ],
     series: [{}, ...series.map((_, index) => ({ stroke: colour(`--plot-${index + 1}`), width: 1.6, dash: DASHES[index], points: { show: false }, spanGaps: true }))],
@@ -94,7 +95,10 @@ function draw(place, width, data, series) {
 // As much as there is, of ten minutes.
 const span = (known) => [60, 120, 300].find((seconds) => known <= seconds) ?? SPAN_S;
 
-const marks = (from, now) => [5, 4, 3, 2, 1, 0].map((part) => now - ((now - from) * part) / 5);
+const marks = (from, now) => {
+  const parts = now - from > 120 ? 5 : 4;
+  return Array.from({ length: parts + 1 }, (_, part) => from + ((now - from) * part) / parts);
+};
 
 let resizing;
 addEventListener("resize", () => {

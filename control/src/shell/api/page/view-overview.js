@@ -70,17 +70,17 @@ function tiles(status, networks, top) {
 
 const rate = (value) => (value === null ? t("none") : t("unit.per_s", { n: short(value) }));
 
-// Names of series as the daemon has them, one plot each.
+// Names of series as the daemon has them, one plot each, and what its axis reaches at least.
 const PLOTS = [
-  ["calls", [["calls", number]]],
-  ["media", [["bits_out_xdp", bits], ["bits_out_user", bits]]],
-  ["packets", [["packets_in_xdp", rate], ["packets_in_user", rate]]],
-  ["drops", [["drops", rate]]],
-  ["loss", [["loss_ppm", ppm]]],
-  ["load", [["cpu_percent", (value) => (value === null ? t("none") : `${number(value)} %`)]]],
+  ["calls", 4, [["calls", number]]],
+  ["media", 4000, [["bits_out_xdp", bits], ["bits_out_user", bits]]],
+  ["packets", 4, [["packets_in_xdp", rate], ["packets_in_user", rate]]],
+  ["drops", 4, [["drops", rate]]],
+  ["loss", 10_000, [["loss_ppm", ppm]]],
+  ["load", 10, [["cpu_percent", (value) => (value === null ? t("none") : `${number(value)} %`)]]],
 ];
 
 function plots({ at, series }) {
-  return PLOTS.map(([key, wanted]) =>
-    plot(key, t(`plot.${key}`), at, wanted.map(([name, show]) => ({ name: t(`series.${name}`), values: series[name], show }))));
+  return PLOTS.map(([key, least, wanted]) =>
+    plot(key, t(`plot.${key}`), at, wanted.map(([name, show]) => ({ name: t(`series.${name}`), values: series[name], show })), least));
 }
