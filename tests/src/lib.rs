@@ -12,6 +12,7 @@ pub mod clock;
 pub mod crowd;
 pub mod delay;
 pub mod demo;
+pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod lab;

@@ -62,6 +62,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.listen", Takes::Hot),
     ("sip.auth", Takes::Hot),
     ("sip.algorithm", Takes::Hot),
+    ("sip.dns", Takes::Hot),
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.expires_natted_max", Takes::Hot),

@@ -115,6 +115,7 @@ impl Sip {
             listen,
             auth,
             algorithm,
+            dns,
             accounts: _,
             peers: _,
             expires_min,
@@ -138,6 +139,7 @@ impl Sip {
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
             plain("sip.algorithm", word(&ALGORITHM, *algorithm)),
+            plain("sip.dns", texts(dns)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.expires_natted_max", span(*expires_natted_max)),
@@ -225,6 +227,7 @@ impl Peer {
         let Self {
             name,
             addresses,
+            host,
             forward,
             tls_name,
             sources,
@@ -238,7 +241,9 @@ impl Peer {
             value,
         };
         // What `uri` says beside the address, if it is not what goes without saying.
-        let uri = addresses.first().map_or(Value::Unset, |first| match first {
+        let found = addresses.first().filter(|_| host.is_none());
+        let uri = host.as_ref().map_or(Value::Unset, text);
+        let uri = found.map_or(uri, |first| match first {
             PeerAddress {
                 priority: 0,
                 weight: 1,
@@ -246,7 +251,8 @@ impl Peer {
             } => Value::Text(first.uri()),
             _ => text(first),
         });
-        let uris: Vec<PeerAddress> = addresses.iter().skip(1).copied().collect();
+        let others = addresses.iter().skip(1).filter(|_| host.is_none());
+        let uris: Vec<PeerAddress> = others.copied().collect();
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
         vec![

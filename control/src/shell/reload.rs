@@ -303,7 +303,10 @@ impl Shell {
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
         self.api.access.configure(&plan.config.api);
         log::configure(&plan.config.log);
-        self.engine.reconfigure(plan.config, clock::now());
+        let mut config = plan.config;
+        self.names.watch(&config);
+        self.names.fill(&mut config);
+        self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));

@@ -25,7 +25,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, log, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -79,6 +79,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    let mut names = dns::Names::new();
+    names.watch(&config);
     let served = Shell {
         options,
         engine,
@@ -89,6 +91,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        names,
         plane: inbox,
         told: 0,
         questions,

@@ -18,6 +18,7 @@ domain = "example.com"
 listen = ["udp:0.0.0.0:5060", "tls:0.0.0.0:5061"]
 auth = "digest"
 algorithm = "md5"
+dns = []
 expires_min = "60s"
 expires_max = "1h"
 expires_natted_max = "60s"
@@ -124,6 +125,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
     ("sip.algorithm", "\"sha256\"", "sip.algorithm", "sha256"),
+    (
+        "sip.dns",
+        "[\"10.0.0.53\"]",
+        "sip.dns",
+        "[\"10.0.0.53:53\"]",
+    ),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     (

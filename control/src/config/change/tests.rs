@@ -13,6 +13,7 @@ domain = 'example.com'
 listen = ['udp:0.0.0.0:5060', 'tls:0.0.0.0:5061']
 auth = 'digest'
 algorithm = 'md5'
+dns = []
 expires_min = '60s'
 expires_max = '1h'
 expires_natted_max = '60s'
@@ -197,6 +198,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "algorithm",
         "'sha256'",
         "sip.algorithm hot \"md5\" -> \"sha256\" (0)",
+    ),
+    (
+        "sip",
+        "dns",
+        "['10.0.0.53']",
+        "sip.dns hot [] -> [\"10.0.0.53:53\"] (0)",
     ),
     (
         "sip",
