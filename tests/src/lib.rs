@@ -6,6 +6,7 @@
 
 pub mod attacker;
 pub mod bench;
+pub mod browser;
 pub mod calls;
 pub mod clock;
 pub mod crowd;

@@ -15,12 +15,14 @@ mod history;
 mod log;
 mod metrics;
 mod openapi;
+mod page;
 mod pulse;
 mod repeat;
 mod route;
 mod stream;
 mod table;
 mod token;
+mod top;
 mod wire;
 
 use std::fs;
@@ -117,6 +119,7 @@ pub(crate) struct Ask {
 enum What {
     Status,
     Calls,
+    Top(top::Wanted),
     Call(u64),
     CallExplained(u64),
     /// After this number.
@@ -185,6 +188,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
+        What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
         What::Events { since, filter } => Ok(wire::events(shell, since, &filter, now)),
