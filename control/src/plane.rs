@@ -1,6 +1,8 @@
 //! The conference plane: whom of those who publish it hears, and what becomes of it. One for a
 //! node, on a task of its own.
 
+pub mod access;
+
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -54,6 +56,10 @@ pub enum Effect {
         key: Bytes,
         record: Option<Record>,
     },
+    /// From now on a participant may read what is published of a conference ([`access::Rules`]).
+    Admit { cid: String, pid: String },
+    /// It may not any more.
+    Dismiss { cid: String, pid: String },
     /// The view that was accepted is the conference server's to show.
     HandOver {
         cid: String,

@@ -23,7 +23,7 @@ use crate::shell::media::{Media, Port};
 use crate::shell::netlink::Netlink;
 use crate::shell::shard::Queues;
 
-pub(crate) use self::books::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
+pub(crate) use self::books::{Books, Carried, Histogram, JITTER_US, LOSS_PPM, MILLION};
 use self::flow::{Counted, Installed};
 pub(crate) use self::flow::{FlowNow, Placement};
 
