@@ -43,8 +43,8 @@ pub enum Input {
     Fault { conn: ConnId, reason: Reason },
     /// The connection is gone.
     Closed { conn: ConnId },
-    /// All that was sent on it has left.
-    Drained { conn: ConnId },
+    /// Of what was sent on it, so many bytes have not left yet.
+    Drained { conn: ConnId, left: usize },
     /// The plane publishes.
     Publish(Publication),
     /// What became of a publication that was submitted; the reason is for the log.
@@ -180,9 +180,9 @@ impl Broker {
             Input::Packet { conn, packet } => self.packet(conn, packet, turn),
             Input::Fault { conn, reason } => self.expel(conn, reason, turn),
             Input::Closed { conn } => self.gone(conn, false, turn),
-            Input::Drained { conn } => {
+            Input::Drained { conn, left } => {
                 if let Some(known) = self.conns.get_mut(&conn) {
-                    known.unsent = 0;
+                    known.unsent = left;
                     let session = known.session;
                     self.pump(session, turn);
                 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::broker::ConnId;
 use super::packet::{Message, Will};
-use super::{Limits, filter};
+use super::{INFLIGHT_MAX, Limits, filter};
 use crate::bus::{Client, Qos};
 
 /// One session, for the life of the daemon.
@@ -135,7 +135,7 @@ impl Session {
         loop {
             self.last_pkid = self.last_pkid.checked_add(1).unwrap_or(1);
             let next = Some(self.last_pkid);
-            let waiting = self.queue.iter().take(self.inflight.capacity().max(1));
+            let waiting = self.queue.iter().take(usize::from(INFLIGHT_MAX));
             let taken = |q: &Queued| q.pkid == next;
             if !self.inflight.iter().any(taken) && !waiting.clone().any(taken) {
                 return self.last_pkid;
