@@ -284,7 +284,10 @@ impl File {
             table: root.get_ref(),
         };
         let origins = Origins::read(text, problems.file(), root.table);
-        root.refuse_unknown(&["node", "sip", "network", "datapath", "store", "mqtt"], problems);
+        root.refuse_unknown(
+            &["node", "sip", "network", "datapath", "store", "mqtt"],
+            problems,
+        );
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),

@@ -38,13 +38,24 @@ pub enum Input {
         /// The address this client knows us by.
         known_as: IpAddr,
     },
-    Packet { conn: ConnId, packet: Incoming },
+    Packet {
+        conn: ConnId,
+        packet: Incoming,
+    },
     /// What came is no packet, or not now.
-    Fault { conn: ConnId, reason: Reason },
+    Fault {
+        conn: ConnId,
+        reason: Reason,
+    },
     /// The connection is gone.
-    Closed { conn: ConnId },
+    Closed {
+        conn: ConnId,
+    },
     /// Of what was sent on it, so many bytes have not left yet.
-    Drained { conn: ConnId, left: usize },
+    Drained {
+        conn: ConnId,
+        left: usize,
+    },
     /// The plane publishes.
     Publish(Publication),
     /// What became of a publication that was submitted; the reason is for the log.
@@ -62,9 +73,14 @@ pub enum Input {
 /// What the broker wants done, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Effect {
-    Send { conn: ConnId, packet: Outgoing },
+    Send {
+        conn: ConnId,
+        packet: Outgoing,
+    },
     /// Once what was sent has left.
-    Close { conn: ConnId },
+    Close {
+        conn: ConnId,
+    },
     /// The plane's to judge.
     Submit {
         ticket: u64,
@@ -104,6 +120,15 @@ struct Conn {
     aliases: BTreeMap<u16, String>,
     /// Publications that the plane has not judged yet.
     pending: usize,
+}
+
+/// Where a connection is.
+#[derive(Clone, Copy, Debug)]
+struct Ends {
+    local: SocketAddr,
+    remote: SocketAddr,
+    /// The address of ours that the client knows.
+    known_as: IpAddr,
 }
 
 /// What a ticket is for.
@@ -175,8 +200,15 @@ impl Broker {
                 login,
                 local,
                 remote,
-                known_as: _,
-            } => self.connect(conn, connect, login, (local, remote), turn),
+                known_as,
+            } => {
+                let ends = Ends {
+                    local,
+                    remote,
+                    known_as,
+                };
+                self.connect(conn, connect, login, ends, turn);
+            }
             Input::Packet { conn, packet } => self.packet(conn, packet, turn),
             Input::Fault { conn, reason } => self.expel(conn, reason, turn),
             Input::Closed { conn } => self.gone(conn, false, turn),
@@ -228,7 +260,11 @@ impl Broker {
                 self.pump(session, turn);
             }
             Incoming::PubRel { pkid } => self.release(id, pkid, turn),
-            Incoming::Subscribe { pkid, id: of, filters } => {
+            Incoming::Subscribe {
+                pkid,
+                id: of,
+                filters,
+            } => {
                 self.subscribe(id, pkid, of, filters, turn);
             }
             Incoming::Unsubscribe { pkid, filters } => self.unsubscribe(id, pkid, filters, turn),

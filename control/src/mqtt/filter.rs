@@ -110,10 +110,16 @@ mod tests {
             ("a/+b", false, false),
             ("a/##", false, false),
         ] {
-            assert_eq!((is_topic(text), is_filter(text)), (topic, filter), "{text:?}");
+            assert_eq!(
+                (is_topic(text), is_filter(text)),
+                (topic, filter),
+                "{text:?}"
+            );
         }
         let deep = vec!["a"; TOPIC_LEVELS_MAX].join("/");
         assert!(is_topic(&deep) && !is_topic(&format!("{deep}/a")));
-        assert!(is_topic(&"a".repeat(TOPIC_BYTES_MAX)) && !is_topic(&"a".repeat(TOPIC_BYTES_MAX + 1)));
+        assert!(
+            is_topic(&"a".repeat(TOPIC_BYTES_MAX)) && !is_topic(&"a".repeat(TOPIC_BYTES_MAX + 1))
+        );
     }
 }

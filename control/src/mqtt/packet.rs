@@ -85,7 +85,10 @@ pub struct Properties {
 impl Properties {
     fn size(&self) -> usize {
         let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let user = self.user.iter().map(|(key, value)| key.len() + value.len() + 64);
+        let user = self
+            .user
+            .iter()
+            .map(|(key, value)| key.len() + value.len() + 64);
         text(&self.content_type)
             + text(&self.response_topic)
             + self.correlation.as_ref().map_or(0, Bytes::len)
@@ -99,16 +102,23 @@ impl Properties {
 pub enum Incoming {
     Publish(Publish),
     /// It has a publication of QoS 1.
-    PubAck { pkid: u16 },
+    PubAck {
+        pkid: u16,
+    },
     /// The second half of a publication of QoS 2.
-    PubRel { pkid: u16 },
+    PubRel {
+        pkid: u16,
+    },
     Subscribe {
         pkid: u16,
         /// The identifier of all its filters.
         id: Option<u32>,
         filters: Vec<Wanted>,
     },
-    Unsubscribe { pkid: u16, filters: Vec<String> },
+    Unsubscribe {
+        pkid: u16,
+        filters: Vec<String>,
+    },
     Ping,
     Disconnect {
         /// Its will is not published.
@@ -152,11 +162,26 @@ pub enum Replay {
 pub enum Outgoing {
     ConnAck(ConnAck),
     Publish(Delivery),
-    PubAck { pkid: u16, reason: Reason },
-    PubRec { pkid: u16, reason: Reason },
-    PubComp { pkid: u16, reason: Reason },
-    SubAck { pkid: u16, codes: Vec<Result<Qos, Reason>> },
-    UnsubAck { pkid: u16, codes: Vec<Reason> },
+    PubAck {
+        pkid: u16,
+        reason: Reason,
+    },
+    PubRec {
+        pkid: u16,
+        reason: Reason,
+    },
+    PubComp {
+        pkid: u16,
+        reason: Reason,
+    },
+    SubAck {
+        pkid: u16,
+        codes: Vec<Result<Qos, Reason>>,
+    },
+    UnsubAck {
+        pkid: u16,
+        codes: Vec<Reason>,
+    },
     Pong,
     /// Said to MQTT 5 clients alone.
     Disconnect(Reason),

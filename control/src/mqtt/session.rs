@@ -1,6 +1,7 @@
 //! What is kept for one client, whether it is connected or not (MQTT 5 §4.1).
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ pub(super) struct Session {
     /// Of the connection it has or had last.
     pub(super) client: Client,
     pub(super) conn: Option<ConnId>,
+    /// The address it knows us by.
+    pub(super) known_as: IpAddr,
     /// How long it outlives its connection.
     pub(super) expiry: Duration,
     pub(super) filters: BTreeSet<String>,
@@ -72,10 +75,11 @@ pub(super) enum Room {
 }
 
 impl Session {
-    pub(super) fn new(client: Client, conn: ConnId) -> Self {
+    pub(super) fn new(client: Client, conn: ConnId, known_as: IpAddr) -> Self {
         Self {
             client,
             conn: Some(conn),
+            known_as,
             expiry: Duration::ZERO,
             filters: BTreeSet::new(),
             will: None,

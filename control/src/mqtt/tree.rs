@@ -131,9 +131,12 @@ mod tests {
     #[test]
     fn finds_what_matches_and_forgets_all() {
         let filters = [
-            "#", "+", "a", "a/#", "a/+", "+/b", "a/b", "a/b/#", "+/+/c", "/", "/+", "$SYS/#", "a//b",
+            "#", "+", "a", "a/#", "a/+", "+/b", "a/b", "a/b/#", "+/+/c", "/", "/+", "$SYS/#",
+            "a//b",
         ];
-        let topics = ["a", "a/b", "a/b/c", "/", "/x", "$SYS/x", "$SYS", "a//b", "b", "x/b"];
+        let topics = [
+            "a", "a/b", "a/b/c", "/", "/x", "$SYS/x", "$SYS", "a//b", "b", "x/b",
+        ];
         let mut tree = Tree::default();
         for (at, filter) in filters.iter().enumerate() {
             assert!(tree.insert(filter, SessionId(at as u64), HOW));

@@ -86,7 +86,9 @@ impl Rules<'_> {
     fn among_clients(&self, topic: &str) -> bool {
         let topics = self.topics.iter();
         !topic.starts_with(crate::bus::topic::PREFIX)
-            && topics.clone().any(|own| own == topic || filter::matches(own, topic))
+            && topics
+                .clone()
+                .any(|own| own == topic || filter::matches(own, topic))
     }
 }
 
@@ -148,7 +150,8 @@ impl Edge {
         if let Some(refused) = refused {
             tracing::debug!(ticket, refused, "a publication is refused");
         }
-        self.0.handle(&mut state, Input::Acknowledge { ticket, refused });
+        self.0
+            .handle(&mut state, Input::Acknowledge { ticket, refused });
     }
 
     /// Clients are told, and their connections end.

@@ -114,9 +114,7 @@ fn perform(effect: Effect, ends: &Ends) {
         Effect::Dismiss { cid, pid } => ends.gate.change(|rules| rules.dismiss(&cid, &pid)),
         Effect::Publish(publication) => ends.edge.publish(publication),
         Effect::Acknowledge { ticket, refused } => ends.edge.acknowledge(ticket, refused),
-        Effect::Frame { .. }
-        | Effect::Store { .. }
-        | Effect::HandOver { .. } => {}
+        Effect::Frame { .. } | Effect::Store { .. } | Effect::HandOver { .. } => {}
     }
 }
 

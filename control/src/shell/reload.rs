@@ -362,10 +362,13 @@ impl Shell {
         prepared.listeners = self.sip.open(&config.sip.listen).await.map_err(|busy| {
             source.refuse(&["sip.listen", "sip"], busy.to_string(), start::LISTEN)
         })?;
-        prepared.mqtt = self.mqtt_listeners.open(&config.mqtt.listen).map_err(|busy| {
-            let help = start::MQTT_LISTEN;
-            source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), help)
-        })?;
+        prepared.mqtt = self
+            .mqtt_listeners
+            .open(&config.mqtt.listen)
+            .map_err(|busy| {
+                let help = start::MQTT_LISTEN;
+                source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), help)
+            })?;
         if self.reloads.watch.is_none() {
             prepared.watch = watch(config, &self.options).map_err(|error| {
                 let message = format!("the file cannot be watched: {error}");

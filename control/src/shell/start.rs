@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
+use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
 use crate::plane::Plane;
 use crate::shell::configuration::{Options, Refused, Source};
@@ -22,7 +23,7 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, Store};
+use crate::shell::store::{Keeper, SIP_WAITS, Store};
 use crate::shell::{QUESTIONS_MAX, Shell, api, clock, mqtt, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -118,9 +119,8 @@ fn serve_mqtt(
     edge.configure(config, tls);
     let mut listeners = mqtt::Listeners::new(edge.clone());
     let opened = listeners.open(&config.mqtt.listen);
-    opened.map_err(|busy| {
-        source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN)
-    })?;
+    opened
+        .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
     Ok(listeners)
 }
 
@@ -131,12 +131,14 @@ pub(super) fn mqtt_tls_refused(source: &Source, wrong: &mqtt::Wrong) -> Refused 
 }
 
 /// What to do if a port for MQTT cannot be had.
-pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; MQTT\u{2019}s own ports are \
+pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual ports are \
                                       1883, and 8883 for TLS";
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper) {
-    let (store, keeper, kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
+    let (store, mut kept) = Store::open(&config.store);
+    let keeper = store.keeper(Some(SIP_WAITS));
+    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;

@@ -627,8 +627,13 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "mqtt.tls.certificate hot \"old (SHA-256 a7937b64)\" -> \
          \"new (SHA-256 16367aac)\" (0)",
     ),
-    ("mqtt.tls", "key", "'new'", "mqtt.tls.key hot \"old (SHA-256 a7937b64)\" -> \
-         \"new (SHA-256 16367aac)\" (0)"),
+    (
+        "mqtt.tls",
+        "key",
+        "'new'",
+        "mqtt.tls.key hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
+    ),
 ];
 
 #[test]

@@ -42,12 +42,21 @@ pub(super) fn read(
     let range = EXPIRY_MIN..=EXPIRY_MAX;
     let (expiry, key) = (written.session_expiry, "mqtt.session_expiry");
     let mut number = |written: Option<At<i64>>, key: &str, (default, least, most)| {
-        count(written, &format!("mqtt.{key}"), (default, least, most), problems)
+        count(
+            written,
+            &format!("mqtt.{key}"),
+            (default, least, most),
+            problems,
+        )
     };
     let least = PACKET_BYTES_MAX;
     let default = Limits::DEFAULT;
     let limits = Limits {
-        clients: number(written.clients, "clients", (default.clients, 1, CLIENTS_MAX)),
+        clients: number(
+            written.clients,
+            "clients",
+            (default.clients, 1, CLIENTS_MAX),
+        ),
         queue_messages: number(
             written.queue_messages,
             "queue_messages",
@@ -58,7 +67,11 @@ pub(super) fn read(
             "queue_bytes",
             (default.queue_bytes, least, QUEUE_BYTES_MAX),
         ),
-        filters: number(written.filters, "filters", (default.filters, 1, FILTERS_MAX)),
+        filters: number(
+            written.filters,
+            "filters",
+            (default.filters, 1, FILTERS_MAX),
+        ),
         retained_bytes: number(
             written.retained_bytes,
             "retained_bytes",
@@ -100,7 +113,10 @@ fn listener(text: &str) -> Result<Listener, value::Refusal> {
     let help = "write \"tcp:0.0.0.0:1883\", \"tls:[::]:8883\" or one of our addresses";
     match value::listen(text) {
         Ok(on) if on.transport.is_reliable() => Ok(on),
-        _ => Err((format!("`{text}` is not a listener for MQTT"), help.to_owned())),
+        _ => Err((
+            format!("`{text}` is not a listener for MQTT"),
+            help.to_owned(),
+        )),
     }
 }
 
@@ -150,12 +166,17 @@ fn topics(text: &str) -> Result<String, value::Refusal> {
         return Ok(text.to_owned());
     }
     let message = format!("`{text}` is not a filter of topics");
-    Err((message, "write topics with + and #: \"room/+/state\"".to_owned()))
+    Err((
+        message,
+        "write topics with + and #: \"room/+/state\"".to_owned(),
+    ))
 }
 
 fn fields(written: Option<At<Vec<At<String>>>>, problems: &mut Problems<'_>) -> Vec<String> {
     const KEY: &str = "mqtt.legacy_address_fields";
-    let many = written.as_ref().filter(|list| list.value.len() > FIELDS_MAX);
+    let many = written
+        .as_ref()
+        .filter(|list| list.value.len() > FIELDS_MAX);
     if let Some(list) = many {
         let message = format!("{} fields are too many", list.value.len());
         let help = format!("every message is searched for them: name {FIELDS_MAX} at most");
@@ -189,7 +210,12 @@ fn count(
         .filter(|number| (least..=most).contains(number))
         .unwrap_or_else(|| {
             let message = format!("{} is out of range", written.value);
-            problems.add(&written.span, key, message, format!("write {least} to {most}"));
+            problems.add(
+                &written.span,
+                key,
+                message,
+                format!("write {least} to {most}"),
+            );
             default
         })
 }

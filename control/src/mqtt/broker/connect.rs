@@ -1,9 +1,9 @@
 //! Connections and the sessions behind them: who comes, who comes back, who goes.
 
-use std::net::SocketAddr;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::{Broker, Conn, ConnId, Effect, Timer, Turn};
+use super::{Broker, Conn, ConnId, Effect, Ends, Timer, Turn};
 use crate::bus::{Client, Principal};
 use crate::mqtt::packet::{ConnAck, Connect, Outgoing, Reason, Version};
 use crate::mqtt::session::{Session, SessionId};
@@ -15,7 +15,7 @@ impl Broker {
         conn: ConnId,
         connect: Connect,
         login: Result<Principal, Reason>,
-        (local, remote): (SocketAddr, SocketAddr),
+        ends: Ends,
         turn: &mut Turn<'_>,
     ) {
         let (id, assigned) = match connect.id.as_str() {
@@ -26,8 +26,8 @@ impl Broker {
             let client = Client {
                 principal,
                 id,
-                local,
-                remote,
+                local: ends.local,
+                remote: ends.remote,
             };
             self.may_connect(&connect, &client)?;
             Ok(client)
@@ -36,7 +36,7 @@ impl Broker {
             Ok(client) => client,
             Err(reason) => return self.refuse(conn, reason, turn),
         };
-        let present = self.enter(conn, &connect, client.clone(), turn);
+        let present = self.enter(conn, &connect, (client.clone(), ends.known_as), turn);
         let expiry = connect.session_expiry.min(self.limits.session_expiry);
         let id = client.id.clone();
         turn.effects.push(Effect::Connected(client));
@@ -122,7 +122,7 @@ impl Broker {
         &mut self,
         conn: ConnId,
         connect: &Connect,
-        client: Client,
+        (client, known_as): (Client, IpAddr),
         turn: &mut Turn<'_>,
     ) -> bool {
         if let Some(old) = self.names.get(&client.id).copied() {
@@ -142,13 +142,14 @@ impl Broker {
             self.make_room(&client.principal, turn);
             self.last_session += 1;
             let id = SessionId(self.last_session);
-            let session = Session::new(client.clone(), conn);
+            let session = Session::new(client.clone(), conn, known_as);
             self.names.insert(client.id.clone(), id);
             self.sessions.insert(id, session);
             id
         });
         if let Some(session) = self.sessions.get_mut(&id) {
             session.client = client;
+            session.known_as = known_as;
             session.conn = Some(conn);
             session.expiry = connect.session_expiry.min(self.limits.session_expiry);
             session.will = connect.will.clone();
@@ -239,7 +240,8 @@ impl Broker {
         };
         session.conn = None;
         session.replays.clear();
-        turn.effects.push(Effect::Disconnected(session.client.clone()));
+        turn.effects
+            .push(Effect::Disconnected(session.client.clone()));
         if quiet {
             session.will = None;
         }

@@ -91,7 +91,8 @@ impl Broker {
                 })
             });
             let Some(mut queued) = next else {
-                if session.inflight.len() < conn.receive_max && session.replays.pop_front().is_some()
+                if session.inflight.len() < conn.receive_max
+                    && session.replays.pop_front().is_some()
                 {
                     continue;
                 }
@@ -101,7 +102,9 @@ impl Broker {
                 continue;
             }
             let again = queued.pkid.is_some();
-            let expiry = queued.expires.map(|at| at.saturating_duration_since(turn.now));
+            let expiry = queued
+                .expires
+                .map(|at| at.saturating_duration_since(turn.now));
             let delivery = |pkid, queued: &Queued| Delivery {
                 message: queued.message.clone(),
                 payload: None,

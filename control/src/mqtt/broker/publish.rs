@@ -45,18 +45,38 @@ impl Broker {
         if !turn.access.may_publish(&client, &message.topic) {
             self.counters.drop(Dropped::NotAuthorized);
             if let Some(pkid) = pkid {
-                self.settle(&Pending { conn: id, pkid, exactly }, Reason::NotAuthorized, turn);
+                self.settle(
+                    &Pending {
+                        conn: id,
+                        pkid,
+                        exactly,
+                    },
+                    Reason::NotAuthorized,
+                    turn,
+                );
             }
             return;
         }
         if is_planes(&message.topic) {
-            let pending = pkid.map(|pkid| Pending { conn: id, pkid, exactly });
+            let pending = pkid.map(|pkid| Pending {
+                conn: id,
+                pkid,
+                exactly,
+            });
             return self.submit(pending, client, &message, expiry, turn);
         }
         let expires = expiry.and_then(|expiry| turn.now.checked_add(expiry));
         self.route(message, expires, Some(of), turn);
         if let Some(pkid) = pkid {
-            self.settle(&Pending { conn: id, pkid, exactly }, Reason::Success, turn);
+            self.settle(
+                &Pending {
+                    conn: id,
+                    pkid,
+                    exactly,
+                },
+                Reason::Success,
+                turn,
+            );
         }
     }
 
@@ -136,7 +156,11 @@ impl Broker {
 
     /// What the client is told of its publication.
     fn settle(&mut self, pending: &Pending, reason: Reason, turn: &mut Turn<'_>) {
-        let Pending { conn, pkid, exactly } = *pending;
+        let Pending {
+            conn,
+            pkid,
+            exactly,
+        } = *pending;
         let Some((known, session)) = self.session_of(conn) else {
             return;
         };
@@ -216,7 +240,10 @@ impl Broker {
                 message: message.clone(),
                 expires,
             };
-            if !self.retained.set(kept, self.limits.retained_bytes, turn.now) {
+            if !self
+                .retained
+                .set(kept, self.limits.retained_bytes, turn.now)
+            {
                 self.counters.drop(Dropped::RetainedFull);
             }
         }

@@ -1,6 +1,7 @@
 //! What people and metrics see of the broker.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Broker;
@@ -100,6 +101,8 @@ pub struct ClientView {
     pub client: Client,
     /// None: it is not connected.
     pub version: Option<Version>,
+    /// The address of ours that it knows.
+    pub known_as: IpAddr,
     pub filters: usize,
     pub queue_messages: usize,
     pub queue_bytes: usize,
@@ -138,6 +141,7 @@ impl Broker {
             version: session
                 .conn
                 .and_then(|conn| Some(self.conns.get(&conn)?.version)),
+            known_as: session.known_as,
             filters: session.filters.len(),
             queue_messages: session.queue_len(),
             queue_bytes: session.queue_bytes(),

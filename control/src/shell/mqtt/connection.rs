@@ -301,7 +301,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
         let mut state = self.shared.state();
         let conn = self.conn;
         let left = state.lines.get(&conn).map_or(0, |line| line.out.len());
-        self.shared.handle(&mut state, Input::Drained { conn, left });
+        self.shared
+            .handle(&mut state, Input::Drained { conn, left });
     }
 
     /// What is still to be said leaves, if the other side takes it soon.

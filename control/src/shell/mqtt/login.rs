@@ -24,9 +24,10 @@ impl Failures {
     pub(super) fn may_try(&self, from: IpAddr, config: &Config, now: Instant) -> bool {
         let protection = &config.sip.protection;
         let exempt = protection.exempt.iter().any(|net| net.contains(&from));
-        let recent = self.0.get(&from).filter(|(_, since)| {
-            now.saturating_duration_since(*since) < protection.ban_window
-        });
+        let recent = self
+            .0
+            .get(&from)
+            .filter(|(_, since)| now.saturating_duration_since(*since) < protection.ban_window);
         let many = |(count, _): &(u32, Instant)| *count >= protection.ban_after;
         exempt || protection.ban_after == 0 || !recent.is_some_and(many)
     }

@@ -58,12 +58,8 @@ fn in_v4(packet: &Outgoing) -> Option<v4::Packet> {
         Outgoing::PubComp { pkid, .. } => v4::Packet::PubComp(v4::PubComp::new(*pkid)),
         Outgoing::SubAck { pkid, codes } => {
             let code = |code: &Result<Qos, Reason>| match code {
-                Ok(Qos::AtMostOnce) => {
-                    v4::SubscribeReasonCode::Success(rumqttc::QoS::AtMostOnce)
-                }
-                Ok(Qos::AtLeastOnce) => {
-                    v4::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce)
-                }
+                Ok(Qos::AtMostOnce) => v4::SubscribeReasonCode::Success(rumqttc::QoS::AtMostOnce),
+                Ok(Qos::AtLeastOnce) => v4::SubscribeReasonCode::Success(rumqttc::QoS::AtLeastOnce),
                 Err(_) => v4::SubscribeReasonCode::Failure,
             };
             v4::Packet::SubAck(v4::SubAck::new(*pkid, codes.iter().map(code).collect()))
@@ -218,9 +214,7 @@ fn suback_v5(code: &Result<Qos, Reason>) -> v5::SubscribeReasonCode {
         Err(Reason::NotAuthorized) => v5::SubscribeReasonCode::NotAuthorized,
         Err(Reason::FilterInvalid) => v5::SubscribeReasonCode::TopicFilterInvalid,
         Err(Reason::Quota) => v5::SubscribeReasonCode::QuotaExceeded,
-        Err(Reason::SharedSubscription) => {
-            v5::SubscribeReasonCode::SharedSubscriptionsNotSupported
-        }
+        Err(Reason::SharedSubscription) => v5::SubscribeReasonCode::SharedSubscriptionsNotSupported,
         Err(_) => v5::SubscribeReasonCode::Unspecified,
     }
 }

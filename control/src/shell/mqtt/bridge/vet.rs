@@ -26,10 +26,18 @@ fn number(bytes: &[u8]) -> Result<Option<(usize, usize)>, Reason> {
         if byte & 0x80 == 0 {
             // §1.5.5: no more bytes than it takes.
             let longer = at > 0 && *byte == 0;
-            return if longer { Err(Reason::Malformed) } else { Ok(Some((value, at + 1))) };
+            return if longer {
+                Err(Reason::Malformed)
+            } else {
+                Ok(Some((value, at + 1)))
+            };
         }
     }
-    if bytes.len() < 4 { Ok(None) } else { Err(Reason::Malformed) }
+    if bytes.len() < 4 {
+        Ok(None)
+    } else {
+        Err(Reason::Malformed)
+    }
 }
 
 /// A walk through a packet.
@@ -149,7 +157,11 @@ pub(super) fn connect(packet: &[u8]) -> Result<Version, Reason> {
     for _ in 0..usize::from(user) + usize::from(password) {
         reader.text()?;
     }
-    if reader.0.is_empty() { Ok(version) } else { Err(Reason::Malformed) }
+    if reader.0.is_empty() {
+        Ok(version)
+    } else {
+        Err(Reason::Malformed)
+    }
 }
 
 /// Flags, identifiers and options of every other packet (§2.1.3, §3).
