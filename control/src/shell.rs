@@ -158,6 +158,7 @@ impl Shell {
     /// Takes in what the engines have noted, and tells the plane.
     fn gather_events(&mut self) {
         self.engine.gather_events();
+        self.engine.note(self.mqtt.noted());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane
