@@ -66,6 +66,9 @@ pub enum Kind {
     MqttRefused,
     /// An MQTT client named a server that nobody knows: `reason` is `foreign_server`.
     MqttDropped,
+    /// New calls are refused from now on, or taken again.
+    NodeDraining,
+    NodeUndrained,
 }
 
 impl Kind {
@@ -102,6 +105,8 @@ impl Kind {
             Self::SourceReleased => "source.released",
             Self::MqttRefused => "mqtt.refused",
             Self::MqttDropped => "mqtt.dropped",
+            Self::NodeDraining => "node.draining",
+            Self::NodeUndrained => "node.undrained",
         }
     }
 }

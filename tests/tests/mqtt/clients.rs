@@ -6,7 +6,7 @@ use super::*;
 
 const ACCOUNTS: &str = "[[sip.account]]\nuser = \"1001\"\npassword = \"hunter2\"\n\
     [[sip.account]]\nuser = \"1002\"\n\
-    ha1_md5 = \"0a2e1f3ec3e5acdb1a2f5f0dc6be2a3c\"\n";
+    ha1_md5 = \"0be7624611ba0a6276f8f601afefa640\"\n";
 
 fn run(program: &str, words: &[&str]) -> Output {
     Command::new(program).args(words).output().unwrap()
@@ -24,7 +24,9 @@ fn mosquittos_clients_work_unchanged() {
                 let output = run("mosquitto_pub", &publish);
                 assert!(output.status.success(), "{output:?}");
                 let filter = format!("room/{version}/+");
-                let subscribe = ["-V", version, "-q", qos, "-t", &filter, "-C", "1", "-W", "5"];
+                let subscribe = [
+                    "-V", version, "-q", qos, "-t", &filter, "-C", "1", "-W", "5",
+                ];
                 let output = run("mosquitto_sub", &[&subscribe[..], &["-v"]].concat());
                 let said = String::from_utf8_lossy(&output.stdout).into_owned();
                 assert!(said.starts_with(&format!("room/{version}/")), "{output:?}");
@@ -46,11 +48,13 @@ fn accounts_are_those_of_sip() {
         for (user, password, expected) in [
             ("1001", "hunter2", true),
             ("1001", "hunter3", false),
-            ("1002", "hunter2", false),
+            ("1002", "hunter2", true),
             ("1003", "hunter2", false),
         ] {
             for version in ["mqttv311", "5"] {
-                let words = ["-V", version, "-u", user, "-P", password, "-t", "x", "-m", "y"];
+                let words = [
+                    "-V", version, "-u", user, "-P", password, "-t", "x", "-m", "y",
+                ];
                 let output = run("mosquitto_pub", &words);
                 assert_eq!(output.status.success(), expected, "{user}: {output:?}");
                 if !expected {
@@ -63,7 +67,11 @@ fn accounts_are_those_of_sip() {
         said.sort();
         said.dedup();
         assert_eq!(said.len(), 2, "{said:?}");
-        assert!(!run("mosquitto_pub", &["-t", "x", "-m", "y"]).status.success());
+        assert!(
+            !run("mosquitto_pub", &["-t", "x", "-m", "y"])
+                .status
+                .success()
+        );
         Ok(())
     })
     .unwrap();

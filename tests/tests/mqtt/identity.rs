@@ -74,33 +74,39 @@ const FIELDS: &str = "topics = [\"room/#\"]\nlegacy_address_fields = [\"/server/
 
 #[test]
 fn each_receiver_reads_the_address_that_it_uses() {
-    in_private_network("identity::each_receiver_reads_the_address_that_it_uses", || {
-        let directory = directory("identity");
-        let _broker = Broker::towpath(directory.path(), OURS, FIELDS, &networks())?;
-        let mut members = NETWORKS.map(|(name, reached, _)| member(name, reached));
-        for (sender, (_, _, known)) in NETWORKS.iter().enumerate() {
-            asks_to_speak(&mut members[sender], known);
-            for (member, (name, _, own)) in members.iter_mut().zip(NETWORKS) {
-                let came = told(member, "publish");
-                assert!(came.contains(&request(own)), "{known} to {name}: {came}");
+    in_private_network(
+        "identity::each_receiver_reads_the_address_that_it_uses",
+        || {
+            let directory = directory("identity");
+            let _broker = Broker::towpath(directory.path(), OURS, FIELDS, &networks())?;
+            let mut members = NETWORKS.map(|(name, reached, _)| member(name, reached));
+            for (sender, (_, _, known)) in NETWORKS.iter().enumerate() {
+                asks_to_speak(&mut members[sender], known);
+                for (member, (name, _, own)) in members.iter_mut().zip(NETWORKS) {
+                    let came = told(member, "publish");
+                    assert!(came.contains(&request(own)), "{known} to {name}: {came}");
+                }
             }
-        }
-        // A server nobody knows: nobody is told, and the operator sees why.
-        asks_to_speak(&mut members[0], "198.51.100.7");
-        told(&mut members[0], "puback");
-        asks_to_speak(&mut members[1], "203.0.113.9");
-        for (member, (_, _, own)) in members.iter_mut().zip(NETWORKS) {
-            assert!(told(member, "publish").contains(&request(own)));
-        }
-        let socket = directory.path().join("socket");
-        let events = http::get(&socket, "/api/v1/events").unwrap().to_string();
-        assert!(events.contains("mqtt.dropped") && events.contains("198.51.100.7"), "{events}");
-        assert!(events.contains("foreign_server"), "{events}");
-        let metrics = http::text(&socket, "/metrics").unwrap();
-        let line = "towpath_mqtt_dropped_total{reason=\"foreign_server\"} 1";
-        assert!(metrics.contains(line), "{metrics}");
-        Ok(())
-    })
+            // A server nobody knows: nobody is told, and the operator sees why.
+            asks_to_speak(&mut members[0], "198.51.100.7");
+            told(&mut members[0], "puback");
+            asks_to_speak(&mut members[1], "203.0.113.9");
+            for (member, (_, _, own)) in members.iter_mut().zip(NETWORKS) {
+                assert!(told(member, "publish").contains(&request(own)));
+            }
+            let socket = directory.path().join("socket");
+            let events = http::get(&socket, "/api/v1/events").unwrap().to_string();
+            assert!(
+                events.contains("mqtt.dropped") && events.contains("198.51.100.7"),
+                "{events}"
+            );
+            assert!(events.contains("foreign_server"), "{events}");
+            let metrics = http::text(&socket, "/metrics").unwrap();
+            let line = "towpath_mqtt_dropped_total{reason=\"foreign_server\"} 1";
+            assert!(metrics.contains(line), "{metrics}");
+            Ok(())
+        },
+    )
     .unwrap();
 }
 
