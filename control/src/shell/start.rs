@@ -68,15 +68,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
-    let (inbox, mail) = plane::inbox();
-    let gate = plane::Gate::default();
-    let edge = mqtt::Edge::start(&config, inbox.clone(), gate.clone());
-    let listeners = serve_mqtt(&edge, &config, &source)?;
-    let ends = plane::Ends {
-        gate,
-        edge: edge.clone(),
-    };
-    plane::start(Plane::default(), mail, ends);
+    let (inbox, edge, listeners) = conferences(&config, &source)?;
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -107,6 +99,23 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// The plane and the edge through which its clients reach it.
+fn conferences(
+    config: &Config,
+    source: &Source,
+) -> Result<(plane::Inbox, mqtt::Edge, mqtt::Listeners), Refused> {
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let listeners = serve_mqtt(&edge, config, source)?;
+    let ends = plane::Ends {
+        gate,
+        edge: edge.clone(),
+    };
+    plane::start(Plane::default(), mail, ends);
+    Ok((inbox, edge, listeners))
 }
 
 /// Opens the edge to MQTT clients, where it is configured.

@@ -1,5 +1,10 @@
 //! Our packets as bytes.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a packet has words for few of the reasons; the rest is unspecified"
+)]
+
 use std::time::Duration;
 
 use bytes::BytesMut;
