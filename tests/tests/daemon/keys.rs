@@ -106,8 +106,8 @@ filters = 100
 retained_bytes = 67108864
 session_expiry = "1h"
 [mqtt.tls]
-certificate = "PKI/one.pem"
-key = "PKI/one.key"
+certificate = "PKI/more.pem"
+key = "PKI/two.key"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -431,11 +431,11 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "mqtt.tls.certificate",
-        "\"PKI/more.pem\"",
+        "\"PKI/one.pem\"",
         "mqtt.tls.certificate",
-        "MORE",
+        "ONE",
     ),
-    ("mqtt.tls.key", "\"PKI/two.key\"", "mqtt.tls.key", "TWO"),
+    ("mqtt.tls.key", "\"PKI/one.key\"", "mqtt.tls.key", "KEY"),
 ];
 
 #[test]
@@ -527,6 +527,7 @@ impl Pki {
             "MORE" => "more.pem",
             "TWO" => "two.key",
             "ONE" => "one.pem",
+            "KEY" => "one.key",
             other => return other.to_owned(),
         };
         let path = format!("{}/{name}", self.0);

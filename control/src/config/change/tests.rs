@@ -111,8 +111,8 @@ filters = 100
 retained_bytes = 67108864
 session_expiry = '1h'
 [mqtt.tls]
-certificate = 'old'
-key = 'old'
+certificate = 'new'
+key = 'new'
 ";
 
 fn config(text: &str) -> Config {
@@ -623,16 +623,16 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     (
         "mqtt.tls",
         "certificate",
-        "'new'",
-        "mqtt.tls.certificate hot \"old (SHA-256 a7937b64)\" -> \
-         \"new (SHA-256 16367aac)\" (0)",
+        "'old'",
+        "mqtt.tls.certificate hot \"new (SHA-256 16367aac)\" -> \
+         \"old (SHA-256 a7937b64)\" (0)",
     ),
     (
         "mqtt.tls",
         "key",
-        "'new'",
-        "mqtt.tls.key hot \"old (SHA-256 a7937b64)\" -> \
-         \"new (SHA-256 16367aac)\" (0)",
+        "'old'",
+        "mqtt.tls.key hot \"new (SHA-256 16367aac)\" -> \
+         \"old (SHA-256 a7937b64)\" (0)",
     ),
 ];
 

@@ -177,6 +177,7 @@ impl<'i> Table<'_, 'i> {
                 .into_iter()
                 .flatten(),
         );
+        known.extend((section == "mqtt").then_some("tls"));
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }
