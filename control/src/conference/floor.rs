@@ -29,6 +29,20 @@ pub struct Policy {
     pub preempt: bool,
 }
 
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Fifo,
+            holders_max: 1,
+            queue_max: 32,
+            grant_ttl: None,
+            request_ttl: Duration::from_secs(60),
+            priority_max: PRIORITY,
+            preempt: false,
+        }
+    }
+}
+
 /// Who decides.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Mode {
