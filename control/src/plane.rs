@@ -11,6 +11,9 @@ use crate::bus::{Client, Publication};
 use crate::effect::{Kept, Record, Table};
 use crate::engine::event::Event;
 
+/// The bit that tickets of the broker behind us have, and those of the edge have not.
+pub const BEYOND: u64 = 1 << 63;
+
 /// What happens to the plane.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Input {
@@ -24,8 +27,12 @@ pub enum Input {
     Connected(Client),
     /// It is gone: its connection ended, was taken over or timed out.
     Disconnected(Client),
-    /// Somebody published at the broker behind us (`mqtt.mode = "external"`).
-    Beyond(Publication),
+    /// Somebody published at the broker behind us (`mqtt.mode = "external"`); the broker is
+    /// acknowledged once [`Effect::Acknowledge`] says so. The ticket has [`BEYOND`] set.
+    Beyond {
+        ticket: u64,
+        publication: Publication,
+    },
     /// What the engines noted of registrations, calls and media, in order.
     Noted(Event),
     /// Another server sent this over the link between us.
@@ -78,7 +85,7 @@ pub struct Plane {}
 impl Plane {
     /// Handles one input; time is the caller's.
     pub fn handle(&mut self, input: Input, _now: Instant, effects: &mut Effects) {
-        if let Input::Published { ticket, .. } = input {
+        if let Input::Published { ticket, .. } | Input::Beyond { ticket, .. } = input {
             effects.push(Effect::Acknowledge {
                 ticket,
                 refused: Some("no conference of ours"),

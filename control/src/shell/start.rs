@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
+use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
 use crate::plane::Plane;
 use crate::shell::configuration::{Options, Refused, Source};
@@ -22,7 +23,7 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, Store};
+use crate::shell::store::{Keeper, SIP_WAITS, Store};
 use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
@@ -101,8 +102,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper) {
-    let (store, keeper, kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
+    let (store, mut kept) = Store::open(&config.store);
+    let keeper = store.keeper(Some(SIP_WAITS));
+    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
