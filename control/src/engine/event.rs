@@ -62,6 +62,20 @@ pub enum Kind {
     SourceBanned,
     /// An operator lifted a ban.
     SourceReleased,
+    /// A conference began, goes on after a start, or is over.
+    ConferenceStarted,
+    ConferenceRestored,
+    ConferenceEnded,
+    /// A participant came, is not heard of, is gone.
+    ConferenceJoined,
+    ConferenceLost,
+    ConferenceLeft,
+    /// What became of a request to speak.
+    FloorRequested,
+    FloorGranted,
+    FloorEnded,
+    /// A message of the conference plane belongs to nothing we know.
+    MessageUnplaced,
 }
 
 impl Kind {
@@ -96,19 +110,30 @@ impl Kind {
             Self::PeerDown => "peer.down",
             Self::SourceBanned => "source.banned",
             Self::SourceReleased => "source.released",
+            Self::ConferenceStarted => "conference.started",
+            Self::ConferenceRestored => "conference.restored",
+            Self::ConferenceEnded => "conference.ended",
+            Self::ConferenceJoined => "conference.joined",
+            Self::ConferenceLost => "conference.lost",
+            Self::ConferenceLeft => "conference.left",
+            Self::FloorRequested => "floor.requested",
+            Self::FloorGranted => "floor.granted",
+            Self::FloorEnded => "floor.ended",
+            Self::MessageUnplaced => "message.unplaced",
         }
     }
 }
 
 /// The ring.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     last: u64,
     ring: VecDeque<Event>,
 }
 
 impl Events {
-    fn push(
+    /// Notes one.
+    pub(crate) fn push(
         &mut self,
         at: Instant,
         kind: Kind,
@@ -129,9 +154,21 @@ impl Events {
     }
 
     /// Numbers may be missing before the first one only, or where a shard forgot some.
-    fn after(&self, since: u64) -> impl Iterator<Item = &Event> {
+    pub(crate) fn after(&self, since: u64) -> impl Iterator<Item = &Event> {
         let known = self.ring.partition_point(|event| event.seq <= since);
         self.ring.range(known..)
+    }
+
+    /// Number of the last one; zero before the first.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether the same was noted about a subject not long ago.
+    pub(crate) fn said(&self, at: Instant, kind: Kind, subject: &str) -> bool {
+        let recent = |event: &&Event| at.saturating_duration_since(event.at) < REPEATED;
+        let mut recent = self.ring.iter().rev().take_while(recent);
+        recent.any(|event| event.kind == kind && event.subject == subject)
     }
 }
 
@@ -202,9 +239,7 @@ impl Engine {
         subject: &str,
         fields: Vec<(&'static str, String)>,
     ) {
-        let recent = |event: &&Event| at.saturating_duration_since(event.at) < REPEATED;
-        let mut recent = self.events.ring.iter().rev().take_while(recent);
-        if !recent.any(|event| event.kind == kind && event.subject == subject) {
+        if !self.events.said(at, kind, subject) {
             self.note(at, kind, subject, fields);
         }
     }
