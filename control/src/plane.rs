@@ -19,6 +19,7 @@ use crate::bus::topic::id_of;
 use crate::bus::{Client, Publication};
 use crate::conference::floor::Policy;
 use crate::conference::{Conference, Names, Note, Steps, What};
+use crate::config::Config;
 use crate::effect::{Kept, Record, Table};
 use crate::engine::event::{Event, Events, Kind};
 
@@ -109,6 +110,18 @@ pub struct Settings {
     /// Patterns of accounts that chair conferences.
     pub chairs: Vec<String>,
     pub floors: Vec<(String, Policy)>,
+}
+
+impl Settings {
+    #[must_use]
+    pub fn of(config: &Config) -> Self {
+        let conference = &config.conference;
+        Self {
+            uris: conference.uris.clone(),
+            chairs: conference.chairs.clone(),
+            floors: conference.floors.clone(),
+        }
+    }
 }
 
 /// The plane.

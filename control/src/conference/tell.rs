@@ -354,7 +354,9 @@ impl Conference {
     }
 }
 
-fn revised(mut data: Value, revision: Revision) -> Value {
+/// A state with its revision in it.
+#[must_use]
+pub fn revised(mut data: Value, revision: Revision) -> Value {
     data["epoch"] = revision.epoch.into();
     data["rev"] = revision.rev.into();
     data

@@ -3,6 +3,7 @@
 
 mod account;
 pub(super) mod choice;
+mod conference;
 pub mod later;
 mod network;
 mod peer;
@@ -74,6 +75,7 @@ pub fn check(
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
+    let conference = conference::read(file.conference, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -83,6 +85,7 @@ pub fn check(
             networks,
             datapath,
             store,
+            conference,
             origins,
         }),
         _ => Err(problems.into_vec()),

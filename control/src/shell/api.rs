@@ -3,6 +3,7 @@
 mod ban;
 mod bpf;
 mod capture;
+mod conference;
 pub(super) mod config;
 mod error;
 mod health;
@@ -26,7 +27,7 @@ use tokio::task::JoinHandle;
 
 use crate::engine::admin::Command;
 use crate::shell::capture::Limits;
-use crate::shell::{Question, Shell, clock};
+use crate::shell::{Question, Shell, clock, plane};
 
 pub(crate) use bpf::Rates;
 use error::Problem;
@@ -35,11 +36,18 @@ use error::Problem;
 #[derive(Clone)]
 pub(crate) struct Api {
     questions: mpsc::Sender<Question>,
+    plane: plane::Handle,
 }
 
 impl FromRef<Api> for mpsc::Sender<Question> {
     fn from_ref(api: &Api) -> Self {
         api.questions.clone()
+    }
+}
+
+impl FromRef<Api> for plane::Handle {
+    fn from_ref(api: &Api) -> Self {
+        api.plane.clone()
     }
 }
 
@@ -106,9 +114,13 @@ pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
 }
 
 /// Answers until aborted.
-pub(crate) fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) -> JoinHandle<()> {
-    let router =
-        route::router(Api { questions }).into_make_service_with_connect_info::<config::Client>();
+pub(crate) fn serve(
+    listener: UnixListener,
+    questions: mpsc::Sender<Question>,
+    plane: plane::Handle,
+) -> JoinHandle<()> {
+    let router = route::router(Api { questions, plane })
+        .into_make_service_with_connect_info::<config::Client>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::bus::moment::Now;
 pub(crate) use crate::bus::moment::rfc3339;
 
 /// Monotonic time.
@@ -24,6 +25,15 @@ pub(crate) fn now() -> Instant {
 )]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// Both at once.
+pub(crate) fn moment_now() -> Now {
+    let since = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now {
+        at: now(),
+        wall_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// Seconds since 1970, for people: nothing is measured by it.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
-use crate::engine::event::Log;
+use crate::engine::event::{Event, Log};
 use crate::engine::explain::call::CallExplained;
 use crate::engine::explain::peer::PeerExplained;
 use crate::engine::explain::registration::RegistrationExplained;
@@ -190,13 +190,15 @@ impl Node {
     }
 
     /// Takes in what the shards have noted: often enough that they forget nothing.
-    pub(super) fn gather_events(&mut self) {
+    /// `plane` is what the conference plane has noted since: the number of its last event, and
+    /// those it still knows.
+    pub(super) fn gather_events(&mut self, plane: (u64, Vec<Event>)) {
         let news = self.slots.iter().enumerate().map(|(index, (_, slot))| {
             let engine = &slot.lock().engine;
             let known = engine.events(self.events.seen(index));
             (engine.last_event(), known.cloned().collect())
         });
-        let news = news.collect();
+        let news = news.chain([plane]).collect();
         self.events.take(news);
     }
 

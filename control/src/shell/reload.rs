@@ -284,6 +284,7 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
+        self.plane.reconfigure(&plan.config);
         self.engine.reconfigure(plan.config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();

@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Effect, Table};
+use crate::effect::{Effect, Kept, Table};
 use crate::engine::shard::shards;
-use crate::plane::Plane;
+use crate::plane::{Plane, Settings};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
@@ -64,13 +64,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper) = restore(&config, &engine, started);
+    let (store, keeper, conferences) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let api = api::serve(socket, sender);
-    let (inbox, mail) = plane::inbox();
-    let gate = plane::Gate::default();
-    plane::start(Plane::default(), mail, plane::Ends { gate });
+    let plane = start_plane(&config, seed, &store, conferences);
+    let api = api::serve(socket, sender, plane.clone());
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -84,7 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
-        plane: inbox,
+        plane,
         told: 0,
         questions,
         work,
@@ -102,16 +100,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
-    let (store, mut kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Vec<Kept>) {
+    let (store, mut tables) = Store::open(&config.store);
     let keeper = store.keeper(Some(SIP_WAITS));
-    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
+    let kept = tables.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
-    (store, keeper)
+    let conferences = tables.remove(&Table::Conferences);
+    (store, keeper, conferences.unwrap_or_default())
+}
+
+/// Conferences of before the start go on.
+fn start_plane(config: &Config, seed: [u8; 32], store: &Store, kept: Vec<Kept>) -> plane::Handle {
+    let now = clock::moment_now();
+    // Ids need to be unique, not secret.
+    let seed = seed.iter().fold(0, |seed: u64, octet| {
+        seed.rotate_left(8) ^ u64::from(*octet)
+    });
+    let settings = Settings::of(config);
+    let core = Plane::new(&config.node.id, settings, seed, now);
+    let ends = plane::Ends {
+        gate: plane::Gate::default(),
+        keeper: store.keeper(None),
+    };
+    let hook = plane::Hook::start(config.conference.view_hook.as_deref());
+    let (handle, _) = plane::start(core, hook, plane::inbox(), ends, kept);
+    handle
 }
 
 /// The kernel path, or why there is none; an error if it must be had.

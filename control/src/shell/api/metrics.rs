@@ -105,7 +105,7 @@ fn shards(shell: &Shell, text: &mut Text) {
     text.series(&[], shell.queues.dropped());
     let help = "Events the conference plane was not told because too many waited for it.";
     text.family("plane_inbox_full_total", Kind::Counter, help);
-    text.series(&[], shell.plane.dropped());
+    text.series(&[], shell.plane.inbox.dropped());
 }
 
 fn connections(shell: &Shell, text: &mut Text) {
