@@ -5,6 +5,7 @@ mod bench;
 mod bpf;
 mod capture;
 mod client;
+mod conference;
 mod config;
 mod output;
 
@@ -99,6 +100,9 @@ enum Command {
     /// Sources that are not heard: scanners, guessers, and who you say
     #[command(subcommand)]
     Ban(ban::BanCommand),
+    /// Conferences: who is in them, who may speak, what is seen
+    #[command(subcommand)]
+    Conf(conference::ConfCommand),
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -347,6 +351,7 @@ impl Cli {
             }
             Command::Peer(command) => peer(command, &client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
+            Command::Conf(command) => conference::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
             }

@@ -30,6 +30,15 @@ pub struct Kept {
     pub bytes: Bytes,
 }
 
+/// An answer, as it was kept.
+struct Remembered {
+    pid: String,
+    inst: String,
+    answered: Answered,
+    /// The number of its command, and what that was for.
+    gate: Option<(String, u64)>,
+}
+
 /// The key of what a conference is.
 pub const HEAD: &str = "";
 
@@ -179,13 +188,14 @@ impl Conference {
         for kept in kept {
             conference.take(kept, floors, now, &mut answers);
         }
-        answers.sort_by_key(|(_, _, answered, _): &(_, _, Answered, Option<_>)| answered.at);
-        for (pid, inst, answered, gate) in answers {
-            if let Some((object, cseq)) = gate {
-                let at = answered.at;
-                conference.seen.is_stale(&pid, &inst, &object, cseq, at);
+        answers.sort_by_key(|known: &Remembered| known.answered.at);
+        for known in answers {
+            let (pid, inst) = (&known.pid, &known.inst);
+            if let Some((object, cseq)) = known.gate {
+                let at = known.answered.at;
+                conference.seen.is_stale(pid, inst, &object, cseq, at);
             }
-            conference.seen.remember(&pid, &inst, answered);
+            conference.seen.remember(pid, inst, known.answered);
         }
         for (fid, policy) in floors {
             let floor = || Floor::new(policy.clone(), last);
@@ -225,7 +235,7 @@ impl Conference {
         kept: &Kept,
         floors: &[(String, Policy)],
         now: Now,
-        answers: &mut Vec<(String, String, Answered, Option<(String, u64)>)>,
+        answers: &mut Vec<Remembered>,
     ) -> Option<()> {
         let value = value(&kept.bytes)?;
         let (kind, name) = kept.key.split_once('/')?;
@@ -262,7 +272,13 @@ impl Conference {
                     _ => None,
                 });
                 let at = kept.at;
-                answers.push((pid, inst, Answered { id, at, answer }, gate));
+                let answered = Answered { id, at, answer };
+                answers.push(Remembered {
+                    pid,
+                    inst,
+                    answered,
+                    gate,
+                });
             }
             _ => {}
         }

@@ -157,7 +157,7 @@ impl Conference {
                 "reason": end.reason,
             })
         });
-        data["terminal"] = terminal.collect();
+        put(&mut data, "terminal", terminal.collect::<Value>());
         self.event("floor.changed", cause, &data, now, steps);
         self.keep_head(steps);
         for end in &changes.ended {
@@ -354,11 +354,18 @@ impl Conference {
     }
 }
 
+/// Adds a member to a document.
+pub fn put(document: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Some(members) = document.as_object_mut() {
+        members.insert(name.to_owned(), value.into());
+    }
+}
+
 /// A state with its revision in it.
 #[must_use]
 pub fn revised(mut data: Value, revision: Revision) -> Value {
-    data["epoch"] = revision.epoch.into();
-    data["rev"] = revision.rev.into();
+    put(&mut data, "epoch", revision.epoch);
+    put(&mut data, "rev", revision.rev);
     data
 }
 

@@ -25,21 +25,24 @@ pub(super) struct Call {
 }
 
 impl Plane {
+    #[allow(
+        clippy::wildcard_enum_match_arm,
+        reason = "other events are no conference's"
+    )]
     pub(super) fn noted(&mut self, event: &Event, now: Now, effects: &mut Effects) {
         let Ok(number) = event.subject.parse::<u64>() else {
             return;
         };
-        match event.kind {
-            Kind::CallStarted => self.call_started(number, event),
-            Kind::CallAnswered => self.call_answered(number, now, effects),
-            Kind::CallEnded => self.call_ended(number, event, now, effects),
-            Kind::MediaFirst | Kind::MediaResumed => {
-                self.call_heard(number, event, "heard", now, effects);
-            }
-            Kind::MediaSilent => self.call_heard(number, event, "silent", now, effects),
-            Kind::MediaOneWay => self.call_heard(number, event, "one_way", now, effects),
-            _ => {}
-        }
+        let heard = match event.kind {
+            Kind::MediaFirst | Kind::MediaResumed => "heard",
+            Kind::MediaSilent => "silent",
+            Kind::MediaOneWay => "one_way",
+            Kind::CallStarted => return self.call_started(number, event),
+            Kind::CallAnswered => return self.call_answered(number, now, effects),
+            Kind::CallEnded => return self.call_ended(number, event, now, effects),
+            _ => return,
+        };
+        self.call_heard(number, event, heard, now, effects);
     }
 
     fn call_started(&mut self, number: u64, event: &Event) {

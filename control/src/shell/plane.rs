@@ -43,6 +43,7 @@ pub(crate) fn inbox() -> (Inbox, Mail) {
 }
 
 impl Inbox {
+    #[allow(dead_code, reason = "for those who bring what cannot be lost")]
     /// Waits for room. Once the daemon ends there is nobody to tell.
     pub(crate) async fn tell(&self, input: Input) {
         drop(self.sender.send(input).await);

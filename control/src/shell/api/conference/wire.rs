@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conference::Conference;
-use crate::conference::tell::{floor_document, revised};
+use crate::conference::tell::{floor_document, put, revised};
 use crate::conference::view::View;
 
 /// One line of the list.
@@ -16,42 +16,56 @@ pub(super) fn summary(conference: &Conference) -> Value {
         )
     });
     let mut document = conference.document();
-    document["revision"] = conference.revision().to_string().into();
-    document["participants"] = conference.roster().participants.len().into();
-    document["holders"] = holders.into();
-    document["waiting"] = waiting.into();
-    document["views"] = conference.views().len().into();
+    put(&mut document, "revision", conference.revision().to_string());
+    put(
+        &mut document,
+        "participants",
+        conference.roster().participants.len(),
+    );
+    put(&mut document, "holders", holders);
+    put(&mut document, "waiting", waiting);
+    put(&mut document, "views", conference.views().len());
     document
 }
 
 pub(super) fn whole(conference: &Conference) -> Value {
     let mut document = conference.document();
-    document["revision"] = conference.revision().to_string().into();
-    document["seq"] = conference.seq().into();
-    document["roster"] = roster(conference)["participants"].take();
-    document["floors"] = floors(conference)["floors"].take();
-    document["views"] = views(conference)["views"].take();
+    put(&mut document, "revision", conference.revision().to_string());
+    put(&mut document, "seq", conference.seq());
+    put(&mut document, "roster", participants(conference));
+    put(&mut document, "floors", all_floors(conference));
+    put(&mut document, "views", all_views(conference));
     document
 }
 
 pub(super) fn roster(conference: &Conference) -> Value {
+    json!({ "participants": participants(conference) })
+}
+
+fn participants(conference: &Conference) -> Vec<Value> {
     let participants = conference.roster().participants.iter();
-    let one = |(pid, participant): (&String, &crate::conference::roster::Participant)| {
-        revised(participant.document(pid), participant.revision)
-    };
-    json!({ "participants": participants.map(one).collect::<Vec<_>>() })
+    let documents = participants
+        .map(|(pid, participant)| revised(participant.document(pid), participant.revision));
+    documents.collect()
 }
 
 pub(super) fn floors(conference: &Conference) -> Value {
+    json!({ "floors": all_floors(conference) })
+}
+
+fn all_floors(conference: &Conference) -> Vec<Value> {
     let floors = conference.floors().iter();
-    let floors = floors.map(|(fid, floor)| revised(floor_document(fid, floor), floor.revision));
-    json!({ "floors": floors.collect::<Vec<_>>() })
+    let documents = floors.map(|(fid, floor)| revised(floor_document(fid, floor), floor.revision));
+    documents.collect()
 }
 
 pub(super) fn views(conference: &Conference) -> Value {
+    json!({ "views": all_views(conference) })
+}
+
+fn all_views(conference: &Conference) -> Vec<Value> {
     let views = conference.views().iter();
-    let views: Vec<Value> = views.map(|(vid, shown)| view(vid, shown)).collect();
-    json!({ "views": views })
+    views.map(|(vid, shown)| view(vid, shown)).collect()
 }
 
 pub(super) fn view(vid: &str, view: &View) -> Value {
