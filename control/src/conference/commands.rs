@@ -14,6 +14,20 @@ use super::tell::floor_document;
 use super::view::{Legacy, Target, VIEWS_MAX, View};
 use super::{Conference, From, Steps, What, record};
 
+/// Every command, beside the legacy ones.
+pub const COMMANDS: [&str; 10] = [
+    "conference.join",
+    "conference.leave",
+    "conference.query",
+    "floor.request",
+    "floor.cancel",
+    "floor.release",
+    "floor.decide",
+    "floor.reorder",
+    "floor.query",
+    "view.set",
+];
+
 /// The view of those who name none.
 const VIEW: &str = "main";
 
