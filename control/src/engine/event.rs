@@ -76,6 +76,9 @@ pub enum Kind {
     FloorEnded,
     /// A message of the conference plane belongs to nothing we know.
     MessageUnplaced,
+    /// New calls are refused from now on, or taken again.
+    NodeDraining,
+    NodeUndrained,
 }
 
 impl Kind {
@@ -120,6 +123,8 @@ impl Kind {
             Self::FloorGranted => "floor.granted",
             Self::FloorEnded => "floor.ended",
             Self::MessageUnplaced => "message.unplaced",
+            Self::NodeDraining => "node.draining",
+            Self::NodeUndrained => "node.undrained",
         }
     }
 }

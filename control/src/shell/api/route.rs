@@ -19,7 +19,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::table::{
     Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
 };
-use crate::shell::api::{Api, Ask, What, ban, capture, conference, config};
+use crate::shell::api::{Api, Ask, What, ban, capture, conference, config, drain};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
@@ -29,6 +29,7 @@ const TABLES: &[&[Route]] = &[
     ROOT,
     NODE,
     ban::ROUTES,
+    drain::ROUTES,
     PHONES,
     CALLS,
     conference::ROUTES,
