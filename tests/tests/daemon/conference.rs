@@ -22,13 +22,12 @@ fn start(name: &str) -> Daemon {
 
 /// The only one there is, once there is one.
 fn conference(daemon: &Daemon) -> String {
-    let mut cid = None;
-    clock::until(LIMIT, || {
-        let found = http::get(&daemon.socket(), "/api/v1/conferences").unwrap();
-        cid = found["conferences"][0]["cid"].as_str().map(str::to_owned);
-        cid.is_some()
-    });
-    cid.expect("a call makes a conference")
+    clock::until("a call makes a conference", LIMIT, || {
+        let found = http::get(&daemon.socket(), "/api/v1/conferences")?;
+        let cid = found["conferences"][0]["cid"].as_str();
+        Ok(cid.map(str::to_owned))
+    })
+    .unwrap()
 }
 
 fn order(daemon: &Daemon, method: &str, path: &str, head: &str, body: &str) -> Answer {
