@@ -49,7 +49,7 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
-    /// Conferences in virtual time under loss, reordering, partition and restart: each seed is a run
+    /// Conferences in virtual time under loss, reordering, partition, restart: each seed is a run
     Sim(sim::Options),
     /// Run one of the long tests of the kernel path
     Soak(soak::Options),

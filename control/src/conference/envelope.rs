@@ -309,7 +309,8 @@ mod tests {
     #[test]
     fn commands_are_read() {
         let command = Command::read(
-            br#"{"v":1,"id":"01KA","type":"floor.request","src":{"pid":"p17","inst":"01K","net":"lan"},
+            br#"{"v":1,"id":"01KA","type":"floor.request",
+            "src":{"pid":"p17","inst":"01K","net":"lan"},
             "cseq":12,"if_rev":"7.42","data":{"fid":"audio"},"nobody":{"knows":"it"}}"#,
         );
         let command = command.unwrap();

@@ -592,13 +592,15 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "conference",
         "view_hook",
         "'http://b:81/'",
-        "conference.view_hook hot \"http://10.0.0.20/views\" -> \"http://b:81/\" (0)",
+        "conference.view_hook hot \"http://10.0.0.20/views\" -> \
+         \"http://b:81/\" (0)",
     ),
     (
         "conference.floor",
         "id",
         "'slides'",
-        "conference.floor.audio hot \"fifo\" -> - (0); conference.floor.slides hot - -> \"fifo\" (0)",
+        "conference.floor.audio hot \"fifo\" -> - (0); \
+         conference.floor.slides hot - -> \"fifo\" (0)",
     ),
     (
         "conference.floor",

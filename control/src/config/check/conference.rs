@@ -109,31 +109,6 @@ fn policy(floor: file::Floor, chairless: bool, problems: &mut Problems<'_>) -> P
         let help = "name who chairs conferences: [conference] chairs = [\"1001\"]";
         problems.add(&at, "conference.floor.policy", message, help);
     }
-    let number = |written: Option<At<i64>>,
-                  key: &str,
-                  default: usize,
-                  range: (i64, i64),
-                  p: &mut Problems<'_>| {
-        let Some(written) = written else {
-            return default;
-        };
-        let (least, most) = range;
-        let fits = (least..=most).contains(&written.value);
-        match usize::try_from(written.value) {
-            Ok(number) if fits => number,
-            _ => {
-                let message = format!("{} is out of range", written.value);
-                let key = format!("conference.floor.{key}");
-                p.add(
-                    &written.span,
-                    &key,
-                    message,
-                    format!("write {least} to {most}"),
-                );
-                default
-            }
-        }
-    };
     let holders = (1, HOLDERS_MAX);
     let holders_max = number(
         floor.max_holders,
@@ -172,6 +147,29 @@ fn policy(floor: file::Floor, chairless: bool, problems: &mut Problems<'_>) -> P
         request_ttl,
         priority_max: u8::try_from(priority).unwrap_or(PRIORITY_MAX),
         preempt: floor.preempt.is_some_and(|preempt| preempt.value),
+    }
+}
+
+fn number(
+    written: Option<At<i64>>,
+    key: &str,
+    default: usize,
+    (least, most): (i64, i64),
+    problems: &mut Problems<'_>,
+) -> usize {
+    let Some(written) = written else {
+        return default;
+    };
+    let fits = (least..=most).contains(&written.value);
+    match usize::try_from(written.value) {
+        Ok(number) if fits => number,
+        _ => {
+            let message = format!("{} is out of range", written.value);
+            let help = format!("write {least} to {most}");
+            let key = format!("conference.floor.{key}");
+            problems.add(&written.span, &key, message, help);
+            default
+        }
     }
 }
 
