@@ -64,6 +64,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.listen", Takes::Hot),
     ("sip.auth", Takes::Hot),
     ("sip.algorithm", Takes::Hot),
+    ("sip.dns", Takes::Hot),
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.expires_natted_max", Takes::Hot),
@@ -139,6 +140,14 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("conference.floor.request_ttl", Takes::Hot),
     ("conference.floor.priority", Takes::Hot),
     ("conference.floor.preempt", Takes::Hot),
+    ("api.listen", Takes::Hot),
+    ("api.plaintext", Takes::Hot),
+    ("api.metrics", Takes::Hot),
+    ("api.rate", Takes::Hot),
+    ("api.tls.certificate", Takes::Hot),
+    ("api.tls.key", Takes::Hot),
+    ("log.format", Takes::Hot),
+    ("log.level", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -152,6 +161,8 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         datapath,
         store,
         conference,
+        api,
+        log,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -178,12 +189,14 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &new.datapath.entries(),
     );
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
-    let new = &new.conference;
-    changes.section(Concerns::Nobody, &conference.entries(), &new.entries());
+    let other = &new.conference;
+    changes.section(Concerns::Nobody, &conference.entries(), &other.entries());
     let floors = |conference: &Conference| -> Vec<Member> {
         conference.floors.iter().map(Member::floor).collect()
     };
-    changes.members("conference.floor", &floors(conference), &floors(new));
+    changes.members("conference.floor", &floors(conference), &floors(other));
+    changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
+    changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
     changes.found
 }
 

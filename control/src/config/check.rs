@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+mod api;
 pub(super) mod choice;
 mod conference;
 pub mod later;
@@ -76,6 +77,9 @@ pub fn check(
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
     let conference = conference::read(file.conference, &mut problems);
+    let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
+    let api = api::api(file.api, listeners, secrets, &mut problems);
+    let log = api::log(file.log, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -86,6 +90,8 @@ pub fn check(
             datapath,
             store,
             conference,
+            api,
+            log,
             origins,
         }),
         _ => Err(problems.into_vec()),

@@ -2,6 +2,7 @@
 //! reports every key it does not know and every value of a wrong type, not only the first, which
 //! is why it walks the parsed table instead of deserialising into structs.
 
+pub(super) mod api;
 mod table;
 
 use toml::de::DeTable;
@@ -28,6 +29,7 @@ pub(super) struct Sip {
     pub(super) listen: Option<At<Vec<At<String>>>>,
     pub(super) auth: Option<At<String>>,
     pub(super) algorithm: Option<At<String>>,
+    pub(super) dns: Option<At<Vec<At<String>>>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) expires_natted_max: Option<At<String>>,
@@ -173,12 +175,14 @@ pub(super) struct File {
     pub(super) datapath: Datapath,
     pub(super) store: Store,
     pub(super) conference: Conference,
+    pub(super) api: api::Api,
+    pub(super) log: api::Log,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 12] = [
+pub(super) const KEYS: [(&str, &[&str]); 15] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -187,6 +191,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "listen",
             "auth",
             "algorithm",
+            "dns",
             "expires_min",
             "expires_max",
             "expires_natted_max",
@@ -281,10 +286,13 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
             "preempt",
         ],
     ),
+    ("api", &["listen", "plaintext", "metrics", "rate"]),
+    ("api.tls", &["certificate", "key"]),
+    ("log", &["format", "level"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 3] = ["mqtt", "cascade", "api"];
+const LATER: [&str; 2] = ["mqtt", "cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -316,7 +324,16 @@ impl File {
         };
         let origins = Origins::read(text, problems.file(), root.table);
         root.refuse_unknown(
-            &["node", "sip", "network", "datapath", "store", "conference"],
+            &[
+                "node",
+                "sip",
+                "network",
+                "datapath",
+                "store",
+                "conference",
+                "api",
+                "log",
+            ],
             problems,
         );
         Some(Self {
@@ -326,6 +343,8 @@ impl File {
             datapath: root.table("datapath", problems, Datapath::read),
             store: root.table("store", problems, Store::read),
             conference: root.table("conference", problems, Conference::read),
+            api: root.table("api", problems, api::Api::read),
+            log: root.table("log", problems, api::Log::read),
             origins,
         })
     }
@@ -350,6 +369,7 @@ impl Sip {
             listen: table.texts("listen", problems),
             auth: table.text("auth", problems),
             algorithm: table.text("algorithm", problems),
+            dns: table.texts("dns", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             expires_natted_max: table.text("expires_natted_max", problems),
