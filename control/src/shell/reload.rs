@@ -295,6 +295,7 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
+        self.plane.reconfigure(&plan.config);
         let mut config = plan.config;
         let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
