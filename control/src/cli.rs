@@ -121,6 +121,9 @@ enum Command {
     /// Conferences: who is in them, who may speak, what is seen
     #[command(subcommand)]
     Conf(conference::ConfCommand),
+    /// Clients of the MQTT edge
+    #[command(subcommand)]
+    Mqtt(MqttCommand),
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -234,6 +237,12 @@ enum RegCommand {
 #[derive(Debug, Subcommand)]
 enum NetworkCommand {
     /// Networks: addresses, ports, who uses them, what is wrong with them
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum MqttCommand {
+    /// Who is connected or may come back, where it reached us, what waits for it
     List,
 }
 
@@ -387,6 +396,7 @@ impl Cli {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
             Command::Peer(command) => peer(command, &client, self.output),
+            Command::Mqtt(MqttCommand::List) => mqtt(&client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Conf(command) => conference::run(command, &client, self.output),
             Command::Token(command) => token::run(command, &client, self.output),
@@ -495,6 +505,11 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
         networks.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn mqtt(client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    let clients = client.get(&["mqtt", "clients"])?;
+    output::print(&clients, output::Kind::MqttClients, format)
 }
 
 fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {

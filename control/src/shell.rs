@@ -14,6 +14,7 @@ mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
+mod mqtt;
 mod netlink;
 mod node;
 mod notify;
@@ -85,6 +86,9 @@ struct Shell {
     shards: JoinSet<()>,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    mqtt: mqtt::Edge,
+    /// Where its clients connect.
+    mqtt_listeners: mqtt::Listeners,
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
@@ -153,6 +157,7 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
+        self.mqtt.shut_down();
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
@@ -175,6 +180,7 @@ impl Shell {
         let own = (own.last(), own.after(seen).cloned().collect());
         drop(plane);
         self.engine.gather_events(own);
+        self.engine.note(self.mqtt.noted());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane

@@ -17,6 +17,7 @@ use super::{
     Protection, Secret, Sip, Store, Tcp,
 };
 use crate::conference::floor::Policy;
+use crate::config::Mqtt;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -76,6 +77,7 @@ impl Config {
             conference,
             api: _,
             log: _,
+            mqtt: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -90,6 +92,7 @@ impl Config {
         entries.extend(floors.flat_map(|(fid, policy)| floor_entries(fid, policy)));
         entries.extend(self.api.entries());
         entries.extend(self.log.entries());
+        entries.extend(self.mqtt.entries());
         entries
     }
 }
@@ -415,6 +418,33 @@ impl Conference {
             plain("conference.uris", texts(uris)),
             plain("conference.chairs", texts(chairs)),
             plain("conference.view_hook", hook),
+        ]
+    }
+}
+
+impl Mqtt {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            listen,
+            topics,
+            legacy_address_fields,
+            limits,
+            tls,
+        } = self;
+        let certificate = tls.as_ref().map(|tls| file(&tls.certificate));
+        let key = tls.as_ref().map(|tls| file(&tls.key));
+        vec![
+            plain("mqtt.listen", texts(listen)),
+            plain("mqtt.topics", texts(topics)),
+            plain("mqtt.legacy_address_fields", texts(legacy_address_fields)),
+            plain("mqtt.clients", count(limits.clients)),
+            plain("mqtt.queue_messages", count(limits.queue_messages)),
+            plain("mqtt.queue_bytes", count(limits.queue_bytes)),
+            plain("mqtt.filters", count(limits.filters)),
+            plain("mqtt.retained_bytes", count(limits.retained_bytes)),
+            plain("mqtt.session_expiry", span(limits.session_expiry)),
+            plain("mqtt.tls.certificate", certificate.unwrap_or(Value::Unset)),
+            plain("mqtt.tls.key", key.unwrap_or(Value::Unset)),
         ]
     }
 }

@@ -3,10 +3,13 @@
 //! is why it walks the parsed table instead of deserialising into structs.
 
 pub(super) mod api;
+mod mqtt;
 mod table;
 
 use toml::de::DeTable;
 
+use self::mqtt::MQTT_KEYS;
+pub(super) use self::mqtt::{Mqtt, MqttTls};
 use self::table::Table;
 use super::origin::Origins;
 use super::problem::{At, Problems, Span};
@@ -177,12 +180,13 @@ pub(super) struct File {
     pub(super) conference: Conference,
     pub(super) api: api::Api,
     pub(super) log: api::Log,
+    pub(super) mqtt: Mqtt,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 15] = [
+pub(super) const KEYS: [(&str, &[&str]); 17] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -289,10 +293,12 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
+    ("mqtt", MQTT_KEYS),
+    ("mqtt.tls", &["certificate", "key"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 2] = ["mqtt", "cascade"];
+const LATER: [&str; 1] = ["cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -333,6 +339,7 @@ impl File {
                 "conference",
                 "api",
                 "log",
+                "mqtt",
             ],
             problems,
         );
@@ -345,6 +352,7 @@ impl File {
             conference: root.table("conference", problems, Conference::read),
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
+            mqtt: root.table("mqtt", problems, Mqtt::read),
             origins,
         })
     }

@@ -208,6 +208,13 @@ impl Node {
     }
 
     /// As they were when they were gathered last.
+    /// What the shell has noted.
+    pub(super) fn note(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.events.note_rarely(event);
+        }
+    }
+
     pub(crate) fn events(&self) -> &Log {
         &self.events
     }

@@ -15,6 +15,7 @@ use crate::effect::Kept;
 use crate::plane::access::Rules;
 use crate::plane::{Effect, Effects, Input, Order, Outcome, Plane, Settings};
 use crate::shell::clock;
+use crate::shell::mqtt::Edge;
 use crate::shell::store::{Keeper, Write};
 
 pub(crate) use hook::Hook;
@@ -43,7 +44,6 @@ pub(crate) fn inbox() -> (Inbox, Mail) {
 }
 
 impl Inbox {
-    #[allow(dead_code, reason = "for those who bring what cannot be lost")]
     /// Waits for room. Once the daemon ends there is nobody to tell.
     pub(crate) async fn tell(&self, input: Input) {
         drop(self.sender.send(input).await);
@@ -140,6 +140,7 @@ impl Handle {
 /// Those who do what the plane wants done.
 pub(crate) struct Ends {
     pub(crate) gate: Gate,
+    pub(crate) edge: Edge,
     pub(crate) keeper: Keeper<Effect>,
 }
 
@@ -222,10 +223,11 @@ impl Task {
                 Effect::HandOver { cid, vid, document } => {
                     self.handle.hook.hand_over(cid, vid, document);
                 }
-                Effect::Publish(_)
-                | Effect::Acknowledge { .. }
-                | Effect::Frame { .. }
-                | Effect::Store { .. } => {}
+                Effect::Publish(publication) => self.ends.edge.publish(publication),
+                Effect::Acknowledge { ticket, refused } => {
+                    self.ends.edge.acknowledge(ticket, refused);
+                }
+                Effect::Frame { .. } | Effect::Store { .. } => {}
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, mqtt, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -66,10 +66,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper, conferences) = restore(&config, &engine, started);
+    let (store, keeper, kept) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let plane = start_plane(&config, seed, &store, conferences);
+    let (plane, edge, listeners) = conferences(&config, &source, seed, &store, kept)?;
     let api = Api::new(&config, sender, plane.clone());
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
     open(&mut doors, &config, &source)?;
@@ -86,6 +86,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         shards,
         datapath,
         sip,
+        mqtt: edge,
+        mqtt_listeners: listeners,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
@@ -119,6 +121,53 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
     Ok(())
 }
 
+/// The plane and the edge through which its clients reach it.
+fn conferences(
+    config: &Config,
+    source: &Source,
+    seed: [u8; 32],
+    store: &Store,
+    kept: Vec<Kept>,
+) -> Result<(plane::Handle, mqtt::Edge, mqtt::Listeners), Refused> {
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let listeners = serve_mqtt(&edge, config, source)?;
+    // Ids need to be unique, not secret.
+    let seed = seed.iter().fold(0, |seed: u64, octet| {
+        seed.rotate_left(8) ^ u64::from(*octet)
+    });
+    let settings = Settings::of(config);
+    let core = Plane::new(&config.node.id, settings, seed, clock::moment_now());
+    let ends = plane::Ends {
+        gate,
+        edge: edge.clone(),
+        keeper: store.keeper(None),
+    };
+    let hook = plane::Hook::start(config.conference.view_hook.as_deref());
+    let (handle, _) = plane::start(core, hook, (inbox, mail), ends, kept);
+    Ok((handle, edge, listeners))
+}
+
+/// Opens the edge to MQTT clients, where it is configured.
+fn serve_mqtt(
+    edge: &mqtt::Edge,
+    config: &Config,
+    source: &Source,
+) -> Result<mqtt::Listeners, Refused> {
+    let tls = mqtt::tls(config).map_err(|wrong| tls_refused(source, &wrong))?;
+    edge.configure(config, tls);
+    let mut listeners = mqtt::Listeners::new(edge.clone());
+    let opened = listeners.open(&config.mqtt.listen);
+    opened
+        .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
+    Ok(listeners)
+}
+
+/// What to do if a port for MQTT cannot be had.
+pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual ports are \
+                                      1883, and 8883 for TLS";
+
 /// What an earlier daemon kept goes on.
 fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Vec<Kept>) {
     let (store, mut tables) = Store::open(&config.store);
@@ -131,24 +180,6 @@ fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effec
     }
     let conferences = tables.remove(&Table::Conferences);
     (store, keeper, conferences.unwrap_or_default())
-}
-
-/// Conferences of before the start go on.
-fn start_plane(config: &Config, seed: [u8; 32], store: &Store, kept: Vec<Kept>) -> plane::Handle {
-    let now = clock::moment_now();
-    // Ids need to be unique, not secret.
-    let seed = seed.iter().fold(0, |seed: u64, octet| {
-        seed.rotate_left(8) ^ u64::from(*octet)
-    });
-    let settings = Settings::of(config);
-    let core = Plane::new(&config.node.id, settings, seed, now);
-    let ends = plane::Ends {
-        gate: plane::Gate::default(),
-        keeper: store.keeper(None),
-    };
-    let hook = plane::Hook::start(config.conference.view_hook.as_deref());
-    let (handle, _) = plane::start(core, hook, plane::inbox(), ends, kept);
-    handle
 }
 
 /// The kernel path, or why there is none; an error if it must be had.

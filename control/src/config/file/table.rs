@@ -177,6 +177,7 @@ impl<'i> Table<'_, 'i> {
                 .filter_map(|(name, _)| name.strip_prefix(&below)),
         );
         known.extend((section == "conference").then_some("floor"));
+        known.extend((section == "mqtt").then_some("tls"));
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }
