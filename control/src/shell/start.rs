@@ -66,7 +66,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper, conferences) = restore(&config, &engine, started);
+    let (store, keeper, kept) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let plane = start_plane(&config, seed, &store, conferences);
