@@ -7,6 +7,7 @@ mod bpf;
 mod capture;
 mod client;
 mod config;
+mod drain;
 mod event;
 mod log;
 mod output;
@@ -87,6 +88,19 @@ enum Command {
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
+    /// Take no new calls, and wait until those that go on have ended; registrations are kept
+    ///
+    /// Callers and whoever asks by OPTIONS are answered 503, so that they go elsewhere.
+    Drain {
+        /// End the calls that are left then: 90s, 10m, 1h [default: they may last]
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        deadline: Option<u64>,
+        /// Come back at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Take new calls again
+    Undrain,
     /// Write the media of a call to a file: what enters and leaves at its ports
     ///
     /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
@@ -324,29 +338,15 @@ impl Cli {
                 show(&status, output::Kind::Status { verbose })?;
                 Ok(ExitCode::from(health(&status)))
             }
-            Command::Call(CallCommand::List) => show(&client.get(&["calls"])?, output::Kind::Calls),
-            Command::Call(CallCommand::Show { id }) => show(
-                &client.get(&["calls", &id.to_string()])?,
-                output::Kind::Call,
-            ),
-            Command::Call(CallCommand::Media { id, party, mode }) => {
-                let answer = set_media(&client, id, party, mode)?;
-                let (party, mode) = (word(party), word(mode));
-                done(&answer, &format!("call {id}: media of the {party}: {mode}"))
-            }
-            Command::Call(CallCommand::Refresh { id }) => {
-                let parts = ["calls", &id.to_string(), "refresh"];
-                let answer = client.send(Method::POST, &parts, String::new(), None)?;
-                done(&answer, &format!("call {id}: both parties are told"))
-            }
-            Command::Call(CallCommand::Kill { id }) => {
-                let answer = client.delete(&["calls", &id.to_string()])?;
-                done(&answer, &format!("call {id}: ended"))
-            }
+            Command::Call(command) => call(command, &client, self.output),
             Command::Bench { object, seconds } => {
                 let time = Duration::from_secs(seconds);
                 show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
             }
+            Command::Drain { deadline, no_wait } => {
+                drain::begin(&client, deadline, !no_wait, self.output)
+            }
+            Command::Undrain => drain::end(&client, self.output),
             Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
@@ -414,6 +414,32 @@ fn name(aor: &str) -> &str {
 fn word(value: impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn call(command: CallCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    let show = |value: &Value, kind| output::print(value, kind, format);
+    let done = |value: &Value, what: &str| output::done(value, what, format);
+    match command {
+        CallCommand::List => show(&client.get(&["calls"])?, output::Kind::Calls),
+        CallCommand::Show { id } => show(
+            &client.get(&["calls", &id.to_string()])?,
+            output::Kind::Call,
+        ),
+        CallCommand::Media { id, party, mode } => {
+            let answer = set_media(client, id, party, mode)?;
+            let (party, mode) = (word(party), word(mode));
+            done(&answer, &format!("call {id}: media of the {party}: {mode}"))
+        }
+        CallCommand::Refresh { id } => {
+            let parts = ["calls", &id.to_string(), "refresh"];
+            let answer = client.send(Method::POST, &parts, String::new(), None)?;
+            done(&answer, &format!("call {id}: both parties are told"))
+        }
+        CallCommand::Kill { id } => {
+            let answer = client.delete(&["calls", &id.to_string()])?;
+            done(&answer, &format!("call {id}: ended"))
+        }
+    }
 }
 
 fn set_media(client: &Client<'_>, id: u64, party: Party, mode: MediaMode) -> anyhow::Result<Value> {

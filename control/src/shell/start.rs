@@ -18,7 +18,7 @@ use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
-use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
+use crate::shell::kernel::{Adopted, Attach, Events, Interface as Nic, Kernel, KernelError};
 use crate::shell::netlink::Netlink;
 use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
@@ -51,13 +51,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
-    let (mut kernel, adopted) = kernel_or_why(&config, &netlink)
-        .map_err(|error| impossible(&error, &config, &options, &source))?;
-    announce(&kernel, config.datapath.mode);
-    let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
-    if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
-        tokio::spawn(logs.run());
-    }
+    let KernelPath {
+        kernel,
+        adopted,
+        reports,
+    } = kernel_path(&config, &netlink, &options, &source)?;
     let mut datapath = Datapath::new(queues.clone(), netlink, kernel);
     datapath.set_borders(borders(&config));
     for Adopted { at, flow } in &adopted {
@@ -105,6 +103,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+struct KernelPath {
+    /// Or why there is none.
+    kernel: Result<Kernel, String>,
+    /// What an earlier daemon left.
+    adopted: Vec<Adopted>,
+    reports: Option<Events>,
+}
+
+/// The kernel path, if it is wanted and can be had.
+fn kernel_path(
+    config: &Config,
+    netlink: &Netlink,
+    options: &Options,
+    source: &Source,
+) -> anyhow::Result<KernelPath> {
+    let (mut kernel, adopted) = kernel_or_why(config, netlink)
+        .map_err(|error| impossible(&error, config, options, source))?;
+    announce(&kernel, config.datapath.mode);
+    let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
+    if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
+        tokio::spawn(logs.run());
+    }
+    Ok(KernelPath {
+        kernel,
+        adopted,
+        reports,
+    })
 }
 
 /// The API is listened at wherever the configuration says.

@@ -20,7 +20,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
 use crate::shell::api::{
-    Api, Ask, What, audit, ban, capture, config, history, log, openapi, pulse, stream, token,
+    Api, Ask, What, audit, ban, capture, config, drain, history, log, openapi, pulse, stream, token,
 };
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
@@ -31,6 +31,7 @@ const TABLES: &[&[Route]] = &[
     ROOT,
     NODE,
     ban::ROUTES,
+    drain::ROUTES,
     PHONES,
     CALLS,
     config::ROUTES,
