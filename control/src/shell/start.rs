@@ -51,14 +51,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
-    let KernelPath {
-        kernel,
-        adopted,
-        reports,
-    } = kernel_path(&config, &netlink, &options, &source)?;
-    let mut datapath = Datapath::new(queues.clone(), netlink, kernel);
+    let path = kernel_path(&config, &netlink, &options, &source)?;
+    let mut datapath = Datapath::new(queues.clone(), netlink, path.kernel);
     datapath.set_borders(borders(&config));
-    for Adopted { at, flow } in &adopted {
+    for Adopted { at, flow } in &path.adopted {
         datapath.adopt(*at, flow);
     }
     let started = clock::now();
@@ -91,7 +87,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         told: 0,
         questions,
         work,
-        reports,
+        reports: path.reports,
         started,
         rates: api::Rates::default(),
         api,

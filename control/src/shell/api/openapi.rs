@@ -223,6 +223,7 @@ fn responses(route: &Route) -> Map<String, Value> {
 /// Those of its own, and those that any such operation has.
 fn refusals_of(route: &Route) -> Vec<Problem> {
     let mut all = route.refuses.to_vec();
+    all.push(Problem::BAD_REQUEST);
     if route.role != Role::Anyone {
         all.extend([
             Problem::UNAUTHORIZED,

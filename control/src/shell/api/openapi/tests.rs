@@ -6,7 +6,8 @@ use crate::shell::api::table::Verb;
 const REVIEWED: &str = include_str!("../../../../../tests/vectors/api/operations.txt");
 
 /// Refusals that most operations have.
-const COMMON: [&str; 11] = [
+const COMMON: [&str; 12] = [
+    "bad_request",
     "unauthorized",
     "bad_token",
     "forbidden",
