@@ -169,7 +169,10 @@ impl<'a> Page<'a> {
         });
         let loads: Vec<f64> = loads.collect();
         eprintln!("first paint after {loads:?} ms");
-        assert!(loads.iter().any(|ms| *ms < FIRST_PAINT_MS_MAX), "{loads:?} ms");
+        assert!(
+            loads.iter().any(|ms| *ms < FIRST_PAINT_MS_MAX),
+            "{loads:?} ms"
+        );
     }
 
     /// The page, and the data it has asked for until now.
