@@ -6,6 +6,7 @@ pub mod change;
 pub mod check;
 pub mod entry;
 mod file;
+pub mod mqtt;
 mod origin;
 mod problem;
 pub mod redact;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::mqtt::Mqtt;
 use self::origin::Origins;
 use crate::id::{Listener, NetworkId, Transport};
 
@@ -30,6 +32,7 @@ pub struct Config {
     pub store: Store,
     pub api: api::Api,
     pub log: api::Log,
+    pub mqtt: Mqtt,
     origins: Origins,
 }
 

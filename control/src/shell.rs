@@ -14,6 +14,7 @@ mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
+mod mqtt;
 mod netlink;
 mod node;
 mod notify;
@@ -85,6 +86,9 @@ struct Shell {
     shards: JoinSet<()>,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    mqtt: mqtt::Edge,
+    /// Where its clients connect.
+    mqtt_listeners: mqtt::Listeners,
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
@@ -153,6 +157,7 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
+        self.mqtt.shut_down();
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
@@ -170,6 +175,7 @@ impl Shell {
     /// Takes in what the engines have noted, and tells the plane.
     fn gather_events(&mut self) {
         self.engine.gather_events();
+        self.engine.note(self.mqtt.noted());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane

@@ -16,6 +16,7 @@ pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod lab;
+pub mod mqtt;
 pub mod natbox;
 pub mod netns;
 pub mod observer;

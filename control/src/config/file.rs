@@ -3,10 +3,13 @@
 //! is why it walks the parsed table instead of deserialising into structs.
 
 pub(super) mod api;
+mod mqtt;
 mod table;
 
 use toml::de::DeTable;
 
+use self::mqtt::MQTT_KEYS;
+pub(super) use self::mqtt::{Mqtt, MqttTls};
 use self::table::Table;
 use super::origin::Origins;
 use super::problem::{At, Problems, Span};
@@ -154,12 +157,13 @@ pub(super) struct File {
     pub(super) store: Store,
     pub(super) api: api::Api,
     pub(super) log: api::Log,
+    pub(super) mqtt: Mqtt,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 13] = [
+pub(super) const KEYS: [(&str, &[&str]); 15] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -252,10 +256,12 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
+    ("mqtt", MQTT_KEYS),
+    ("mqtt.tls", &["certificate", "key"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 2] = ["mqtt", "cascade"];
+const LATER: [&str; 1] = ["cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -287,7 +293,9 @@ impl File {
         };
         let origins = Origins::read(text, problems.file(), root.table);
         root.refuse_unknown(
-            &["node", "sip", "network", "datapath", "store", "api", "log"],
+            &[
+                "node", "sip", "network", "datapath", "store", "api", "log", "mqtt",
+            ],
             problems,
         );
         Some(Self {
@@ -298,6 +306,7 @@ impl File {
             store: root.table("store", problems, Store::read),
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
+            mqtt: root.table("mqtt", problems, Mqtt::read),
             origins,
         })
     }

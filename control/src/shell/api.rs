@@ -14,6 +14,7 @@ mod health;
 mod history;
 mod log;
 mod metrics;
+mod mqtt;
 mod openapi;
 mod page;
 mod pulse;
@@ -118,6 +119,7 @@ pub(crate) struct Ask {
 
 enum What {
     Status,
+    MqttClients,
     Calls,
     Top(top::Wanted),
     Call(u64),
@@ -187,6 +189,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let now = clock::now();
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
+        What::MqttClients => Ok(wire::mqtt_clients(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
         What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),

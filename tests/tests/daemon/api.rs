@@ -181,10 +181,20 @@ fn outside(daemon: &Daemon, tokens: &[String]) {
     let reply = daemon.tcp(("GET", "/metrics"), Some(&tokens[0]), "");
     let text = String::from_utf8(reply.body).unwrap();
     parse_metrics(&text);
+    // Every operation was asked by everybody, and no label names a call or a user.
+    let series = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(series < SERIES_MAX / 2, "{series}");
+    assert!(
+        !text.contains("1001") && !text.contains("10.0.0.20"),
+        "{text}"
+    );
     let line = "towpath_api_requests_total{route=\"POST /api/v1/bans\",code_class=\"4xx\"} ";
     assert!(text.contains(line), "{text}");
     assert!(text.contains("towpath_api_refused_total{reason=\"forbidden\"} "));
 }
+
+/// One scrape has fewer, however many calls there are: labels have few values.
+const SERIES_MAX: usize = 3_000;
 
 /// Generated requests, most of them nonsense: each is answered as the document says.
 #[test]
@@ -501,4 +511,125 @@ fn shown(directory: &Path) -> String {
     stdin.write_all(request.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Server-sent events as they come: connects, and reads until `enough` of them are there.
+fn streamed(daemon: &Daemon, token: &str, query: &str, last: Option<u64>, enough: usize) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(AT).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let last = last.map_or(String::new(), |last| format!("Last-Event-ID: {last}\r\n"));
+    let request = format!(
+        "GET /api/v1/events{query} HTTP/1.1\r\nHost: towpath\r\nAccept: text/event-stream\r\n\
+         Authorization: Bearer {token}\r\n{last}\r\n"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    while text.matches("\ndata: ").count() < enough {
+        let mut buffer = [0; 4096];
+        let length = stream.read(&mut buffer).unwrap_or_else(|error| {
+            panic!("{error}: {text}\n{}", daemon.log());
+        });
+        assert!(length > 0, "{text}");
+        text.push_str(&String::from_utf8_lossy(&buffer[..length]));
+    }
+    text
+}
+
+fn ids(text: &str) -> Vec<u64> {
+    let ids = text.lines().filter_map(|line| line.strip_prefix("id: "));
+    ids.map(|id| id.parse().unwrap()).collect()
+}
+
+#[test]
+fn events_come_as_they_happen_and_go_on_where_they_were() {
+    let name = "api::events_come_as_they_happen_and_go_on_where_they_were";
+    in_private_network(name, || {
+        ip(LINKS)?;
+        let mut daemon = open("stream", "");
+        let token = daemon.token("viewer", "viewer");
+        let _one = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let first = streamed(&daemon, &token, "?kind=registration", None, 1);
+        assert!(first.contains("content-type: text/event-stream"), "{first}");
+        assert!(
+            first.contains("\nevent: registration.new\ndata: {"),
+            "{first}"
+        );
+        let seen = ids(&first)[0];
+        // Who waits is told.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let told = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| {
+                sender.send(()).unwrap();
+                streamed(&daemon, &token, "?subject=1002@example.com", Some(seen), 1)
+            });
+            receiver.recv().unwrap();
+            let _two = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
+            waiting.join().unwrap()
+        });
+        assert!(told.contains("\"subject\":\"1002@example.com\""), "{told}");
+        assert!(ids(&told).iter().all(|id| *id > seen), "{told}");
+        // Another daemon counts from one again, and says that something is missing.
+        daemon.restart();
+        let gap = streamed(&daemon, &token, "", Some(1_000), 2);
+        assert!(gap.contains("event: gap\ndata: {\"after\":1000}"), "{gap}");
+        assert!(gap.contains("event: registration.restored"), "{gap}");
+        let odd = "Accept: text/event-stream\r\nLast-Event-ID: x\r\n";
+        let odd = format!("Authorization: Bearer {token}\r\n{odd}");
+        let odd = daemon.tcp_with(("GET", "/api/v1/events"), &odd, "");
+        assert_eq!(code(&odd), "bad_number");
+        let (_, listed) = daemon.ask(&["events", "--kind", "registration", "-o", "jsonl"]);
+        assert!(
+            listed.lines().all(|line| line.contains("\"registration.")),
+            "{listed}"
+        );
+        // A sample each second.
+        clock::until("two samples", LIMIT, || {
+            let history = http::get(&daemon.socket(), "/api/v1/history")?;
+            let calls = history["series"]["registrations"].as_array();
+            Ok(calls
+                .filter(|calls| calls.len() >= 2)
+                .map(|calls| assert_eq!(calls[1], 2)))
+        })
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_log_changes_while_it_runs() {
+    in_private_network("api::the_log_changes_while_it_runs", || {
+        ip(LINKS)?;
+        let mut daemon = open("log", "[log]\nlevel = \"warn\"\n");
+        assert!(!daemon.log().contains(" running"), "{}", daemon.log());
+        let level = |text: &str| (0, format!("level {text}\n"));
+        assert_eq!(daemon.ask(&["log", "level"]), level("warn"));
+        assert_eq!(daemon.ask(&["log", "level", "info"]), level("info"));
+        let (code, told) = daemon.ask(&["log", "level", "loud=="]);
+        assert_eq!(code, 1, "{told}");
+        let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
+        let call = caller.call(&callee);
+        let number = daemon.call();
+        let follow = ["log", "calls", &number];
+        assert_eq!(
+            daemon.ask(&follow),
+            level(&format!("info; calls followed: {number}"))
+        );
+        call.speak();
+        let line = format!("INFO call: media.first call={number} ");
+        let written = |what: &str| {
+            let log = || Ok(daemon.log().contains(what).then_some(()));
+            clock::until(what, LIMIT, log).unwrap();
+        };
+        written(&line);
+        let json = format!("{CONFIG}[api]\nlisten = [\"{AT}\"]\n[log]\nformat = \"json\"\n");
+        daemon.configure(&json);
+        daemon.reloads("\"message\":\"SIGHUP: configuration applied\"");
+        assert_eq!(
+            daemon.ask(&["log", "level"]),
+            level(&format!("info,kernel=warn; calls followed: {number}"))
+        );
+        Ok(())
+    })
+    .unwrap();
 }

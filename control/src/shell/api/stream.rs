@@ -135,7 +135,10 @@ async fn events(
 ) -> Result<Response, Problem> {
     let filter = Filter::of(&query).ok_or(Problem::BAD_FILTER)?;
     let accepted = head.get(ACCEPT).and_then(|accept| accept.to_str().ok());
-    let streamed = accepted.is_some_and(|accept| accept.contains(STREAM));
+    let streamed = accepted.is_some_and(|accept| {
+        let kinds = accept.split(',').map(|kind| kind.split(';').next());
+        kinds.flatten().any(|kind| kind.trim() == STREAM)
+    });
     let id = head.get(LAST_EVENT_ID).filter(|_| streamed);
     let since = match (id, query.get("since")) {
         (Some(id), _) => id.to_str().unwrap_or_default(),
