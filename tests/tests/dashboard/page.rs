@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde_json::Value;
 use towpath_tests::browser::Browser;
 use towpath_tests::demo::config::DOMAIN;
-use towpath_tests::lab::Role;
 use towpath_tests::{clock, http};
 
 use super::stage::Stage;
@@ -29,12 +28,11 @@ impl<'a> Page<'a> {
     pub(crate) fn open(browser: &'a Browser<'a>, stage: &'a Stage) -> Self {
         browser.size(1280, 900).unwrap();
         browser.open(PAGE).unwrap();
-        let page = Self {
+        Self {
             browser,
             stage,
             refusals: RefCell::default(),
-        };
-        page
+        }
     }
 
     /// A token of a role.
