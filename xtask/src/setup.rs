@@ -58,6 +58,21 @@ const PACKAGES: [(&str, &str, &str); 18] = [
     ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
+    (
+        "chromium",
+        "/usr/bin/chromium",
+        "looks at the dashboard in the tests",
+    ),
+    (
+        "chromium-driver",
+        "/usr/bin/chromedriver",
+        "drives chromium in the tests",
+    ),
+    (
+        "fonts-wqy-microhei",
+        "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+        "Chinese in the dashboard's pictures",
+    ),
 ];
 
 /// What `bench` compares with.

@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+mod api;
 pub(super) mod choice;
 pub mod later;
 mod mqtt;
@@ -75,6 +76,9 @@ pub fn check(
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
+    let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
+    let api = api::api(file.api, listeners, secrets, &mut problems);
+    let log = api::log(file.log, &mut problems);
     let sip_tls = sip.as_ref().is_some_and(|sip| sip.tls.is_some());
     let mqtt = mqtt::read(file.mqtt, sip_tls, secrets, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
@@ -86,6 +90,8 @@ pub fn check(
             networks,
             datapath,
             store,
+            api,
+            log,
             mqtt,
             origins,
         }),

@@ -8,17 +8,20 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::ServerConfig;
 
+use tokio::net::TcpListener;
+
 use crate::config::change::{Change, Concerns, Takes, changes};
 use crate::config::check::Problem;
 use crate::config::{Config, PortRange, shards_for};
 use crate::id::Listener;
+use crate::shell::api::{self, Certificate};
 use crate::shell::configuration::history::{Applied, By, History, hash};
 use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Tls;
-use crate::shell::{Shell, clock, notify, start};
+use crate::shell::{Shell, clock, log, notify, start};
 
 /// What became of configurations.
 pub(crate) struct Reloads {
@@ -77,6 +80,7 @@ struct Prepared {
     /// For MQTT.
     mqtt: Vec<Listener>,
     watch: Option<Watch>,
+    doors: Vec<TcpListener>,
 }
 
 impl Reloads {
@@ -169,6 +173,9 @@ impl Shell {
             }
             (Ok(source), _) => self.take(source, by).await,
         }
+        let refusal = self.reloads.refused.as_ref();
+        let result = refusal.map_or("done", |refusal| api::code(refusal.why));
+        self.api.reloaded(word, result);
         notify::tell(notify::State::Ready);
     }
 
@@ -226,16 +233,14 @@ impl Shell {
                 Vec::new(),
             )
         })?;
-        let mqtt = crate::shell::mqtt::tls(&config).map_err(|wrong| {
-            let refused = start::mqtt_tls_refused(source, &wrong);
+        let mqtt = crate::shell::mqtt::tls(&config);
+        let certificate = api::certificate(&config.api);
+        let certificates = mqtt.and_then(|mqtt| Ok((mqtt, certificate?)));
+        let (mqtt, certificate) = certificates.map_err(|wrong| {
+            let refused = start::tls_refused(source, &wrong);
             let detail = refused.to_string();
-            self.refused(
-                by.clone(),
-                Why::Invalid,
-                detail,
-                refused.problems,
-                Vec::new(),
-            )
+            let problems = refused.problems;
+            self.refused(by.clone(), Why::Invalid, detail, problems, Vec::new())
         })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
@@ -245,6 +250,7 @@ impl Shell {
             unchanged: same_text && changes.is_empty(),
             config,
             tls,
+            certificate,
             mqtt,
             changes,
             netlink,
@@ -301,9 +307,16 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
-        self.mqtt.configure(&plan.config, plan.mqtt);
-        self.mqtt_listeners.keep(&plan.config.mqtt.listen);
-        self.engine.reconfigure(plan.config, clock::now());
+        let mut config = plan.config;
+        self.mqtt.configure(&config, plan.mqtt);
+        self.mqtt_listeners.keep(&config.mqtt.listen);
+        let wanted = config.api.listen.clone();
+        self.doors.admit(prepared.doors, &wanted, plan.certificate);
+        self.api.access.configure(&config.api);
+        log::configure(&config.log);
+        self.names.watch(&config);
+        self.names.fill(&mut config);
+        self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));
@@ -320,6 +333,7 @@ impl Shell {
             name: source.name,
             text: source.text,
         });
+        self.api.audit.set_generation(generation);
         let changed = listed(&plan.changes);
         tracing::info!(generation, who, changed, "{word}: configuration applied");
         Ok(InForce {
@@ -361,6 +375,9 @@ impl Shell {
         }
         prepared.listeners = self.sip.open(&config.sip.listen).await.map_err(|busy| {
             source.refuse(&["sip.listen", "sip"], busy.to_string(), start::LISTEN)
+        })?;
+        prepared.doors = self.doors.open(&config.api.listen).map_err(|busy| {
+            source.refuse(&["api.listen", "api"], busy.to_string(), start::API_LISTEN)
         })?;
         prepared.mqtt = self
             .mqtt_listeners
@@ -477,6 +494,7 @@ impl Shell {
 pub(crate) struct Plan {
     config: Config,
     tls: Option<Tls>,
+    certificate: Certificate,
     /// For TLS of MQTT clients.
     mqtt: Option<Arc<ServerConfig>>,
     pub(crate) changes: Vec<Change>,

@@ -2,6 +2,7 @@
 //! party or an address; peers are those of the configuration.
 
 mod mqtt;
+mod requests;
 mod streams;
 
 use std::sync::atomic::Ordering;
@@ -19,6 +20,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     store(shell, &mut text);
     mqtt::mqtt(shell, &mut text);
     media(shell, now, &mut text);
+    requests::requests(shell, &mut text);
     text.text
 }
 
