@@ -1,0 +1,1 @@
+//! Which servers share a conference, and what crosses between them.
