@@ -226,6 +226,13 @@ impl Cascade {
         self.fan_out(&frame, &before, out);
     }
 
+    /// What was decided of a conference of ours before the start, as it is: nobody is told.
+    pub fn restore(&mut self, cid: &str, state: Change) {
+        if let Some(conference) = self.at_home(cid) {
+            conference.replace(state);
+        }
+    }
+
     /// Something has changed in a conference that is at home here.
     pub fn change(&mut self, cid: &str, change: Change, out: &mut Vec<Out>) {
         let Some(conference) = self.at_home(cid) else {

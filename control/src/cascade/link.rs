@@ -2,7 +2,7 @@
 //! happens to connections meanwhile. Both sides number what they send and keep it until the other
 //! says that it has it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -26,6 +26,8 @@ pub struct Link {
     /// Frames of the queue that were sent since the connection is there.
     sent: usize,
     heard: Option<Had>,
+    /// Came before what is missing.
+    early: BTreeMap<u64, Bytes>,
     overflowed: bool,
 }
 
@@ -66,6 +68,7 @@ impl Link {
             next: 1,
             sent: 0,
             heard: None,
+            early: BTreeMap::new(),
             overflowed: false,
         }
     }
@@ -138,20 +141,38 @@ impl Link {
         }
     }
 
-    /// Whether a frame of the other side is to be handled: the next one is, none that came
-    /// already, none before those that are missing. `oldest` is the sender's.
-    pub fn receive(&mut self, boot: u64, oldest: u64, number: u64) -> bool {
-        let heard = match self.heard {
+    /// A frame of the other side; returned is what is to be handled now, in order: nothing that
+    /// came already, nothing before what is missing. `oldest` is the number of the oldest frame
+    /// that the sender keeps.
+    pub fn receive(&mut self, boot: u64, oldest: u64, numbered: Numbered) -> Vec<Bytes> {
+        let mut heard = match self.heard {
             Some(heard) if heard.boot == boot => heard.number,
             // What came before, we had before our start, or nobody will ever have.
-            _ => oldest.saturating_sub(1),
+            _ => {
+                self.early.clear();
+                oldest.saturating_sub(1)
+            }
         };
         // What the sender has given up it had been told was here.
-        let heard = heard.max(oldest.saturating_sub(1));
-        let next = number == heard + 1;
-        let number = if next { number } else { heard };
-        self.heard = Some(Had { boot, number });
-        next
+        heard = heard.max(oldest.saturating_sub(1));
+        let ahead = numbered.number.saturating_sub(heard);
+        if ahead > 0 && self.early.len() < WINDOW {
+            self.early.insert(numbered.number, numbered.frame);
+        }
+        let mut frames = Vec::new();
+        self.early.retain(|number, _| *number > heard);
+        while let Some(frame) = self.early.remove(&(heard + 1)) {
+            heard += 1;
+            // An empty one was not worth sending any more.
+            if !frame.is_empty() {
+                frames.push(frame);
+            }
+        }
+        self.heard = Some(Had {
+            boot,
+            number: heard,
+        });
+        frames
     }
 
     /// What the other side is told it need not send again.

@@ -112,7 +112,7 @@ impl Server {
                 mark: decided.mark,
                 documents: documents.collect(),
             };
-            self.cascade.change(cid, change, &mut out);
+            self.cascade.restore(cid, change);
             share(&mut self.cascade, cid, decided, &mut out);
         }
         self.put(out, now);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use control::cascade::Cascade;
-use control::cascade::link::Had;
+use control::cascade::link::{Had, Numbered};
 
 use super::server::Server;
 use super::{Report, Terms, Wiring};
@@ -371,12 +371,13 @@ impl World {
                 neighbour.quiet_since = now;
             }
         }
-        let Some((number, text)) = packet.frame else {
+        let Some((number, frame)) = packet.frame else {
             return Ok(());
         };
-        let fresh = neighbour.link.receive(packet.boot, packet.oldest, number);
+        let numbered = Numbered { number, frame };
+        let frames = neighbour.link.receive(packet.boot, packet.oldest, numbered);
         let acknowledge = self::packet(neighbour, None);
-        if fresh && !text.is_empty() {
+        for text in frames {
             self.witness(to, &text)?;
             if let Some(server) = self.servers.get_mut(to) {
                 self.report.shown += server.frame(from, &text, now)?;

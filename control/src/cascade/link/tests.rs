@@ -75,27 +75,51 @@ fn full_is_said_and_so_is_that_it_is_not_any_more() {
     assert_eq!(link.push(large, None), Err(Full));
 }
 
-/// What arrives as (boot, oldest, number), and whether it is handled.
-fn check(arrivals: &[((u64, u64, u64), bool)], heard: Had) {
+/// What arrives as (boot, oldest, number), and what is handled then.
+fn check(arrivals: &[((u64, u64, u64), &[u64])], heard: Had) {
     let mut link = Link::new(9);
     for ((boot, oldest, number), expected) in arrivals {
-        let handled = link.receive(*boot, *oldest, *number);
-        assert_eq!(handled, *expected, "{arrivals:?}: {boot} {oldest} {number}");
+        let (number, frame) = (*number, frame(*number));
+        let handled = link.receive(*boot, *oldest, Numbered { number, frame });
+        let expected: Vec<Bytes> = expected.iter().map(|number| self::frame(*number)).collect();
+        assert_eq!(handled, expected, "{arrivals:?}: {boot} {oldest} {number}");
     }
     assert_eq!(link.heard(), Some(heard), "{arrivals:?}");
 }
 
 #[test]
 fn once_and_in_order() {
-    check(&[((1, 1, 1), true), ((1, 1, 2), true)], had(1, 2));
-    check(&[((1, 1, 1), true), ((1, 1, 1), false)], had(1, 1));
-    check(&[((1, 1, 2), false), ((1, 1, 1), true)], had(1, 1));
-    check(&[((1, 1, 1), true), ((1, 1, 3), false)], had(1, 1));
+    check(&[((1, 1, 1), &[1]), ((1, 1, 2), &[2])], had(1, 2));
+    check(&[((1, 1, 1), &[1]), ((1, 1, 1), &[])], had(1, 1));
+    check(&[((1, 1, 2), &[]), ((1, 1, 1), &[1, 2])], had(1, 2));
+    check(
+        &[
+            ((1, 1, 3), &[]),
+            ((1, 1, 3), &[]),
+            ((1, 1, 1), &[1]),
+            ((1, 1, 2), &[2, 3]),
+        ],
+        had(1, 3),
+    );
+    // Late, when the sender keeps it no more.
+    check(&[((1, 1, 3), &[]), ((1, 3, 4), &[3, 4])], had(1, 4));
     // We are new, it is not: what it keeps is what is missing.
-    check(&[((1, 7, 8), false), ((1, 7, 7), true)], had(1, 7));
+    check(&[((1, 7, 8), &[]), ((1, 7, 7), &[7, 8])], had(1, 8));
     // It is new.
     check(
-        &[((1, 1, 1), true), ((2, 1, 2), false), ((2, 1, 1), true)],
-        had(2, 1),
+        &[((1, 1, 1), &[1]), ((2, 1, 2), &[]), ((2, 1, 1), &[1, 2])],
+        had(2, 2),
     );
+}
+
+#[test]
+fn no_more_is_held_than_can_be_under_way() {
+    let mut link = Link::new(9);
+    for number in 2..100 {
+        let frame = frame(number);
+        assert!(link.receive(1, 1, Numbered { number, frame }).is_empty());
+    }
+    let (number, frame) = (1, frame(1));
+    let handled = link.receive(1, 1, Numbered { number, frame });
+    assert_eq!(handled.len(), WINDOW, "the last of them had no place");
 }
