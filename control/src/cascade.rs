@@ -429,7 +429,11 @@ impl Cascade {
         }
         let cid = frame.body.cid().to_owned();
         let home = Self::home(&cid).ok_or(Reason::ForeignTopic)?.to_owned();
-        self.may(from, &cid, &home, &frame)?;
+        let may = self.may(from, &cid, &home, &frame);
+        if may == Err(Reason::NotMember) && home == self.own {
+            self.show_the_door(&cid, from, out);
+        }
+        may?;
         if !self.seen.first(frame.id, now) {
             return Err(Reason::Duplicate);
         }
@@ -528,6 +532,27 @@ impl Cascade {
             return Err(Reason::Detour);
         }
         Ok(())
+    }
+
+    /// Who takes itself for a member has missed that it is none any more.
+    fn show_the_door(&mut self, cid: &str, sid: &str, out: &mut Vec<Out>) {
+        let known = self.conferences.get(cid);
+        if !self.links.contains_key(sid) || known.is_some_and(|c| c.members.contains(sid)) {
+            return;
+        }
+        let last = Mark {
+            epoch: u64::MAX,
+            rev: 0,
+            seq: 0,
+        };
+        let version = known.map_or(Some(last), |c| c.version).unwrap_or(last);
+        let frame = self.frame(Body::Members {
+            cid: cid.to_owned(),
+            version,
+            members: Vec::new(),
+        });
+        let to = sid.to_owned();
+        out.push(Out { to, frame });
     }
 
     fn hear_command(

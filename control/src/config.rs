@@ -1,6 +1,7 @@
 //! The checked configuration: what the engine and the shell run on. A `Config` is valid; there is
 //! no other way to make one than `check::check`.
 
+mod cascade;
 pub mod change;
 pub mod check;
 pub mod entry;
@@ -18,6 +19,8 @@ use ipnet::IpNet;
 use self::origin::Origins;
 use crate::id::{Listener, NetworkId, Transport};
 
+pub use self::cascade::{Cascade, Lower, ServerListener, Upper};
+
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
@@ -27,6 +30,7 @@ pub struct Config {
     pub networks: Vec<Network>,
     pub datapath: Datapath,
     pub store: Store,
+    pub cascade: Cascade,
     origins: Origins,
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::entry::{Entry, Value};
-use super::{Account, Config, Network, Peer, PeerAddress};
+use super::{Account, Config, Lower, Network, Peer, PeerAddress};
 
 #[cfg(test)]
 mod tests;
@@ -126,6 +126,16 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.media_timeout", Takes::Hot),
     ("store.path", Takes::Restart),
     ("store.sync", Takes::Hot),
+    ("cascade.listen", Takes::Restart),
+    ("cascade.certificate", Takes::Restart),
+    ("cascade.key", Takes::Restart),
+    ("cascade.ca", Takes::Restart),
+    ("cascade.upper", Takes::Restart),
+    ("cascade.token_file", Takes::Restart),
+    ("cascade.deadline", Takes::Restart),
+    ("cascade.lower.id", Takes::Restart),
+    ("cascade.lower.token_sha256", Takes::Restart),
+    ("cascade.lower.tls_name", Takes::Restart),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -138,6 +148,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         networks,
         datapath,
         store,
+        cascade,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -164,6 +175,13 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &new.datapath.entries(),
     );
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
+    changes.section(Concerns::Nobody, &cascade.entries(), &new.cascade.entries());
+    let lowers = |lowers: &[Lower]| -> Vec<Member> { lowers.iter().map(Member::lower).collect() };
+    changes.members(
+        "cascade.lower",
+        &lowers(&cascade.lowers),
+        &lowers(&new.cascade.lowers),
+    );
     changes.found
 }
 
@@ -193,6 +211,14 @@ impl Member {
                     .map_or_else(String::new, PeerAddress::uri),
             ),
             entries: peer.entries(),
+        }
+    }
+
+    fn lower(lower: &Lower) -> Self {
+        Self {
+            name: lower.id.clone(),
+            summary: Value::Text(lower.id.clone()),
+            entries: lower.entries(),
         }
     }
 
@@ -248,7 +274,7 @@ impl Changes<'_> {
             both.map(|m| m.name.clone()).collect()
         };
         let (before, after) = (order(old, &after), order(new, &before));
-        if before != after && section != "sip.account" {
+        if before != after && !matches!(section, "sip.account" | "cascade.lower") {
             let (old, new) = (Value::List(before), Value::List(after));
             self.found.push(Change {
                 key: section.to_owned(),
@@ -300,6 +326,7 @@ fn naming(section: &str) -> &'static str {
     match section {
         "sip.account" => "sip.account.user",
         "sip.peer" => "sip.peer.name",
+        "cascade.lower" => "cascade.lower.id",
         _ => "network.name",
     }
 }

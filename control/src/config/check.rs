@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+mod cascade;
 pub(super) mod choice;
 pub mod later;
 mod network;
@@ -74,6 +75,7 @@ pub fn check(
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
+    let cascade = cascade::read(file.cascade, &node.id, secrets, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -83,6 +85,7 @@ pub fn check(
             networks,
             datapath,
             store,
+            cascade,
             origins,
         }),
         _ => Err(problems.into_vec()),

@@ -142,6 +142,30 @@ pub(super) struct Store {
     pub(super) sync: Option<At<String>>,
 }
 
+/// `[cascade]`
+#[derive(Debug, Default)]
+pub(super) struct Cascade {
+    /// The section's header; empty if there is none.
+    pub(super) at: Span,
+    pub(super) listen: Option<At<Vec<At<String>>>>,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) upper: Option<At<String>>,
+    pub(super) token_file: Option<At<String>>,
+    pub(super) deadline: Option<At<String>>,
+    pub(super) lowers: Vec<CascadeLower>,
+}
+
+/// `[[cascade.lower]]`
+#[derive(Debug)]
+pub(super) struct CascadeLower {
+    pub(super) at: Span,
+    pub(super) id: Option<At<String>>,
+    pub(super) token_sha256: Option<At<String>>,
+    pub(super) tls_name: Option<At<String>>,
+}
+
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -150,12 +174,13 @@ pub(super) struct File {
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
     pub(super) store: Store,
+    pub(super) cascade: Cascade,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 10] = [
+pub(super) const KEYS: [(&str, &[&str]); 12] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -244,10 +269,23 @@ pub(super) const KEYS: [(&str, &[&str]); 10] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
+    (
+        "cascade",
+        &[
+            "listen",
+            "certificate",
+            "key",
+            "ca",
+            "upper",
+            "token_file",
+            "deadline",
+        ],
+    ),
+    ("cascade.lower", &["id", "token_sha256", "tls_name"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 3] = ["mqtt", "cascade", "api"];
+const LATER: [&str; 2] = ["mqtt", "api"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -278,13 +316,17 @@ impl File {
             table: root.get_ref(),
         };
         let origins = Origins::read(text, problems.file(), root.table);
-        root.refuse_unknown(&["node", "sip", "network", "datapath", "store"], problems);
+        root.refuse_unknown(
+            &["node", "sip", "network", "datapath", "store", "cascade"],
+            problems,
+        );
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
             store: root.table("store", problems, Store::read),
+            cascade: root.table("cascade", problems, Cascade::read),
             origins,
         })
     }
@@ -427,6 +469,33 @@ impl Datapath {
             pin_dir: table.text("pin_dir", problems),
             flows: table.integer("flows", problems),
             media_timeout: table.text("media_timeout", problems),
+        }
+    }
+}
+
+impl Cascade {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            listen: table.texts("listen", problems),
+            certificate: table.text("certificate", problems),
+            key: table.text("key", problems),
+            ca: table.text("ca", problems),
+            upper: table.text("upper", problems),
+            token_file: table.text("token_file", problems),
+            deadline: table.text("deadline", problems),
+            lowers: table.tables("lower", problems, CascadeLower::read),
+        }
+    }
+}
+
+impl CascadeLower {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            id: table.required("id", problems),
+            token_sha256: table.text("token_sha256", problems),
+            tls_name: table.text("tls_name", problems),
         }
     }
 }
