@@ -4,6 +4,7 @@
 mod api;
 mod bench;
 mod capture;
+mod cascade;
 mod clock;
 pub mod configuration;
 mod datapath;
@@ -97,6 +98,8 @@ struct Shell {
     started: std::time::Instant,
     /// Of the kernel's verdicts.
     rates: api::Rates,
+    /// To other servers.
+    links: Option<cascade::Links>,
 }
 
 impl Shell {
@@ -153,6 +156,10 @@ impl Shell {
     /// Takes in what the engines have noted, and tells the plane.
     fn gather_events(&mut self) {
         self.engine.gather_events();
+        for event in self.links.iter().flat_map(cascade::Links::events) {
+            let cascade::Noted { at, kind, .. } = event;
+            self.engine.note(at, kind, event.subject, event.fields);
+        }
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane

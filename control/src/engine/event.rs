@@ -62,6 +62,10 @@ pub enum Kind {
     SourceBanned,
     /// An operator lifted a ban.
     SourceReleased,
+    /// Another server of the cascade can be reached, or not any more, or was not let in.
+    LinkUp,
+    LinkDown,
+    LinkRefused,
 }
 
 impl Kind {
@@ -96,6 +100,9 @@ impl Kind {
             Self::PeerDown => "peer.down",
             Self::SourceBanned => "source.banned",
             Self::SourceReleased => "source.released",
+            Self::LinkUp => "link.up",
+            Self::LinkDown => "link.down",
+            Self::LinkRefused => "link.refused",
         }
     }
 }
@@ -167,6 +174,17 @@ impl Log {
             let Event { at, kind, .. } = event;
             self.events.push(at, kind, event.subject, event.fields);
         }
+    }
+
+    /// What happened outside of the engines.
+    pub fn note(
+        &mut self,
+        at: Instant,
+        kind: Kind,
+        subject: String,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        self.events.push(at, kind, subject, fields);
     }
 
     /// As [`Engine::events`].

@@ -6,6 +6,7 @@ mod capture;
 pub(super) mod config;
 mod error;
 mod health;
+mod links;
 mod metrics;
 mod route;
 mod table;
@@ -136,6 +137,9 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
         What::Capture { call, limits, done } => {
             capture::start(shell, call, limits, done, now).await
+        }
+        What::Order(Command::ProbePeer { name }) if links::probe(shell, &name) => {
+            Ok(serde_json::json!({ "done": true }))
         }
         What::Order(command) => shell
             .engine

@@ -2,7 +2,7 @@
 
 mod connection;
 mod table;
-mod tls;
+pub(in crate::shell) mod tls;
 mod validity;
 
 use std::collections::BTreeMap;

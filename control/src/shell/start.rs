@@ -24,7 +24,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, cascade, clock, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -70,7 +70,14 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let api = api::serve(socket, sender);
     let (inbox, mail) = plane::inbox();
     let gate = plane::Gate::default();
-    plane::start(Plane::default(), mail, plane::Ends { gate });
+    let links = cascade::start(&config, inbox.clone(), boot(&seed))
+        .await
+        .map_err(|wrong| links_refused(&source, &wrong))?;
+    let ends = plane::Ends {
+        gate,
+        links: links.clone(),
+    };
+    plane::start(Plane::default(), mail, ends);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -91,6 +98,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reports,
         started,
         rates: api::Rates::default(),
+        links,
     };
     let served = served.serve().await;
     notify::tell(notify::State::Stopping);
@@ -180,6 +188,23 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
 pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
     let message = format!("{:#}", wrong.error);
     source.refuse(&[wrong.key, "sip.tls"], message, TLS)
+}
+
+fn links_refused(source: &Source, wrong: &cascade::Wrong) -> Refused {
+    let help = if wrong.key == "cascade.listen" {
+        LISTEN
+    } else {
+        TLS
+    };
+    let message = format!("{:#}", wrong.error);
+    source.refuse(&[wrong.key, "cascade"], message, help)
+}
+
+/// Tells this process from every other, for the servers it talks to.
+fn boot(seed: &[u8; 32]) -> u64 {
+    let (start, _) = seed.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    // Not the engines' own numbers.
+    u64::from_le_bytes(*start).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
 }
 
 /// What to do if a certificate cannot be used.

@@ -81,12 +81,35 @@ const PEERS: [Column; 9] = [
 ];
 
 pub(super) fn peers(value: &Value) -> String {
-    let rows = list(value, "peers");
-    if rows.is_empty() {
+    let (peers, links) = (list(value, "peers"), list(value, "links"));
+    let some = |rows: &[Value], columns: &[Column]| match rows {
+        [] => None,
+        rows => Some(table(rows, columns)),
+    };
+    let tables = [some(peers, &PEERS), some(links, &LINKS)];
+    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    if tables.is_empty() {
         return "no peers\n".to_owned();
     }
-    table(rows, &PEERS)
+    tables.join("\n")
 }
+
+/// Links to other servers of the cascade.
+const LINKS: [Column; 9] = [
+    text("SERVER", "/server"),
+    text("SIDE", "/side"),
+    text("STATE", "/state"),
+    Column {
+        title: "HEARD",
+        at: "/heard_s",
+        show: Show::Seconds,
+    },
+    count("RTT ms", "/rtt_ms"),
+    count("TIMEOUT", "/timeout_ms"),
+    text("BREAKER", "/breaker"),
+    count("QUEUE", "/queued"),
+    text("WHY", "/why"),
+];
 
 const BANS: [Column; 6] = [
     text("SOURCE", "/source"),

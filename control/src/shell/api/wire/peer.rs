@@ -8,11 +8,12 @@ use crate::config::PeerAddress;
 use crate::engine::PeerView;
 use crate::id::Transport;
 use crate::shell::Shell;
+use crate::shell::api::links;
 
 pub(in crate::shell::api) fn peers(shell: &Shell, now: Instant) -> Value {
     let peers = shell.engine.peers(now);
     let peers: Vec<Value> = peers.iter().map(peer).collect();
-    json!({ "peers": peers })
+    json!({ "peers": peers, "links": links::documents(shell, now) })
 }
 
 fn peer(view: &PeerView) -> Value {
