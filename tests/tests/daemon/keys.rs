@@ -95,6 +95,18 @@ media_timeout = "60s"
 [store]
 path = "state.redb"
 sync = "before"
+[cascade]
+listen = ["tls:10.0.0.3:8443"]
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
+ca = "PKI/ca.pem"
+upper = "https://10.0.0.20:8443"
+token_file = "TOKEN"
+deadline = "3s"
+[[cascade.lower]]
+id = "edge-02"
+token_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+tls_name = "edge-02.example.com"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -387,6 +399,46 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
     ("store.sync", "\"behind\"", "store.sync", "behind"),
+    (
+        "cascade.listen",
+        "[\"tcp:10.0.0.3:8444\"]",
+        "cascade.listen",
+        "",
+    ),
+    (
+        "cascade.certificate",
+        "\"PKI/more.pem\"",
+        "cascade.certificate",
+        "",
+    ),
+    ("cascade.key", "\"PKI/two.key\"", "cascade.key", ""),
+    ("cascade.ca", "\"PKI/one.pem\"", "cascade.ca", ""),
+    (
+        "cascade.upper",
+        "\"https://10.0.0.21:8443\"",
+        "cascade.upper",
+        "",
+    ),
+    ("cascade.token_file", "\"OTHER\"", "cascade.token_file", ""),
+    ("cascade.deadline", "\"2s\"", "cascade.deadline", ""),
+    (
+        "cascade.lower.id",
+        "\"edge-03\"",
+        "cascade.lower.edge-02.tls_name",
+        "",
+    ),
+    (
+        "cascade.lower.token_sha256",
+        "\"1111111111111111111111111111111111111111111111111111111111111111\"",
+        "cascade.lower.edge-02.token_sha256",
+        "",
+    ),
+    (
+        "cascade.lower.tls_name",
+        "\"edge.example.com\"",
+        "cascade.lower.edge-02.tls_name",
+        "",
+    ),
 ];
 
 #[test]
@@ -399,9 +451,15 @@ fn each_key_is_applied_or_refused_as_declared() {
             fs::write(&path, text).unwrap();
             path.to_str().unwrap().to_owned()
         };
-        let secrets = [secret("towpath-first", "a"), secret("towpath-second", "b")];
+        let secrets = [
+            secret("towpath-first", "a"),
+            secret("towpath-second", "b"),
+            secret("towpath-token", "0123456789abcdef"),
+            secret("towpath-other", "fedcba9876543210"),
+        ];
         let pki = Pki::new();
         let text = EVERY_KEY.replace("FIRST", &secrets[0]);
+        let text = text.replace("TOKEN", &secrets[2]);
         let text = text.replace("PKI", pki.directory());
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
@@ -412,6 +470,7 @@ fn each_key_is_applied_or_refused_as_declared() {
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
             let line = text[at..].lines().next().unwrap();
             let to = to.replace("SECOND", &secrets[1]);
+            let to = to.replace("OTHER", &secrets[3]);
             let to = to.replace("PKI", pki.directory());
             let expected = &pki.shown(expected);
             let new = text.replacen(line, &format!("{name} = {to}"), 1);

@@ -177,6 +177,7 @@ impl<'i> Table<'_, 'i> {
                 .into_iter()
                 .flatten(),
         );
+        known.extend((section == "cascade").then_some("lower"));
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }
