@@ -202,9 +202,9 @@ enum NetworkCommand {
 
 #[derive(Debug, Subcommand)]
 enum PeerCommand {
-    /// Peers, one line for each address
+    /// Peers, one line for each address, and links to other servers
     List,
-    /// Send OPTIONS to every address of a peer now; `peer list` shows what came of it
+    /// Send OPTIONS to every address of a peer now, or ask the upper server; `peer list` shows what came of it
     Probe {
         /// Its name
         name: String,
@@ -472,7 +472,13 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
 
 fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
     match command {
-        PeerCommand::List => output::print(&client.get(&["peers"])?, output::Kind::Peers, format),
+        PeerCommand::List => {
+            let (mut peers, mut links) = (client.get(&["peers"])?, client.get(&["links"])?);
+            if let Some(links) = links.get_mut("links").map(Value::take) {
+                peers["links"] = links;
+            }
+            output::print(&peers, output::Kind::Peers, format)
+        }
         PeerCommand::Probe { name } => {
             let parts = ["peers", &name, "probe"];
             let answer = client.send(Method::POST, &parts, String::new(), None)?;

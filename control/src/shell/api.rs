@@ -63,6 +63,7 @@ enum What {
     Networks,
     Bans,
     Peers,
+    Links,
     Bpf,
     /// What would happen to a peer, at one address of ours or at each.
     PeerExplained {
@@ -132,6 +133,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
         What::Networks => Ok(wire::networks(shell, now)),
         What::Peers => Ok(wire::peers(shell, now)),
+        What::Links => Ok(links::links(shell, now)),
         What::Bans => Ok(wire::bans(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),

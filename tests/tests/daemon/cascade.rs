@@ -53,8 +53,8 @@ impl Drop for Files {
 
 impl Daemon {
     fn link(&self) -> Value {
-        let peers = http::get(&self.socket(), "/api/v1/peers").unwrap();
-        peers["links"][0].clone()
+        let links = http::get(&self.socket(), "/api/v1/links").unwrap();
+        links["links"][0].clone()
     }
 
     #[track_caller]
@@ -100,7 +100,7 @@ fn a_link_by_token_and_its_life() {
             (&link["server"], &link["side"]),
             (&"edge-01".into(), &"lower".into())
         );
-        edge.documented("peers", "peers");
+        edge.documented("links", "links");
         let (code, table) = edge.ask(&["peer", "list"]);
         assert_eq!(code, 0, "{table}");
         assert!(

@@ -2,23 +2,42 @@
 
 use std::time::{Duration, Instant};
 
+use axum::Json;
+use axum::routing::get;
 use serde_json::{Value, json};
 
+use super::What;
 use super::metrics::{Kind, Text, count};
+use super::route::{Loop, Reply, ask};
+use super::table::{Answer, Route, VIEW, schema};
 use crate::shell::Shell;
 use crate::shell::cascade::{Links, Side, View};
 use crate::upstream::{Class, Counts, Upstream};
+
+pub(super) const ROUTES: &[Route] = &[Route {
+    path: "/api/v1/links",
+    about: "Links to other servers of the cascade, and what is known of the way to the upper one",
+    answer: Answer::Document(schema!("links")),
+    handler: || get(list),
+    ..VIEW
+}];
+
+async fn list(events: Loop) -> Reply {
+    ask(&events, What::Links).await.map(Json)
+}
 
 /// Asks the upper server of that name now, if there is one.
 pub(super) fn probe(shell: &Shell, name: &str) -> bool {
     shell.links.as_ref().is_some_and(|links| links.probe(name))
 }
 
-pub(super) fn documents(shell: &Shell, now: Instant) -> Vec<Value> {
+pub(super) fn links(shell: &Shell, now: Instant) -> Value {
     let links = shell.links.iter();
     let each = links.flat_map(|links| links.views().into_iter().map(move |view| (links, view)));
-    each.map(|(links, view)| document(links, &view, now))
-        .collect()
+    let links: Vec<Value> = each
+        .map(|(links, view)| document(links, &view, now))
+        .collect();
+    json!({ "links": links })
 }
 
 fn document(links: &Links, view: &View, now: Instant) -> Value {

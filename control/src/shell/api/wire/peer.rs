@@ -8,12 +8,11 @@ use crate::config::PeerAddress;
 use crate::engine::PeerView;
 use crate::id::Transport;
 use crate::shell::Shell;
-use crate::shell::api::links;
 
 pub(in crate::shell::api) fn peers(shell: &Shell, now: Instant) -> Value {
     let peers = shell.engine.peers(now);
     let peers: Vec<Value> = peers.iter().map(peer).collect();
-    json!({ "peers": peers, "links": links::documents(shell, now) })
+    json!({ "peers": peers })
 }
 
 fn peer(view: &PeerView) -> Value {
