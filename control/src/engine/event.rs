@@ -66,6 +66,9 @@ pub enum Kind {
     LinkUp,
     LinkDown,
     LinkRefused,
+    /// New calls are refused from now on, or taken again.
+    NodeDraining,
+    NodeUndrained,
 }
 
 impl Kind {
@@ -103,6 +106,8 @@ impl Kind {
             Self::LinkUp => "link.up",
             Self::LinkDown => "link.down",
             Self::LinkRefused => "link.refused",
+            Self::NodeDraining => "node.draining",
+            Self::NodeUndrained => "node.undrained",
         }
     }
 }

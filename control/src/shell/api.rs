@@ -4,6 +4,7 @@ mod ban;
 mod bpf;
 mod capture;
 pub(super) mod config;
+mod drain;
 mod error;
 mod health;
 mod links;
@@ -62,6 +63,7 @@ enum What {
     RegistrationExplained(String),
     Networks,
     Bans,
+    Drain,
     Peers,
     Links,
     Bpf,
@@ -135,6 +137,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Peers => Ok(wire::peers(shell, now)),
         What::Links => Ok(links::links(shell, now)),
         What::Bans => Ok(wire::bans(shell, now)),
+        What::Drain => Ok(drain::document(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
         What::Capture { call, limits, done } => {
