@@ -11,6 +11,7 @@ mod conference;
 pub mod frame;
 mod heal;
 pub mod link;
+mod reason;
 mod seen;
 pub mod wire;
 
@@ -24,6 +25,7 @@ use conference::Conference;
 use seen::Seen;
 
 pub use frame::{Body, Change, Document, Frame, Id, Mark};
+pub use reason::Reason;
 
 /// Servers that a frame may pass.
 pub const PATH_MAX: usize = 4;
@@ -45,70 +47,6 @@ pub const PENDING_MAX: usize = 1024;
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 /// The home is asked again for what was missed after this time.
 pub const ASK_AGAIN: Duration = Duration::from_secs(2);
-
-/// Why a frame went no further.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub enum Reason {
-    /// It is not written as frames are.
-    Malformed,
-    /// We have passed it on before.
-    Loop,
-    /// It has passed too many servers.
-    TooFar,
-    /// Its last station is not who sent it.
-    Forged,
-    /// It came already.
-    Duplicate,
-    /// Sender, origin or receiver does not share the conference.
-    NotMember,
-    /// It does not belong in the conference, or nobody may say this but its home.
-    ForeignTopic,
-    /// The home's word by another way than ours to it.
-    Detour,
-    /// Older than what is known.
-    Stale,
-    /// Nobody waits for this answer any more.
-    Late,
-    /// More than is kept.
-    Full,
-    /// The neighbour is not there, or none leads on.
-    NoRoute,
-}
-
-impl Reason {
-    pub const ALL: [Self; 12] = [
-        Self::Malformed,
-        Self::Loop,
-        Self::TooFar,
-        Self::Forged,
-        Self::Duplicate,
-        Self::NotMember,
-        Self::ForeignTopic,
-        Self::Detour,
-        Self::Stale,
-        Self::Late,
-        Self::Full,
-        Self::NoRoute,
-    ];
-
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Malformed => "malformed",
-            Self::Loop => "loop",
-            Self::TooFar => "too_far",
-            Self::Forged => "forged",
-            Self::Duplicate => "duplicate",
-            Self::NotMember => "not_member",
-            Self::ForeignTopic => "foreign_topic",
-            Self::Detour => "detour",
-            Self::Stale => "stale",
-            Self::Late => "late",
-            Self::Full => "full",
-            Self::NoRoute => "no_route",
-        }
-    }
-}
 
 /// What this server learns of conferences it shares.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -218,7 +218,8 @@ enum NetworkCommand {
 enum PeerCommand {
     /// Peers, one line for each address, and links to other servers
     List,
-    /// Send OPTIONS to every address of a peer now, or ask the upper server; `peer list` shows what came of it
+    /// Send OPTIONS to every address of a peer now, or ask the upper server; `peer list` shows
+    /// what came of it
     Probe {
         /// Its name
         name: String,
@@ -492,8 +493,8 @@ fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Re
     match command {
         PeerCommand::List => {
             let (mut peers, mut links) = (client.get(&["peers"])?, client.get(&["links"])?);
-            if let Some(links) = links.get_mut("links").map(Value::take) {
-                peers["links"] = links;
+            if let (Some(links), Some(peers)) = (links.get_mut("links"), peers.as_object_mut()) {
+                peers.insert("links".to_owned(), links.take());
             }
             output::print(&peers, output::Kind::Peers, format)
         }

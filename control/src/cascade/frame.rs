@@ -156,7 +156,12 @@ impl Body {
                 CatchUp::Changes(changes) => changes,
                 CatchUp::State(state) => std::slice::from_ref(state),
             },
-            _ => &[],
+            Self::Members { .. }
+            | Self::Command { .. }
+            | Self::Answer { .. }
+            | Self::Refused { .. }
+            | Self::Ask { .. }
+            | Self::Reach { .. } => &[],
         };
         let documents = changes.iter().flat_map(|change| &change.documents);
         let mut parts = documents.map(|document| document.part.as_str());

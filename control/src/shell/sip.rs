@@ -2,7 +2,7 @@
 
 mod connection;
 mod table;
-pub(in crate::shell) mod tls;
+pub(super) mod tls;
 mod validity;
 
 use std::collections::BTreeMap;

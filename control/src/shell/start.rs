@@ -68,16 +68,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
-    let (inbox, mail) = plane::inbox();
-    let gate = plane::Gate::default();
-    let links = cascade::start(&config, inbox.clone(), boot(&seed))
+    let (inbox, links) = conferences(&config, &seed)
         .await
         .map_err(|wrong| links_refused(&source, &wrong))?;
-    let ends = plane::Ends {
-        gate,
-        links: links.clone(),
-    };
-    plane::start(Plane::default(), mail, ends);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -107,6 +100,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// The plane, and the servers it shares conferences with.
+async fn conferences(
+    config: &Config,
+    seed: &[u8; 32],
+) -> Result<(plane::Inbox, Option<cascade::Links>), cascade::Wrong> {
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    let links = cascade::start(config, inbox.clone(), boot(seed)).await?;
+    let ends = plane::Ends {
+        gate,
+        links: links.clone(),
+    };
+    plane::start(Plane::default(), mail, ends);
+    Ok((inbox, links))
 }
 
 /// What an earlier daemon kept goes on.

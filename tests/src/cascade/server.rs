@@ -174,7 +174,7 @@ impl Server {
         };
         decided.mark = mark;
         let part = format!("roster/p{}", envelope % 5);
-        let gone = envelope % 7 == 0;
+        let gone = envelope.is_multiple_of(7);
         if gone {
             decided.parts.remove(&part);
         } else {
@@ -335,19 +335,21 @@ fn payload(cid: &str, mark: Mark) -> Bytes {
 
 fn read(payload: &[u8]) -> Result<(String, Mark), String> {
     let value: serde_json::Value = serde_json::from_slice(payload).map_err(|e| e.to_string())?;
-    let number = |name: &str| value[name].as_u64().unwrap_or_default();
+    let number = |name: &str| value.get(name).and_then(|v| v.as_u64()).unwrap_or_default();
     let mark = Mark {
         epoch: number("epoch"),
         rev: number("rev"),
         seq: number("seq"),
     };
-    Ok((value["cid"].as_str().unwrap_or_default().to_owned(), mark))
+    let cid = value.get("cid").and_then(|cid| cid.as_str());
+    Ok((cid.unwrap_or_default().to_owned(), mark))
 }
 
 fn envelope(cid: &str, document: &[u8]) -> Result<u64, String> {
     let value: serde_json::Value = serde_json::from_slice(document).map_err(|e| e.to_string())?;
-    if value["cid"] != cid {
+    if value.get("cid").and_then(|of| of.as_str()) != Some(cid) {
         return Err(format!("{value} in {cid}"));
     }
-    value["id"].as_u64().ok_or_else(|| "no id".to_owned())
+    let id = value.get("id").and_then(serde_json::Value::as_u64);
+    id.ok_or_else(|| "no id".to_owned())
 }

@@ -390,12 +390,14 @@ impl World {
     /// What must hold of anything that reaches a server, whether it is let in or not.
     fn witness(&mut self, at: &'static str, text: &[u8]) -> Result<(), String> {
         let value: serde_json::Value = serde_json::from_slice(text).map_err(|e| e.to_string())?;
-        let cid = value["data"]["cid"].as_str().unwrap_or_default();
+        let cid = value.pointer("/data/cid").and_then(|cid| cid.as_str());
+        let cid = cid.unwrap_or_default();
         let shares = self.ever.get(cid).is_some_and(|sids| sids.contains(at));
         if !shares {
             return Err(format!("{at} is no member of {cid}: {value}"));
         }
-        let path = value["path"].as_array().map_or(0, Vec::len);
+        let path = value.get("path").and_then(|path| path.as_array());
+        let path = path.map_or(0, Vec::len);
         if path > control::cascade::PATH_MAX {
             return Err(format!("{at}: {path} servers: {value}"));
         }

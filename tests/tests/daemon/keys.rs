@@ -97,9 +97,9 @@ path = "state.redb"
 sync = "before"
 [cascade]
 listen = ["tls:10.0.0.3:8443"]
-certificate = "PKI/one.pem"
-key = "PKI/one.key"
-ca = "PKI/ca.pem"
+certificate = "PKI/more.pem"
+key = "PKI/two.key"
+ca = "PKI/one.pem"
 upper = "https://10.0.0.20:8443"
 token_file = "TOKEN"
 deadline = "3s"
@@ -407,12 +407,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "cascade.certificate",
-        "\"PKI/more.pem\"",
+        "\"PKI/one.pem\"",
         "cascade.certificate",
         "",
     ),
-    ("cascade.key", "\"PKI/two.key\"", "cascade.key", ""),
-    ("cascade.ca", "\"PKI/one.pem\"", "cascade.ca", ""),
+    ("cascade.key", "\"PKI/one.key\"", "cascade.key", ""),
+    ("cascade.ca", "\"PKI/ca.pem\"", "cascade.ca", ""),
     (
         "cascade.upper",
         "\"https://10.0.0.21:8443\"",

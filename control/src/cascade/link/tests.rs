@@ -75,10 +75,10 @@ fn full_is_said_and_so_is_that_it_is_not_any_more() {
     assert_eq!(link.push(large, None), Err(Full));
 }
 
-/// What arrives as (boot, oldest, number), and what is handled then.
-fn check(arrivals: &[((u64, u64, u64), &[u64])], heard: Had) {
+/// What arrives as [boot, oldest, number], and what is handled then.
+fn check(arrivals: &[([u64; 3], &[u64])], heard: Had) {
     let mut link = Link::new(9);
-    for ((boot, oldest, number), expected) in arrivals {
+    for ([boot, oldest, number], expected) in arrivals {
         let (number, frame) = (*number, frame(*number));
         let handled = link.receive(*boot, *oldest, Numbered { number, frame });
         let expected: Vec<Bytes> = expected.iter().map(|number| self::frame(*number)).collect();
@@ -89,25 +89,25 @@ fn check(arrivals: &[((u64, u64, u64), &[u64])], heard: Had) {
 
 #[test]
 fn once_and_in_order() {
-    check(&[((1, 1, 1), &[1]), ((1, 1, 2), &[2])], had(1, 2));
-    check(&[((1, 1, 1), &[1]), ((1, 1, 1), &[])], had(1, 1));
-    check(&[((1, 1, 2), &[]), ((1, 1, 1), &[1, 2])], had(1, 2));
+    check(&[([1, 1, 1], &[1]), ([1, 1, 2], &[2])], had(1, 2));
+    check(&[([1, 1, 1], &[1]), ([1, 1, 1], &[])], had(1, 1));
+    check(&[([1, 1, 2], &[]), ([1, 1, 1], &[1, 2])], had(1, 2));
     check(
         &[
-            ((1, 1, 3), &[]),
-            ((1, 1, 3), &[]),
-            ((1, 1, 1), &[1]),
-            ((1, 1, 2), &[2, 3]),
+            ([1, 1, 3], &[]),
+            ([1, 1, 3], &[]),
+            ([1, 1, 1], &[1]),
+            ([1, 1, 2], &[2, 3]),
         ],
         had(1, 3),
     );
     // Late, when the sender keeps it no more.
-    check(&[((1, 1, 3), &[]), ((1, 3, 4), &[3, 4])], had(1, 4));
+    check(&[([1, 1, 3], &[]), ([1, 3, 4], &[3, 4])], had(1, 4));
     // We are new, it is not: what it keeps is what is missing.
-    check(&[((1, 7, 8), &[]), ((1, 7, 7), &[7, 8])], had(1, 8));
+    check(&[([1, 7, 8], &[]), ([1, 7, 7], &[7, 8])], had(1, 8));
     // It is new.
     check(
-        &[((1, 1, 1), &[1]), ((2, 1, 2), &[]), ((2, 1, 1), &[1, 2])],
+        &[([1, 1, 1], &[1]), ([2, 1, 2], &[]), ([2, 1, 1], &[1, 2])],
         had(2, 2),
     );
 }

@@ -136,9 +136,8 @@ fn what_is_no_frame_is_told_apart() {
         assert_eq!(decode(text.as_bytes()), Err(expected), "{text}");
     };
     let with = |v: &str, kind: &str, id: &str, path: &str, data: &str| {
-        format!(
-            r#"{{"v":{v},"type":"{kind}","id":"{id}","path":[{path}],"data":{{"cid":"a~b"{data}}}}}"#
-        )
+        let head = format!(r#"{{"v":{v},"type":"{kind}","id":"{id}","path":[{path}]"#);
+        format!(r#"{head},"data":{{"cid":"a~b"{data}}}}}"#)
     };
     let id = "00000000000000ab-7";
     let reach = r#","sid":"a","there":true"#;
@@ -157,9 +156,9 @@ fn what_is_no_frame_is_told_apart() {
         &with("1", "x.reach", id, "", r#","sid":"+","there":true"#),
         Malformed::Id,
     );
-    let long = vec![r#""a""#; PATH_MAX + 2].join(",");
+    let long = [r#""a""#; PATH_MAX + 2].join(",");
     refuse(&with("1", "x.reach", id, &long, reach), Malformed::TooMany);
-    let members = vec![r#""a""#; MEMBERS_MAX + 1].join(",");
+    let members = [r#""a""#; MEMBERS_MAX + 1].join(",");
     let data = format!(r#","at":{{"epoch":1,"rev":1,"seq":1}},"members":[{members}]"#);
     refuse(&with("1", "x.members", id, "", &data), Malformed::TooMany);
     refuse(&" ".repeat(FRAME_BYTES_MAX + 1), Malformed::TooLong);

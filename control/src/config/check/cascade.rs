@@ -62,23 +62,7 @@ pub(super) fn read(
             problems.add(&one.span, name, message, help);
         }
     }
-    let url = upper.as_ref().map(|upper| upper.span.clone());
-    let upper =
-        upper.and_then(|text| parsed(&text.value, &text.span, "cascade.upper", url_of, problems));
-    let token_at = token_file.as_ref().map(|path| path.span.clone());
-    let token = token_file.and_then(|path| token(&path, files, problems));
-    if let (Some(span), Some(upper)) = (url, &upper) {
-        let proved = token_at.is_some() || (upper.tls && has_certificate);
-        if !proved {
-            let message = "nothing proves to the upper server who we are";
-            let help = "add token_file, or certificate and key with an https:// upper";
-            problems.add(&span, "cascade.upper", message, help);
-        }
-    } else if let (Some(span), None) = (token_at, &upper) {
-        let help = "remove it, or name the upper server: upper = \"https://core:8443\"";
-        let message = "there is no upper server to show the token to";
-        problems.add(&span, "cascade.token_file", message, help);
-    }
+    let (upper, token) = above(upper, token_file, has_certificate, files, problems);
     let has_ca = ca.is_some();
     let lowers = lowers_of(lowers, node, has_ca, problems);
     let mut read = |path: Option<At<String>>, key: &str| pem(&path?, key, files, problems);
@@ -98,6 +82,35 @@ pub(super) fn read(
         ),
         lowers,
     }
+}
+
+/// The upper server, and what proves to it who we are.
+fn above(
+    upper: Option<At<String>>,
+    token_file: Option<At<String>>,
+    has_certificate: bool,
+    files: &mut dyn FnMut(&Path) -> io::Result<String>,
+    problems: &mut Problems<'_>,
+) -> (Option<Upper>, Option<Secret>) {
+    let written = upper.as_ref().map(|upper| upper.span.clone());
+    let key = "cascade.upper";
+    let upper = upper.and_then(|text| parsed(&text.value, &text.span, key, url_of, problems));
+    let token_at = token_file.as_ref().map(|path| path.span.clone());
+    let token = token_file.and_then(|path| token(&path, files, problems));
+    match (written, &upper, token_at) {
+        (Some(span), Some(upper), None) if !(upper.tls && has_certificate) => {
+            let message = "nothing proves to the upper server who we are";
+            let help = "add token_file, or certificate and key with an https:// upper";
+            problems.add(&span, key, message, help);
+        }
+        (None, _, Some(span)) => {
+            let message = "there is no upper server to show the token to";
+            let help = "remove it, or name the upper server: upper = \"https://core:8443\"";
+            problems.add(&span, "cascade.token_file", message, help);
+        }
+        _ => {}
+    }
+    (upper, token)
 }
 
 fn listeners(

@@ -116,7 +116,7 @@ const NODE: &[Route] = &[
     },
     Route {
         path: "/api/v1/peers/{name}/probe",
-        about: "Sends OPTIONS to every address of a peer now, or asks the upper server of that name",
+        about: "Sends OPTIONS to every address of a peer now, or asks the upper server",
         refuses: &[Problem::NO_SUCH_PEER],
         handler: || post(probe),
         ..CHANGE

@@ -108,25 +108,25 @@ mod tests {
             lower("edge-01", true, None),
             lower("edge-02", false, Some("edge-02.example.com")),
         ];
-        let check = |shown: &[(&'static str, &str)], expected: Result<&str, Refusal>| {
+        let try_with = |shown: &[(&'static str, &str)], expected: Result<&str, Refusal>| {
             let mut headers = HeaderMap::new();
             for (name, value) in shown {
                 headers.insert(*name, value.parse().unwrap());
             }
-            assert_eq!(super::check(&lowers, &headers, None), expected, "{shown:?}");
+            assert_eq!(check(&lowers, &headers, None), expected, "{shown:?}");
         };
-        let own = super::headers("edge-01", Some(&Secret::Password(TOKEN.to_owned())));
+        let own = headers("edge-01", Some(&Secret::Password(TOKEN.to_owned())));
         let own: Vec<(&'static str, &str)> = own.iter().map(|(n, v)| (*n, v.as_str())).collect();
-        check(&own, Ok("edge-01"));
-        check(&[], Err(Refusal::NO_NAME));
-        check(&[(SERVER, "edge-03")], Err(Refusal::UNKNOWN));
-        check(&[(SERVER, "edge-01")], Err(Refusal::NO_TOKEN));
+        try_with(&own, Ok("edge-01"));
+        try_with(&[], Err(Refusal::NO_NAME));
+        try_with(&[(SERVER, "edge-03")], Err(Refusal::UNKNOWN));
+        try_with(&[(SERVER, "edge-01")], Err(Refusal::NO_TOKEN));
         for wrong in ["Bearer x", "Bearer ", "Bearer 0123456789abcdeg"] {
             let shown = [(SERVER, "edge-01"), ("authorization", wrong)];
-            check(&shown, Err(Refusal::WRONG_TOKEN));
+            try_with(&shown, Err(Refusal::WRONG_TOKEN));
         }
         // Another's token is nobody's.
         let shown = [(SERVER, "edge-02"), own[1]];
-        check(&shown, Err(Refusal::NO_CERTIFICATE));
+        try_with(&shown, Err(Refusal::NO_CERTIFICATE));
     }
 }
