@@ -156,7 +156,7 @@ impl Link {
         // What the sender has given up it had been told was here.
         heard = heard.max(oldest.saturating_sub(1));
         let ahead = numbered.number.saturating_sub(heard);
-        if ahead > 0 && self.early.len() < WINDOW {
+        if ahead == 1 || (ahead > 1 && self.early.len() < WINDOW) {
             self.early.insert(numbered.number, numbered.frame);
         }
         let mut frames = Vec::new();

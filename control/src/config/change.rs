@@ -288,8 +288,13 @@ impl Changes<'_> {
 
     /// What is new is used by what is new.
     fn come(&mut self, section: &str, member: &Member) {
+        let key = format!("{section}.{}", member.name);
+        if takes(naming(section)) == Takes::Restart {
+            let values = (&Value::Unset, &member.summary);
+            return self.change(Concerns::Nobody, &key, naming(section), values);
+        }
         self.found.push(Change {
-            key: format!("{section}.{}", member.name),
+            key,
             takes: Takes::Hot,
             old: Value::Unset,
             new: member.summary.clone(),

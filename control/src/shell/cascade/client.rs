@@ -63,7 +63,7 @@ pub(crate) struct Answer {
 /// Why there is no answer.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum Unanswered {
-    #[error("home_unreachable: too many have failed; the next is tried in {} s", .0.as_secs().max(1))]
+    #[error("home_unreachable: too many failed; the next is tried in {} s", .0.as_secs().max(1))]
     Refused(Duration),
     #[error("no answer within {} ms", .0.as_millis())]
     Late(Duration),
