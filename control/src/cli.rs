@@ -248,9 +248,10 @@ enum MqttCommand {
 
 #[derive(Debug, Subcommand)]
 enum PeerCommand {
-    /// Peers, one line for each address
+    /// Peers, one line for each address, and links to other servers
     List,
-    /// Send OPTIONS to every address of a peer now; `peer list` shows what came of it
+    /// Send OPTIONS to every address of a peer now, or ask the upper server; `peer list` shows
+    /// what came of it
     Probe {
         /// Its name
         name: String,
@@ -522,7 +523,13 @@ fn mqtt(client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
 
 fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
     match command {
-        PeerCommand::List => output::print(&client.get(&["peers"])?, output::Kind::Peers, format),
+        PeerCommand::List => {
+            let (mut peers, mut links) = (client.get(&["peers"])?, client.get(&["links"])?);
+            if let (Some(links), Some(peers)) = (links.get_mut("links"), peers.as_object_mut()) {
+                peers.insert("links".to_owned(), links.take());
+            }
+            output::print(&peers, output::Kind::Peers, format)
+        }
         PeerCommand::Probe { name } => {
             let parts = ["peers", &name, "probe"];
             let answer = client.send(Method::POST, &parts, String::new(), None)?;

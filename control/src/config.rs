@@ -2,6 +2,7 @@
 //! no other way to make one than `check::check`.
 
 pub mod api;
+mod cascade;
 pub mod change;
 pub mod check;
 pub mod entry;
@@ -22,6 +23,8 @@ use self::origin::Origins;
 use crate::conference::floor::Policy;
 use crate::id::{Listener, NetworkId, Transport};
 
+pub use self::cascade::{Cascade, Lower, ServerListener, Upper};
+
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Config {
@@ -35,6 +38,7 @@ pub struct Config {
     pub api: api::Api,
     pub log: api::Log,
     pub mqtt: Mqtt,
+    pub cascade: Cascade,
     origins: Origins,
 }
 

@@ -175,6 +175,17 @@ impl fmt::Display for Aor {
     }
 }
 
+/// Whether a node's id can stand in the ids of conferences and in topics: then other servers can
+/// share conferences with it.
+#[must_use]
+pub fn is_server_id(text: &str) -> bool {
+    let fits = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-');
+    (1..=SERVER_ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
+}
+
+/// The id of a conference has the server's, and more, in 64 characters.
+const SERVER_ID_BYTES_MAX: usize = 32;
+
 #[cfg(test)]
 mod tests {
     use super::*;

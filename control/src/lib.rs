@@ -7,8 +7,10 @@
 pub mod bus;
 pub mod effect;
 pub mod id;
+pub mod upstream;
 
 // Languages and policies: siblings that do not know each other.
+pub mod cascade;
 pub mod conference;
 pub mod mqtt;
 pub mod nat;

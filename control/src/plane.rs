@@ -77,8 +77,12 @@ pub enum Effect {
         ticket: u64,
         refused: Option<&'static str>,
     },
-    /// Over the link to another server; kept until that one has it.
-    Frame { to: String, frame: Bytes },
+    /// Over the link to another server; kept until that one has it, or it is worth nothing.
+    Frame {
+        to: String,
+        frame: Bytes,
+        expires: Option<Instant>,
+    },
     /// Keep this, as `effect::Effect::Store`: effects behind it in the list wait until it is kept.
     Store {
         table: Table,

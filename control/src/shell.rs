@@ -5,6 +5,7 @@ mod api;
 mod audit;
 mod bench;
 mod capture;
+mod cascade;
 mod clock;
 pub mod configuration;
 mod datapath;
@@ -107,6 +108,8 @@ struct Shell {
     /// What the API works with, and where it is listened at.
     api: api::Api,
     doors: api::Doors,
+    /// To other servers.
+    links: Option<cascade::Links>,
 }
 
 impl Shell {
@@ -181,6 +184,8 @@ impl Shell {
         drop(plane);
         self.engine.gather_events(own);
         self.engine.note(self.mqtt.noted());
+        let links = self.links.iter().flat_map(cascade::Links::events);
+        self.engine.note(links.collect());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane

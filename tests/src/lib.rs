@@ -8,6 +8,7 @@ pub mod attacker;
 pub mod bench;
 pub mod browser;
 pub mod calls;
+pub mod cascade;
 pub mod clock;
 pub mod crowd;
 pub mod delay;

@@ -25,6 +25,8 @@ use wire::Wire;
 
 #[path = "daemon/api.rs"]
 mod api;
+#[path = "daemon/cascade.rs"]
+mod cascade;
 #[path = "daemon/conference.rs"]
 mod conference;
 #[path = "daemon/dns.rs"]
@@ -307,6 +309,7 @@ fn parse_metrics(text: &str) {
     let mut families = BTreeSet::new();
     let mut family = String::new();
     let (mut typed, mut distributed) = (false, false);
+    let mut counted = false;
     for line in text.lines() {
         if let Some(help) = line.strip_prefix("# HELP ") {
             let (name, words) = help.split_once(' ').unwrap();
@@ -322,6 +325,7 @@ fn parse_metrics(text: &str) {
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             assert!(["counter", "gauge", "histogram"].contains(&kind), "{line}");
             (typed, distributed) = (true, kind == "histogram");
+            counted = kind == "counter";
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
             let name = series.split('{').next().unwrap();
@@ -335,7 +339,10 @@ fn parse_metrics(text: &str) {
                 assert!(value.parse::<f64>().is_ok(), "{line}");
             } else {
                 assert_eq!(part, Some(""), "{line}");
-                assert!(value.parse::<u64>().is_ok(), "{line}");
+                // Seconds are fractions; what is counted is whole.
+                let whole = value.parse::<u64>().is_ok();
+                let fraction = value.contains('.') && value.parse::<f64>().is_ok();
+                assert!(whole || (!counted && fraction), "{line}");
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::entry::{Entry, Value, floor_entries};
-use super::{Account, Conference, Config, Network, Peer, PeerAddress};
+use super::{Account, Conference, Config, Lower, Network, Peer, PeerAddress};
 
 use crate::conference::floor::Policy;
 
@@ -159,6 +159,16 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("mqtt.session_expiry", Takes::Hot),
     ("mqtt.tls.certificate", Takes::Hot),
     ("mqtt.tls.key", Takes::Hot),
+    ("cascade.listen", Takes::Restart),
+    ("cascade.certificate", Takes::Restart),
+    ("cascade.key", Takes::Restart),
+    ("cascade.ca", Takes::Restart),
+    ("cascade.upper", Takes::Restart),
+    ("cascade.token_file", Takes::Restart),
+    ("cascade.deadline", Takes::Restart),
+    ("cascade.lower.id", Takes::Restart),
+    ("cascade.lower.token_sha256", Takes::Restart),
+    ("cascade.lower.tls_name", Takes::Restart),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -175,6 +185,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         api,
         log,
         mqtt,
+        cascade,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -210,6 +221,13 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
     changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
     changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
     changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
+    changes.section(Concerns::Nobody, &cascade.entries(), &new.cascade.entries());
+    let lowers = |lowers: &[Lower]| -> Vec<Member> { lowers.iter().map(Member::lower).collect() };
+    changes.members(
+        "cascade.lower",
+        &lowers(&cascade.lowers),
+        &lowers(&new.cascade.lowers),
+    );
     changes.found
 }
 
@@ -248,6 +266,14 @@ impl Member {
             name: fid.clone(),
             summary: entries.first().map_or(Value::Unset, |e| e.value.clone()),
             entries,
+        }
+    }
+
+    fn lower(lower: &Lower) -> Self {
+        Self {
+            name: lower.id.clone(),
+            summary: Value::Text(lower.id.clone()),
+            entries: lower.entries(),
         }
     }
 
@@ -303,7 +329,11 @@ impl Changes<'_> {
             both.map(|m| m.name.clone()).collect()
         };
         let (before, after) = (order(old, &after), order(new, &before));
-        if before != after && !matches!(section, "sip.account" | "conference.floor") {
+        let ordered = matches!(
+            section,
+            "sip.account" | "conference.floor" | "cascade.lower"
+        );
+        if before != after && !ordered {
             let (old, new) = (Value::List(before), Value::List(after));
             self.found.push(Change {
                 key: section.to_owned(),
@@ -317,8 +347,13 @@ impl Changes<'_> {
 
     /// What is new is used by what is new.
     fn come(&mut self, section: &str, member: &Member) {
+        let key = format!("{section}.{}", member.name);
+        if takes(naming(section)) == Takes::Restart {
+            let values = (&Value::Unset, &member.summary);
+            return self.change(Concerns::Nobody, &key, naming(section), values);
+        }
         self.found.push(Change {
-            key: format!("{section}.{}", member.name),
+            key,
             takes: Takes::Hot,
             old: Value::Unset,
             new: member.summary.clone(),
@@ -356,6 +391,7 @@ fn naming(section: &str) -> &'static str {
         "sip.account" => "sip.account.user",
         "sip.peer" => "sip.peer.name",
         "conference.floor" => "conference.floor.id",
+        "cascade.lower" => "cascade.lower.id",
         _ => "network.name",
     }
 }

@@ -3,6 +3,7 @@
 
 mod account;
 mod api;
+mod cascade;
 pub(super) mod choice;
 mod conference;
 pub mod later;
@@ -83,6 +84,7 @@ pub fn check(
     let log = api::log(file.log, &mut problems);
     let sip_tls = sip.as_ref().is_some_and(|sip| sip.tls.is_some());
     let mqtt = mqtt::read(file.mqtt, sip_tls, secrets, &mut problems);
+    let cascade = cascade::read(file.cascade, &node.id, secrets, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -96,6 +98,7 @@ pub fn check(
             api,
             log,
             mqtt,
+            cascade,
             origins,
         }),
         _ => Err(problems.into_vec()),

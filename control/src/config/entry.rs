@@ -13,8 +13,8 @@ use super::check::choice::{
 };
 use super::check::spell;
 use super::{
-    Account, Conference, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange,
-    Protection, Secret, Sip, Store, Tcp,
+    Account, Cascade, Conference, Config, Datapath, Lower, Network, Node, Peer, PeerAddress, Pem,
+    PortRange, Protection, Secret, Sip, Store, Tcp,
 };
 use crate::conference::floor::Policy;
 use crate::config::Mqtt;
@@ -78,6 +78,7 @@ impl Config {
             api: _,
             log: _,
             mqtt: _,
+            cascade: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -93,6 +94,8 @@ impl Config {
         entries.extend(self.api.entries());
         entries.extend(self.log.entries());
         entries.extend(self.mqtt.entries());
+        entries.extend(self.cascade.entries());
+        entries.extend(self.cascade.lowers.iter().flat_map(Lower::entries));
         entries
     }
 }
@@ -390,6 +393,54 @@ impl Datapath {
             plain("datapath.pin_dir", path(pin_dir)),
             plain("datapath.flows", Value::Number((*flows_max).into())),
             plain("datapath.media_timeout", span(*media_timeout)),
+        ]
+    }
+}
+
+impl Cascade {
+    /// Without lower servers.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            listen,
+            certificate,
+            key,
+            ca,
+            upper,
+            token,
+            deadline,
+            lowers: _,
+        } = self;
+        let pem = |pem: &Option<Pem>| pem.as_ref().map_or(Value::Unset, file);
+        let token = token.clone().map_or(Value::Unset, Value::Secret);
+        vec![
+            plain("cascade.listen", texts(listen)),
+            plain("cascade.certificate", pem(certificate)),
+            plain("cascade.key", pem(key)),
+            plain("cascade.ca", pem(ca)),
+            plain("cascade.upper", upper.as_ref().map_or(Value::Unset, text)),
+            plain("cascade.token_file", token),
+            plain("cascade.deadline", span(*deadline)),
+        ]
+    }
+}
+
+impl Lower {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            id,
+            token,
+            tls_name,
+        } = self;
+        let entry = |name: &str, kind, value| Entry {
+            key: format!("cascade.lower.{id}.{name}"),
+            kind,
+            value,
+        };
+        let token = token.clone().map_or(Value::Unset, Value::Secret);
+        let name = tls_name.as_ref().map_or(Value::Unset, text);
+        vec![
+            entry("token_sha256", "cascade.lower.token_sha256", token),
+            entry("tls_name", "cascade.lower.tls_name", name),
         ]
     }
 }

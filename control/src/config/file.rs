@@ -169,6 +169,30 @@ pub(super) struct Floor {
     pub(super) preempt: Option<At<bool>>,
 }
 
+/// `[cascade]`
+#[derive(Debug, Default)]
+pub(super) struct Cascade {
+    /// The section's header; empty if there is none.
+    pub(super) at: Span,
+    pub(super) listen: Option<At<Vec<At<String>>>>,
+    pub(super) certificate: Option<At<String>>,
+    pub(super) key: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) upper: Option<At<String>>,
+    pub(super) token_file: Option<At<String>>,
+    pub(super) deadline: Option<At<String>>,
+    pub(super) lowers: Vec<CascadeLower>,
+}
+
+/// `[[cascade.lower]]`
+#[derive(Debug)]
+pub(super) struct CascadeLower {
+    pub(super) at: Span,
+    pub(super) id: Option<At<String>>,
+    pub(super) token_sha256: Option<At<String>>,
+    pub(super) tls_name: Option<At<String>>,
+}
+
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -181,12 +205,13 @@ pub(super) struct File {
     pub(super) api: api::Api,
     pub(super) log: api::Log,
     pub(super) mqtt: Mqtt,
+    pub(super) cascade: Cascade,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 17] = [
+pub(super) const KEYS: [(&str, &[&str]); 19] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -295,10 +320,20 @@ pub(super) const KEYS: [(&str, &[&str]); 17] = [
     ("log", &["format", "level"]),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
+    (
+        "cascade",
+        &[
+            "listen",
+            "certificate",
+            "key",
+            "ca",
+            "upper",
+            "token_file",
+            "deadline",
+        ],
+    ),
+    ("cascade.lower", &["id", "token_sha256", "tls_name"]),
 ];
-
-/// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 1] = ["cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -340,6 +375,7 @@ impl File {
                 "api",
                 "log",
                 "mqtt",
+                "cascade",
             ],
             problems,
         );
@@ -353,6 +389,7 @@ impl File {
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
             mqtt: root.table("mqtt", problems, Mqtt::read),
+            cascade: root.table("cascade", problems, Cascade::read),
             origins,
         })
     }
@@ -496,6 +533,33 @@ impl Datapath {
             pin_dir: table.text("pin_dir", problems),
             flows: table.integer("flows", problems),
             media_timeout: table.text("media_timeout", problems),
+        }
+    }
+}
+
+impl Cascade {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            listen: table.texts("listen", problems),
+            certificate: table.text("certificate", problems),
+            key: table.text("key", problems),
+            ca: table.text("ca", problems),
+            upper: table.text("upper", problems),
+            token_file: table.text("token_file", problems),
+            deadline: table.text("deadline", problems),
+            lowers: table.tables("lower", problems, CascadeLower::read),
+        }
+    }
+}
+
+impl CascadeLower {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            at: table.at.clone(),
+            id: table.required("id", problems),
+            token_sha256: table.text("token_sha256", problems),
+            tls_name: table.text("tls_name", problems),
         }
     }
 }

@@ -101,11 +101,12 @@ impl Places {
 }
 
 /// Sections that stand many times, and the key that names one.
-const NAMED: [(&str, &str); 4] = [
+const NAMED: [(&str, &str); 5] = [
     ("network", "name"),
     ("sip.peer", "name"),
     ("sip.account", "user"),
     ("conference.floor", "id"),
+    ("cascade.lower", "id"),
 ];
 
 fn name(section: &str, table: &DeTable<'_>, index: usize) -> String {

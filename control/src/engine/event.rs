@@ -80,6 +80,10 @@ pub enum Kind {
     FloorEnded,
     /// A message of the conference plane belongs to nothing we know.
     MessageUnplaced,
+    /// Another server of the cascade can be reached, or not any more, or was not let in.
+    LinkUp,
+    LinkDown,
+    LinkRefused,
     /// New calls are refused from now on, or taken again.
     NodeDraining,
     NodeUndrained,
@@ -129,6 +133,9 @@ impl Kind {
             Self::FloorGranted => "floor.granted",
             Self::FloorEnded => "floor.ended",
             Self::MessageUnplaced => "message.unplaced",
+            Self::LinkUp => "link.up",
+            Self::LinkDown => "link.down",
+            Self::LinkRefused => "link.refused",
             Self::NodeDraining => "node.draining",
             Self::NodeUndrained => "node.undrained",
         }

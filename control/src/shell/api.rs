@@ -13,6 +13,7 @@ mod error;
 mod guard;
 mod health;
 mod history;
+mod links;
 mod log;
 mod metrics;
 mod mqtt;
@@ -149,6 +150,7 @@ enum What {
     Bans,
     Drain,
     Peers,
+    Links,
     Bpf,
     /// What would happen to a peer, at one address of ours or at each.
     PeerExplained {
@@ -214,12 +216,16 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
         What::Networks => Ok(wire::networks(shell, now)),
         What::Peers => Ok(wire::peers(shell, now)),
+        What::Links => Ok(links::links(shell, now)),
         What::Bans => Ok(wire::bans(shell, now)),
         What::Drain => Ok(drain::document(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
         What::Capture { call, limits, done } => {
             capture::start(shell, call, limits, done, now).await
+        }
+        What::Order(Command::ProbePeer { name }) if links::probe(shell, &name) => {
+            Ok(serde_json::json!({ "done": true }))
         }
         What::Order(command) => shell
             .engine

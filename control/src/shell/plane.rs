@@ -14,6 +14,7 @@ use crate::bus::{Access, Client};
 use crate::effect::Kept;
 use crate::plane::access::Rules;
 use crate::plane::{Effect, Effects, Input, Order, Outcome, Plane, Settings};
+use crate::shell::cascade::Links;
 use crate::shell::clock;
 use crate::shell::mqtt::Edge;
 use crate::shell::store::{Keeper, Write};
@@ -141,6 +142,7 @@ impl Handle {
 pub(crate) struct Ends {
     pub(crate) gate: Gate,
     pub(crate) edge: Edge,
+    pub(crate) links: Option<Links>,
     pub(crate) keeper: Keeper<Effect>,
 }
 
@@ -227,7 +229,13 @@ impl Task {
                 Effect::Acknowledge { ticket, refused } => {
                     self.ends.edge.acknowledge(ticket, refused);
                 }
-                Effect::Frame { .. } | Effect::Store { .. } => {}
+                Effect::Frame { to, frame, expires } => {
+                    if let Some(links) = &self.ends.links {
+                        // What there is no room for is counted there.
+                        links.send(&to, frame, expires);
+                    }
+                }
+                Effect::Store { .. } => {}
             }
         }
     }

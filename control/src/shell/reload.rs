@@ -305,8 +305,6 @@ impl Shell {
         log::configure(&config.log);
         self.names.watch(&config);
         self.names.fill(&mut config);
-        self.mqtt.configure(&config, plan.mqtt);
-        self.mqtt_listeners.keep(&config.mqtt.listen);
         self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();

@@ -2,7 +2,7 @@
 
 mod connection;
 mod table;
-mod tls;
+pub(super) mod tls;
 mod validity;
 
 use std::collections::BTreeMap;

@@ -25,7 +25,9 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, mqtt, notify, plane, stream};
+use crate::shell::{
+    QUESTIONS_MAX, Shell, api, cascade, clock, dns, log, mqtt, notify, plane, stream,
+};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -63,8 +65,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (store, keeper, kept) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let plane = start_plane(&config, seed, &store, kept);
-    let (plane, edge) = (plane.handle, plane.edge);
+    let Planes {
+        handle: plane,
+        edge,
+        links,
+    } = start_plane(&config, seed, &store, kept)
+        .await
+        .map_err(|wrong| links_refused(&source, &wrong))?;
     let listeners = serve_mqtt(&edge, &config, &source)?;
     let api = Api::new(&config, sender, plane.clone());
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
@@ -97,6 +104,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         rates: api::Rates::default(),
         api,
         doors,
+        links,
     };
     let served = served.serve().await;
     notify::tell(notify::State::Stopping);
@@ -180,8 +188,14 @@ fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effec
 }
 
 /// Conferences of before the start go on.
-fn start_plane(config: &Config, seed: [u8; 32], store: &Store, kept: Vec<Kept>) -> Planes {
+async fn start_plane(
+    config: &Config,
+    seed: [u8; 32],
+    store: &Store,
+    kept: Vec<Kept>,
+) -> Result<Planes, cascade::Wrong> {
     let now = clock::moment_now();
+    let boot = boot(&seed);
     // Ids need to be unique, not secret.
     let seed = seed.iter().fold(0, |seed: u64, octet| {
         seed.rotate_left(8) ^ u64::from(*octet)
@@ -191,20 +205,27 @@ fn start_plane(config: &Config, seed: [u8; 32], store: &Store, kept: Vec<Kept>) 
     let (inbox, mail) = plane::inbox();
     let gate = plane::Gate::default();
     let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let links = cascade::start(config, inbox.clone(), boot).await?;
     let ends = plane::Ends {
         gate,
         edge: edge.clone(),
+        links: links.clone(),
         keeper: store.keeper(None),
     };
     let hook = plane::Hook::start(config.conference.view_hook.as_deref());
     let (handle, _) = plane::start(core, hook, (inbox, mail), ends, kept);
-    Planes { handle, edge }
+    Ok(Planes {
+        handle,
+        edge,
+        links,
+    })
 }
 
-/// The conference plane, and the edge through which its clients reach it.
+/// The conference plane, the edge through which its clients reach it, and other servers.
 struct Planes {
     handle: plane::Handle,
     edge: mqtt::Edge,
+    links: Option<cascade::Links>,
 }
 
 /// The kernel path, or why there is none; an error if it must be had.
@@ -273,6 +294,23 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
 pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
     let message = format!("{:#}", wrong.error);
     source.refuse(&[wrong.key, "sip.tls"], message, TLS)
+}
+
+fn links_refused(source: &Source, wrong: &cascade::Wrong) -> Refused {
+    let help = if wrong.key == "cascade.listen" {
+        LISTEN
+    } else {
+        TLS
+    };
+    let message = format!("{:#}", wrong.error);
+    source.refuse(&[wrong.key, "cascade"], message, help)
+}
+
+/// Tells this process from every other, for the servers it talks to.
+fn boot(seed: &[u8; 32]) -> u64 {
+    let (start, _) = seed.split_first_chunk().unwrap_or((&[0; 8], &[]));
+    // Not the engines' own numbers.
+    u64::from_le_bytes(*start).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
 }
 
 /// What to do if a certificate cannot be used.

@@ -133,6 +133,18 @@ session_expiry = "1h"
 [mqtt.tls]
 certificate = "PKI/more.pem"
 key = "PKI/two.key"
+[cascade]
+listen = ["tls:10.0.0.3:8443"]
+certificate = "PKI/more.pem"
+key = "PKI/two.key"
+ca = "PKI/one.pem"
+upper = "https://10.0.0.20:8443"
+token_file = "TOKEN"
+deadline = "3s"
+[[cascade.lower]]
+id = "edge-02"
+token_sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+tls_name = "edge-02.example.com"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -546,6 +558,46 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "ONE",
     ),
     ("mqtt.tls.key", "\"PKI/one.key\"", "mqtt.tls.key", "KEY"),
+    (
+        "cascade.listen",
+        "[\"tcp:10.0.0.3:8444\"]",
+        "cascade.listen",
+        "",
+    ),
+    (
+        "cascade.certificate",
+        "\"PKI/one.pem\"",
+        "cascade.certificate",
+        "",
+    ),
+    ("cascade.key", "\"PKI/one.key\"", "cascade.key", ""),
+    ("cascade.ca", "\"PKI/ca.pem\"", "cascade.ca", ""),
+    (
+        "cascade.upper",
+        "\"https://10.0.0.21:8443\"",
+        "cascade.upper",
+        "",
+    ),
+    ("cascade.token_file", "\"OTHER\"", "cascade.token_file", ""),
+    ("cascade.deadline", "\"2s\"", "cascade.deadline", ""),
+    (
+        "cascade.lower.id",
+        "\"edge-03\"",
+        "cascade.lower.edge-02.tls_name",
+        "",
+    ),
+    (
+        "cascade.lower.token_sha256",
+        "\"1111111111111111111111111111111111111111111111111111111111111111\"",
+        "cascade.lower.edge-02.token_sha256",
+        "",
+    ),
+    (
+        "cascade.lower.tls_name",
+        "\"edge.example.com\"",
+        "cascade.lower.edge-02.tls_name",
+        "",
+    ),
 ];
 
 #[test]
@@ -558,9 +610,15 @@ fn each_key_is_applied_or_refused_as_declared() {
             fs::write(&path, text).unwrap();
             path.to_str().unwrap().to_owned()
         };
-        let secrets = [secret("towpath-first", "a"), secret("towpath-second", "b")];
+        let secrets = [
+            secret("towpath-first", "a"),
+            secret("towpath-second", "b"),
+            secret("towpath-token", "0123456789abcdef"),
+            secret("towpath-other", "fedcba9876543210"),
+        ];
         let pki = Pki::new();
         let text = EVERY_KEY.replace("FIRST", &secrets[0]);
+        let text = text.replace("TOKEN", &secrets[2]);
         let text = text.replace("PKI", pki.directory());
         let daemon = Daemon::with("keys", &text);
         let text = text.replace("DIRECTORY", daemon.directory.to_str().unwrap());
@@ -571,6 +629,7 @@ fn each_key_is_applied_or_refused_as_declared() {
             let at = at + text[at..].find(&format!("\n{name} = ")).unwrap() + 1;
             let line = text[at..].lines().next().unwrap();
             let to = to.replace("SECOND", &secrets[1]);
+            let to = to.replace("OTHER", &secrets[3]);
             let to = to.replace("PKI", pki.directory());
             let expected = &pki.shown(expected);
             let (front, back) = (&text[..at], &text[at + line.len()..]);

@@ -82,11 +82,17 @@ const PEERS: [Column; 9] = [
 ];
 
 pub(super) fn peers(value: &Value) -> String {
-    let rows = list(value, "peers");
-    if rows.is_empty() {
+    let (peers, links) = (list(value, "peers"), list(value, "links"));
+    let some = |rows: &[Value], columns: &[Column]| match rows {
+        [] => None,
+        rows => Some(table(rows, columns)),
+    };
+    let tables = [some(peers, &PEERS), some(links, &LINKS)];
+    let tables: Vec<String> = tables.into_iter().flatten().collect();
+    if tables.is_empty() {
         return "no peers\n".to_owned();
     }
-    table(rows, &PEERS)
+    tables.join("\n")
 }
 
 const MQTT_CLIENTS: [Column; 9] = [
@@ -108,6 +114,23 @@ pub(super) fn mqtt_clients(value: &Value) -> String {
     }
     table(rows, &MQTT_CLIENTS)
 }
+
+/// Links to other servers of the cascade.
+const LINKS: [Column; 9] = [
+    text("SERVER", "/server"),
+    text("SIDE", "/side"),
+    text("STATE", "/state"),
+    Column {
+        title: "HEARD",
+        at: "/heard_s",
+        show: Show::Seconds,
+    },
+    count("RTT ms", "/rtt_ms"),
+    count("TIMEOUT", "/timeout_ms"),
+    text("BREAKER", "/breaker"),
+    count("QUEUE", "/queued"),
+    text("WHY", "/why"),
+];
 
 const BANS: [Column; 6] = [
     text("SOURCE", "/source"),

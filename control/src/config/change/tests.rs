@@ -138,12 +138,26 @@ session_expiry = '1h'
 [mqtt.tls]
 certificate = 'new'
 key = 'new'
+[cascade]
+listen = ['tls:10.0.0.3:8443']
+certificate = './old'
+key = '././old'
+ca = './././old'
+upper = 'https://core:8443'
+token_file = 'token'
+deadline = '3s'
+[[cascade.lower]]
+id = 'edge-02'
+token_sha256 = '0000000000000000000000000000000000000000000000000000000000000000'
+tls_name = 'edge-02.example.com'
 ";
 
 fn config(text: &str) -> Config {
     let mut secrets = |path: &std::path::Path| match path.to_str() {
-        Some("old") => Ok("first".to_owned()),
+        Some("old" | "./old" | "././old" | "./././old") => Ok("first".to_owned()),
         Some("new") => Ok("second".to_owned()),
+        Some("token") => Ok("0123456789abcdef".to_owned()),
+        Some("other") => Ok("fedcba9876543210".to_owned()),
         _ => Err(std::io::ErrorKind::NotFound.into()),
     };
     read("t", text, None, &mut secrets).unwrap_or_else(|problems| {
@@ -775,6 +789,66 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'old'",
         "mqtt.tls.key hot \"new (SHA-256 16367aac)\" -> \
          \"old (SHA-256 a7937b64)\" (0)",
+    ),
+    (
+        "cascade",
+        "listen",
+        "['tcp:10.0.0.3:8444']",
+        "cascade.listen restart [\"tls:10.0.0.3:8443\"] -> [\"tcp:10.0.0.3:8444\"] (7)",
+    ),
+    (
+        "cascade",
+        "certificate",
+        "'new'",
+        "cascade.certificate restart \"./old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (7)",
+    ),
+    (
+        "cascade",
+        "key",
+        "'new'",
+        "cascade.key restart \"././old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (7)",
+    ),
+    (
+        "cascade",
+        "ca",
+        "'new'",
+        "cascade.ca restart \"./././old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (7)",
+    ),
+    (
+        "cascade",
+        "upper",
+        "'http://other:8443'",
+        "cascade.upper restart \"https://core:8443\" -> \"http://other:8443\" (7)",
+    ),
+    (
+        "cascade",
+        "token_file",
+        "'other'",
+        "cascade.token_file restart … -> … (7)",
+    ),
+    (
+        "cascade",
+        "deadline",
+        "'2s'",
+        "cascade.deadline restart \"3s\" -> \"2s\" (7)",
+    ),
+    (
+        "cascade.lower",
+        "id",
+        "'edge-03'",
+        "cascade.lower.edge-02 restart \"edge-02\" -> - (7); cascade.lower.edge-03 restart - -> \"edge-03\" (7)",
+    ),
+    (
+        "cascade.lower",
+        "token_sha256",
+        "'1111111111111111111111111111111111111111111111111111111111111111'",
+        "cascade.lower.edge-02.token_sha256 restart … -> … (7)",
+    ),
+    (
+        "cascade.lower",
+        "tls_name",
+        "'b.example.com'",
+        "cascade.lower.edge-02.tls_name restart \"edge-02.example.com\" -> \"b.example.com\" (7)",
     ),
 ];
 

@@ -2,7 +2,7 @@
 
 use toml::de::{DeTable, DeValue};
 
-use super::{ENTRIES_MAX, KEYS, LATER};
+use super::{ENTRIES_MAX, KEYS};
 use crate::config::problem::{At, Problems, Span, nearest};
 
 /// A table of the parsed text, with its section's name: `network`, `sip.account`.
@@ -178,6 +178,7 @@ impl<'i> Table<'_, 'i> {
         );
         known.extend((section == "mqtt").then_some("tls"));
         known.extend((section == "conference").then_some("floor"));
+        known.extend((section == "cascade").then_some("lower"));
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }
@@ -190,10 +191,6 @@ impl<'i> Table<'_, 'i> {
             }
             let full = self.full(name);
             let (message, help) = match (self.section, nearest(name, known)) {
-                ("", _) if LATER.contains(&name) => (
-                    format!("[{name}] is not available in this version"),
-                    "remove the section".to_owned(),
-                ),
                 ("", Some(near)) => (
                     format!("unknown section `{name}`"),
                     format!("did you mean `{near}`?"),

@@ -49,6 +49,7 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.family("sip_send_failed_total", Kind::Counter, help);
     text.series(&[], shell.sip.out().failed());
     peers(shell, now, text);
+    super::links::metrics(shell, text);
     text.family("banned_sources", Kind::Gauge, "Sources that are not heard.");
     text.series(&[], count(shell.engine.bans_count(now)));
     connections(shell, text);
@@ -276,12 +277,12 @@ fn userspace(shell: &Shell, text: &mut Text) {
     text.series(&[], total.bytes.load(Ordering::Relaxed));
 }
 
-fn count(count: usize) -> u64 {
+pub(super) fn count(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Counter,
     Gauge,
     Histogram,
@@ -289,14 +290,14 @@ enum Kind {
 
 /// The exposition: families, each with its series below it.
 #[derive(Default)]
-struct Text {
+pub(super) struct Text {
     text: String,
     /// The family that series are added to.
     name: &'static str,
 }
 
 impl Text {
-    fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
+    pub(super) fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -307,7 +308,16 @@ impl Text {
         self.text.push_str(&head);
     }
 
-    fn series(&mut self, labels: &[(&str, &str)], value: u64) {
+    pub(super) fn series(&mut self, labels: &[(&str, &str)], value: u64) {
+        self.written(labels, &value);
+    }
+
+    /// The same of what is not counted in whole numbers.
+    pub(super) fn fraction(&mut self, labels: &[(&str, &str)], value: f64) {
+        self.written(labels, &value);
+    }
+
+    fn written(&mut self, labels: &[(&str, &str)], value: &dyn std::fmt::Display) {
         let labels: Vec<String> = labels
             .iter()
             .map(|(name, value)| format!("{name}=\"{}\"", escaped(value)))

@@ -20,8 +20,8 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
 use crate::shell::api::{
-    Api, Ask, What, audit, ban, capture, conference, config, drain, history, log, mqtt, openapi,
-    page, pulse, stream, token, top,
+    Api, Ask, What, audit, ban, capture, conference, config, drain, history, links, log, mqtt,
+    openapi, page, pulse, stream, token, top,
 };
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
@@ -31,6 +31,7 @@ pub(super) type Reply = Result<Json<Value>, Problem>;
 const TABLES: &[&[Route]] = &[
     ROOT,
     NODE,
+    links::ROUTES,
     ban::ROUTES,
     mqtt::ROUTES,
     drain::ROUTES,
@@ -122,7 +123,7 @@ const NODE: &[Route] = &[
     },
     Route {
         path: "/api/v1/peers/{name}/probe",
-        about: "Sends OPTIONS to every address of a peer now",
+        about: "Sends OPTIONS to every address of a peer now, or asks the upper server",
         refuses: &[Problem::NO_SUCH_PEER],
         handler: || post(probe),
         ..CHANGE

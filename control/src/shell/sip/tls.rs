@@ -108,7 +108,7 @@ pub(crate) fn one_way(
     config.map(Arc::new).map_err(wrong(key_key))
 }
 
-fn provider() -> Arc<CryptoProvider> {
+pub(in crate::shell) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
 
@@ -142,7 +142,7 @@ fn client(
     config.context("the key does not belong to the certificate")
 }
 
-fn certificates(pem: &Pem) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+pub(in crate::shell) fn certificates(pem: &Pem) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     let path = pem.path.display();
     let found = CertificateDer::pem_slice_iter(pem.text.as_bytes());
     let found: Vec<_> = found
@@ -154,12 +154,12 @@ fn certificates(pem: &Pem) -> anyhow::Result<Vec<CertificateDer<'static>>> {
     Ok(found)
 }
 
-fn private_key(pem: &Pem) -> anyhow::Result<PrivateKeyDer<'static>> {
+pub(in crate::shell) fn private_key(pem: &Pem) -> anyhow::Result<PrivateKeyDer<'static>> {
     PrivateKeyDer::from_pem_slice(pem.text.as_bytes())
         .with_context(|| format!("{}: no private key in it", pem.path.display()))
 }
 
-fn roots(pem: &Pem) -> anyhow::Result<Arc<RootCertStore>> {
+pub(in crate::shell) fn roots(pem: &Pem) -> anyhow::Result<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
     for certificate in certificates(pem)? {
         let added = roots.add(certificate);
@@ -169,7 +169,7 @@ fn roots(pem: &Pem) -> anyhow::Result<Arc<RootCertStore>> {
 }
 
 /// None where the system has none: then nobody is believed.
-fn system_roots() -> Arc<RootCertStore> {
+pub(in crate::shell) fn system_roots() -> Arc<RootCertStore> {
     let mut roots = RootCertStore::empty();
     if let Ok(found) = CertificateDer::pem_file_iter(SYSTEM_ROOTS) {
         // One that is not understood makes the others no worse.

@@ -1,0 +1,186 @@
+//! Links to other servers: documents, numbers, and asking them now.
+
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::What;
+use super::metrics::{Kind, Text, count};
+use super::route::{Loop, Reply, ask};
+use super::table::{Answer, Route, VIEW, schema};
+use crate::shell::Shell;
+use crate::shell::cascade::{Links, Side, View};
+use crate::upstream::{Class, Counts, Upstream};
+
+pub(super) const ROUTES: &[Route] = &[Route {
+    path: "/api/v1/links",
+    about: "Links to other servers of the cascade, and what is known of the way to the upper one",
+    answer: Answer::Document(schema!("links")),
+    handler: || get(list),
+    ..VIEW
+}];
+
+async fn list(events: Loop) -> Reply {
+    ask(&events, What::Links).await.map(Json)
+}
+
+/// Asks the upper server of that name now, if there is one.
+pub(super) fn probe(shell: &Shell, name: &str) -> bool {
+    shell.links.as_ref().is_some_and(|links| links.probe(name))
+}
+
+pub(super) fn links(shell: &Shell, now: Instant) -> Value {
+    let links = shell.links.iter();
+    let each = links.flat_map(|links| links.views().into_iter().map(move |view| (links, view)));
+    let links: Vec<Value> = each
+        .map(|(links, view)| document(links, &view, now))
+        .collect();
+    json!({ "links": links })
+}
+
+fn document(links: &Links, view: &View, now: Instant) -> Value {
+    let ago = |at: Option<Instant>| at.map(|at| now.saturating_duration_since(at).as_secs());
+    let mut document = json!({
+        "server": view.sid,
+        "side": view.side.word(),
+        "url": view.url,
+        "state": if view.up { "up" } else { "down" },
+        "since_s": ago(view.since),
+        "heard_s": ago(view.heard),
+        "why": view.why,
+        "queued": view.queued,
+        "in_flight": view.in_flight,
+        "sent": view.sent,
+        "received": view.received,
+        "overflowed": view.overflowed,
+        "rtt_ms": null,
+        "variation_ms": null,
+        "samples_ms": [],
+        "timeout_ms": null,
+        "breaker": null,
+        "retries_left": null,
+        "requests": null,
+    });
+    if let (Side::Upper, Some(remote)) = (view.side, links.remote()) {
+        let upstream = remote.upstream();
+        if let Some(document) = document.as_object_mut() {
+            document.extend(way(&upstream, now));
+        }
+    }
+    document
+}
+
+/// What is known of the way to the upper server.
+fn way(upstream: &Upstream, now: Instant) -> [(String, Value); 7] {
+    let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let ping = upstream.estimator(Class::Ping);
+    let samples = ping.into_iter().flat_map(|ping| ping.samples());
+    let samples: Vec<u64> = samples.map(ms).collect();
+    let Counts {
+        answered,
+        unanswered,
+        broken,
+        refused,
+        abandoned,
+        attempts,
+        retries,
+        timeouts,
+        unaffordable,
+    } = upstream.counts();
+    let requests = json!({
+        "answered": answered,
+        "unanswered": unanswered,
+        "broken": broken,
+        "refused": refused,
+        "abandoned": abandoned,
+        "attempts": attempts,
+        "retries": retries,
+        "timeouts": timeouts,
+        "unaffordable": unaffordable,
+        "breaker_opened": upstream.breaker().opened(),
+    });
+    let name = str::to_owned;
+    [
+        (name("rtt_ms"), upstream.rtt().map(ms).into()),
+        (
+            name("variation_ms"),
+            ping.and_then(|ping| ping.variation()).map(ms).into(),
+        ),
+        (name("samples_ms"), samples.into()),
+        (name("timeout_ms"), ms(upstream.timeout(Class::Link)).into()),
+        (name("breaker"), upstream.breaker().word().into()),
+        (name("retries_left"), upstream.retries_left(now).into()),
+        (name("requests"), requests),
+    ]
+}
+
+pub(super) fn metrics(shell: &Shell, text: &mut Text) {
+    let Some(links) = &shell.links else { return };
+    let views = links.views();
+    let mut each = |name, kind, help, of: fn(&View) -> u64| {
+        text.family(name, kind, help);
+        for view in &views {
+            let server = view.sid.as_deref().unwrap_or("");
+            let side = view.side.word();
+            text.series(&[("server", server), ("side", side)], of(view));
+        }
+    };
+    let help = "Whether the link to another server of the cascade is up.";
+    each("link_up", Kind::Gauge, help, |view| view.up.into());
+    let help = "Frames that wait for a link, those under way among them.";
+    each("link_queued", Kind::Gauge, help, |view| count(view.queued));
+    let help = "Frames sent over a link.";
+    each("link_sent_total", Kind::Counter, help, |view| view.sent);
+    let help = "Frames received over a link.";
+    each("link_received_total", Kind::Counter, help, |view| {
+        view.received
+    });
+    let help = "Frames a link had no room for.";
+    each("link_overflowed_total", Kind::Counter, help, |view| {
+        view.overflowed
+    });
+    let help = "Servers that were not let in.";
+    text.family("link_refused_total", Kind::Counter, help);
+    for (reason, count) in links.refused() {
+        text.series(&[("reason", reason)], count);
+    }
+    if let Some(remote) = links.remote() {
+        upstream(&remote.upstream(), text);
+    }
+}
+
+fn upstream(upstream: &Upstream, text: &mut Text) {
+    let help = "The way to the upper server and back, smoothed.";
+    text.family("upstream_rtt_seconds", Kind::Gauge, help);
+    if let Some(rtt) = upstream.rtt() {
+        text.fraction(&[], rtt.as_secs_f64());
+    }
+    let help = "How long an attempt waits for its answer now.";
+    text.family("upstream_timeout_seconds", Kind::Gauge, help);
+    for class in [Class::Ping, Class::Link] {
+        let timeout = upstream.timeout(class).as_secs_f64();
+        text.fraction(&[("class", class.word())], timeout);
+    }
+    let help = "Whether the breaker lets requests through.";
+    text.family("upstream_breaker_closed", Kind::Gauge, help);
+    text.series(&[], upstream.breaker().is_closed().into());
+    let counts = upstream.counts();
+    let help = "Requests to the upper server, by what became of them.";
+    text.family("upstream_requests_total", Kind::Counter, help);
+    for (result, count) in [
+        ("answered", counts.answered),
+        ("unanswered", counts.unanswered),
+        ("broken", counts.broken),
+        ("refused", counts.refused),
+    ] {
+        text.series(&[("result", result)], count);
+    }
+    let help = "Requests that were sent again.";
+    text.family("upstream_retries_total", Kind::Counter, help);
+    text.series(&[], counts.retries);
+    let help = "Attempts that were not answered in time.";
+    text.family("upstream_timeouts_total", Kind::Counter, help);
+    text.series(&[], counts.timeouts);
+}
