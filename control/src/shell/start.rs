@@ -68,9 +68,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
-    let (inbox, links) = conferences(&config, &seed)
-        .await
-        .map_err(|wrong| links_refused(&source, &wrong))?;
+    let conferences = conferences(&config, &seed).await;
+    let (inbox, links) = conferences.map_err(|wrong| links_refused(&source, &wrong))?;
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
