@@ -112,7 +112,7 @@ fn a_link_by_token_and_its_life() {
         let metrics = edge.metrics();
         parse_metrics(&metrics);
         for line in [
-            "towpath_link_up{server=\"core-01\",side=\"upper\"} 1",
+            "towpath_cascade_link_up{server=\"core-01\",side=\"upper\"} 1",
             "towpath_upstream_breaker_closed 1",
             "towpath_upstream_requests_total{result=\"broken\"} 0",
         ] {
@@ -156,7 +156,7 @@ fn who_proves_nothing_is_refused_and_both_sides_say_why() {
                     Ok(core.noted("link.refused", reason).then_some(()))
                 })?;
             }
-            let refused = "towpath_link_refused_total{reason=\"wrong_token\"}";
+            let refused = "towpath_cascade_link_refused_total{reason=\"wrong_token\"}";
             assert!(core.metrics().contains(refused), "{}", core.metrics());
             assert_eq!(core.link()["state"], "down");
             Ok(())

@@ -800,7 +800,8 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "cascade",
         "certificate",
         "'new'",
-        "cascade.certificate restart \"./old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (7)",
+        "cascade.certificate restart \"./old (SHA-256 a7937b64)\" \
+         -> \"new (SHA-256 16367aac)\" (7)",
     ),
     (
         "cascade",
@@ -836,7 +837,8 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "cascade.lower",
         "id",
         "'edge-03'",
-        "cascade.lower.edge-02 restart \"edge-02\" -> - (7); cascade.lower.edge-03 restart - -> \"edge-03\" (7)",
+        "cascade.lower.edge-02 restart \"edge-02\" \
+         -> - (7); cascade.lower.edge-03 restart - -> \"edge-03\" (7)",
     ),
     (
         "cascade.lower",

@@ -128,21 +128,28 @@ pub(super) fn metrics(shell: &Shell, text: &mut Text) {
         }
     };
     let help = "Whether the link to another server of the cascade is up.";
-    each("link_up", Kind::Gauge, help, |view| view.up.into());
+    each("cascade_link_up", Kind::Gauge, help, |view| view.up.into());
     let help = "Frames that wait for a link, those under way among them.";
-    each("link_queued", Kind::Gauge, help, |view| count(view.queued));
+    each("cascade_link_queued", Kind::Gauge, help, |view| {
+        count(view.queued)
+    });
     let help = "Frames sent over a link.";
-    each("link_sent_total", Kind::Counter, help, |view| view.sent);
+    each("cascade_link_sent_total", Kind::Counter, help, |view| {
+        view.sent
+    });
     let help = "Frames received over a link.";
-    each("link_received_total", Kind::Counter, help, |view| {
+    each("cascade_link_received_total", Kind::Counter, help, |view| {
         view.received
     });
     let help = "Frames a link had no room for.";
-    each("link_overflowed_total", Kind::Counter, help, |view| {
-        view.overflowed
-    });
+    each(
+        "cascade_link_overflowed_total",
+        Kind::Counter,
+        help,
+        |view| view.overflowed,
+    );
     let help = "Servers that were not let in.";
-    text.family("link_refused_total", Kind::Counter, help);
+    text.family("cascade_link_refused_total", Kind::Counter, help);
     for (reason, count) in links.refused() {
         text.series(&[("reason", reason)], count);
     }
