@@ -117,6 +117,9 @@ enum Command {
     /// Sources that are not heard: scanners, guessers, and who you say
     #[command(subcommand)]
     Ban(ban::BanCommand),
+    /// Clients of the MQTT edge
+    #[command(subcommand)]
+    Mqtt(MqttCommand),
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -230,6 +233,12 @@ enum RegCommand {
 #[derive(Debug, Subcommand)]
 enum NetworkCommand {
     /// Networks: addresses, ports, who uses them, what is wrong with them
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum MqttCommand {
+    /// Who is connected or may come back, where it reached us, what waits for it
     List,
 }
 
@@ -365,6 +374,7 @@ impl Cli {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
             Command::Peer(command) => peer(command, &client, self.output),
+            Command::Mqtt(MqttCommand::List) => mqtt(&client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Token(command) => token::run(command, &client, self.output),
             Command::Audit(command) => audit::run(command, &client, self.output),
@@ -498,6 +508,11 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
         networks.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn mqtt(client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    let clients = client.get(&["mqtt", "clients"])?;
+    output::print(&clients, output::Kind::MqttClients, format)
 }
 
 fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {

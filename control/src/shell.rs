@@ -9,10 +9,12 @@ mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod dns;
 mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
+mod mqtt;
 mod netlink;
 mod node;
 mod notify;
@@ -84,9 +86,13 @@ struct Shell {
     shards: JoinSet<()>,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    mqtt: mqtt::Edge,
+    /// Where its clients connect.
+    mqtt_listeners: mqtt::Listeners,
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
+    names: dns::Names,
     /// Where the conference plane is told what happens.
     plane: plane::Inbox,
     /// The last event it was told of.
@@ -123,6 +129,7 @@ impl Shell {
                 Some(work) = self.work.recv() => self.work(work).await,
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 Some(over) = self.shards.join_next() => over?,
+                news = self.names.heard() => self.located(news),
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 news = self.datapath.icmp.heard() => self.datapath.too_big(news),
                 () = self.datapath.netlink.changed() => {
@@ -150,14 +157,25 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
+        self.mqtt.shut_down();
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
     }
 
+    /// A peer that is known by name is somewhere else: as if the configuration had said so.
+    fn located(&mut self, news: dns::News) {
+        if self.names.take(news) {
+            let mut config = self.engine.config().clone();
+            self.names.fill(&mut config);
+            self.engine.reconfigure(config, clock::now());
+        }
+    }
+
     /// Takes in what the engines have noted, and tells the plane.
     fn gather_events(&mut self) {
         self.engine.gather_events();
+        self.engine.note(self.mqtt.noted());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane

@@ -61,6 +61,29 @@ pub fn send(socket: &Path, method: &str, path: &str, head: &str, body: &str) -> 
     })
 }
 
+/// Status and JSON of an answer that was read elsewhere.
+///
+/// # Errors
+/// It is not one.
+pub fn document(answer: &[u8]) -> Result<(u16, Value)> {
+    let (status, _, body) = parts(answer)?;
+    let body = serde_json::from_slice(&body).context("not JSON")?;
+    Ok((status, body))
+}
+
+/// Whether an answer has been read to its end, by its own `Content-Length`.
+#[must_use]
+pub fn is_whole(answer: &[u8]) -> bool {
+    let Ok((_, fields, body)) = parts(answer) else {
+        return false;
+    };
+    let mut lengths = fields
+        .lines()
+        .filter_map(|l| l.strip_prefix("content-length:"));
+    let length = lengths.next().and_then(|length| length.trim().parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
+}
+
 /// An answer as it came.
 #[derive(Debug)]
 pub struct Reply {

@@ -6,14 +6,17 @@
 
 pub mod attacker;
 pub mod bench;
+pub mod browser;
 pub mod calls;
 pub mod clock;
 pub mod crowd;
 pub mod delay;
 pub mod demo;
+pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod lab;
+pub mod mqtt;
 pub mod natbox;
 pub mod netns;
 pub mod observer;

@@ -62,6 +62,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.listen", Takes::Hot),
     ("sip.auth", Takes::Hot),
     ("sip.algorithm", Takes::Hot),
+    ("sip.dns", Takes::Hot),
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.expires_natted_max", Takes::Hot),
@@ -134,6 +135,17 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("api.tls.key", Takes::Hot),
     ("log.format", Takes::Hot),
     ("log.level", Takes::Hot),
+    ("mqtt.listen", Takes::Hot),
+    ("mqtt.topics", Takes::Hot),
+    ("mqtt.legacy_address_fields", Takes::Hot),
+    ("mqtt.clients", Takes::Hot),
+    ("mqtt.queue_messages", Takes::Hot),
+    ("mqtt.queue_bytes", Takes::Hot),
+    ("mqtt.filters", Takes::Hot),
+    ("mqtt.retained_bytes", Takes::Hot),
+    ("mqtt.session_expiry", Takes::Hot),
+    ("mqtt.tls.certificate", Takes::Hot),
+    ("mqtt.tls.key", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -148,6 +160,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         store,
         api,
         log,
+        mqtt,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -176,6 +189,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
     changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
     changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
+    changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
     changes.found
 }
 

@@ -5,6 +5,7 @@ mod account;
 mod api;
 pub(super) mod choice;
 pub mod later;
+mod mqtt;
 mod network;
 mod peer;
 mod protection;
@@ -78,6 +79,8 @@ pub fn check(
     let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
     let api = api::api(file.api, listeners, secrets, &mut problems);
     let log = api::log(file.log, &mut problems);
+    let sip_tls = sip.as_ref().is_some_and(|sip| sip.tls.is_some());
+    let mqtt = mqtt::read(file.mqtt, sip_tls, secrets, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -89,6 +92,7 @@ pub fn check(
             store,
             api,
             log,
+            mqtt,
             origins,
         }),
         _ => Err(problems.into_vec()),

@@ -16,6 +16,7 @@ use super::{
     Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection,
     Secret, Sip, Store, Tcp,
 };
+use crate::config::Mqtt;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,6 +75,7 @@ impl Config {
             store: _,
             api: _,
             log: _,
+            mqtt: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -85,6 +87,7 @@ impl Config {
         entries.extend(self.store.entries());
         entries.extend(self.api.entries());
         entries.extend(self.log.entries());
+        entries.extend(self.mqtt.entries());
         entries
     }
 }
@@ -115,6 +118,7 @@ impl Sip {
             listen,
             auth,
             algorithm,
+            dns,
             accounts: _,
             peers: _,
             expires_min,
@@ -138,6 +142,7 @@ impl Sip {
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
             plain("sip.algorithm", word(&ALGORITHM, *algorithm)),
+            plain("sip.dns", texts(dns)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.expires_natted_max", span(*expires_natted_max)),
@@ -225,6 +230,7 @@ impl Peer {
         let Self {
             name,
             addresses,
+            host,
             forward,
             tls_name,
             sources,
@@ -238,7 +244,9 @@ impl Peer {
             value,
         };
         // What `uri` says beside the address, if it is not what goes without saying.
-        let uri = addresses.first().map_or(Value::Unset, |first| match first {
+        let found = addresses.first().filter(|_| host.is_none());
+        let uri = host.as_ref().map_or(Value::Unset, text);
+        let uri = found.map_or(uri, |first| match first {
             PeerAddress {
                 priority: 0,
                 weight: 1,
@@ -246,7 +254,8 @@ impl Peer {
             } => Value::Text(first.uri()),
             _ => text(first),
         });
-        let uris: Vec<PeerAddress> = addresses.iter().skip(1).copied().collect();
+        let others = addresses.iter().skip(1).filter(|_| host.is_none());
+        let uris: Vec<PeerAddress> = others.copied().collect();
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
         vec![
@@ -386,6 +395,33 @@ impl Store {
         vec![
             plain("store.path", text(path.display())),
             plain("store.sync", word(&SYNC, *sync)),
+        ]
+    }
+}
+
+impl Mqtt {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            listen,
+            topics,
+            legacy_address_fields,
+            limits,
+            tls,
+        } = self;
+        let certificate = tls.as_ref().map(|tls| file(&tls.certificate));
+        let key = tls.as_ref().map(|tls| file(&tls.key));
+        vec![
+            plain("mqtt.listen", texts(listen)),
+            plain("mqtt.topics", texts(topics)),
+            plain("mqtt.legacy_address_fields", texts(legacy_address_fields)),
+            plain("mqtt.clients", count(limits.clients)),
+            plain("mqtt.queue_messages", count(limits.queue_messages)),
+            plain("mqtt.queue_bytes", count(limits.queue_bytes)),
+            plain("mqtt.filters", count(limits.filters)),
+            plain("mqtt.retained_bytes", count(limits.retained_bytes)),
+            plain("mqtt.session_expiry", span(limits.session_expiry)),
+            plain("mqtt.tls.certificate", certificate.unwrap_or(Value::Unset)),
+            plain("mqtt.tls.key", key.unwrap_or(Value::Unset)),
         ]
     }
 }

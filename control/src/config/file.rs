@@ -3,10 +3,13 @@
 //! is why it walks the parsed table instead of deserialising into structs.
 
 pub(super) mod api;
+mod mqtt;
 mod table;
 
 use toml::de::DeTable;
 
+use self::mqtt::MQTT_KEYS;
+pub(super) use self::mqtt::{Mqtt, MqttTls};
 use self::table::Table;
 use super::origin::Origins;
 use super::problem::{At, Problems, Span};
@@ -29,6 +32,7 @@ pub(super) struct Sip {
     pub(super) listen: Option<At<Vec<At<String>>>>,
     pub(super) auth: Option<At<String>>,
     pub(super) algorithm: Option<At<String>>,
+    pub(super) dns: Option<At<Vec<At<String>>>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) expires_natted_max: Option<At<String>>,
@@ -153,12 +157,13 @@ pub(super) struct File {
     pub(super) store: Store,
     pub(super) api: api::Api,
     pub(super) log: api::Log,
+    pub(super) mqtt: Mqtt,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 13] = [
+pub(super) const KEYS: [(&str, &[&str]); 15] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -167,6 +172,7 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "listen",
             "auth",
             "algorithm",
+            "dns",
             "expires_min",
             "expires_max",
             "expires_natted_max",
@@ -250,10 +256,12 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
+    ("mqtt", MQTT_KEYS),
+    ("mqtt.tls", &["certificate", "key"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 2] = ["mqtt", "cascade"];
+const LATER: [&str; 1] = ["cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -285,7 +293,9 @@ impl File {
         };
         let origins = Origins::read(text, problems.file(), root.table);
         root.refuse_unknown(
-            &["node", "sip", "network", "datapath", "store", "api", "log"],
+            &[
+                "node", "sip", "network", "datapath", "store", "api", "log", "mqtt",
+            ],
             problems,
         );
         Some(Self {
@@ -296,6 +306,7 @@ impl File {
             store: root.table("store", problems, Store::read),
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
+            mqtt: root.table("mqtt", problems, Mqtt::read),
             origins,
         })
     }
@@ -320,6 +331,7 @@ impl Sip {
             listen: table.texts("listen", problems),
             auth: table.text("auth", problems),
             algorithm: table.text("algorithm", problems),
+            dns: table.texts("dns", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             expires_natted_max: table.text("expires_natted_max", problems),

@@ -14,13 +14,16 @@ mod health;
 mod history;
 mod log;
 mod metrics;
+mod mqtt;
 mod openapi;
+mod page;
 mod pulse;
 mod repeat;
 mod route;
 mod stream;
 mod table;
 mod token;
+mod top;
 mod wire;
 
 use std::fs;
@@ -116,7 +119,9 @@ pub(crate) struct Ask {
 
 enum What {
     Status,
+    MqttClients,
     Calls,
+    Top(top::Wanted),
     Call(u64),
     CallExplained(u64),
     /// After this number.
@@ -184,7 +189,9 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let now = clock::now();
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
+        What::MqttClients => Ok(wire::mqtt_clients(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
+        What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
         What::Events { since, filter } => Ok(wire::events(shell, since, &filter, now)),

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
-use crate::engine::event::Log;
+use crate::engine::event::{Event, Log};
 use crate::engine::explain::call::CallExplained;
 use crate::engine::explain::peer::PeerExplained;
 use crate::engine::explain::registration::RegistrationExplained;
@@ -206,6 +206,13 @@ impl Node {
     }
 
     /// As they were when they were gathered last.
+    /// What the shell has noted.
+    pub(super) fn note(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.events.note_rarely(event);
+        }
+    }
+
     pub(crate) fn events(&self) -> &Log {
         &self.events
     }

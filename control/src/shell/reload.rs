@@ -4,6 +4,9 @@
 use std::collections::BTreeSet;
 use std::future;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::ServerConfig;
 
 use tokio::net::TcpListener;
 
@@ -17,8 +20,8 @@ use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
-use crate::shell::sip::Tls;
-use crate::shell::{Shell, clock, log, notify, start};
+use crate::shell::sip::{Tls, Wrong};
+use crate::shell::{Shell, clock, log, mqtt, notify, start};
 
 /// What became of configurations.
 pub(crate) struct Reloads {
@@ -74,6 +77,8 @@ pub(crate) struct InForce {
 struct Prepared {
     reach: Reach,
     listeners: Vec<Listener>,
+    /// For MQTT.
+    mqtt: Vec<Listener>,
     watch: Option<Watch>,
     doors: Vec<TcpListener>,
 }
@@ -217,24 +222,14 @@ impl Shell {
                 Vec::new(),
             )
         })?;
-        let tls = Tls::load(&config).map_err(|wrong| {
+        let refused = |wrong: Wrong| {
             let refused = start::tls_refused(source, &wrong);
-            let detail = refused.to_string();
-            self.refused(
-                by.clone(),
-                Why::Invalid,
-                detail,
-                refused.problems,
-                Vec::new(),
-            )
-        })?;
-        let certificate = api::certificate(&config.api);
-        let certificate = certificate.map_err(|wrong| {
-            let refused = start::tls_refused(source, &wrong);
-            let detail = refused.to_string();
-            let problems = refused.problems;
-            self.refused(by.clone(), Why::Invalid, detail, problems, Vec::new())
-        })?;
+            let (by, detail) = (by.clone(), refused.to_string());
+            self.refused(by, Why::Invalid, detail, refused.problems, Vec::new())
+        };
+        let tls = Tls::load(&config).map_err(&refused)?;
+        let certificate = api::certificate(&config.api).map_err(&refused)?;
+        let mqtt = mqtt::tls(&config).map_err(&refused)?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -244,6 +239,7 @@ impl Shell {
             config,
             tls,
             certificate,
+            mqtt,
             changes,
             netlink,
             shards: self.engine.len(),
@@ -299,11 +295,16 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
-        let wanted = plan.config.api.listen.clone();
+        let mut config = plan.config;
+        let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
-        self.api.access.configure(&plan.config.api);
-        log::configure(&plan.config.log);
-        self.engine.reconfigure(plan.config, clock::now());
+        self.api.access.configure(&config.api);
+        log::configure(&config.log);
+        self.names.watch(&config);
+        self.names.fill(&mut config);
+        self.mqtt.configure(&config, plan.mqtt);
+        self.mqtt_listeners.keep(&config.mqtt.listen);
+        self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));
@@ -338,6 +339,7 @@ impl Shell {
             Err(refused) => refused,
         };
         self.sip.close(&prepared.listeners).await;
+        self.mqtt_listeners.close(&prepared.mqtt);
         self.withdraw(&prepared.reach);
         Err(failed)
     }
@@ -365,6 +367,13 @@ impl Shell {
         prepared.doors = self.doors.open(&config.api.listen).map_err(|busy| {
             source.refuse(&["api.listen", "api"], busy.to_string(), start::API_LISTEN)
         })?;
+        prepared.mqtt = self
+            .mqtt_listeners
+            .open(&config.mqtt.listen)
+            .map_err(|busy| {
+                let help = start::MQTT_LISTEN;
+                source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), help)
+            })?;
         if self.reloads.watch.is_none() {
             prepared.watch = watch(config, &self.options).map_err(|error| {
                 let message = format!("the file cannot be watched: {error}");
@@ -474,6 +483,8 @@ pub(crate) struct Plan {
     config: Config,
     tls: Option<Tls>,
     certificate: Certificate,
+    /// For TLS of MQTT clients.
+    mqtt: Option<Arc<ServerConfig>>,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

@@ -25,7 +25,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, log, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, mqtt, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -66,13 +66,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let api = Api::new(&config, sender);
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
     open(&mut doors, &config, &source)?;
-    let (inbox, mail) = plane::inbox();
-    let gate = plane::Gate::default();
-    plane::start(Plane::default(), mail, plane::Ends { gate });
+    let (inbox, edge, listeners) = conferences(&config, &source)?;
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    let mut names = dns::Names::new();
+    names.watch(&config);
     let served = Shell {
         options,
         engine,
@@ -80,9 +80,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         shards,
         datapath,
         sip,
+        mqtt: edge,
+        mqtt_listeners: listeners,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        names,
         plane: inbox,
         told: 0,
         questions,
@@ -140,6 +143,42 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
     doors.admit(opened, wanted, certificate);
     Ok(())
 }
+
+/// The plane and the edge through which its clients reach it.
+fn conferences(
+    config: &Config,
+    source: &Source,
+) -> Result<(plane::Inbox, mqtt::Edge, mqtt::Listeners), Refused> {
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let listeners = serve_mqtt(&edge, config, source)?;
+    let ends = plane::Ends {
+        gate,
+        edge: edge.clone(),
+    };
+    plane::start(Plane::default(), mail, ends);
+    Ok((inbox, edge, listeners))
+}
+
+/// Opens the edge to MQTT clients, where it is configured.
+fn serve_mqtt(
+    edge: &mqtt::Edge,
+    config: &Config,
+    source: &Source,
+) -> Result<mqtt::Listeners, Refused> {
+    let tls = mqtt::tls(config).map_err(|wrong| tls_refused(source, &wrong))?;
+    edge.configure(config, tls);
+    let mut listeners = mqtt::Listeners::new(edge.clone());
+    let opened = listeners.open(&config.mqtt.listen);
+    opened
+        .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
+    Ok(listeners)
+}
+
+/// What to do if a port for MQTT cannot be had.
+pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual ports are \
+                                      1883, and 8883 for TLS";
 
 /// What an earlier daemon kept goes on.
 fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {

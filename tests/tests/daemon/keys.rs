@@ -18,6 +18,7 @@ domain = "example.com"
 listen = ["udp:0.0.0.0:5060", "tls:0.0.0.0:5061"]
 auth = "digest"
 algorithm = "md5"
+dns = []
 expires_min = "60s"
 expires_max = "1h"
 expires_natted_max = "60s"
@@ -106,6 +107,19 @@ key = "PKI/one.key"
 [log]
 format = "text"
 level = "info"
+[mqtt]
+listen = ["tcp:0.0.0.0:1883"]
+topics = []
+legacy_address_fields = ["/server/ip"]
+clients = 4096
+queue_messages = 1000
+queue_bytes = 1048576
+filters = 100
+retained_bytes = 67108864
+session_expiry = "1h"
+[mqtt.tls]
+certificate = "PKI/more.pem"
+key = "PKI/two.key"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -124,6 +138,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
     ("sip.algorithm", "\"sha256\"", "sip.algorithm", "sha256"),
+    (
+        "sip.dns",
+        "[\"10.0.0.53\"]",
+        "sip.dns",
+        "[\"10.0.0.53:53\"]",
+    ),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     (
@@ -416,6 +436,42 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
     ("log.format", "\"json\"", "log.format", "json"),
     ("log.level", "\"warn\"", "log.level", "warn"),
+    (
+        "mqtt.listen",
+        "[\"tls:10.0.0.3:8883\"]",
+        "mqtt.listen",
+        "[\"tls:10.0.0.3:8883\"]",
+    ),
+    ("mqtt.topics", "[\"room/#\"]", "mqtt.topics", "[\"room/#\"]"),
+    (
+        "mqtt.legacy_address_fields",
+        "[\"/serverIp\"]",
+        "mqtt.legacy_address_fields",
+        "[\"/serverIp\"]",
+    ),
+    ("mqtt.clients", "10", "mqtt.clients", "10"),
+    ("mqtt.queue_messages", "10", "mqtt.queue_messages", "10"),
+    ("mqtt.queue_bytes", "100000", "mqtt.queue_bytes", "100000"),
+    ("mqtt.filters", "10", "mqtt.filters", "10"),
+    (
+        "mqtt.retained_bytes",
+        "100000",
+        "mqtt.retained_bytes",
+        "100000",
+    ),
+    (
+        "mqtt.session_expiry",
+        "\"30m\"",
+        "mqtt.session_expiry",
+        "30m",
+    ),
+    (
+        "mqtt.tls.certificate",
+        "\"PKI/one.pem\"",
+        "mqtt.tls.certificate",
+        "ONE",
+    ),
+    ("mqtt.tls.key", "\"PKI/one.key\"", "mqtt.tls.key", "KEY"),
 ];
 
 #[test]
@@ -508,6 +564,7 @@ impl Pki {
             "MORE" => "more.pem",
             "TWO" => "two.key",
             "ONE" => "one.pem",
+            "KEY" => "one.key",
             other => return other.to_owned(),
         };
         let path = format!("{}/{name}", self.0);

@@ -13,6 +13,7 @@ domain = 'example.com'
 listen = ['udp:0.0.0.0:5060', 'tls:0.0.0.0:5061']
 auth = 'digest'
 algorithm = 'md5'
+dns = []
 expires_min = '60s'
 expires_max = '1h'
 expires_natted_max = '60s'
@@ -111,6 +112,19 @@ key = 'old'
 [log]
 format = 'text'
 level = 'info,kernel=warn'
+[mqtt]
+listen = ['tcp:0.0.0.0:1883']
+topics = []
+legacy_address_fields = ['/a']
+clients = 4096
+queue_messages = 1000
+queue_bytes = 1048576
+filters = 100
+retained_bytes = 67108864
+session_expiry = '1h'
+[mqtt.tls]
+certificate = 'new'
+key = 'new'
 ";
 
 fn config(text: &str) -> Config {
@@ -197,6 +211,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "algorithm",
         "'sha256'",
         "sip.algorithm hot \"md5\" -> \"sha256\" (0)",
+    ),
+    (
+        "sip",
+        "dns",
+        "['10.0.0.53']",
+        "sip.dns hot [] -> [\"10.0.0.53:53\"] (0)",
     ),
     (
         "sip",
@@ -616,6 +636,64 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "level",
         "'debug'",
         "log.level hot \"info,kernel=warn\" -> \"debug\" (0)",
+    ),
+    (
+        "mqtt",
+        "listen",
+        "['tls:[::]:8883']",
+        "mqtt.listen hot [\"tcp:0.0.0.0:1883\"] -> [\"tls:[::]:8883\"] (0)",
+    ),
+    (
+        "mqtt",
+        "topics",
+        "['room/#']",
+        "mqtt.topics hot [] -> [\"room/#\"] (0)",
+    ),
+    (
+        "mqtt",
+        "legacy_address_fields",
+        "['/b']",
+        "mqtt.legacy_address_fields hot [\"/a\"] -> [\"/b\"] (0)",
+    ),
+    ("mqtt", "clients", "5", "mqtt.clients hot 4096 -> 5 (0)"),
+    (
+        "mqtt",
+        "queue_messages",
+        "5",
+        "mqtt.queue_messages hot 1000 -> 5 (0)",
+    ),
+    (
+        "mqtt",
+        "queue_bytes",
+        "70000",
+        "mqtt.queue_bytes hot 1048576 -> 70000 (0)",
+    ),
+    ("mqtt", "filters", "5", "mqtt.filters hot 100 -> 5 (0)"),
+    (
+        "mqtt",
+        "retained_bytes",
+        "70000",
+        "mqtt.retained_bytes hot 67108864 -> 70000 (0)",
+    ),
+    (
+        "mqtt",
+        "session_expiry",
+        "'5m'",
+        "mqtt.session_expiry hot \"1h\" -> \"5m\" (0)",
+    ),
+    (
+        "mqtt.tls",
+        "certificate",
+        "'old'",
+        "mqtt.tls.certificate hot \"new (SHA-256 16367aac)\" -> \
+         \"old (SHA-256 a7937b64)\" (0)",
+    ),
+    (
+        "mqtt.tls",
+        "key",
+        "'old'",
+        "mqtt.tls.key hot \"new (SHA-256 16367aac)\" -> \
+         \"old (SHA-256 a7937b64)\" (0)",
     ),
 ];
 

@@ -176,6 +176,7 @@ impl<'i> Table<'_, 'i> {
             KEYS.iter()
                 .filter_map(|(name, _)| name.strip_prefix(&below)),
         );
+        known.extend((section == "mqtt").then_some("tls"));
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }

@@ -46,6 +46,13 @@ impl Problem {
         detail: "a capture has packets=1..100000 and seconds=1..60",
     };
 
+    pub(in crate::shell) const BAD_TOP: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_top",
+        detail: "calls are listed by n=1..200, offset, q, order=asc|desc and \
+                 sort=bits_per_s|lost_ppm|silent_s|age_s|id|from|to|state",
+    };
+
     pub(in crate::shell) const TOO_MANY_CAPTURES: Self = Self {
         status: StatusCode::CONFLICT,
         code: "too_many_captures",

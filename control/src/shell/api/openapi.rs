@@ -45,7 +45,7 @@ fn document() -> Value {
         };
         let answer = match route.answer {
             Answer::Document(schema) | Answer::Stream(schema) => Some(schema),
-            Answer::Done | Answer::Other(_) => None,
+            Answer::Done | Answer::Other(_) | Answer::Page => None,
         };
         for schema in [body, answer].into_iter().flatten() {
             schemas.insert(schema.name.to_owned(), shape::schema(schema.lines));
@@ -78,8 +78,7 @@ fn document() -> Value {
 
 /// What a browser is shown is not described.
 fn is_for_programs(route: &Route) -> bool {
-    let roots = ["/livez", "/readyz", "/healthz", "/metrics"];
-    route.path.starts_with("/api/v1/") || roots.contains(&route.path)
+    !matches!(route.answer, Answer::Page)
 }
 
 const ABOUT: &str = "Every refusal is a problem document (RFC 9457) with a stable `code`. Members \
@@ -191,6 +190,7 @@ fn responses(route: &Route) -> Map<String, Value> {
         Answer::Document(schema) => done(json(reference(schema))),
         Answer::Done => done(json(json!({ "$ref": "#/components/schemas/Done" }))),
         Answer::Other(kind) => done(json!({ kind: {} })),
+        Answer::Page => done(json!({})),
         Answer::Stream(schema) => done(json!({
             "application/json": { "schema": reference(schema) },
             "text/event-stream": {},

@@ -20,7 +20,8 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
 use crate::shell::api::{
-    Api, Ask, What, audit, ban, capture, config, drain, history, log, openapi, pulse, stream, token,
+    Api, Ask, What, audit, ban, capture, config, drain, history, log, mqtt, openapi, page, pulse,
+    stream, token, top,
 };
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
@@ -31,6 +32,7 @@ const TABLES: &[&[Route]] = &[
     ROOT,
     NODE,
     ban::ROUTES,
+    mqtt::ROUTES,
     drain::ROUTES,
     PHONES,
     CALLS,
@@ -42,6 +44,8 @@ const TABLES: &[&[Route]] = &[
     stream::ROUTES,
     history::ROUTES,
     log::ROUTES,
+    page::ROUTES,
+    top::ROUTES,
 ];
 
 /// One after the other.
