@@ -295,15 +295,16 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
+        self.plane.reconfigure(&plan.config);
         let mut config = plan.config;
+        self.mqtt.configure(&config, plan.mqtt);
+        self.mqtt_listeners.keep(&config.mqtt.listen);
         let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
         self.api.access.configure(&config.api);
         log::configure(&config.log);
         self.names.watch(&config);
         self.names.fill(&mut config);
-        self.mqtt.configure(&config, plan.mqtt);
-        self.mqtt_listeners.keep(&config.mqtt.listen);
         self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
