@@ -119,8 +119,8 @@ fn a_call_makes_a_conference() {
     .unwrap();
 }
 
-/// A client that knows nothing but its account finds its conference, asks to speak, and sees that it
-/// may.
+/// A client that knows nothing but its account finds its conference, asks to speak, and sees that
+/// it may.
 #[test]
 fn a_request_to_speak_over_mqtt() {
     in_private_network("conference::a_request_to_speak_over_mqtt", || {
