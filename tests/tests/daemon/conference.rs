@@ -119,6 +119,52 @@ fn a_call_makes_a_conference() {
     .unwrap();
 }
 
+/// A client that knows nothing but its account finds its conference, asks to speak, and sees that
+/// it may.
+#[test]
+fn a_request_to_speak_over_mqtt() {
+    in_private_network("conference::a_request_to_speak_over_mqtt", || {
+        ip(LINKS)?;
+        let edge = "[mqtt]\nlisten = [\"tcp:10.0.0.3:1883\"]\n";
+        let daemon = Daemon::with("floor-mqtt", &format!("{CONFIG}{CONFERENCE}{edge}"));
+        let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let room = Phone::register(&daemon, "8001", "10.0.1.20", "10.0.1.3");
+        caller.call(&room).speak();
+        let cid = conference(&daemon);
+        let topic = read("1001", "towpath/v1/c/+/roster/1001");
+        assert!(
+            topic.starts_with(&format!("towpath/v1/c/{cid}/roster/1001 ")),
+            "{topic}"
+        );
+        let request = r#"{"id":"a","type":"floor.request","data":{"fid":"audio"}}"#;
+        let sent = Command::new("mosquitto_pub")
+            .args(["-h", "10.0.0.3", "-u", "1001", "-q", "1", "-m", request])
+            .args(["-t", &format!("towpath/v1/c/{cid}/cmd/1001")])
+            .status()?;
+        assert!(sent.success());
+        // It was acknowledged: so it is there.
+        let floor = read("1001", &format!("towpath/v1/c/{cid}/floor/audio"));
+        assert!(
+            floor.contains(r#""pid":"1001""#) && floor.contains("granted"),
+            "{floor}"
+        );
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// The first message a filter lets through, behind its topic.
+fn read(user: &str, filter: &str) -> String {
+    let output = Command::new("mosquitto_sub")
+        .args([
+            "-h", "10.0.0.3", "-u", user, "-q", "1", "-v", "-C", "1", "-W", "10",
+        ])
+        .args(["-t", filter])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// Killed right after each answer: what was acknowledged is so afterwards, and what is sent again
 /// is answered the same.
 #[test]
