@@ -1,6 +1,7 @@
 //! The bus of the conference plane: what is published, under which topic, and by whom. Whether it
 //! travels through our own edge, through a broker behind it or between servers is not said here.
 
+pub mod moment;
 pub mod topic;
 
 use std::net::SocketAddr;

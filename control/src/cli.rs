@@ -6,6 +6,7 @@ mod bench;
 mod bpf;
 mod capture;
 mod client;
+mod conference;
 mod config;
 mod drain;
 mod event;
@@ -120,6 +121,9 @@ enum Command {
     /// Clients of the MQTT edge
     #[command(subcommand)]
     Mqtt(MqttCommand),
+    /// Conferences: who is in them, who may speak, what is seen
+    #[command(subcommand)]
+    Conf(conference::ConfCommand),
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -394,6 +398,7 @@ impl Cli {
             Command::Peer(command) => peer(command, &client, self.output),
             Command::Mqtt(MqttCommand::List) => mqtt(&client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
+            Command::Conf(command) => conference::run(command, &client, self.output),
             Command::Token(command) => token::run(command, &client, self.output),
             Command::Audit(command) => audit::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {

@@ -19,6 +19,7 @@ use ipnet::IpNet;
 
 pub use self::mqtt::Mqtt;
 use self::origin::Origins;
+use crate::conference::floor::Policy;
 use crate::id::{Listener, NetworkId, Transport};
 
 /// Everything the daemon was told.
@@ -30,6 +31,7 @@ pub struct Config {
     pub networks: Vec<Network>,
     pub datapath: Datapath,
     pub store: Store,
+    pub conference: Conference,
     pub api: api::Api,
     pub log: api::Log,
     pub mqtt: Mqtt,
@@ -454,6 +456,19 @@ pub struct Store {
     /// One file.
     pub path: PathBuf,
     pub sync: Sync,
+}
+
+/// `[conference]`: which calls are conferences, and who decides in them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Conference {
+    /// User parts of URIs that name one: `*` any run of characters, `?` one.
+    pub uris: Vec<String>,
+    /// Accounts that chair every conference, in the same manner.
+    pub chairs: Vec<String>,
+    /// Where accepted views are posted to; none: they are published only.
+    pub view_hook: Option<String>,
+    /// At least one.
+    pub floors: Vec<(String, Policy)>,
 }
 
 /// When a REGISTER is answered.

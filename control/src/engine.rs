@@ -69,6 +69,7 @@ use reconfigure::Former;
 pub use reconfigure::RetiredView;
 use refresh::Schedule;
 use relay::Relay;
+pub(crate) use route::glob;
 use shard::Shards;
 use subscription::Parties;
 

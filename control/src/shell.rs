@@ -93,8 +93,8 @@ struct Shell {
     streams: stream::Streams,
     store: store::Store,
     names: dns::Names,
-    /// Where the conference plane is told what happens.
-    plane: plane::Inbox,
+    /// The conference plane.
+    plane: plane::Handle,
     /// The last event it was told of.
     told: u64,
     questions: mpsc::Receiver<Question>,
@@ -174,11 +174,17 @@ impl Shell {
 
     /// Takes in what the engines have noted, and tells the plane.
     fn gather_events(&mut self) {
-        self.engine.gather_events();
+        let plane = self.plane.lock();
+        let seen = self.engine.events().seen(self.engine.len());
+        let own = plane.events();
+        let own = (own.last(), own.after(seen).cloned().collect());
+        drop(plane);
+        self.engine.gather_events(own);
         self.engine.note(self.mqtt.noted());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             self.plane
+                .inbox
                 .try_tell(crate::plane::Input::Noted(event.clone()));
         }
     }

@@ -23,6 +23,7 @@ pub mod observer;
 pub mod packet;
 pub mod phone;
 pub mod pki;
+pub mod plane;
 pub mod private;
 pub mod process;
 pub mod rtp;

@@ -25,6 +25,8 @@ use wire::Wire;
 
 #[path = "daemon/api.rs"]
 mod api;
+#[path = "daemon/conference.rs"]
+mod conference;
 #[path = "daemon/dns.rs"]
 mod dns;
 #[path = "daemon/drain.rs"]

@@ -8,6 +8,7 @@ mod fuzz;
 mod mutants;
 mod run;
 mod setup;
+mod sim;
 mod soak;
 mod test;
 mod tidy;
@@ -48,6 +49,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
+    /// Conferences in virtual time under loss, reordering, partition, restart: each seed is a run
+    Sim(sim::Options),
     /// Run one of the long tests of the kernel path
     Soak(soak::Options),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => return exit(demo::demo(&options)),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Mutants(options) => mutants::mutants(&options),
+        Command::Sim(options) => sim::sim(&options),
         Command::Soak(options) => soak::soak(&options),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

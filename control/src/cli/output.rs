@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
+use super::conference;
 use super::{bench, bpf};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
@@ -37,6 +38,8 @@ pub(super) enum Kind {
     Registration,
     Networks,
     Bans,
+    Conferences,
+    Conference,
     Peers,
     MqttClients,
     Bench,
@@ -75,6 +78,8 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             Kind::Peers => table::peers(value),
             Kind::MqttClients => table::mqtt_clients(value),
             Kind::Bans => table::bans(value),
+            Kind::Conferences => conference::conferences(value),
+            Kind::Conference => conference::conference(value),
             Kind::Explained => show::explained(value),
             Kind::Events => show::events(value),
             Kind::Config { origin } => config::values(value, origin),
@@ -173,6 +178,7 @@ fn lines(value: &Value, kind: Kind) -> String {
     let list = match kind {
         Kind::Status { .. }
         | Kind::Call
+        | Kind::Conference
         | Kind::Explained
         | Kind::InForce
         | Kind::Bench
@@ -185,6 +191,7 @@ fn lines(value: &Value, kind: Kind) -> String {
         Kind::Peers => value.get("peers"),
         Kind::MqttClients => value.get("clients"),
         Kind::Bans => value.get("bans"),
+        Kind::Conferences => value.get("conferences"),
         Kind::Config { .. } => value.get("values"),
         Kind::Changes => value.get("changes"),
         Kind::Generations => value.get("generations"),

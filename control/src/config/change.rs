@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use super::entry::{Entry, Value};
-use super::{Account, Config, Network, Peer, PeerAddress};
+use super::entry::{Entry, Value, floor_entries};
+use super::{Account, Conference, Config, Network, Peer, PeerAddress};
+
+use crate::conference::floor::Policy;
 
 #[cfg(test)]
 mod tests;
@@ -127,6 +129,17 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.media_timeout", Takes::Hot),
     ("store.path", Takes::Restart),
     ("store.sync", Takes::Hot),
+    ("conference.uris", Takes::Hot),
+    ("conference.chairs", Takes::Hot),
+    ("conference.view_hook", Takes::Hot),
+    ("conference.floor.id", Takes::Hot),
+    ("conference.floor.policy", Takes::Hot),
+    ("conference.floor.max_holders", Takes::Hot),
+    ("conference.floor.max_queue", Takes::Hot),
+    ("conference.floor.grant_ttl", Takes::Hot),
+    ("conference.floor.request_ttl", Takes::Hot),
+    ("conference.floor.priority", Takes::Hot),
+    ("conference.floor.preempt", Takes::Hot),
     ("api.listen", Takes::Hot),
     ("api.plaintext", Takes::Hot),
     ("api.metrics", Takes::Hot),
@@ -158,6 +171,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         networks,
         datapath,
         store,
+        conference,
         api,
         log,
         mqtt,
@@ -187,6 +201,12 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &new.datapath.entries(),
     );
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
+    let other = &new.conference;
+    changes.section(Concerns::Nobody, &conference.entries(), &other.entries());
+    let floors = |conference: &Conference| -> Vec<Member> {
+        conference.floors.iter().map(Member::floor).collect()
+    };
+    changes.members("conference.floor", &floors(conference), &floors(other));
     changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
     changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
     changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
@@ -219,6 +239,15 @@ impl Member {
                     .map_or_else(String::new, PeerAddress::uri),
             ),
             entries: peer.entries(),
+        }
+    }
+
+    fn floor((fid, policy): &(String, Policy)) -> Self {
+        let entries = floor_entries(fid, policy);
+        Self {
+            name: fid.clone(),
+            summary: entries.first().map_or(Value::Unset, |e| e.value.clone()),
+            entries,
         }
     }
 
@@ -274,7 +303,7 @@ impl Changes<'_> {
             both.map(|m| m.name.clone()).collect()
         };
         let (before, after) = (order(old, &after), order(new, &before));
-        if before != after && section != "sip.account" {
+        if before != after && !matches!(section, "sip.account" | "conference.floor") {
             let (old, new) = (Value::List(before), Value::List(after));
             self.found.push(Change {
                 key: section.to_owned(),
@@ -326,6 +355,7 @@ fn naming(section: &str) -> &'static str {
     match section {
         "sip.account" => "sip.account.user",
         "sip.peer" => "sip.peer.name",
+        "conference.floor" => "conference.floor.id",
         _ => "network.name",
     }
 }

@@ -4,6 +4,7 @@
 mod account;
 mod api;
 pub(super) mod choice;
+mod conference;
 pub mod later;
 mod mqtt;
 mod network;
@@ -76,6 +77,7 @@ pub fn check(
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
+    let conference = conference::read(file.conference, &mut problems);
     let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
     let api = api::api(file.api, listeners, secrets, &mut problems);
     let log = api::log(file.log, &mut problems);
@@ -90,6 +92,7 @@ pub fn check(
             networks,
             datapath,
             store,
+            conference,
             api,
             log,
             mqtt,

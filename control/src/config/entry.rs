@@ -8,14 +8,15 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::check::choice::{
-    ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, NAT, REGISTER,
-    REGISTER_BY, SYNC, VERIFY, XDP,
+    ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, NAT, POLICY,
+    REGISTER, REGISTER_BY, SYNC, VERIFY, XDP,
 };
 use super::check::spell;
 use super::{
-    Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection,
-    Secret, Sip, Store, Tcp,
+    Account, Conference, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange,
+    Protection, Secret, Sip, Store, Tcp,
 };
+use crate::conference::floor::Policy;
 use crate::config::Mqtt;
 
 /// One key and its effective value.
@@ -73,6 +74,7 @@ impl Config {
             networks,
             datapath: _,
             store: _,
+            conference,
             api: _,
             log: _,
             mqtt: _,
@@ -85,6 +87,9 @@ impl Config {
         entries.extend(networks.iter().flat_map(Network::entries));
         entries.extend(self.datapath.entries());
         entries.extend(self.store.entries());
+        entries.extend(conference.entries());
+        let floors = conference.floors.iter();
+        entries.extend(floors.flat_map(|(fid, policy)| floor_entries(fid, policy)));
         entries.extend(self.api.entries());
         entries.extend(self.log.entries());
         entries.extend(self.mqtt.entries());
@@ -424,6 +429,58 @@ impl Mqtt {
             plain("mqtt.tls.key", key.unwrap_or(Value::Unset)),
         ]
     }
+}
+
+impl Conference {
+    /// Without floors.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            uris,
+            chairs,
+            view_hook,
+            floors: _,
+        } = self;
+        let hook = view_hook.as_ref().map_or(Value::Unset, text);
+        vec![
+            plain("conference.uris", texts(uris)),
+            plain("conference.chairs", texts(chairs)),
+            plain("conference.view_hook", hook),
+        ]
+    }
+}
+
+pub(super) fn floor_entries(fid: &str, policy: &Policy) -> Vec<Entry> {
+    let Policy {
+        mode,
+        holders_max,
+        queue_max,
+        grant_ttl,
+        request_ttl,
+        priority_max,
+        preempt,
+    } = policy;
+    let number = |number: usize| Value::Number(u64::try_from(number).unwrap_or(u64::MAX));
+    let entries = [
+        ("conference.floor.policy", word(&POLICY, *mode)),
+        ("conference.floor.max_holders", number(*holders_max)),
+        ("conference.floor.max_queue", number(*queue_max)),
+        (
+            "conference.floor.grant_ttl",
+            span(grant_ttl.unwrap_or_default()),
+        ),
+        ("conference.floor.request_ttl", span(*request_ttl)),
+        (
+            "conference.floor.priority",
+            Value::Number((*priority_max).into()),
+        ),
+        ("conference.floor.preempt", Value::Flag(*preempt)),
+    ];
+    let named = |(kind, value): (&'static str, Value)| Entry {
+        key: kind.replacen("floor.", &format!("floor.{fid}."), 1),
+        kind,
+        value,
+    };
+    entries.into_iter().map(named).collect()
 }
 
 fn optional(number: Option<u8>) -> Value {

@@ -147,6 +147,28 @@ pub(super) struct Store {
     pub(super) sync: Option<At<String>>,
 }
 
+/// `[conference]`
+#[derive(Debug, Default)]
+pub(super) struct Conference {
+    pub(super) uris: Option<At<Vec<At<String>>>>,
+    pub(super) chairs: Option<At<Vec<At<String>>>>,
+    pub(super) view_hook: Option<At<String>>,
+    pub(super) floors: Vec<Floor>,
+}
+
+/// `[[conference.floor]]`
+#[derive(Debug)]
+pub(super) struct Floor {
+    pub(super) id: Option<At<String>>,
+    pub(super) policy: Option<At<String>>,
+    pub(super) max_holders: Option<At<i64>>,
+    pub(super) max_queue: Option<At<i64>>,
+    pub(super) grant_ttl: Option<At<String>>,
+    pub(super) request_ttl: Option<At<String>>,
+    pub(super) priority: Option<At<i64>>,
+    pub(super) preempt: Option<At<bool>>,
+}
+
 /// The whole file.
 #[derive(Debug, Default)]
 pub(super) struct File {
@@ -155,6 +177,7 @@ pub(super) struct File {
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
     pub(super) store: Store,
+    pub(super) conference: Conference,
     pub(super) api: api::Api,
     pub(super) log: api::Log,
     pub(super) mqtt: Mqtt,
@@ -163,7 +186,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 15] = [
+pub(super) const KEYS: [(&str, &[&str]); 17] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -253,6 +276,20 @@ pub(super) const KEYS: [(&str, &[&str]); 15] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
+    ("conference", &["uris", "chairs", "view_hook"]),
+    (
+        "conference.floor",
+        &[
+            "id",
+            "policy",
+            "max_holders",
+            "max_queue",
+            "grant_ttl",
+            "request_ttl",
+            "priority",
+            "preempt",
+        ],
+    ),
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
@@ -294,7 +331,15 @@ impl File {
         let origins = Origins::read(text, problems.file(), root.table);
         root.refuse_unknown(
             &[
-                "node", "sip", "network", "datapath", "store", "api", "log", "mqtt",
+                "node",
+                "sip",
+                "network",
+                "datapath",
+                "store",
+                "conference",
+                "api",
+                "log",
+                "mqtt",
             ],
             problems,
         );
@@ -304,6 +349,7 @@ impl File {
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
             store: root.table("store", problems, Store::read),
+            conference: root.table("conference", problems, Conference::read),
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
             mqtt: root.table("mqtt", problems, Mqtt::read),
@@ -459,6 +505,32 @@ impl Store {
         Self {
             path: table.text("path", problems),
             sync: table.text("sync", problems),
+        }
+    }
+}
+
+impl Conference {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            uris: table.texts("uris", problems),
+            chairs: table.texts("chairs", problems),
+            view_hook: table.text("view_hook", problems),
+            floors: table.tables("floor", problems, Floor::read),
+        }
+    }
+}
+
+impl Floor {
+    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
+        Self {
+            id: table.required("id", problems),
+            policy: table.text("policy", problems),
+            max_holders: table.integer("max_holders", problems),
+            max_queue: table.integer("max_queue", problems),
+            grant_ttl: table.text("grant_ttl", problems),
+            request_ttl: table.text("request_ttl", problems),
+            priority: table.integer("priority", problems),
+            preempt: table.boolean("preempt", problems),
         }
     }
 }

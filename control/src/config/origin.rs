@@ -101,10 +101,11 @@ impl Places {
 }
 
 /// Sections that stand many times, and the key that names one.
-const NAMED: [(&str, &str); 3] = [
+const NAMED: [(&str, &str); 4] = [
     ("network", "name"),
     ("sip.peer", "name"),
     ("sip.account", "user"),
+    ("conference.floor", "id"),
 ];
 
 fn name(section: &str, table: &DeTable<'_>, index: usize) -> String {

@@ -66,6 +66,20 @@ pub enum Kind {
     MqttRefused,
     /// An MQTT client named a server that nobody knows: `reason` is `foreign_server`.
     MqttDropped,
+    /// A conference began, goes on after a start, or is over.
+    ConferenceStarted,
+    ConferenceRestored,
+    ConferenceEnded,
+    /// A participant came, is not heard of, is gone.
+    ConferenceJoined,
+    ConferenceLost,
+    ConferenceLeft,
+    /// What became of a request to speak.
+    FloorRequested,
+    FloorGranted,
+    FloorEnded,
+    /// A message of the conference plane belongs to nothing we know.
+    MessageUnplaced,
     /// New calls are refused from now on, or taken again.
     NodeDraining,
     NodeUndrained,
@@ -105,6 +119,16 @@ impl Kind {
             Self::SourceReleased => "source.released",
             Self::MqttRefused => "mqtt.refused",
             Self::MqttDropped => "mqtt.dropped",
+            Self::ConferenceStarted => "conference.started",
+            Self::ConferenceRestored => "conference.restored",
+            Self::ConferenceEnded => "conference.ended",
+            Self::ConferenceJoined => "conference.joined",
+            Self::ConferenceLost => "conference.lost",
+            Self::ConferenceLeft => "conference.left",
+            Self::FloorRequested => "floor.requested",
+            Self::FloorGranted => "floor.granted",
+            Self::FloorEnded => "floor.ended",
+            Self::MessageUnplaced => "message.unplaced",
             Self::NodeDraining => "node.draining",
             Self::NodeUndrained => "node.undrained",
         }
@@ -113,13 +137,14 @@ impl Kind {
 
 /// The ring.
 #[derive(Debug, Default)]
-pub(super) struct Events {
+pub(crate) struct Events {
     last: u64,
     ring: VecDeque<Event>,
 }
 
 impl Events {
-    fn push(
+    /// Notes one.
+    pub(crate) fn push(
         &mut self,
         at: Instant,
         kind: Kind,
@@ -140,9 +165,21 @@ impl Events {
     }
 
     /// Numbers may be missing before the first one only, or where a shard forgot some.
-    fn after(&self, since: u64) -> impl Iterator<Item = &Event> {
+    pub(crate) fn after(&self, since: u64) -> impl Iterator<Item = &Event> {
         let known = self.ring.partition_point(|event| event.seq <= since);
         self.ring.range(known..)
+    }
+
+    /// Number of the last one; zero before the first.
+    pub(crate) fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Whether the same was noted about a subject not long ago.
+    pub(crate) fn said(&self, at: Instant, kind: Kind, subject: &str) -> bool {
+        let recent = |event: &&Event| at.saturating_duration_since(event.at) < REPEATED;
+        let mut recent = self.ring.iter().rev().take_while(recent);
+        recent.any(|event| event.kind == kind && event.subject == subject)
     }
 }
 
@@ -223,9 +260,7 @@ impl Engine {
         subject: &str,
         fields: Vec<(&'static str, String)>,
     ) {
-        let recent = |event: &&Event| at.saturating_duration_since(event.at) < REPEATED;
-        let mut recent = self.events.ring.iter().rev().take_while(recent);
-        if !recent.any(|event| event.kind == kind && event.subject == subject) {
+        if !self.events.said(at, kind, subject) {
             self.note(at, kind, subject, fields);
         }
     }

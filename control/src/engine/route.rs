@@ -259,7 +259,7 @@ pub(super) fn way_to(binding: &Binding) -> Path {
 }
 
 /// `*` is any run of characters, `?` exactly one.
-pub(super) fn glob(pattern: &[u8], text: &[u8]) -> bool {
+pub(crate) fn glob(pattern: &[u8], text: &[u8]) -> bool {
     let (mut p, mut t) = (0, 0);
     // Where the last `*` stood, and how much of the text it has swallowed.
     let mut star: Option<(usize, usize)> = None;

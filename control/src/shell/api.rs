@@ -5,6 +5,7 @@ mod audit;
 mod ban;
 mod bpf;
 mod capture;
+mod conference;
 pub(super) mod config;
 mod door;
 mod drain;
@@ -44,7 +45,7 @@ use crate::engine::admin::Command;
 use crate::shell::audit::{Audit, Entry};
 use crate::shell::capture::Limits;
 use crate::shell::reload::Why;
-use crate::shell::{Question, Shell, clock};
+use crate::shell::{Question, Shell, clock, plane};
 
 use access::Access;
 pub(crate) use bpf::Rates;
@@ -59,6 +60,7 @@ use stream::News;
 #[derive(Clone)]
 pub(crate) struct Api {
     questions: mpsc::Sender<Question>,
+    plane: plane::Handle,
     pub(crate) access: Arc<Access>,
     pub(crate) audit: Arc<Audit>,
     repeats: Arc<Repeats>,
@@ -68,10 +70,15 @@ pub(crate) struct Api {
 }
 
 impl Api {
-    pub(super) fn new(config: &Config, questions: mpsc::Sender<Question>) -> Self {
+    pub(super) fn new(
+        config: &Config,
+        questions: mpsc::Sender<Question>,
+        plane: plane::Handle,
+    ) -> Self {
         let state_dir = &config.node.state_dir;
         Self {
             questions,
+            plane,
             access: Arc::new(Access::new(state_dir, &config.api)),
             audit: Arc::new(Audit::open(state_dir)),
             repeats: Arc::default(),
@@ -85,6 +92,12 @@ impl Api {
 impl FromRef<Api> for mpsc::Sender<Question> {
     fn from_ref(api: &Api) -> Self {
         api.questions.clone()
+    }
+}
+
+impl FromRef<Api> for plane::Handle {
+    fn from_ref(api: &Api) -> Self {
+        api.plane.clone()
     }
 }
 

@@ -6,6 +6,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 
+use crate::bus::moment::Now;
+pub(crate) use crate::bus::moment::rfc3339;
+
 /// Monotonic time.
 #[allow(
     clippy::disallowed_methods,
@@ -22,6 +25,15 @@ pub(crate) fn now() -> Instant {
 )]
 pub(crate) fn wall() -> SystemTime {
     SystemTime::now()
+}
+
+/// Both at once.
+pub(crate) fn moment_now() -> Now {
+    let since = wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Now {
+        at: now(),
+        wall_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
+    }
 }
 
 /// Seconds since 1970, for people: nothing is measured by it.
@@ -52,65 +64,9 @@ pub(crate) fn moment(monotonic: u64) -> Instant {
     now.checked_sub(ago).unwrap_or(now)
 }
 
-/// RFC 3339 §5.6, in UTC.
-pub(crate) fn rfc3339(at_s: u64) -> String {
-    let (mut days, seconds) = (at_s / 86_400, at_s % 86_400);
-    let leap = |year: u64| {
-        year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400))
-    };
-    let mut year = 1970;
-    let length = |year| if leap(year) { 366 } else { 365 };
-    while days >= length(year) {
-        days -= length(year);
-        year += 1;
-    }
-    let mut month = 1;
-    for length in [
-        31,
-        if leap(year) { 29 } else { 28 },
-        31,
-        30,
-        31,
-        30,
-        31,
-        31,
-        30,
-        31,
-        30,
-    ] {
-        if days < length {
-            break;
-        }
-        days -= length;
-        month += 1;
-    }
-    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let day = days + 1;
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
 /// A fresh seed for the engine.
 pub(crate) fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(seed)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates() {
-        for (at_s, expected) in [
-            (0, "1970-01-01T00:00:00Z"),
-            (951_782_399, "2000-02-28T23:59:59Z"),
-            (951_782_400, "2000-02-29T00:00:00Z"),
-            (951_868_800, "2000-03-01T00:00:00Z"),
-            (1_798_761_599, "2026-12-31T23:59:59Z"),
-            (4_107_542_400, "2100-03-01T00:00:00Z"),
-        ] {
-            assert_eq!(rfc3339(at_s), expected);
-        }
-    }
 }

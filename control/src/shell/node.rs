@@ -195,17 +195,18 @@ impl Node {
     }
 
     /// Takes in what the shards have noted: often enough that they forget nothing.
-    pub(super) fn gather_events(&mut self) {
+    /// `plane` is what the conference plane has noted since: the number of its last event, and
+    /// those it still knows.
+    pub(super) fn gather_events(&mut self, plane: (u64, Vec<Event>)) {
         let news = self.slots.iter().enumerate().map(|(index, (_, slot))| {
             let engine = &slot.lock().engine;
             let known = engine.events(self.events.seen(index));
             (engine.last_event(), known.cloned().collect())
         });
-        let news = news.collect();
+        let news = news.chain([plane]).collect();
         self.events.take(news);
     }
 
-    /// As they were when they were gathered last.
     /// What the shell has noted.
     pub(super) fn note(&mut self, events: Vec<Event>) {
         for event in events {
@@ -213,6 +214,7 @@ impl Node {
         }
     }
 
+    /// As they were when they were gathered last.
     pub(crate) fn events(&self) -> &Log {
         &self.events
     }

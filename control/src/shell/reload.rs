@@ -20,8 +20,8 @@ use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
-use crate::shell::sip::Tls;
-use crate::shell::{Shell, clock, log, notify, start};
+use crate::shell::sip::{Tls, Wrong};
+use crate::shell::{Shell, clock, log, mqtt, notify, start};
 
 /// What became of configurations.
 pub(crate) struct Reloads {
@@ -222,26 +222,14 @@ impl Shell {
                 Vec::new(),
             )
         })?;
-        let tls = Tls::load(&config).map_err(|wrong| {
+        let refused = |wrong: Wrong| {
             let refused = start::tls_refused(source, &wrong);
-            let detail = refused.to_string();
-            self.refused(
-                by.clone(),
-                Why::Invalid,
-                detail,
-                refused.problems,
-                Vec::new(),
-            )
-        })?;
-        let mqtt = crate::shell::mqtt::tls(&config);
-        let certificate = api::certificate(&config.api);
-        let certificates = mqtt.and_then(|mqtt| Ok((mqtt, certificate?)));
-        let (mqtt, certificate) = certificates.map_err(|wrong| {
-            let refused = start::tls_refused(source, &wrong);
-            let detail = refused.to_string();
-            let problems = refused.problems;
-            self.refused(by.clone(), Why::Invalid, detail, problems, Vec::new())
-        })?;
+            let (by, detail) = (by.clone(), refused.to_string());
+            self.refused(by, Why::Invalid, detail, refused.problems, Vec::new())
+        };
+        let tls = Tls::load(&config).map_err(&refused)?;
+        let certificate = api::certificate(&config.api).map_err(&refused)?;
+        let mqtt = mqtt::tls(&config).map_err(&refused)?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -307,15 +295,16 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
+        self.plane.reconfigure(&plan.config);
         let mut config = plan.config;
-        self.mqtt.configure(&config, plan.mqtt);
-        self.mqtt_listeners.keep(&config.mqtt.listen);
         let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
         self.api.access.configure(&config.api);
         log::configure(&config.log);
         self.names.watch(&config);
         self.names.fill(&mut config);
+        self.mqtt.configure(&config, plan.mqtt);
+        self.mqtt_listeners.keep(&config.mqtt.listen);
         self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();

@@ -11,9 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Effect, Table};
+use crate::effect::{Effect, Kept, Table};
 use crate::engine::shard::shards;
-use crate::plane::Plane;
+use crate::plane::{Plane, Settings};
 use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
@@ -66,13 +66,15 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper) = restore(&config, &engine, started);
+    let (store, keeper, conferences) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let api = Api::new(&config, sender);
+    let plane = start_plane(&config, seed, &store, conferences);
+    let (plane, edge) = (plane.handle, plane.edge);
+    let listeners = serve_mqtt(&edge, &config, &source)?;
+    let api = Api::new(&config, sender, plane.clone());
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
     open(&mut doors, &config, &source)?;
-    let (inbox, edge, listeners) = conferences(&config, &source)?;
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
@@ -92,7 +94,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
         names,
-        plane: inbox,
+        plane,
         told: 0,
         questions,
         work,
@@ -121,23 +123,6 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
     Ok(())
 }
 
-/// The plane and the edge through which its clients reach it.
-fn conferences(
-    config: &Config,
-    source: &Source,
-) -> Result<(plane::Inbox, mqtt::Edge, mqtt::Listeners), Refused> {
-    let (inbox, mail) = plane::inbox();
-    let gate = plane::Gate::default();
-    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
-    let listeners = serve_mqtt(&edge, config, source)?;
-    let ends = plane::Ends {
-        gate,
-        edge: edge.clone(),
-    };
-    plane::start(Plane::default(), mail, ends);
-    Ok((inbox, edge, listeners))
-}
-
 /// Opens the edge to MQTT clients, where it is configured.
 fn serve_mqtt(
     edge: &mqtt::Edge,
@@ -158,16 +143,45 @@ pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual por
                                       1883, and 8883 for TLS";
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
-    let (store, mut kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Vec<Kept>) {
+    let (store, mut tables) = Store::open(&config.store);
     let keeper = store.keeper(Some(SIP_WAITS));
-    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
+    let kept = tables.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
-    (store, keeper)
+    let conferences = tables.remove(&Table::Conferences);
+    (store, keeper, conferences.unwrap_or_default())
+}
+
+/// Conferences of before the start go on.
+fn start_plane(config: &Config, seed: [u8; 32], store: &Store, kept: Vec<Kept>) -> Planes {
+    let now = clock::moment_now();
+    // Ids need to be unique, not secret.
+    let seed = seed.iter().fold(0, |seed: u64, octet| {
+        seed.rotate_left(8) ^ u64::from(*octet)
+    });
+    let settings = Settings::of(config);
+    let core = Plane::new(&config.node.id, settings, seed, now);
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let ends = plane::Ends {
+        gate,
+        edge: edge.clone(),
+        keeper: store.keeper(None),
+    };
+    let hook = plane::Hook::start(config.conference.view_hook.as_deref());
+    let (handle, _) = plane::start(core, hook, (inbox, mail), ends, kept);
+    Planes { handle, edge }
+}
+
+/// The conference plane, and the edge through which its clients reach it.
+struct Planes {
+    handle: plane::Handle,
+    edge: mqtt::Edge,
 }
 
 /// The kernel path, or why there is none; an error if it must be had.

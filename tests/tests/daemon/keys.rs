@@ -96,6 +96,19 @@ media_timeout = "60s"
 [store]
 path = "state.redb"
 sync = "before"
+[conference]
+uris = ["8*"]
+chairs = ["1000"]
+view_hook = "http://10.0.0.20/views"
+[[conference.floor]]
+id = "audio"
+policy = "fifo"
+max_holders = 1
+max_queue = 32
+grant_ttl = "0s"
+request_ttl = "60s"
+priority = 2
+preempt = false
 [api]
 listen = ["127.0.0.1:8080"]
 plaintext = false
@@ -418,6 +431,67 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
     ("store.sync", "\"behind\"", "store.sync", "behind"),
+    ("conference.uris", "[\"9*\"]", "conference.uris", "[\"9*\"]"),
+    (
+        "conference.chairs",
+        "[\"1001\"]",
+        "conference.chairs",
+        "[\"1001\"]",
+    ),
+    (
+        "conference.view_hook",
+        "\"http://10.0.0.9/\"",
+        "conference.view_hook",
+        "http://10.0.0.9/",
+    ),
+    (
+        "conference.floor.id",
+        "\"slides\"",
+        "conference.floor.slides.policy",
+        "fifo",
+    ),
+    (
+        "conference.floor.policy",
+        "\"chair\"",
+        "conference.floor.audio.policy",
+        "chair",
+    ),
+    (
+        "conference.floor.max_holders",
+        "2",
+        "conference.floor.audio.max_holders",
+        "2",
+    ),
+    (
+        "conference.floor.max_queue",
+        "0",
+        "conference.floor.audio.max_queue",
+        "0",
+    ),
+    (
+        "conference.floor.grant_ttl",
+        "\"5m\"",
+        "conference.floor.audio.grant_ttl",
+        "5m",
+    ),
+    (
+        "conference.floor.request_ttl",
+        "\"5m\"",
+        "conference.floor.audio.request_ttl",
+        "5m",
+    ),
+    (
+        "conference.floor.priority",
+        "4",
+        "conference.floor.audio.priority",
+        "4",
+    ),
+    (
+        "conference.floor.preempt",
+        "true",
+        "conference.floor.audio.preempt",
+        "true",
+    ),
     (
         "api.listen",
         "[\"127.0.0.1:8081\", \"[::1]:8080\"]",

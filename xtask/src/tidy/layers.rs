@@ -15,7 +15,10 @@ const LAYERS: [(&str, &[&str]); 18] = [
     ("sdp", &["id"]),
     ("nat", &["id"]),
     ("media", &["id", "effect", "sdp", "nat", "common"]),
-    ("config", &["id", "sip", "nat", "media", "mqtt"]),
+    (
+        "config",
+        &["id", "bus", "conference", "sip", "nat", "media", "mqtt"],
+    ),
     (
         "engine",
         &[

@@ -101,6 +101,19 @@ media_timeout = '60s'
 [store]
 path = '/var/lib/towpath/state.redb'
 sync = 'before'
+[conference]
+uris = ['8*']
+chairs = ['1000']
+view_hook = 'http://10.0.0.20/views'
+[[conference.floor]]
+id = 'audio'
+policy = 'fifo'
+max_holders = 1
+max_queue = 32
+grant_ttl = '0s'
+request_ttl = '60s'
+priority = 2
+preempt = false
 [api]
 listen = ['127.0.0.1:8080']
 plaintext = false
@@ -593,6 +606,74 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "sync",
         "'behind'",
         "store.sync hot \"before\" -> \"behind\" (0)",
+    ),
+    (
+        "conference",
+        "uris",
+        "['9*']",
+        "conference.uris hot [\"8*\"] -> [\"9*\"] (0)",
+    ),
+    (
+        "conference",
+        "chairs",
+        "[]",
+        "conference.chairs hot [\"1000\"] -> [] (0)",
+    ),
+    (
+        "conference",
+        "view_hook",
+        "'http://b:81/'",
+        "conference.view_hook hot \"http://10.0.0.20/views\" -> \
+         \"http://b:81/\" (0)",
+    ),
+    (
+        "conference.floor",
+        "id",
+        "'slides'",
+        "conference.floor.audio hot \"fifo\" -> - (0); \
+         conference.floor.slides hot - -> \"fifo\" (0)",
+    ),
+    (
+        "conference.floor",
+        "policy",
+        "'chair'",
+        "conference.floor.audio.policy hot \"fifo\" -> \"chair\" (0)",
+    ),
+    (
+        "conference.floor",
+        "max_holders",
+        "2",
+        "conference.floor.audio.max_holders hot 1 -> 2 (0)",
+    ),
+    (
+        "conference.floor",
+        "max_queue",
+        "0",
+        "conference.floor.audio.max_queue hot 32 -> 0 (0)",
+    ),
+    (
+        "conference.floor",
+        "grant_ttl",
+        "'5m'",
+        "conference.floor.audio.grant_ttl hot \"0s\" -> \"5m\" (0)",
+    ),
+    (
+        "conference.floor",
+        "request_ttl",
+        "'5m'",
+        "conference.floor.audio.request_ttl hot \"1m\" -> \"5m\" (0)",
+    ),
+    (
+        "conference.floor",
+        "priority",
+        "4",
+        "conference.floor.audio.priority hot 2 -> 4 (0)",
+    ),
+    (
+        "conference.floor",
+        "preempt",
+        "true",
+        "conference.floor.audio.preempt hot false -> true (0)",
     ),
     (
         "api",

@@ -4,6 +4,7 @@ use super::super::{
     AddressChange, Algorithm, Auth, DatapathMode, Ice, KeepAlive, MediaFrom, MediaMode, NatMode,
     RegisterBy, Sync, Verify, XdpAttach,
 };
+use crate::conference::floor::Mode;
 use crate::config::api::{LogFormat, MetricsFor};
 use crate::config::problem::{At, Problems, nearest};
 
@@ -45,6 +46,8 @@ pub(in crate::config) const ADDRESS_CHANGE: [(&str, AddressChange); 3] = [
     ("ignore", AddressChange::Ignore),
     ("drop", AddressChange::Drop),
 ];
+pub(in crate::config) const POLICY: [(&str, Mode); 2] =
+    [("fifo", Mode::Fifo), ("chair", Mode::Chair)];
 pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
     ("auto", DatapathMode::Auto),
     ("xdp", DatapathMode::Xdp),

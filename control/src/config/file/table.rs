@@ -176,6 +176,8 @@ impl<'i> Table<'_, 'i> {
             KEYS.iter()
                 .filter_map(|(name, _)| name.strip_prefix(&below)),
         );
+        known.extend((section == "mqtt").then_some("tls"));
+        known.extend((section == "conference").then_some("floor"));
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }
@@ -251,6 +253,7 @@ fn missing_help(section: &str, key: &str) -> &'static str {
         ("sip.account", "user") => "add the user part of its address: user = \"1001\"",
         ("sip.peer", "name") => "add a name you will recognise in logs: name = \"mcu\"",
         ("sip.peer", "uri") => "add where it listens: uri = \"sip:10.0.0.20:5060\"",
+        ("conference.floor", "id") => "add what clients call it: id = \"audio\"",
         ("network", "name") => "add a name you will recognise in logs: name = \"lan\"",
         ("network", "interface") => "add the network interface: interface = \"eth0\"",
         _ => "add it",

@@ -40,6 +40,61 @@ impl Problem {
         detail: "a call is named by the number in its `id`",
     };
 
+    pub(in crate::shell) const NO_SUCH_CONFERENCE: Self = Self {
+        code: "no_such_conference",
+        detail: "no such conference, or it ended; `towpath conf list` shows those that go on",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_SUCH_VIEW: Self = Self {
+        code: "no_such_view",
+        detail: "nobody has set this view yet; `PUT` does",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_SUCH_REQUEST: Self = Self {
+        code: "no_such_request",
+        detail: "no such floor request, or it has ended",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const BAD_CONFERENCE: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_conference",
+        detail: "write {\"uri\": the user part of the URI that calls to it name}",
+    };
+
+    pub(in crate::shell) const TOO_MANY_CONFERENCES: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "too_many_conferences",
+        detail: "there are as many conferences as may be; end some",
+    };
+
+    pub(in crate::shell) const BAD_COMMAND: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_command",
+        detail: "the command cannot be read or carried out; `reason` says why, docs/conference.md \
+                 how it is written",
+    };
+
+    pub(in crate::shell) const COMMAND_DENIED: Self = Self {
+        status: StatusCode::FORBIDDEN,
+        code: "denied",
+        detail: "this participant may not do that now; `reason` says why",
+    };
+
+    pub(in crate::shell) const STALE: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "stale",
+        detail: "a later command of this client was carried out; `answer` has the state there is",
+    };
+
+    pub(in crate::shell) const CONFLICT: Self = Self {
+        status: StatusCode::PRECONDITION_FAILED,
+        code: "conflict",
+        detail: "the state is not the one in If-Match any more; `answer` has the one there is",
+    };
+
     pub(in crate::shell) const BAD_LIMITS: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_limits",
@@ -281,17 +336,27 @@ impl From<Refused> for Problem {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Code(pub(super) &'static str);
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = serde_json::json!({
+impl Problem {
+    /// With more members (RFC 9457 §3.2).
+    pub(in crate::shell) fn with(self, more: serde_json::Value) -> Response {
+        let mut body = serde_json::json!({
             "type": "about:blank",
             "title": self.status.canonical_reason().unwrap_or("error"),
             "status": self.status.as_u16(),
             "code": self.code,
             "detail": self.detail,
         });
+        if let (Some(body), serde_json::Value::Object(more)) = (body.as_object_mut(), more) {
+            body.extend(more);
+        }
         let kind = [(CONTENT_TYPE, "application/problem+json")];
         let body = Json(body).into_response().into_body();
         (self.status, kind, Extension(Code(self.code)), body).into_response()
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        self.with(serde_json::Value::Null)
     }
 }

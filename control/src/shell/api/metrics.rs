@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! party or an address; peers are those of the configuration.
 
+mod conference;
 mod mqtt;
 mod requests;
 mod streams;
@@ -19,6 +20,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     signalling(shell, now, &mut text);
     store(shell, &mut text);
     mqtt::mqtt(shell, &mut text);
+    conference::conference(shell, &mut text);
     media(shell, now, &mut text);
     requests::requests(shell, &mut text);
     text.text
@@ -111,7 +113,7 @@ fn shards(shell: &Shell, text: &mut Text) {
     text.series(&[], shell.queues.dropped());
     let help = "Events the conference plane was not told because too many waited for it.";
     text.family("plane_inbox_full_total", Kind::Counter, help);
-    text.series(&[], shell.plane.dropped());
+    text.series(&[], shell.plane.inbox.dropped());
 }
 
 fn connections(shell: &Shell, text: &mut Text) {

@@ -20,8 +20,8 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
 use crate::shell::api::{
-    Api, Ask, What, audit, ban, capture, config, drain, history, log, mqtt, openapi, page, pulse,
-    stream, token, top,
+    Api, Ask, What, audit, ban, capture, conference, config, drain, history, log, mqtt, openapi,
+    page, pulse, stream, token, top,
 };
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
@@ -36,6 +36,7 @@ const TABLES: &[&[Route]] = &[
     drain::ROUTES,
     PHONES,
     CALLS,
+    conference::ROUTES,
     config::ROUTES,
     token::ROUTES,
     audit::ROUTES,

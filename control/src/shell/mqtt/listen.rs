@@ -37,17 +37,20 @@ pub(crate) struct Busy {
 
 /// What TLS connections are made with; none: nothing is configured.
 pub(crate) fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Wrong> {
-    let (names, certificate, key) = match (&config.mqtt.tls, &config.sip.tls) {
-        (Some(own), _) => (OWN, &own.certificate, &own.key),
-        (None, Some(sip)) => (SIPS, &sip.certificate, &sip.key),
+    let own = config.mqtt.tls.as_ref();
+    let (certificate, key) = match (own, &config.sip.tls) {
+        (Some(own), _) => (
+            (&own.certificate, "mqtt.tls.certificate"),
+            (&own.key, "mqtt.tls.key"),
+        ),
+        (None, Some(sip)) => (
+            (&sip.certificate, "sip.tls.certificate"),
+            (&sip.key, "sip.tls.key"),
+        ),
         (None, None) => return Ok(None),
     };
-    one_way((certificate, names.0), (key, names.1)).map(Some)
+    one_way(certificate, key).map(Some)
 }
-
-/// Keys of the configuration that say which certificate it is.
-const OWN: (&str, &str) = ("mqtt.tls.certificate", "mqtt.tls.key");
-const SIPS: (&str, &str) = ("sip.tls.certificate", "sip.tls.key");
 
 impl Listeners {
     pub(crate) fn new(edge: Edge) -> Self {

@@ -1,0 +1,317 @@
+//! Conferences: who is in them, who may speak, what is seen; and the same commands that clients of
+//! the bus have, in the name of a participant.
+
+mod wire;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::header::{ETAG, IF_MATCH};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post, put};
+use serde_json::{Map, Value, json};
+
+use crate::conference::Conference;
+use crate::plane::{Order, Outcome, Refused};
+use crate::shell::api::error::Problem;
+use crate::shell::api::route::Reply;
+use crate::shell::api::table::{Answer, Body, CHANGE, Route, VIEW, Verb, schema};
+use crate::shell::plane::Handle;
+
+const REFUSES: &[Problem] = &[
+    Problem::NO_SUCH_CONFERENCE,
+    Problem::BAD_COMMAND,
+    Problem::COMMAND_DENIED,
+    Problem::STALE,
+    Problem::CONFLICT,
+];
+
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        path: "/api/v1/conferences",
+        about: "Conferences that go on",
+        answer: Answer::Document(schema!("conferences")),
+        handler: || get(list),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/conferences",
+        about: "Makes the conference of a URI, or finds it; it stays until it is ended",
+        body: Body::Document(schema!("conference-order"), r#"{"uri": "8001"}"#),
+        answer: Answer::Document(schema!("conference")),
+        refuses: &[Problem::BAD_CONFERENCE, Problem::TOO_MANY_CONFERENCES],
+        handler: || post(open),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}",
+        about: "All of one conference at once",
+        answer: Answer::Document(schema!("conference")),
+        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        handler: || get(show),
+        ..VIEW
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/conferences/{cid}",
+        about: "Ends a conference; calls go on",
+        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        handler: || delete(end),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}/roster",
+        about: "Who is in a conference",
+        answer: Answer::Document(schema!("conference-roster")),
+        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        handler: || get(roster),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}/floor",
+        about: "Who may speak in a conference, and who waits to",
+        answer: Answer::Document(schema!("conference-floor")),
+        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        handler: || get(floors),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}/floor/{fid}/requests",
+        about: "Asks for a floor in the name of a participant",
+        body: Body::Document(
+            schema!("floor-request"),
+            r#"{"pid": "1001", "priority": 2, "text": "a question"}"#,
+        ),
+        answer: Answer::Document(schema!("conference-answer")),
+        refuses: REFUSES,
+        handler: || post(request),
+        ..CHANGE
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/conferences/{cid}/floor/{fid}/requests/{rid}",
+        about: "Gives up a request, or the floor it was granted",
+        answer: Answer::Document(schema!("conference-answer")),
+        refuses: REFUSES,
+        handler: || delete(give_up),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}/floor/{fid}/requests/{rid}/decision",
+        about: "Decides about a request in the name of a chair",
+        body: Body::Document(
+            schema!("floor-decision"),
+            r#"{"pid": "1000", "action": "grant", "reason": "your turn"}"#,
+        ),
+        answer: Answer::Document(schema!("conference-answer")),
+        refuses: REFUSES,
+        handler: || post(decide),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}/views",
+        about: "What is seen in a conference",
+        answer: Answer::Document(schema!("conference-views")),
+        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        handler: || get(views),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/conferences/{cid}/views/{vid}",
+        about: "One view, its revision as the entity tag",
+        answer: Answer::Document(schema!("conference-view")),
+        refuses: &[Problem::NO_SUCH_CONFERENCE, Problem::NO_SUCH_VIEW],
+        handler: || get(view),
+        ..VIEW
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/api/v1/conferences/{cid}/views/{vid}",
+        about: "Sets what is to be seen, in the name of a participant. With If-Match only if the \
+                view is still that one; with X-Client-Seq and X-Client-Instance never after a \
+                later one of the same client",
+        body: Body::Document(
+            schema!("view-order"),
+            r#"{"pid": "1001", "target": {"layout": "focus", "focus": "1002", "zoom": 2.0}}"#,
+        ),
+        answer: Answer::Document(schema!("conference-answer")),
+        refuses: REFUSES,
+        handler: || put(set_view),
+        ..CHANGE
+    },
+];
+
+type Plane = State<Handle>;
+
+async fn list(State(plane): Plane) -> Json<Value> {
+    let plane = plane.lock();
+    let conferences: Vec<Value> = plane.conferences().map(wire::summary).collect();
+    Json(json!({ "conferences": conferences }))
+}
+
+async fn open(State(plane): Plane, body: Bytes) -> Reply {
+    let order: Value = serde_json::from_slice(&body).map_err(|_| Problem::BAD_CONFERENCE)?;
+    let uri = order.get("uri").and_then(Value::as_str);
+    let fits = |uri: &&str| (1..=URI_BYTES_MAX).contains(&uri.len()) && !uri.contains(' ');
+    let uri = uri.filter(fits).ok_or(Problem::BAD_CONFERENCE)?.to_owned();
+    match plane.order(Order::Open { uri }).await {
+        Some(Outcome::Opened { cid }) => of(&plane, &cid, wire::whole),
+        Some(Outcome::Refused(Refused::TooMany)) => Err(Problem::TOO_MANY_CONFERENCES),
+        _ => Err(Problem::BUSY),
+    }
+}
+
+/// Of the user part of a conference's URI.
+const URI_BYTES_MAX: usize = 128;
+
+async fn show(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+    of(&plane, &cid, wire::whole)
+}
+
+async fn end(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+    match plane.order(Order::End { cid }).await {
+        Some(Outcome::Ended) => Ok(Json(json!({ "done": true }))),
+        Some(_) => Err(Problem::NO_SUCH_CONFERENCE),
+        None => Err(Problem::BUSY),
+    }
+}
+
+async fn roster(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+    of(&plane, &cid, wire::roster)
+}
+
+async fn floors(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+    of(&plane, &cid, wire::floors)
+}
+
+async fn views(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+    of(&plane, &cid, wire::views)
+}
+
+async fn view(
+    State(plane): Plane,
+    Path((cid, vid)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let plane = plane.lock();
+    let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
+    let view = conference.views().get(&vid).ok_or(Problem::NO_SUCH_VIEW)?;
+    let tag = [(ETAG, format!("\"{}\"", view.revision))];
+    Ok((tag, Json(wire::view(&vid, view))).into_response())
+}
+
+fn of(plane: &Handle, cid: &str, document: fn(&Conference) -> Value) -> Reply {
+    let plane = plane.lock();
+    let conference = plane.conference(cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
+    Ok(Json(document(conference)))
+}
+
+async fn request(
+    State(plane): Plane,
+    Path((cid, fid)): Path<(String, String)>,
+    head: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    command(&plane, cid, "floor.request", &[("fid", fid)], &head, &body).await
+}
+
+async fn give_up(
+    State(plane): Plane,
+    Path((cid, fid, rid)): Path<(String, String, String)>,
+    head: HeaderMap,
+) -> Result<Response, Problem> {
+    // Whose it is follows from the request.
+    let owner = {
+        let plane = plane.lock();
+        let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
+        let floor = conference.floors().get(&fid);
+        let request = floor.and_then(|floor| floor.find(&rid));
+        request.map(|request| request.pid.clone())
+    };
+    let owner = owner.ok_or(Problem::NO_SUCH_REQUEST)?;
+    let body = json!({ "pid": owner }).to_string();
+    let named = [("fid", fid), ("request_id", rid)];
+    command(&plane, cid, "floor.release", &named, &head, body.as_bytes()).await
+}
+
+async fn decide(
+    State(plane): Plane,
+    Path((cid, fid, rid)): Path<(String, String, String)>,
+    head: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let named = [("fid", fid), ("request_id", rid)];
+    command(&plane, cid, "floor.decide", &named, &head, &body).await
+}
+
+async fn set_view(
+    State(plane): Plane,
+    Path((cid, vid)): Path<(String, String)>,
+    head: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    command(&plane, cid, "view.set", &[("vid", vid)], &head, &body).await
+}
+
+/// One command of the bus, made of a request: what is named by the path, the body, and headers for
+/// what stands in the envelope.
+async fn command(
+    plane: &Handle,
+    cid: String,
+    kind: &str,
+    named: &[(&str, String)],
+    head: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Problem> {
+    let data: Map<String, Value> =
+        serde_json::from_slice(body).map_err(|_| Problem::BAD_COMMAND)?;
+    let pid = data.get("pid").and_then(Value::as_str);
+    let pid = pid.ok_or(Problem::BAD_COMMAND)?.to_owned();
+    let mut data = data;
+    for (name, value) in named {
+        data.insert((*name).to_owned(), value.as_str().into());
+    }
+    let header = |name: &str| head.get(name).and_then(|value| value.to_str().ok());
+    let tag = header(IF_MATCH.as_str()).filter(|tag| *tag != "*");
+    let cseq = header("x-client-seq").map(|cseq| cseq.parse::<u64>());
+    let cseq = cseq.transpose().map_err(|_| Problem::BAD_COMMAND)?;
+    let envelope = json!({
+        "v": 1,
+        "id": header("idempotency-key"),
+        "type": kind,
+        "src": { "inst": header("x-client-instance") },
+        "cseq": cseq,
+        "if_rev": tag.map(|tag| tag.trim_matches('"')),
+        "data": data,
+    });
+    let command = envelope.to_string().into();
+    match plane.order(Order::Command { cid, pid, command }).await {
+        Some(Outcome::Answered(answer)) => answered(&answer),
+        Some(_) => Err(Problem::NO_SUCH_CONFERENCE),
+        None => Err(Problem::BUSY),
+    }
+}
+
+/// The answer as it would travel on the bus, its status said in the words of HTTP too.
+fn answered(answer: &Bytes) -> Result<Response, Problem> {
+    let document: Value = serde_json::from_slice(answer).map_err(|_| Problem::BUSY)?;
+    let word = |name: &str| document.get(name).and_then(Value::as_str).unwrap_or("");
+    let problem = match (word("status"), word("code")) {
+        ("ok" | "accepted", _) => None,
+        ("stale", _) => Some(Problem::STALE),
+        ("conflict", _) => Some(Problem::CONFLICT),
+        ("denied", _) => Some(Problem::COMMAND_DENIED),
+        (_, "no_such_request") => Some(Problem::NO_SUCH_REQUEST),
+        (_, _) => Some(Problem::BAD_COMMAND),
+    };
+    if let Some(problem) = problem {
+        return Ok(problem.with(json!({ "reason": word("code"), "answer": document })));
+    }
+    let number = |name: &str| document.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let tag = format!("\"{}.{}\"", number("epoch"), number("rev"));
+    let status = match word("status") {
+        "accepted" => StatusCode::ACCEPTED,
+        _ => StatusCode::OK,
+    };
+    Ok((status, [(ETAG, tag)], Json(document)).into_response())
+}
