@@ -351,25 +351,7 @@ impl Cli {
                 show(&status, output::Kind::Status { verbose })?;
                 Ok(ExitCode::from(health(&status)))
             }
-            Command::Call(CallCommand::List) => show(&client.get(&["calls"])?, output::Kind::Calls),
-            Command::Call(CallCommand::Show { id }) => show(
-                &client.get(&["calls", &id.to_string()])?,
-                output::Kind::Call,
-            ),
-            Command::Call(CallCommand::Media { id, party, mode }) => {
-                let answer = set_media(&client, id, party, mode)?;
-                let (party, mode) = (word(party), word(mode));
-                done(&answer, &format!("call {id}: media of the {party}: {mode}"))
-            }
-            Command::Call(CallCommand::Refresh { id }) => {
-                let parts = ["calls", &id.to_string(), "refresh"];
-                let answer = client.send(Method::POST, &parts, String::new(), None)?;
-                done(&answer, &format!("call {id}: both parties are told"))
-            }
-            Command::Call(CallCommand::Kill { id }) => {
-                let answer = client.delete(&["calls", &id.to_string()])?;
-                done(&answer, &format!("call {id}: ended"))
-            }
+            Command::Call(command) => call(command, &client, self.output),
             Command::Bench { object, seconds } => {
                 let time = Duration::from_secs(seconds);
                 show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
@@ -447,6 +429,32 @@ fn name(aor: &str) -> &str {
 fn word(value: impl ValueEnum) -> String {
     let value = value.to_possible_value();
     value.map_or_else(String::new, |value| value.get_name().to_owned())
+}
+
+fn call(command: CallCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    let show = |value: &Value, kind| output::print(value, kind, format);
+    let done = |value: &Value, what: &str| output::done(value, what, format);
+    match command {
+        CallCommand::List => show(&client.get(&["calls"])?, output::Kind::Calls),
+        CallCommand::Show { id } => show(
+            &client.get(&["calls", &id.to_string()])?,
+            output::Kind::Call,
+        ),
+        CallCommand::Media { id, party, mode } => {
+            let answer = set_media(client, id, party, mode)?;
+            let (party, mode) = (word(party), word(mode));
+            done(&answer, &format!("call {id}: media of the {party}: {mode}"))
+        }
+        CallCommand::Refresh { id } => {
+            let parts = ["calls", &id.to_string(), "refresh"];
+            let answer = client.send(Method::POST, &parts, String::new(), None)?;
+            done(&answer, &format!("call {id}: both parties are told"))
+        }
+        CallCommand::Kill { id } => {
+            let answer = client.delete(&["calls", &id.to_string()])?;
+            done(&answer, &format!("call {id}: ended"))
+        }
+    }
 }
 
 fn set_media(client: &Client<'_>, id: u64, party: Party, mode: MediaMode) -> anyhow::Result<Value> {

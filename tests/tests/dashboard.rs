@@ -234,12 +234,12 @@ fn call(page: &Page<'_>) {
         page.says(flow["at"].as_str().unwrap());
         page.says(flow["target"].as_str().unwrap());
     }
+    page.picture("dashboard-call");
     page.click("main details:last-of-type summary");
     let steps = explained["flows"][flows.len() - 1]["steps"]
         .as_array()
         .unwrap();
     page.says(steps[0]["question"].as_str().unwrap());
-    page.picture("dashboard-call");
 }
 
 fn registrations(page: &Page<'_>) {

@@ -66,8 +66,7 @@ impl Audit {
         let known = text.lines().rev().take(LISTED_MAX).map(str::to_owned);
         let mut lines: VecDeque<String> = known.collect();
         lines.make_contiguous().reverse();
-        let last = lines.back().map(String::as_str).or_else(|| None);
-        let (seq, hash) = match last {
+        let (seq, hash) = match lines.back() {
             Some(last) => chain::end(last),
             // The file was put aside by the last line written.
             None => chain::end_of_files(directory),

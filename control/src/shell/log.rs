@@ -170,7 +170,7 @@ fn written(format: LogFormat) -> Written {
     let wanted = match format {
         LogFormat::Auto if journal => LogFormat::Journal,
         LogFormat::Auto => LogFormat::Text,
-        other => other,
+        LogFormat::Text | LogFormat::Json | LogFormat::Journal => format,
     };
     match wanted {
         LogFormat::Json => {

@@ -18,7 +18,7 @@ use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
-use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
+use crate::shell::kernel::{Adopted, Attach, Events, Interface as Nic, Kernel, KernelError};
 use crate::shell::netlink::Netlink;
 use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
@@ -51,25 +51,19 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
-    let (mut kernel, adopted) = kernel_or_why(&config, &netlink)
-        .map_err(|error| impossible(&error, &config, &options, &source))?;
-    announce(&kernel, config.datapath.mode);
-    let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
-    if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
-        tokio::spawn(logs.run());
-    }
-    let mut datapath = Datapath::new(queues.clone(), netlink, kernel);
+    let path = kernel_path(&config, &netlink, &options, &source)?;
+    let mut datapath = Datapath::new(queues.clone(), netlink, path.kernel);
     datapath.set_borders(borders(&config));
-    for Adopted { at, flow } in &adopted {
+    for Adopted { at, flow } in &path.adopted {
         datapath.adopt(*at, flow);
     }
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper, conferences) = restore(&config, &engine, started);
+    let (store, keeper, kept) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let plane = start_plane(&config, seed, &store, conferences);
+    let plane = start_plane(&config, seed, &store, kept);
     let (plane, edge) = (plane.handle, plane.edge);
     let listeners = serve_mqtt(&edge, &config, &source)?;
     let api = Api::new(&config, sender, plane.clone());
@@ -98,7 +92,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         told: 0,
         questions,
         work,
-        reports,
+        reports: path.reports,
         started,
         rates: api::Rates::default(),
         api,
@@ -110,6 +104,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+struct KernelPath {
+    /// Or why there is none.
+    kernel: Result<Kernel, String>,
+    /// What an earlier daemon left.
+    adopted: Vec<Adopted>,
+    reports: Option<Events>,
+}
+
+/// The kernel path, if it is wanted and can be had.
+fn kernel_path(
+    config: &Config,
+    netlink: &Netlink,
+    options: &Options,
+    source: &Source,
+) -> anyhow::Result<KernelPath> {
+    let (mut kernel, adopted) = kernel_or_why(config, netlink)
+        .map_err(|error| impossible(&error, config, options, source))?;
+    announce(&kernel, config.datapath.mode);
+    let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
+    if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
+        tokio::spawn(logs.run());
+    }
+    Ok(KernelPath {
+        kernel,
+        adopted,
+        reports,
+    })
 }
 
 /// The API is listened at wherever the configuration says.

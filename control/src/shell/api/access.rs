@@ -55,6 +55,14 @@ pub(crate) struct Principal {
     pub(crate) address: String,
 }
 
+/// What was asked, and what came of it.
+pub(super) struct Counts {
+    /// By operation and class of status.
+    pub(super) requests: Vec<(String, u16, u64)>,
+    /// By the code of the refusal.
+    pub(super) refused: Vec<(&'static str, u64)>,
+}
+
 /// Why somebody may not, and how long they should wait.
 pub(super) type Refusal = (Problem, Option<Duration>);
 
@@ -185,7 +193,7 @@ impl Access {
     }
 
     /// Requests by operation and class, and refusals by reason.
-    pub(super) fn counts(&self) -> (Vec<(String, u16, u64)>, Vec<(&'static str, u64)>) {
+    pub(super) fn counts(&self) -> Counts {
         let inner = self.lock();
         let requests = inner.requests.iter();
         let requests = requests.map(|((verb, path, class), count)| {
@@ -196,7 +204,10 @@ impl Access {
             .refused
             .iter()
             .map(|(reason, count)| (*reason, *count));
-        (requests.collect(), refused.collect())
+        Counts {
+            requests: requests.collect(),
+            refused: refused.collect(),
+        }
     }
 
     pub(super) fn tokens<T>(&self, ask: impl FnOnce(&mut Tokens) -> T) -> T {

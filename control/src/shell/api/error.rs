@@ -249,6 +249,12 @@ impl Problem {
         detail: "it cannot be kept in state_dir, so nothing has changed; the log says why",
     };
 
+    pub(in crate::shell) const BAD_REQUEST: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_request",
+        detail: "the path or the query cannot be read: see its parameters in /api/v1/openapi.json",
+    };
+
     pub(in crate::shell) const NOT_READY: Self = Self {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "not_ready",

@@ -39,7 +39,7 @@ pub(super) async fn guard(
             let answer = match api.access.admit(&who, route, clock::now()) {
                 Ok(()) => {
                     request.extensions_mut().insert(who.clone());
-                    perform(&api, route, &who, request, next).await
+                    told(perform(&api, route, &who, request, next).await)
                 }
                 Err(refusal) => refused(&api, refusal),
             };
@@ -63,6 +63,15 @@ pub(super) async fn guard(
         });
     }
     answer
+}
+
+/// What could not be taken apart is refused in our form too.
+fn told(answer: Response) -> Response {
+    let is_ours = answer.extensions().get::<Code>().is_some();
+    match answer.status() == StatusCode::BAD_REQUEST && !is_ours {
+        true => Problem::BAD_REQUEST.into_response(),
+        false => answer,
+    }
 }
 
 const UNKNOWN: Origin = Origin::User {

@@ -36,7 +36,7 @@ fn document() -> Value {
             "required": ["done"],
         }),
     );
-    for route in route::all().filter(|route| !matches!(route.answer, Answer::Page)) {
+    for route in route::all().filter(|route| is_for_programs(route)) {
         let operations = paths.entry(route.path).or_default();
         operations.insert(route.verb.name().to_ascii_lowercase(), operation(route));
         let body = match route.body {
@@ -45,7 +45,7 @@ fn document() -> Value {
         };
         let answer = match route.answer {
             Answer::Document(schema) | Answer::Stream(schema) => Some(schema),
-            Answer::Done | Answer::Other(_) | Answer::Page => None,
+            Answer::Done | Answer::Other(_) => None,
         };
         for schema in [body, answer].into_iter().flatten() {
             schemas.insert(schema.name.to_owned(), shape::schema(schema.lines));
@@ -74,6 +74,12 @@ fn document() -> Value {
             },
         },
     })
+}
+
+/// What a browser is shown is not described.
+fn is_for_programs(route: &Route) -> bool {
+    let roots = ["/livez", "/readyz", "/healthz", "/metrics"];
+    route.path.starts_with("/api/v1/") || roots.contains(&route.path)
 }
 
 const ABOUT: &str = "Every refusal is a problem document (RFC 9457) with a stable `code`. Members \
@@ -185,7 +191,6 @@ fn responses(route: &Route) -> Map<String, Value> {
         Answer::Document(schema) => done(json(reference(schema))),
         Answer::Done => done(json(json!({ "$ref": "#/components/schemas/Done" }))),
         Answer::Other(kind) => done(json!({ kind: {} })),
-        Answer::Page => done(json!({})),
         Answer::Stream(schema) => done(json!({
             "application/json": { "schema": reference(schema) },
             "text/event-stream": {},
@@ -218,6 +223,7 @@ fn responses(route: &Route) -> Map<String, Value> {
 /// Those of its own, and those that any such operation has.
 fn refusals_of(route: &Route) -> Vec<Problem> {
     let mut all = route.refuses.to_vec();
+    all.push(Problem::BAD_REQUEST);
     if route.role != Role::Anyone {
         all.extend([
             Problem::UNAUTHORIZED,

@@ -52,37 +52,44 @@ const TEXT: &str = "text/plain; charset=utf-8";
 /// What the loop said last.
 #[derive(Default)]
 pub(super) struct Pulse {
-    last: Mutex<Option<(Instant, Health)>>,
+    last: Mutex<Option<Beat>>,
+}
+
+#[derive(Clone)]
+struct Beat {
+    at: Instant,
+    state: &'static str,
+    warnings: Vec<String>,
+    draining: bool,
 }
 
 impl Pulse {
-    fn beat(&self, now: Instant, health: Health) {
-        *self.lock() = Some((now, health));
+    fn beat(&self, beat: Beat) {
+        *self.lock() = Some(beat);
     }
 
-    /// State and warnings, if the loop turns.
-    fn now(&self) -> Option<(&'static str, Vec<String>)> {
-        let last = self.lock();
-        let (at, health) = last.as_ref()?;
-        let age = clock::now().saturating_duration_since(*at);
-        (age < HANGS_AFTER).then(|| (health.state, health.warnings.clone()))
+    /// None if the loop does not turn.
+    fn now(&self) -> Option<Beat> {
+        let last = self.lock().clone()?;
+        let age = clock::now().saturating_duration_since(last.at);
+        (age < HANGS_AFTER).then_some(last)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Health)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Beat>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 async fn ready(State(api): State<Api>) -> Result<&'static str, Problem> {
     match api.pulse.now() {
-        Some((state, _)) if state != DOWN => Ok("ok\n"),
+        Some(beat) if beat.state != DOWN && !beat.draining => Ok("ok\n"),
         Some(_) | None => Err(Problem::NOT_READY),
     }
 }
 
 async fn healthy(State(api): State<Api>) -> Response {
     let (state, warnings) = match api.pulse.now() {
-        Some(found) => found,
+        Some(beat) => (beat.state, beat.warnings),
         None => {
             let seconds = HANGS_AFTER.as_secs();
             let hangs = format!("the loop has not turned for {seconds} s; restart the daemon");
@@ -102,6 +109,13 @@ impl Shell {
         self.api.news.tell(events.last());
         crate::shell::log::events(events);
         self.sample(now);
-        self.api.pulse.beat(now, health(self, now));
+        let Health { state, warnings } = health(self, now);
+        let draining = self.engine.draining(now).is_some();
+        self.api.pulse.beat(Beat {
+            at: now,
+            state,
+            warnings,
+            draining,
+        });
     }
 }

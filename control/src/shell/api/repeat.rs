@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use sha2::{Digest, Sha256};
 
 use crate::shell::api::access::Principal;
-use crate::shell::api::error::Problem;
+use crate::shell::api::error::{Code, Problem};
 use crate::shell::clock;
 
 /// How long an answer is kept.
@@ -39,6 +39,8 @@ struct Known {
     digest: [u8; 32],
     /// None while it is carried out.
     answer: Option<(StatusCode, HeaderMap, Bytes)>,
+    /// Of the refusal, if it is one.
+    code: Option<Code>,
 }
 
 /// An order that is being carried out.
@@ -72,11 +74,15 @@ impl Repeats {
             Some(Known { answer: None, .. }) => refuse(Problem::IN_PROGRESS),
             Some(Known {
                 answer: Some((status, head, body)),
+                code,
                 ..
             }) => {
                 let mut answer = (*status, head.clone(), body.clone()).into_response();
                 let yes = HeaderValue::from_static("true");
                 answer.headers_mut().insert(REPLAYED, yes);
+                if let Some(code) = code {
+                    answer.extensions_mut().insert(*code);
+                }
                 Err(Box::new(answer))
             }
             None if known.len() >= ANSWERS_MAX => refuse(Problem::BUSY),
@@ -85,6 +91,7 @@ impl Repeats {
                     at: now,
                     digest,
                     answer: None,
+                    code: None,
                 };
                 known.insert(name.clone(), new);
                 Ok(Some(Ticket(name)))
@@ -107,6 +114,7 @@ impl Repeats {
             let kind = head.headers.get(CONTENT_TYPE).cloned();
             let kind = kind.map(|kind| (CONTENT_TYPE, kind));
             known.answer = Some((head.status, kind.into_iter().collect(), body.clone()));
+            known.code = head.extensions.get::<Code>().copied();
         }
         Response::from_parts(head, Body::from(body))
     }

@@ -2,9 +2,10 @@
 
 use super::{Kind, Text};
 use crate::shell::Shell;
+use crate::shell::api::access::Counts;
 
 pub(super) fn requests(shell: &Shell, text: &mut Text) {
-    let (requests, refused) = shell.api.access.counts();
+    let Counts { requests, refused } = shell.api.access.counts();
     let help = "Requests to the API, by operation and class of status.";
     text.family("api_requests_total", Kind::Counter, help);
     for (route, class, count) in &requests {

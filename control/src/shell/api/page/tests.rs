@@ -96,7 +96,8 @@ fn no_sentence_stands_in_the_code() {
         .split('<')
         .filter_map(|tag| Some(tag.split_once('>')?.1))
         .collect();
-    assert_eq!(outside.trim(), "");
+    // The name is the same in every language.
+    assert_eq!(outside.trim(), "Towpath");
 }
 
 fn is_word(word: &&str) -> bool {
