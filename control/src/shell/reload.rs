@@ -297,6 +297,8 @@ impl Shell {
         self.sip.configure(&plan.config, plan.tls);
         self.plane.reconfigure(&plan.config);
         let mut config = plan.config;
+        self.mqtt.configure(&config, plan.mqtt);
+        self.mqtt_listeners.keep(&config.mqtt.listen);
         let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
         self.api.access.configure(&config.api);

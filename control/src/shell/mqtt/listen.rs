@@ -52,6 +52,10 @@ pub(crate) fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Wrong> {
     one_way(certificate, key).map(Some)
 }
 
+/// Keys of the configuration that say which certificate it is.
+const OWN: (&str, &str) = ("mqtt.tls.certificate", "mqtt.tls.key");
+const SIPS: (&str, &str) = ("sip.tls.certificate", "sip.tls.key");
+
 impl Listeners {
     pub(crate) fn new(edge: Edge) -> Self {
         Self {
