@@ -10,6 +10,7 @@ pub mod id;
 
 // Languages and policies: siblings that do not know each other.
 pub mod nat;
+pub mod outbox;
 pub mod sdp;
 pub mod sip;
 
