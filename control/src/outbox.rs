@@ -2,6 +2,7 @@
 //! the link's client keeps for itself is not trusted; what it had when a connection ended is
 //! submitted anew, in order.
 
+pub mod backoff;
 pub mod record;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};

@@ -15,6 +15,7 @@ mod media;
 mod netlink;
 mod node;
 mod notify;
+mod outbox;
 mod plane;
 mod reload;
 mod shard;

@@ -210,7 +210,7 @@ impl<T> Keeper<T> {
             shared.put(&mut state, key, record);
         }
         shared.wake.notify_one();
-        state.awaited = true;
+        state.awaited |= !then.is_empty();
         let waits = !state.behind && state.failing.is_none() && !(nothing && self.held.is_empty());
         let batch = if nothing { 0 } else { state.taken + 1 };
         drop(state);
