@@ -203,7 +203,7 @@ impl Shell {
                 }
                 Effect::Close { at } => self.datapath.media.close(at),
                 Effect::Install { at, rule } => self.datapath.install(at, rule).await,
-                Effect::Remove { at } => self.datapath.remove(at),
+                Effect::Remove { at } => self.datapath.remove(at).await,
                 Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
                 Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
                 Effect::Listen { at, rule } => {
