@@ -99,6 +99,9 @@ enum Command {
     /// Sources that are not heard: scanners, guessers, and who you say
     #[command(subcommand)]
     Ban(ban::BanCommand),
+    /// Clients of the MQTT edge
+    #[command(subcommand)]
+    Mqtt(MqttCommand),
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
@@ -197,6 +200,12 @@ enum RegCommand {
 #[derive(Debug, Subcommand)]
 enum NetworkCommand {
     /// Networks: addresses, ports, who uses them, what is wrong with them
+    List,
+}
+
+#[derive(Debug, Subcommand)]
+enum MqttCommand {
+    /// Who is connected or may come back, where it reached us, what waits for it
     List,
 }
 
@@ -346,6 +355,10 @@ impl Cli {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
             Command::Peer(command) => peer(command, &client, self.output),
+            Command::Mqtt(MqttCommand::List) => {
+                let clients = client.get(&["mqtt", "clients"])?;
+                output::print(&clients, output::Kind::MqttClients, self.output)
+            }
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)

@@ -5,6 +5,7 @@ pub mod change;
 pub mod check;
 pub mod entry;
 mod file;
+pub mod mqtt;
 mod origin;
 mod problem;
 pub mod redact;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use self::mqtt::Mqtt;
 use self::origin::Origins;
 use crate::id::{Listener, NetworkId, Transport};
 
@@ -27,6 +29,7 @@ pub struct Config {
     pub networks: Vec<Network>,
     pub datapath: Datapath,
     pub store: Store,
+    pub mqtt: Mqtt,
     origins: Origins,
 }
 

@@ -9,6 +9,7 @@ pub mod effect;
 pub mod id;
 
 // Languages and policies: siblings that do not know each other.
+pub mod mqtt;
 pub mod nat;
 pub mod outbox;
 pub mod sdp;

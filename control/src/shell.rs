@@ -12,6 +12,7 @@ mod icmp;
 pub mod kernel;
 pub mod log;
 mod media;
+mod mqtt;
 mod netlink;
 mod node;
 mod notify;
@@ -84,6 +85,9 @@ struct Shell {
     shards: JoinSet<()>,
     datapath: datapath::Datapath,
     sip: sip::Sip,
+    mqtt: mqtt::Edge,
+    /// Where its clients connect.
+    mqtt_listeners: mqtt::Listeners,
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
@@ -146,6 +150,7 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
+        self.mqtt.shut_down();
         self.shards.shutdown().await;
         self.store.close();
         Ok(())

@@ -126,6 +126,17 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.media_timeout", Takes::Hot),
     ("store.path", Takes::Restart),
     ("store.sync", Takes::Hot),
+    ("mqtt.listen", Takes::Hot),
+    ("mqtt.topics", Takes::Hot),
+    ("mqtt.legacy_address_fields", Takes::Hot),
+    ("mqtt.clients", Takes::Hot),
+    ("mqtt.queue_messages", Takes::Hot),
+    ("mqtt.queue_bytes", Takes::Hot),
+    ("mqtt.filters", Takes::Hot),
+    ("mqtt.retained_bytes", Takes::Hot),
+    ("mqtt.session_expiry", Takes::Hot),
+    ("mqtt.tls.certificate", Takes::Hot),
+    ("mqtt.tls.key", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -138,6 +149,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         networks,
         datapath,
         store,
+        mqtt,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -164,6 +176,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &new.datapath.entries(),
     );
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
+    changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
     changes.found
 }
 

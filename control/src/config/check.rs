@@ -4,6 +4,7 @@
 mod account;
 pub(super) mod choice;
 pub mod later;
+mod mqtt;
 mod network;
 mod peer;
 mod protection;
@@ -74,6 +75,8 @@ pub fn check(
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
+    let sip_tls = sip.as_ref().is_some_and(|sip| sip.tls.is_some());
+    let mqtt = mqtt::read(file.mqtt, sip_tls, secrets, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -83,6 +86,7 @@ pub fn check(
             networks,
             datapath,
             store,
+            mqtt,
             origins,
         }),
         _ => Err(problems.into_vec()),

@@ -16,6 +16,7 @@ use super::{
     Account, Config, Datapath, Network, Node, Peer, PeerAddress, Pem, PortRange, Protection,
     Secret, Sip, Store, Tcp,
 };
+use crate::config::Mqtt;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -72,6 +73,7 @@ impl Config {
             networks,
             datapath: _,
             store: _,
+            mqtt: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -81,6 +83,7 @@ impl Config {
         entries.extend(networks.iter().flat_map(Network::entries));
         entries.extend(self.datapath.entries());
         entries.extend(self.store.entries());
+        entries.extend(self.mqtt.entries());
         entries
     }
 }
@@ -382,6 +385,33 @@ impl Store {
         vec![
             plain("store.path", text(path.display())),
             plain("store.sync", word(&SYNC, *sync)),
+        ]
+    }
+}
+
+impl Mqtt {
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Self {
+            listen,
+            topics,
+            legacy_address_fields,
+            limits,
+            tls,
+        } = self;
+        let certificate = tls.as_ref().map(|tls| file(&tls.certificate));
+        let key = tls.as_ref().map(|tls| file(&tls.key));
+        vec![
+            plain("mqtt.listen", texts(listen)),
+            plain("mqtt.topics", texts(topics)),
+            plain("mqtt.legacy_address_fields", texts(legacy_address_fields)),
+            plain("mqtt.clients", count(limits.clients)),
+            plain("mqtt.queue_messages", count(limits.queue_messages)),
+            plain("mqtt.queue_bytes", count(limits.queue_bytes)),
+            plain("mqtt.filters", count(limits.filters)),
+            plain("mqtt.retained_bytes", count(limits.retained_bytes)),
+            plain("mqtt.session_expiry", span(limits.session_expiry)),
+            plain("mqtt.tls.certificate", certificate.unwrap_or(Value::Unset)),
+            plain("mqtt.tls.key", key.unwrap_or(Value::Unset)),
         ]
     }
 }

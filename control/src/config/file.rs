@@ -2,10 +2,13 @@
 //! reports every key it does not know and every value of a wrong type, not only the first, which
 //! is why it walks the parsed table instead of deserialising into structs.
 
+mod mqtt;
 mod table;
 
 use toml::de::DeTable;
 
+use self::mqtt::MQTT_KEYS;
+pub(super) use self::mqtt::{Mqtt, MqttTls};
 use self::table::Table;
 use super::origin::Origins;
 use super::problem::{At, Problems, Span};
@@ -150,12 +153,13 @@ pub(super) struct File {
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
     pub(super) store: Store,
+    pub(super) mqtt: Mqtt,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 10] = [
+pub(super) const KEYS: [(&str, &[&str]); 12] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -244,10 +248,12 @@ pub(super) const KEYS: [(&str, &[&str]); 10] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
+    ("mqtt", MQTT_KEYS),
+    ("mqtt.tls", &["certificate", "key"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 3] = ["mqtt", "cascade", "api"];
+const LATER: [&str; 2] = ["cascade", "api"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -278,13 +284,17 @@ impl File {
             table: root.get_ref(),
         };
         let origins = Origins::read(text, problems.file(), root.table);
-        root.refuse_unknown(&["node", "sip", "network", "datapath", "store"], problems);
+        root.refuse_unknown(
+            &["node", "sip", "network", "datapath", "store", "mqtt"],
+            problems,
+        );
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
             store: root.table("store", problems, Store::read),
+            mqtt: root.table("mqtt", problems, Mqtt::read),
             origins,
         })
     }

@@ -7,6 +7,7 @@ pub(super) mod config;
 mod error;
 mod health;
 mod metrics;
+mod mqtt;
 mod route;
 mod table;
 mod wire;
@@ -51,6 +52,7 @@ pub(crate) struct Ask {
 
 enum What {
     Status,
+    MqttClients,
     Calls,
     Call(u64),
     CallExplained(u64),
@@ -121,6 +123,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let now = clock::now();
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
+        What::MqttClients => Ok(wire::mqtt_clients(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),

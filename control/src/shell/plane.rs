@@ -11,6 +11,7 @@ use crate::bus::{Access, Client};
 use crate::plane::access::Rules;
 use crate::plane::{Effect, Effects, Input, Plane};
 use crate::shell::clock;
+use crate::shell::mqtt::Edge;
 
 /// Inputs that wait for the plane; beyond it whoever can wait does.
 const INBOX_MAX: usize = 4096;
@@ -36,7 +37,6 @@ pub(crate) fn inbox() -> (Inbox, Mail) {
 }
 
 impl Inbox {
-    #[allow(dead_code, reason = "for those who bring what cannot be lost")]
     /// Waits for room. Once the daemon ends there is nobody to tell.
     pub(crate) async fn tell(&self, input: Input) {
         drop(self.sender.send(input).await);
@@ -82,6 +82,7 @@ impl Access for Gate {
 /// Those who do what the plane wants done.
 pub(crate) struct Ends {
     pub(crate) gate: Gate,
+    pub(crate) edge: Edge,
 }
 
 /// Starts the task; it ends when nobody can tell it anything any more.
@@ -111,11 +112,9 @@ fn perform(effect: Effect, ends: &Ends) {
     match effect {
         Effect::Admit { cid, pid } => ends.gate.change(|rules| rules.admit(&cid, &pid)),
         Effect::Dismiss { cid, pid } => ends.gate.change(|rules| rules.dismiss(&cid, &pid)),
-        Effect::Publish(_)
-        | Effect::Acknowledge { .. }
-        | Effect::Frame { .. }
-        | Effect::Store { .. }
-        | Effect::HandOver { .. } => {}
+        Effect::Publish(publication) => ends.edge.publish(publication),
+        Effect::Acknowledge { ticket, refused } => ends.edge.acknowledge(ticket, refused),
+        Effect::Frame { .. } | Effect::Store { .. } | Effect::HandOver { .. } => {}
     }
 }
 

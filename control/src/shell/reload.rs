@@ -4,6 +4,9 @@
 use std::collections::BTreeSet;
 use std::future;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+use tokio_rustls::rustls::ServerConfig;
 
 use crate::config::change::{Change, Concerns, Takes, changes};
 use crate::config::check::Problem;
@@ -71,6 +74,8 @@ pub(crate) struct InForce {
 struct Prepared {
     reach: Reach,
     listeners: Vec<Listener>,
+    /// For MQTT.
+    mqtt: Vec<Listener>,
     watch: Option<Watch>,
 }
 
@@ -221,6 +226,17 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let mqtt = crate::shell::mqtt::tls(&config).map_err(|wrong| {
+            let refused = start::mqtt_tls_refused(source, &wrong);
+            let detail = refused.to_string();
+            self.refused(
+                by.clone(),
+                Why::Invalid,
+                detail,
+                refused.problems,
+                Vec::new(),
+            )
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -229,6 +245,7 @@ impl Shell {
             unchanged: same_text && changes.is_empty(),
             config,
             tls,
+            mqtt,
             changes,
             netlink,
             shards: self.engine.len(),
@@ -284,6 +301,8 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
+        self.mqtt.configure(&plan.config, plan.mqtt);
+        self.mqtt_listeners.keep(&plan.config.mqtt.listen);
         self.engine.reconfigure(plan.config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
@@ -318,6 +337,7 @@ impl Shell {
             Err(refused) => refused,
         };
         self.sip.close(&prepared.listeners).await;
+        self.mqtt_listeners.close(&prepared.mqtt);
         self.withdraw(&prepared.reach);
         Err(failed)
     }
@@ -342,6 +362,13 @@ impl Shell {
         prepared.listeners = self.sip.open(&config.sip.listen).await.map_err(|busy| {
             source.refuse(&["sip.listen", "sip"], busy.to_string(), start::LISTEN)
         })?;
+        prepared.mqtt = self
+            .mqtt_listeners
+            .open(&config.mqtt.listen)
+            .map_err(|busy| {
+                let help = start::MQTT_LISTEN;
+                source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), help)
+            })?;
         if self.reloads.watch.is_none() {
             prepared.watch = watch(config, &self.options).map_err(|error| {
                 let message = format!("the file cannot be watched: {error}");
@@ -450,6 +477,8 @@ impl Shell {
 pub(crate) struct Plan {
     config: Config,
     tls: Option<Tls>,
+    /// For TLS of MQTT clients.
+    mqtt: Option<Arc<ServerConfig>>,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

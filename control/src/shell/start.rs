@@ -24,7 +24,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, mqtt, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -70,7 +70,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let api = api::serve(socket, sender);
     let (inbox, mail) = plane::inbox();
     let gate = plane::Gate::default();
-    plane::start(Plane::default(), mail, plane::Ends { gate });
+    let edge = mqtt::Edge::start(&config, inbox.clone(), gate.clone());
+    let listeners = serve_mqtt(&edge, &config, &source)?;
+    let ends = plane::Ends {
+        gate,
+        edge: edge.clone(),
+    };
+    plane::start(Plane::default(), mail, ends);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -81,6 +87,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         shards,
         datapath,
         sip,
+        mqtt: edge,
+        mqtt_listeners: listeners,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
@@ -100,6 +108,31 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     served
 }
+
+/// Opens the edge to MQTT clients, where it is configured.
+fn serve_mqtt(
+    edge: &mqtt::Edge,
+    config: &Config,
+    source: &Source,
+) -> Result<mqtt::Listeners, Refused> {
+    let tls = mqtt::tls(config).map_err(|wrong| mqtt_tls_refused(source, &wrong))?;
+    edge.configure(config, tls);
+    let mut listeners = mqtt::Listeners::new(edge.clone());
+    let opened = listeners.open(&config.mqtt.listen);
+    opened
+        .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
+    Ok(listeners)
+}
+
+/// A certificate that cannot be used, at its key.
+pub(super) fn mqtt_tls_refused(source: &Source, wrong: &mqtt::Wrong) -> Refused {
+    let message = format!("{:#}", wrong.error);
+    source.refuse(&[wrong.key, "mqtt.tls"], message, TLS)
+}
+
+/// What to do if a port for MQTT cannot be had.
+pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual ports are \
+                                      1883, and 8883 for TLS";
 
 /// What an earlier daemon kept goes on.
 fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {

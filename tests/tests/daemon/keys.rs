@@ -95,6 +95,19 @@ media_timeout = "60s"
 [store]
 path = "state.redb"
 sync = "before"
+[mqtt]
+listen = ["tcp:0.0.0.0:1883"]
+topics = []
+legacy_address_fields = ["/server/ip"]
+clients = 4096
+queue_messages = 1000
+queue_bytes = 1048576
+filters = 100
+retained_bytes = 67108864
+session_expiry = "1h"
+[mqtt.tls]
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -387,6 +400,42 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
     ("store.sync", "\"behind\"", "store.sync", "behind"),
+    (
+        "mqtt.listen",
+        "[\"tls:10.0.0.3:8883\"]",
+        "mqtt.listen",
+        "[\"tls:10.0.0.3:8883\"]",
+    ),
+    ("mqtt.topics", "[\"room/#\"]", "mqtt.topics", "[\"room/#\"]"),
+    (
+        "mqtt.legacy_address_fields",
+        "[\"/serverIp\"]",
+        "mqtt.legacy_address_fields",
+        "[\"/serverIp\"]",
+    ),
+    ("mqtt.clients", "10", "mqtt.clients", "10"),
+    ("mqtt.queue_messages", "10", "mqtt.queue_messages", "10"),
+    ("mqtt.queue_bytes", "100000", "mqtt.queue_bytes", "100000"),
+    ("mqtt.filters", "10", "mqtt.filters", "10"),
+    (
+        "mqtt.retained_bytes",
+        "100000",
+        "mqtt.retained_bytes",
+        "100000",
+    ),
+    (
+        "mqtt.session_expiry",
+        "\"30m\"",
+        "mqtt.session_expiry",
+        "30m",
+    ),
+    (
+        "mqtt.tls.certificate",
+        "\"PKI/more.pem\"",
+        "mqtt.tls.certificate",
+        "MORE",
+    ),
+    ("mqtt.tls.key", "\"PKI/two.key\"", "mqtt.tls.key", "TWO"),
 ];
 
 #[test]

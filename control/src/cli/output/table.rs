@@ -88,6 +88,26 @@ pub(super) fn peers(value: &Value) -> String {
     table(rows, &PEERS)
 }
 
+const MQTT_CLIENTS: [Column; 9] = [
+    text("CLIENT", "/id"),
+    text("WHO", "/who"),
+    text("STATE", "/state"),
+    text("MQTT", "/version"),
+    text("FROM", "/remote"),
+    text("REACHED", "/local"),
+    text("KNOWS US AS", "/known_as"),
+    count("FILTERS", "/filters"),
+    count("WAITING", "/queue_messages"),
+];
+
+pub(super) fn mqtt_clients(value: &Value) -> String {
+    let rows = list(value, "clients");
+    if rows.is_empty() {
+        return "no MQTT clients\n".to_owned();
+    }
+    table(rows, &MQTT_CLIENTS)
+}
+
 const BANS: [Column; 6] = [
     text("SOURCE", "/source"),
     text("ACCOUNT", "/account"),

@@ -100,6 +100,19 @@ media_timeout = '60s'
 [store]
 path = '/var/lib/towpath/state.redb'
 sync = 'before'
+[mqtt]
+listen = ['tcp:0.0.0.0:1883']
+topics = []
+legacy_address_fields = ['/a']
+clients = 4096
+queue_messages = 1000
+queue_bytes = 1048576
+filters = 100
+retained_bytes = 67108864
+session_expiry = '1h'
+[mqtt.tls]
+certificate = 'old'
+key = 'old'
 ";
 
 fn config(text: &str) -> Config {
@@ -562,6 +575,64 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "sync",
         "'behind'",
         "store.sync hot \"before\" -> \"behind\" (0)",
+    ),
+    (
+        "mqtt",
+        "listen",
+        "['tls:[::]:8883']",
+        "mqtt.listen hot [\"tcp:0.0.0.0:1883\"] -> [\"tls:[::]:8883\"] (0)",
+    ),
+    (
+        "mqtt",
+        "topics",
+        "['room/#']",
+        "mqtt.topics hot [] -> [\"room/#\"] (0)",
+    ),
+    (
+        "mqtt",
+        "legacy_address_fields",
+        "['/b']",
+        "mqtt.legacy_address_fields hot [\"/a\"] -> [\"/b\"] (0)",
+    ),
+    ("mqtt", "clients", "5", "mqtt.clients hot 4096 -> 5 (0)"),
+    (
+        "mqtt",
+        "queue_messages",
+        "5",
+        "mqtt.queue_messages hot 1000 -> 5 (0)",
+    ),
+    (
+        "mqtt",
+        "queue_bytes",
+        "70000",
+        "mqtt.queue_bytes hot 1048576 -> 70000 (0)",
+    ),
+    ("mqtt", "filters", "5", "mqtt.filters hot 100 -> 5 (0)"),
+    (
+        "mqtt",
+        "retained_bytes",
+        "70000",
+        "mqtt.retained_bytes hot 67108864 -> 70000 (0)",
+    ),
+    (
+        "mqtt",
+        "session_expiry",
+        "'5m'",
+        "mqtt.session_expiry hot \"1h\" -> \"5m\" (0)",
+    ),
+    (
+        "mqtt.tls",
+        "certificate",
+        "'new'",
+        "mqtt.tls.certificate hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "mqtt.tls",
+        "key",
+        "'new'",
+        "mqtt.tls.key hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
     ),
 ];
 

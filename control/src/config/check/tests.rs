@@ -160,8 +160,8 @@ fn shape() {
         &[(7, 2, "unknown section `datapth`", "`datapath`")],
     );
     after_refused(
-        "[mqtt]\nmode = 'embedded'\n",
-        &[(7, 2, "[mqtt] is not available in this version", "remove")],
+        "[cascade]\nupper = 'x'\n",
+        &[(7, 2, "[cascade] is not available in this version", "remove")],
     );
     after_refused(
         "media = 5\n",

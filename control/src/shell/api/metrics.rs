@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! party or an address; peers are those of the configuration.
 
+mod mqtt;
 mod streams;
 
 use std::sync::atomic::Ordering;
@@ -16,6 +17,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     configuration(shell, &mut text);
     signalling(shell, now, &mut text);
     store(shell, &mut text);
+    mqtt::mqtt(shell, &mut text);
     media(shell, now, &mut text);
     text.text
 }

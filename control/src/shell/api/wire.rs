@@ -3,6 +3,7 @@
 mod ban;
 mod event;
 mod explain;
+mod mqtt;
 mod network;
 mod peer;
 mod registration;
@@ -25,6 +26,7 @@ use crate::shell::kernel::Stream;
 pub(super) use ban::bans;
 pub(super) use event::events;
 pub(super) use explain::{call_explained, peer_explained, registration_explained};
+pub(super) use mqtt::clients as mqtt_clients;
 pub(super) use network::networks;
 pub(super) use peer::peers;
 pub(super) use registration::{registrations, registrations_of};
@@ -65,6 +67,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "calls": { "now": totals.calls, "answered": totals.calls_answered },
         "registrations": totals.registrations,
         "transactions": totals.transactions,
+        "mqtt": mqtt::summary(shell),
         "shards": shards(shell),
         "media_sockets": shell.datapath.media.len(),
         "flows": { "kernel": kernel, "user": user, "adopted": totals.adopted_flows },

@@ -94,6 +94,11 @@ impl Tls {
     }
 }
 
+/// What a listener of ours is served with that asks nobody for a certificate.
+pub(crate) fn server_config(certificate: &Pem, key: &Pem) -> anyhow::Result<ServerConfig> {
+    server(&certificates(certificate)?, private_key(key), None)
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

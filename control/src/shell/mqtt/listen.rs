@@ -1,0 +1,125 @@
+//! Where clients connect, and our certificate.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::TcpListener;
+use tokio::time::sleep;
+use tokio_rustls::rustls::ServerConfig;
+
+use super::{Edge, Shared, Task, connection};
+use crate::config::Config;
+use crate::id::{Listener, Transport};
+use crate::shell::sip::server_config;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// How long to wait when the system has no descriptor left.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// The sockets that clients connect to.
+pub(crate) struct Listeners {
+    edge: Edge,
+    open: BTreeMap<Listener, Task>,
+}
+
+/// A listener that cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {on} for MQTT: {error}")]
+pub(crate) struct Busy {
+    pub(crate) on: Listener,
+    error: io::Error,
+}
+
+/// A certificate that cannot be used, and its key in the configuration.
+pub(crate) struct Wrong {
+    pub(crate) key: &'static str,
+    pub(crate) error: anyhow::Error,
+}
+
+/// What TLS connections are made with; none: nothing is configured.
+pub(crate) fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Wrong> {
+    let own = config.mqtt.tls.as_ref();
+    let (certificate, key, name) = match (own, &config.sip.tls) {
+        (Some(own), _) => (&own.certificate, &own.key, "mqtt.tls.certificate"),
+        (None, Some(sip)) => (&sip.certificate, &sip.key, "sip.tls.certificate"),
+        (None, None) => return Ok(None),
+    };
+    let loaded = server_config(certificate, key);
+    let loaded = loaded.map_err(|error| Wrong { key: name, error })?;
+    Ok(Some(Arc::new(loaded)))
+}
+
+impl Listeners {
+    pub(crate) fn new(edge: Edge) -> Self {
+        Self {
+            edge,
+            open: BTreeMap::new(),
+        }
+    }
+
+    /// Opens those that are not open, all of them or none. Returns which.
+    pub(crate) fn open(&mut self, listeners: &[Listener]) -> Result<Vec<Listener>, Busy> {
+        let mut opened = Vec::new();
+        for on in listeners {
+            if self.open.contains_key(on) {
+                continue;
+            }
+            match bind(on.local) {
+                Ok(listener) => {
+                    let accepting = accept(listener, *on, self.edge.0.clone());
+                    self.open.insert(*on, Task(tokio::spawn(accepting)));
+                    opened.push(*on);
+                }
+                Err(error) => {
+                    self.close(&opened);
+                    return Err(Busy { on: *on, error });
+                }
+            }
+        }
+        Ok(opened)
+    }
+
+    pub(crate) fn close(&mut self, listeners: &[Listener]) {
+        for on in listeners {
+            self.open.remove(on);
+        }
+    }
+
+    /// Closes all others; who connected there stays.
+    pub(crate) fn keep(&mut self, listeners: &[Listener]) {
+        self.open.retain(|on, _| listeners.contains(on));
+    }
+}
+
+fn bind(at: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if at.is_ipv6() {
+        // IPv4 has listeners of its own.
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&at.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+async fn accept(listener: TcpListener, on: Listener, shared: Arc<Shared>) {
+    let secure = on.transport == Transport::Tls;
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::spawn(connection::serve(shared.clone(), stream, secure));
+            }
+            Err(error) => {
+                tracing::warn!(%on, %error, "cannot accept an MQTT connection");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
