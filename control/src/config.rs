@@ -1,6 +1,7 @@
 //! The checked configuration: what the engine and the shell run on. A `Config` is valid; there is
 //! no other way to make one than `check::check`.
 
+pub mod broker;
 pub mod change;
 pub mod check;
 pub mod entry;

@@ -148,6 +148,11 @@ impl Outbox {
         }
     }
 
+    /// Other limits, for what comes from now on; those of what is in flight on the next connection.
+    pub fn limit(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Takes in what an earlier process kept, whatever the limits are now. In the order of numbers,
     /// and before anything else. False: it cannot be read.
     pub fn restore(&mut self, id: u64, record: &[u8], at: Instant) -> bool {

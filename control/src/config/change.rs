@@ -126,6 +126,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.media_timeout", Takes::Hot),
     ("store.path", Takes::Restart),
     ("store.sync", Takes::Hot),
+    ("mqtt.mode", Takes::Hot),
+    ("mqtt.url", Takes::Hot),
     ("mqtt.listen", Takes::Hot),
     ("mqtt.topics", Takes::Hot),
     ("mqtt.legacy_address_fields", Takes::Hot),
@@ -137,6 +139,13 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("mqtt.session_expiry", Takes::Hot),
     ("mqtt.tls.certificate", Takes::Hot),
     ("mqtt.tls.key", Takes::Hot),
+    ("mqtt.broker.user", Takes::Hot),
+    ("mqtt.broker.password_file", Takes::Hot),
+    ("mqtt.broker.ca", Takes::Hot),
+    ("mqtt.broker.certificate", Takes::Hot),
+    ("mqtt.broker.key", Takes::Hot),
+    ("mqtt.broker.outbox_messages", Takes::Hot),
+    ("mqtt.broker.outbox_bytes", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.

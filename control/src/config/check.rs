@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+mod broker;
 pub(super) mod choice;
 pub mod later;
 mod mqtt;

@@ -7,8 +7,8 @@ mod table;
 
 use toml::de::DeTable;
 
-use self::mqtt::MQTT_KEYS;
-pub(super) use self::mqtt::{Mqtt, MqttTls};
+use self::mqtt::{BROKER_KEYS, MQTT_KEYS};
+pub(super) use self::mqtt::{Mqtt, MqttBroker, MqttTls};
 use self::table::Table;
 use super::origin::Origins;
 use super::problem::{At, Problems, Span};
@@ -159,7 +159,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 12] = [
+pub(super) const KEYS: [(&str, &[&str]); 13] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -250,6 +250,7 @@ pub(super) const KEYS: [(&str, &[&str]); 12] = [
     ("store", &["path", "sync"]),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
+    ("mqtt.broker", BROKER_KEYS),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.

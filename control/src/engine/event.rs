@@ -62,6 +62,9 @@ pub enum Kind {
     SourceBanned,
     /// An operator lifted a ban.
     SourceReleased,
+    /// The broker behind us is reached, or not any more.
+    BrokerUp,
+    BrokerDown,
 }
 
 impl Kind {
@@ -96,6 +99,8 @@ impl Kind {
             Self::PeerDown => "peer.down",
             Self::SourceBanned => "source.banned",
             Self::SourceReleased => "source.released",
+            Self::BrokerUp => "broker.up",
+            Self::BrokerDown => "broker.down",
         }
     }
 }
@@ -209,7 +214,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn note(
+    /// Notes an event; whoever looks after the engine may have one too.
+    pub fn note(
         &mut self,
         at: Instant,
         kind: Kind,

@@ -89,6 +89,12 @@ pub(crate) fn rfc3339(at_s: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// For what must differ and need not be secret; zeros where there is no entropy.
+pub(crate) fn random() -> [u8; 16] {
+    let seed = seed().unwrap_or_default();
+    seed.first_chunk().copied().unwrap_or_default()
+}
+
 /// A fresh seed for the engine.
 pub(crate) fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];

@@ -13,14 +13,16 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use crate::bus::Publication;
+use crate::config::broker::Broker;
 use crate::effect::{Kept, Record, Table};
+use crate::engine::event::Kind;
 use crate::outbox::backoff::Backoff;
 use crate::outbox::{self, Counts, Effect, Effects, Full, Limits};
 use crate::shell::clock;
 use crate::shell::plane::Inbox;
 use crate::shell::store::Keeper;
 
-pub(crate) use client::Settings;
+pub(crate) use client::{Settings, Wrong};
 
 /// What the store knows the link by: there is one.
 const LINK: &str = "broker";
@@ -56,6 +58,7 @@ struct State {
     /// What happened to the link and has not been told yet.
     news: VecDeque<News>,
     closing: bool,
+    task: Option<JoinHandle<()>>,
 }
 
 /// How the link is.
@@ -81,6 +84,15 @@ pub(crate) struct News {
     pub(crate) down: Option<String>,
 }
 
+impl News {
+    pub(crate) fn event(&self) -> (Kind, Vec<(&'static str, String)>) {
+        match &self.down {
+            None => (Kind::BrokerUp, Vec::new()),
+            Some(why) => (Kind::BrokerDown, vec![("why", why.clone())]),
+        }
+    }
+}
+
 /// News nobody asked for; older ones are forgotten.
 const NEWS_MAX: usize = 64;
 
@@ -96,18 +108,8 @@ pub(crate) struct View {
 
 impl Outbox {
     /// Takes in what was kept, and starts the link's task.
-    pub(crate) fn start(
-        limits: (usize, usize),
-        keeper: Keeper<()>,
-        kept: Vec<Kept>,
-        inbox: Inbox,
-    ) -> (Self, JoinHandle<()>) {
-        let (messages, bytes) = limits;
-        let mut outbox = outbox::Outbox::new(Limits {
-            messages,
-            bytes,
-            window: WINDOW,
-        });
+    pub(crate) fn start(limits: Limits, keeper: Keeper<()>, kept: Vec<Kept>, inbox: Inbox) -> Self {
+        let mut outbox = outbox::Outbox::new(limits);
         let mut writes = Vec::new();
         for Kept { key, record, .. } in kept {
             let read = id_of(&key).is_some_and(|id| outbox.restore(id, &record.bytes, record.at));
@@ -136,6 +138,7 @@ impl Outbox {
             },
             news: VecDeque::new(),
             closing: false,
+            task: None,
         };
         state.keeper.write(writes, Vec::new());
         let shared = Arc::new(Shared {
@@ -143,12 +146,14 @@ impl Outbox {
             wake: Notify::new(),
         });
         let task = tokio::spawn(run(shared.clone(), inbox));
-        (Self(shared), task)
+        shared.lock().task = Some(task);
+        Self(shared)
     }
 
     /// Takes another configuration's broker; none: there is none.
-    pub(crate) fn configure(&self, settings: Option<Settings>) {
+    pub(crate) fn configure(&self, limits: Limits, settings: Option<Settings>) {
         let mut state = self.0.lock();
+        state.outbox.limit(limits);
         if state.settings.as_deref() == settings.as_ref() {
             return;
         }
@@ -156,11 +161,6 @@ impl Outbox {
         state.generation += 1;
         drop(state);
         self.0.wake.notify_one();
-    }
-
-    /// Whether there is a broker behind us.
-    pub(crate) fn is_on(&self) -> bool {
-        self.0.lock().settings.is_some()
     }
 
     /// Leaves a message for the broker. It is kept, and its record is on disk no later than what is
@@ -220,13 +220,27 @@ impl Outbox {
     }
 
     /// Says the last word, and ends the link's task.
-    pub(crate) async fn close(&self, task: JoinHandle<()>) {
-        self.0.lock().closing = true;
+    pub(crate) async fn close(&self) {
+        let task = {
+            let mut state = self.0.lock();
+            state.closing = true;
+            state.task.take()
+        };
         self.0.wake.notify_one();
-        let mut task = task;
-        if tokio::time::timeout(CLOSING * 2, &mut task).await.is_err() {
+        if let Some(mut task) = task
+            && tokio::time::timeout(CLOSING * 2, &mut task).await.is_err()
+        {
             task.abort();
         }
+    }
+}
+
+/// What may wait, as it is configured.
+pub(crate) fn limits(broker: &Broker) -> Limits {
+    Limits {
+        messages: broker.outbox_messages,
+        bytes: broker.outbox_bytes,
+        window: WINDOW,
     }
 }
 
@@ -349,7 +363,9 @@ async fn run(shared: Arc<Shared>, inbox: Inbox) {
             session::Ended::Lost(why) => why,
         };
         shared.lock().down(broker, why);
-        let wait = backoff.next(random());
+        let random = clock::random();
+        let random = random.first_chunk().copied().map_or(0, u64::from_be_bytes);
+        let wait = backoff.next(random);
         wait_for(&shared, generation, wait).await;
     }
 }
@@ -377,12 +393,6 @@ async fn wait_for(shared: &Shared, generation: u64, wait: Duration) {
             return;
         }
     }
-}
-
-fn random() -> u64 {
-    let seed = clock::seed().unwrap_or_default();
-    let (first, _) = seed.split_first_chunk().unwrap_or((&[0; 8], &[]));
-    u64::from_be_bytes(*first)
 }
 
 fn key_of(id: u64) -> Bytes {

@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::bus::{Access, Client};
 use crate::plane::access::Rules;
-use crate::plane::{Effect, Effects, Input, Plane};
+use crate::plane::{BEYOND, Effect, Effects, Input, Plane};
 use crate::shell::clock;
 use crate::shell::mqtt::Edge;
+use crate::shell::outbox::Outbox;
 
 /// Inputs that wait for the plane; beyond it whoever can wait does.
 const INBOX_MAX: usize = 4096;
@@ -83,6 +84,7 @@ impl Access for Gate {
 pub(crate) struct Ends {
     pub(crate) gate: Gate,
     pub(crate) edge: Edge,
+    pub(crate) outbox: Outbox,
 }
 
 /// Starts the task; it ends when nobody can tell it anything any more.
@@ -112,7 +114,14 @@ fn perform(effect: Effect, ends: &Ends) {
     match effect {
         Effect::Admit { cid, pid } => ends.gate.change(|rules| rules.admit(&cid, &pid)),
         Effect::Dismiss { cid, pid } => ends.gate.change(|rules| rules.dismiss(&cid, &pid)),
-        Effect::Publish(publication) => ends.edge.publish(publication),
+        Effect::Publish(publication) => {
+            // It counts what it has no room for, and health says so.
+            drop(ends.outbox.push(publication.clone()));
+            ends.edge.publish(publication);
+        }
+        Effect::Acknowledge { ticket, refused } if ticket & BEYOND != 0 => {
+            ends.outbox.acknowledge(ticket, refused);
+        }
         Effect::Acknowledge { ticket, refused } => ends.edge.acknowledge(ticket, refused),
         Effect::Frame { .. } | Effect::Store { .. } | Effect::HandOver { .. } => {}
     }

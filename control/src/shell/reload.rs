@@ -17,6 +17,7 @@ use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
+use crate::shell::outbox;
 use crate::shell::sip::Tls;
 use crate::shell::{Shell, clock, notify, start};
 
@@ -237,6 +238,17 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let broker = outbox::Settings::of(&config, self.announcer.will()).map_err(|wrong| {
+            let refused = start::broker_refused(source, &wrong);
+            let detail = refused.to_string();
+            self.refused(
+                by.clone(),
+                Why::Invalid,
+                detail,
+                refused.problems,
+                Vec::new(),
+            )
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -246,6 +258,7 @@ impl Shell {
             config,
             tls,
             mqtt,
+            broker,
             changes,
             netlink,
             shards: self.engine.len(),
@@ -302,6 +315,8 @@ impl Shell {
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
         self.mqtt.configure(&plan.config, plan.mqtt);
+        let limits = outbox::limits(&plan.config.mqtt.broker);
+        self.outbox.configure(limits, plan.broker);
         self.mqtt_listeners.keep(&plan.config.mqtt.listen);
         self.engine.reconfigure(plan.config, clock::now());
         let mut borders = start::borders(self.engine.config());
@@ -479,6 +494,8 @@ pub(crate) struct Plan {
     tls: Option<Tls>,
     /// For TLS of MQTT clients.
     mqtt: Option<Arc<ServerConfig>>,
+    /// Behind us.
+    broker: Option<outbox::Settings>,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

@@ -19,12 +19,16 @@ use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Interface as Nic, Kernel, KernelError};
 use crate::shell::netlink::Netlink;
+use crate::shell::news::News;
 use crate::shell::node::Node;
+use crate::shell::outbox::Outbox;
+use crate::shell::publish::Publisher;
 use crate::shell::reload::Reloads;
+use crate::shell::server::Announcer;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, mqtt, notify, plane, stream};
+use crate::shell::store::{Keeper, SIP_WAITS, Store, Tables};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, mqtt, notify, outbox, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -64,17 +68,32 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper) = restore(&config, &engine, started);
+    let (store, keeper, mut kept) = restore(&config, &engine, started);
+    let noted = queues.noted();
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
     let (inbox, mail) = plane::inbox();
+    let announcer = Announcer::new(&config.node.id, clock::random());
+    let messages = kept.remove(&Table::Outbox).unwrap_or_default();
+    let limits = outbox::limits(&config.mqtt.broker);
+    let outbox = Outbox::start(limits, store.keeper(None), messages, inbox.clone());
+    let broker = outbox::Settings::of(&config, announcer.will());
+    outbox.configure(
+        limits,
+        broker.map_err(|wrong| broker_refused(&source, &wrong))?,
+    );
     let gate = plane::Gate::default();
     let edge = mqtt::Edge::start(&config, inbox.clone(), gate.clone());
     let listeners = serve_mqtt(&edge, &config, &source)?;
     let ends = plane::Ends {
         gate,
         edge: edge.clone(),
+        outbox: outbox.clone(),
+    };
+    let publisher = Publisher {
+        edge: edge.clone(),
+        outbox: outbox.clone(),
     };
     plane::start(Plane::default(), mail, ends);
     let reloads = Reloads::start(history, &options, &config, source);
@@ -94,6 +113,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         store,
         plane: inbox,
         told: 0,
+        news: News::new(noted),
+        outbox,
+        announcer,
+        publisher,
         questions,
         work,
         reports,
@@ -124,6 +147,12 @@ fn serve_mqtt(
     Ok(listeners)
 }
 
+/// A certificate for the broker that cannot be used, at its key.
+pub(super) fn broker_refused(source: &Source, wrong: &outbox::Wrong) -> Refused {
+    let message = format!("{:#}", wrong.error);
+    source.refuse(&[wrong.key, "mqtt.broker"], message, TLS)
+}
+
 /// A certificate that cannot be used, at its key.
 pub(super) fn mqtt_tls_refused(source: &Source, wrong: &mqtt::Wrong) -> Refused {
     let message = format!("{:#}", wrong.error);
@@ -135,16 +164,16 @@ pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual por
                                       1883, and 8883 for TLS";
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
-    let (store, mut kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Tables) {
+    let (store, mut tables) = Store::open(&config.store);
     let keeper = store.keeper(Some(SIP_WAITS));
-    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
+    let kept = tables.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
-    (store, keeper)
+    (store, keeper, tables)
 }
 
 /// The kernel path, or why there is none; an error if it must be had.

@@ -96,6 +96,8 @@ media_timeout = "60s"
 path = "state.redb"
 sync = "before"
 [mqtt]
+mode = "external"
+url = "mqtts://127.0.0.1:9"
 listen = ["tcp:0.0.0.0:1883"]
 topics = []
 legacy_address_fields = ["/server/ip"]
@@ -108,6 +110,14 @@ session_expiry = "1h"
 [mqtt.tls]
 certificate = "PKI/one.pem"
 key = "PKI/one.key"
+[mqtt.broker]
+user = "towpath"
+password_file = "FIRST"
+ca = "PKI/more.pem"
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
+outbox_messages = 65536
+outbox_bytes = 67108864
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -400,6 +410,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
     ("store.sync", "\"behind\"", "store.sync", "behind"),
+    ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
+    (
+        "mqtt.url",
+        "\"mqtts://[::1]\"",
+        "mqtt.url",
+        "mqtts://[::1]:8883",
+    ),
     (
         "mqtt.listen",
         "[\"tls:10.0.0.3:8883\"]",
@@ -436,6 +453,38 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "MORE",
     ),
     ("mqtt.tls.key", "\"PKI/two.key\"", "mqtt.tls.key", "TWO"),
+    ("mqtt.broker.user", "\"t\"", "mqtt.broker.user", "t"),
+    (
+        "mqtt.broker.password_file",
+        "\"SECOND\"",
+        "mqtt.broker.password_file",
+        "…",
+    ),
+    ("mqtt.broker.ca", "\"PKI/one.pem\"", "mqtt.broker.ca", "ONE"),
+    (
+        "mqtt.broker.certificate",
+        "\"PKI/more.pem\"",
+        "mqtt.broker.certificate",
+        "MORE",
+    ),
+    (
+        "mqtt.broker.key",
+        "\"PKI/two.key\"",
+        "mqtt.broker.key",
+        "TWO",
+    ),
+    (
+        "mqtt.broker.outbox_messages",
+        "10",
+        "mqtt.broker.outbox_messages",
+        "10",
+    ),
+    (
+        "mqtt.broker.outbox_bytes",
+        "2000000",
+        "mqtt.broker.outbox_bytes",
+        "2000000",
+    ),
 ];
 
 #[test]
@@ -463,7 +512,8 @@ fn each_key_is_applied_or_refused_as_declared() {
             let to = to.replace("SECOND", &secrets[1]);
             let to = to.replace("PKI", pki.directory());
             let expected = &pki.shown(expected);
-            let new = text.replacen(line, &format!("{name} = {to}"), 1);
+            let mut new = text.clone();
+            new.replace_range(at..at + line.len(), &format!("{name} = {to}"));
             let before = daemon.value(key);
             let answer = daemon.put(&new);
             let overruled = *kind == "node.socket";

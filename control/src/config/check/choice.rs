@@ -4,6 +4,7 @@ use super::super::{
     AddressChange, Algorithm, Auth, DatapathMode, Ice, KeepAlive, MediaFrom, MediaMode, NatMode,
     RegisterBy, Sync, Verify, XdpAttach,
 };
+use crate::config::broker::Mode;
 use crate::config::problem::{At, Problems, nearest};
 
 pub(in crate::config) const AUTH: [(&str, Auth); 2] =
@@ -51,6 +52,8 @@ pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
 ];
 pub(in crate::config) const SYNC: [(&str, Sync); 2] =
     [("before", Sync::Before), ("behind", Sync::Behind)];
+pub(in crate::config) const MQTT_MODE: [(&str, Mode); 2] =
+    [("embedded", Mode::Embedded), ("external", Mode::External)];
 pub(in crate::config) const XDP: [(&str, XdpAttach); 2] = [
     ("native", XdpAttach::Native),
     ("generic", XdpAttach::Generic),

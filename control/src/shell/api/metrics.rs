@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! party or an address; peers are those of the configuration.
 
+mod broker;
 mod mqtt;
 mod streams;
 
@@ -18,6 +19,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     signalling(shell, now, &mut text);
     store(shell, &mut text);
     mqtt::mqtt(shell, &mut text);
+    broker::broker(shell, now, &mut text);
     media(shell, now, &mut text);
     text.text
 }

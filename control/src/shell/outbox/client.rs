@@ -17,7 +17,11 @@ use tokio::task::JoinHandle;
 use tokio_rustls::rustls::ClientConfig;
 
 use super::WINDOW;
+use crate::bus::topic::{PREFIX, id_of};
 use crate::bus::{Publication, Qos};
+use crate::config::Config;
+use crate::config::broker::Mode;
+use crate::shell::sip;
 
 /// A ping at least so often; two that are not answered end the connection. The library takes no
 /// less.
@@ -50,6 +54,55 @@ pub(crate) struct Settings {
     pub(crate) filters: Vec<String>,
     /// What the broker says for us when the connection ends.
     pub(crate) will: Option<Publication>,
+}
+
+/// What is wrong, and with which key.
+pub(crate) struct Wrong {
+    pub(crate) key: &'static str,
+    pub(crate) error: anyhow::Error,
+}
+
+impl Settings {
+    /// None: there is no broker behind us.
+    pub(crate) fn of(config: &Config, will: Publication) -> Result<Option<Self>, Wrong> {
+        let broker = &config.mqtt.broker;
+        let (Mode::External, Some(url)) = (config.mqtt.mode, &broker.url) else {
+            return Ok(None);
+        };
+        let mut tls_texts = Vec::new();
+        let tls = if url.tls {
+            let identity = broker.identity.as_ref();
+            let pems = identity.map(|(own, key)| [own, key]);
+            let pems = pems.into_iter().flatten().chain(&broker.ca);
+            tls_texts.extend(pems.map(|pem| pem.text.clone()));
+            let own = identity.map(|(own, key)| (own, key));
+            let made = sip::client_config(broker.ca.as_ref(), own);
+            let made = made.map_err(|(is_ours, error)| Wrong {
+                key: if is_ours {
+                    "mqtt.broker.certificate"
+                } else {
+                    "mqtt.broker.ca"
+                },
+                error,
+            })?;
+            Some(Arc::new(made))
+        } else {
+            None
+        };
+        let password = broker.password.as_ref().map(|pem| pem.text.lines().next());
+        let password = password.flatten().unwrap_or_default().to_owned();
+        let sid = id_of(&config.node.id);
+        Ok(Some(Self {
+            host: url.host.clone(),
+            port: url.port,
+            tls,
+            tls_texts,
+            client: format!("towpath-{sid}"),
+            credentials: broker.user.clone().map(|user| (user, password)),
+            filters: vec![format!("{PREFIX}/c/+/cmd/+")],
+            will: Some(will),
+        }))
+    }
 }
 
 impl PartialEq for Settings {

@@ -205,6 +205,7 @@ fn nodelay() -> NetworkOptions {
 struct Producer {
     accepted: BTreeMap<String, Vec<u32>>,
     last: u32,
+    refused: u32,
 }
 
 impl Producer {
@@ -225,8 +226,11 @@ impl Producer {
             pace.tick().await;
             for _ in 0..BATCH {
                 let (topic, number) = self.next();
-                let publication = publication(&topic, number);
-                outbox.push(publication).unwrap();
+                // Who is refused comes again.
+                while outbox.push(publication(&topic, number)).is_err() {
+                    self.refused += 1;
+                    pace.tick().await;
+                }
                 self.accepted(topic, number);
             }
         }
@@ -288,10 +292,15 @@ async fn nothing_is_lost(name: &str, persistence: bool) {
         sync: Sync::Before,
     });
     let (inbox, _mail) = plane::inbox();
-    let limits = (65_536, 64 << 20);
-    let (outbox, _task) = Outbox::start(limits, store.keeper(None), Vec::new(), inbox);
-    outbox.configure(Some(settings(gate.port)));
+    let limits = Limits {
+        messages: 65_536,
+        bytes: 64 << 20,
+        window: WINDOW,
+    };
+    let outbox = Outbox::start(limits, store.keeper(None), Vec::new(), inbox);
+    outbox.configure(limits, Some(settings(gate.port)));
     let mut producer = Producer::default();
+    let started = clock::now();
     for round in 0..rounds() {
         producer.push(&outbox, 1500).await;
         let trouble = Trouble::of(round);
@@ -321,11 +330,13 @@ async fn nothing_is_lost(name: &str, persistence: bool) {
         .filter(|news| news.down.is_some())
         .count();
     println!(
-        "{} messages in {} rounds, none lost, {twice} twice, {ends} connections lost, \
-         {} submitted again",
+        "{} messages in {} rounds and {} s, none lost, {twice} twice, {ends} connections lost, \
+         {} submitted again, {} refused for a while",
         producer.last,
         rounds(),
+        started.elapsed().as_secs(),
         view.counts.redelivered,
+        producer.refused,
     );
     assert!(ends > 0);
     assert!(

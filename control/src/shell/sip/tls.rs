@@ -99,6 +99,26 @@ pub(crate) fn server_config(certificate: &Pem, key: &Pem) -> anyhow::Result<Serv
     server(&certificates(certificate)?, private_key(key), None)
 }
 
+/// What a connection of ours to another server is made with. True beside an error: it is about our
+/// own certificate, not about whom we believe.
+pub(crate) fn client_config(
+    ca: Option<&Pem>,
+    own: Option<(&Pem, &Pem)>,
+) -> Result<ClientConfig, (bool, anyhow::Error)> {
+    let issuers = ca.map(roots).transpose().map_err(|error| (false, error))?;
+    let issuers = issuers.unwrap_or_else(system_roots);
+    if let Some((certificate, key)) = own {
+        let chain = certificates(certificate).map_err(|error| (true, error))?;
+        return client(&chain, private_key(key), issuers).map_err(|error| (true, error));
+    }
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| (false, error.into()))?;
+    Ok(builder
+        .with_root_certificates(issuers)
+        .with_no_client_auth())
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }
