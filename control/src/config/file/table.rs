@@ -171,12 +171,11 @@ impl<'i> Table<'_, 'i> {
         };
         let keys = KEYS.iter().find(|(name, _)| *name == section);
         let mut known = keys.map_or(Vec::new(), |(_, keys)| keys.to_vec());
-        known.extend(
-            (section == "sip")
-                .then_some(["tcp", "tls", "account", "peer", "protection"])
-                .into_iter()
-                .flatten(),
-        );
+        known.extend_from_slice(match section.as_str() {
+            "sip" => &["tcp", "tls", "account", "peer", "protection"],
+            "mqtt" => &["tls", "broker"],
+            _ => &[],
+        });
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }
