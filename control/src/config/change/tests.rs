@@ -709,7 +709,9 @@ fn each_key_says_what_it_takes() {
         let at = TEXT.find(&format!("[{section}]")).unwrap();
         let at = at + TEXT[at..].find(&format!("\n{key} = ")).unwrap() + 1;
         let line = TEXT[at..].lines().next().unwrap();
-        let new = config(&TEXT.replacen(line, &format!("{key} = {to}"), 1));
+        let mut new = TEXT.to_owned();
+        new.replace_range(at..at + line.len(), &format!("{key} = {to}"));
+        let new = config(&new);
         let found = changes(&config(TEXT), &new, &calls);
         assert_eq!(shown(&found).join("; "), *expected, "{section}.{key}");
         // What is declared is what is done.
