@@ -25,6 +25,8 @@ use wire::Wire;
 
 #[path = "daemon/broker.rs"]
 mod broker;
+#[path = "daemon/drain.rs"]
+mod drain;
 #[path = "daemon/explain.rs"]
 mod explain;
 #[path = "daemon/keys.rs"]

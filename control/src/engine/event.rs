@@ -65,6 +65,9 @@ pub enum Kind {
     /// The broker behind us is reached, or not any more.
     BrokerUp,
     BrokerDown,
+    /// New calls are refused from now on, or taken again.
+    NodeDraining,
+    NodeUndrained,
 }
 
 impl Kind {
@@ -101,6 +104,8 @@ impl Kind {
             Self::SourceReleased => "source.released",
             Self::BrokerUp => "broker.up",
             Self::BrokerDown => "broker.down",
+            Self::NodeDraining => "node.draining",
+            Self::NodeUndrained => "node.undrained",
         }
     }
 }

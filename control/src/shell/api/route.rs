@@ -19,7 +19,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::table::{
     Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
 };
-use crate::shell::api::{Api, Ask, What, ban, capture, config, mqtt};
+use crate::shell::api::{Api, Ask, What, ban, capture, config, drain, mqtt};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
@@ -30,6 +30,7 @@ const TABLES: &[&[Route]] = &[
     NODE,
     ban::ROUTES,
     mqtt::ROUTES,
+    drain::ROUTES,
     PHONES,
     CALLS,
     config::ROUTES,
