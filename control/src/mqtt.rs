@@ -1,8 +1,10 @@
 //! The edge's broker: sessions, subscriptions, retained messages and queues of the clients that
 //! connect to us. Pure: time is an argument, packets are ours, sockets are somebody else's.
 
+pub mod address;
 pub mod broker;
 pub mod filter;
+mod json;
 pub mod packet;
 mod retained;
 mod session;

@@ -171,9 +171,10 @@ impl Shell {
     fn gather_events(&mut self) {
         for news in self.outbox.news() {
             let (kind, fields) = news.event();
-            self.engine.note(news.at, kind, news.broker, fields);
+            self.engine.note_each(news.at, kind, news.broker, fields);
         }
         self.engine.gather_events();
+        self.engine.note(self.mqtt.noted());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
             if let Some(publication) = self.announcer.event(event) {

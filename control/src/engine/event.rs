@@ -65,6 +65,10 @@ pub enum Kind {
     /// The broker behind us is reached, or not any more.
     BrokerUp,
     BrokerDown,
+    /// An MQTT client was not let in.
+    MqttRefused,
+    /// An MQTT client named a server that nobody knows: `reason` is `foreign_server`.
+    MqttDropped,
     /// New calls are refused from now on, or taken again.
     NodeDraining,
     NodeUndrained,
@@ -104,6 +108,8 @@ impl Kind {
             Self::SourceReleased => "source.released",
             Self::BrokerUp => "broker.up",
             Self::BrokerDown => "broker.down",
+            Self::MqttRefused => "mqtt.refused",
+            Self::MqttDropped => "mqtt.dropped",
             Self::NodeDraining => "node.draining",
             Self::NodeUndrained => "node.undrained",
         }
@@ -175,6 +181,16 @@ impl Log {
         news.sort_by_key(|event| event.at);
         for event in news {
             let Event { at, kind, .. } = event;
+            self.events.push(at, kind, event.subject, event.fields);
+        }
+    }
+
+    /// What no engine notes; once in a while is enough for what repeats itself about one subject.
+    pub fn note_rarely(&mut self, event: Event) {
+        let Event { at, kind, .. } = event;
+        let recent = |known: &&Event| at.saturating_duration_since(known.at) < REPEATED;
+        let mut recent = self.events.ring.iter().rev().take_while(recent);
+        if !recent.any(|known| known.kind == kind && known.subject == event.subject) {
             self.events.push(at, kind, event.subject, event.fields);
         }
     }

@@ -13,6 +13,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use super::Limits;
+use super::address::{Book, Identity};
 use super::packet::{Connect, Incoming, Outgoing, Reason, Version};
 use super::retained::Retained;
 use super::session::{Session, SessionId};
@@ -63,7 +64,12 @@ pub enum Input {
         ticket: u64,
         refused: Option<&'static str>,
     },
-    Configure(Limits),
+    Configure(Limits, Identity),
+    /// A client knows us by another address from now on.
+    KnownAs {
+        conn: ConnId,
+        known_as: IpAddr,
+    },
     /// We are about to end.
     Shutdown,
     /// The time that [`Broker::next`] named has come.
@@ -86,6 +92,12 @@ pub enum Effect {
         ticket: u64,
         by: Client,
         publication: Publication,
+    },
+    /// What it published names a server that nobody knows, and went nowhere.
+    Foreign {
+        by: Client,
+        topic: String,
+        address: IpAddr,
     },
     Connected(Client),
     Disconnected(Client),
@@ -155,6 +167,7 @@ pub struct Broker {
     names: BTreeMap<String, SessionId>,
     tree: Tree,
     retained: Retained,
+    book: Book,
     timers: BTreeSet<(Instant, Timer)>,
     tickets: BTreeMap<u64, Pending>,
     last_ticket: u64,
@@ -172,6 +185,7 @@ impl Broker {
             names: BTreeMap::new(),
             tree: Tree::default(),
             retained: Retained::default(),
+            book: Book::default(),
             timers: BTreeSet::new(),
             tickets: BTreeMap::new(),
             last_ticket: 0,
@@ -221,7 +235,15 @@ impl Broker {
             }
             Input::Publish(publication) => self.publish_ours(publication, turn),
             Input::Acknowledge { ticket, refused } => self.acknowledge(ticket, refused, turn),
-            Input::Configure(limits) => self.limits = limits,
+            Input::Configure(limits, identity) => {
+                self.limits = limits;
+                self.book.configure(identity, turn.now);
+            }
+            Input::KnownAs { conn, known_as } => {
+                if let Some((_, session)) = self.session_of(conn) {
+                    session.known_as = known_as;
+                }
+            }
             Input::Shutdown => {
                 let all: Vec<ConnId> = self.conns.keys().copied().collect();
                 for conn in all {

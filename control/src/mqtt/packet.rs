@@ -1,5 +1,6 @@
 //! What crosses a connection, in either version of MQTT: 3.1.1 and 5.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -58,6 +59,8 @@ pub struct Message {
     pub qos: Qos,
     pub retain: bool,
     pub properties: Option<Box<Properties>>,
+    /// Where our id stands for an address that each receiver is to read its own of.
+    pub spans: Vec<Range<usize>>,
 }
 
 impl Message {
@@ -228,6 +231,7 @@ impl Delivery {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Reason {
     Success,
+    NoMatch,
     NoSubscription,
     PacketIdNotFound,
     Unspecified,
@@ -257,6 +261,7 @@ impl Reason {
     pub fn word(self) -> &'static str {
         match self {
             Self::Success => "success",
+            Self::NoMatch => "no_match",
             Self::NoSubscription => "no_subscription",
             Self::PacketIdNotFound => "packet_id_not_found",
             Self::Unspecified => "unspecified",

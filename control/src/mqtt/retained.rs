@@ -115,6 +115,7 @@ mod tests {
                 qos: Qos::AtLeastOnce,
                 retain: true,
                 properties: None,
+                spans: Vec::new(),
             }),
             expires,
         }

@@ -21,6 +21,8 @@ use tokio_rustls::rustls::ServerConfig;
 use self::login::Failures;
 use crate::bus::{Access, Client, Publication};
 use crate::config::Config;
+use crate::engine::event::{Event, Kind};
+use crate::mqtt::address::Identity;
 use crate::mqtt::broker::{Broker, ClientView, ConnId, Counters, Effect, Input, Totals};
 use crate::mqtt::filter;
 use crate::mqtt::packet::{Incoming, Outgoing, Reason, Version};
@@ -36,6 +38,8 @@ const FOR_PLANE_MAX: usize = 1024;
 const UNREAD_BYTES_MAX: usize = 256 * 1024;
 /// Connections that have not said who they are.
 const STRANGERS_MAX: usize = 512;
+/// Events between two looks at them.
+const NOTES_MAX: usize = 64;
 
 /// The edge, for all who have something for its clients.
 #[derive(Clone)]
@@ -62,6 +66,7 @@ struct State {
     failures: Failures,
     for_plane: VecDeque<plane::Input>,
     effects: Vec<Effect>,
+    notes: VecDeque<Event>,
     /// When the clock wakes.
     wakes: Option<Instant>,
     /// Connections that were turned away before anybody read them.
@@ -71,6 +76,8 @@ struct State {
 /// A connection as the broker's effects reach it.
 struct Line {
     version: Version,
+    local: SocketAddr,
+    remote: SocketAddr,
     out: BytesMut,
     closing: bool,
     wake: Arc<Notify>,
@@ -117,6 +124,7 @@ impl Edge {
                 failures: Failures::default(),
                 for_plane: VecDeque::new(),
                 effects: Vec::new(),
+                notes: VecDeque::new(),
                 wakes: None,
                 turned_away: 0,
             }),
@@ -135,7 +143,16 @@ impl Edge {
         state.config = Arc::new(config.clone());
         state.tls = tls;
         let limits = config.mqtt.limits.clone();
-        self.0.handle(&mut state, Input::Configure(limits));
+        let input = Input::Configure(limits, identity(config));
+        self.0.handle(&mut state, input);
+        let ends = state
+            .lines
+            .iter()
+            .map(|(conn, line)| (*conn, line.local, line.remote));
+        for (conn, local, remote) in ends.collect::<Vec<_>>() {
+            let known_as = state.known_as(local, remote);
+            self.0.handle(&mut state, Input::KnownAs { conn, known_as });
+        }
     }
 
     /// To whoever subscribed and may read it.
@@ -158,6 +175,11 @@ impl Edge {
     pub(crate) fn shut_down(&self) {
         let mut state = self.0.state();
         self.0.handle(&mut state, Input::Shutdown);
+    }
+
+    /// What happened that an operator would want to see, since it was asked last.
+    pub(crate) fn noted(&self) -> Vec<Event> {
+        self.0.state().notes.drain(..).collect()
     }
 
     pub(crate) fn clients(&self, now: Instant) -> Vec<ClientView> {
@@ -192,6 +214,7 @@ impl Shared {
             lines,
             for_plane,
             effects,
+            notes,
             wakes,
             ..
         } = state;
@@ -199,7 +222,8 @@ impl Shared {
             topics: &config.mqtt.topics,
             gate,
         };
-        broker.handle(input, &rules, clock::now(), effects);
+        let now = clock::now();
+        broker.handle(input, &rules, now, effects);
         let before = for_plane.len();
         for effect in effects.drain(..) {
             match effect {
@@ -223,6 +247,14 @@ impl Shared {
                     by,
                     publication,
                 }),
+                Effect::Foreign { by, topic, address } => {
+                    let fields = vec![
+                        ("reason", "foreign_server".to_owned()),
+                        ("client", by.id),
+                        ("topic", topic),
+                    ];
+                    note(notes, Kind::MqttDropped, address, fields, now);
+                }
                 Effect::Connected(client) => {
                     for_plane.push_back(plane::Input::Connected(client));
                 }
@@ -266,6 +298,39 @@ impl State {
         let network = self.config.network_of(local, remote);
         let network = network.and_then(|id| self.config.network(id));
         network.map_or(local, |network| network.advertise)
+    }
+}
+
+/// What operators are told; of more than they can read, the first.
+fn note(
+    notes: &mut VecDeque<Event>,
+    kind: Kind,
+    subject: IpAddr,
+    fields: Vec<(&'static str, String)>,
+    at: Instant,
+) {
+    if notes.len() < NOTES_MAX {
+        notes.push_back(Event {
+            seq: 0,
+            at,
+            kind,
+            subject: subject.to_string(),
+            fields,
+        });
+    }
+}
+
+/// By what our clients know us, and may have known us.
+fn identity(config: &Config) -> Identity {
+    let networks = config.networks.iter();
+    let addresses = networks.flat_map(|n| [n.address, n.advertise, n.advertise_media]);
+    let listening = config.mqtt.listen.iter().map(|on| on.local.ip());
+    let addresses = addresses.chain(listening).filter(|ip| !ip.is_unspecified());
+    Identity {
+        sid: config.node.id.clone(),
+        fields: config.mqtt.legacy_address_fields.clone(),
+        addresses: addresses.collect(),
+        grace: config.sip.address_grace,
     }
 }
 

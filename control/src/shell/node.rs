@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
-use crate::engine::event::{Kind, Log};
+use crate::engine::event::{Event, Kind, Log};
 use crate::engine::explain::call::CallExplained;
 use crate::engine::explain::peer::PeerExplained;
 use crate::engine::explain::registration::RegistrationExplained;
@@ -205,8 +205,8 @@ impl Node {
         self.events.take(news);
     }
 
-    /// Something happened that no engine has to do with.
-    pub(super) fn note(
+    /// Something happened that no engine has to do with; it is said each time.
+    pub(super) fn note_each(
         &self,
         at: Instant,
         kind: Kind,
@@ -215,6 +215,13 @@ impl Node {
     ) {
         if let Some((_, slot)) = self.slots.first() {
             slot.lock().engine.note(at, kind, subject, fields);
+        }
+    }
+
+    /// What the shell has noted.
+    pub(super) fn note(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.events.note_rarely(event);
         }
     }
 

@@ -144,6 +144,7 @@ pub(super) fn data(shell: &Shell) -> Data {
     Data {
         fixed: json!({
             "generation": shell.reloads.generation(),
+            "drain": shell.engine.draining(clock::now()).is_some(),
             "networks": networks,
         }),
         load: json!({
@@ -187,7 +188,11 @@ fn named(event: &Event) -> Option<(About, &'static str)> {
         | Kind::SourceBanned
         | Kind::SourceReleased
         | Kind::BrokerUp
-        | Kind::BrokerDown => return None,
+        | Kind::BrokerDown
+        | Kind::MqttRefused
+        | Kind::MqttDropped
+        | Kind::NodeDraining
+        | Kind::NodeUndrained => return None,
     })
 }
 

@@ -1,11 +1,15 @@
 //! Delivery: from a session's queue to its connection, as fast as that one takes it.
 
+use std::net::IpAddr;
 use std::time::Instant;
+
+use bytes::Bytes;
 
 use super::{Broker, Dropped, Effect, Turn};
 use crate::bus::Qos;
 use crate::mqtt::UNSENT_BYTES_MAX;
-use crate::mqtt::packet::{Delivery, Outgoing, Reason};
+use crate::mqtt::address::written_for;
+use crate::mqtt::packet::{Delivery, Message, Outgoing, Reason};
 use crate::mqtt::session::{Queued, Room, SessionId};
 
 impl Broker {
@@ -107,7 +111,7 @@ impl Broker {
                 .map(|at| at.saturating_duration_since(turn.now));
             let delivery = |pkid, queued: &Queued| Delivery {
                 message: queued.message.clone(),
-                payload: None,
+                payload: written(&queued.message, session.known_as),
                 pkid,
                 again,
                 retain: queued.retain,
@@ -135,6 +139,12 @@ impl Broker {
             });
         }
     }
+}
+
+/// The payload with the address that this receiver knows us by, if it names us.
+fn written(message: &Message, known_as: IpAddr) -> Option<Bytes> {
+    let names_us = !message.spans.is_empty();
+    names_us.then(|| written_for(&message.payload, &message.spans, known_as))
 }
 
 fn is_over(expires: Option<Instant>, now: Instant) -> bool {

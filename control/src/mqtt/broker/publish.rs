@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Broker, ConnId, Dropped, Effect, Pending, Turn};
 use crate::bus::topic::PREFIX;
 use crate::bus::{Client, Publication, Qos};
+use crate::mqtt::address::Foreign;
 use crate::mqtt::packet::{Message, Outgoing, Publish, Reason, Version};
 use crate::mqtt::retained::Kept;
 use crate::mqtt::session::{Queued, SessionId};
@@ -66,17 +67,47 @@ impl Broker {
             return self.submit(pending, client, &message, expiry, turn);
         }
         let expires = expiry.and_then(|expiry| turn.now.checked_add(expiry));
-        self.route(message, expires, Some(of), turn);
+        let reason = match self.place(message, turn.now) {
+            Ok(message) => match self.route(message, expires, Some(of), turn) {
+                true => Reason::Success,
+                false => Reason::NoMatch,
+            },
+            Err((Foreign(address), topic)) => {
+                self.counters.drop(Dropped::ForeignServer);
+                turn.effects.push(Effect::Foreign {
+                    by: client,
+                    topic,
+                    address,
+                });
+                Reason::Implementation
+            }
+        };
         if let Some(pkid) = pkid {
+            let conn = id;
             self.settle(
                 &Pending {
-                    conn: id,
+                    conn,
                     pkid,
                     exactly,
                 },
-                Reason::Success,
+                reason,
                 turn,
             );
+        }
+    }
+
+    /// Our id in place of our address, where clients look for it.
+    fn place(&self, mut message: Message, now: Instant) -> Result<Message, (Foreign, String)> {
+        if self.book.is_empty() {
+            return Ok(message);
+        }
+        match self.book.place(&message.payload, now) {
+            Ok(placed) => {
+                message.payload = placed.payload.unwrap_or(message.payload);
+                message.spans = placed.spans;
+                Ok(message)
+            }
+            Err(foreign) => Err((foreign, message.topic)),
         }
     }
 
@@ -165,7 +196,8 @@ impl Broker {
             return;
         };
         // MQTT 3.1.1 has no word for no: the message is taken, and nobody gets it.
-        let over = reason != Reason::Success && known.version == Version::V5;
+        let taken = matches!(reason, Reason::Success | Reason::NoMatch);
+        let over = !taken && known.version == Version::V5;
         if exactly && over {
             session.received.remove(&pkid);
         }
@@ -202,8 +234,12 @@ impl Broker {
             qos,
             retain,
             properties: None,
+            spans: Vec::new(),
         };
-        self.route(message, expires, None, turn);
+        // What is ours names no other server.
+        if let Ok(message) = self.place(message, turn.now) {
+            self.route(message, expires, None, turn);
+        }
     }
 
     pub(super) fn publish_will(&mut self, id: SessionId, turn: &mut Turn<'_>) {
@@ -223,17 +259,22 @@ impl Broker {
             return self.submit(None, client, &will.message, will.expiry, turn);
         }
         let expires = will.expiry.and_then(|expiry| turn.now.checked_add(expiry));
-        self.route(will.message, expires, Some(id), turn);
+        match self.place(will.message, turn.now) {
+            Ok(message) => {
+                self.route(message, expires, Some(id), turn);
+            }
+            Err(_) => self.counters.drop(Dropped::ForeignServer),
+        }
     }
 
-    /// To everybody who subscribed and may read it.
+    /// To everybody who subscribed and may read it. False: nobody did.
     fn route(
         &mut self,
         message: Message,
         expires: Option<Instant>,
         from: Option<SessionId>,
         turn: &mut Turn<'_>,
-    ) {
+    ) -> bool {
         let message = Arc::new(message);
         if message.retain {
             let kept = Kept {
@@ -248,7 +289,9 @@ impl Broker {
             }
         }
         let mut receivers: Vec<(SessionId, Queued)> = Vec::new();
-        for (to, subscriptions) in self.tree.matching(&message.topic) {
+        let matching = self.tree.matching(&message.topic);
+        let any = !matching.is_empty();
+        for (to, subscriptions) in matching {
             let own = from == Some(to);
             let heard = || subscriptions.iter().filter(|s| !(s.no_local && own));
             let Some(qos) = heard().map(|s| s.qos).max() else {
@@ -267,6 +310,7 @@ impl Broker {
         for (to, queued) in receivers {
             self.enqueue(to, queued, turn);
         }
+        any
     }
 
     /// Queues a message for a client, and makes room for it.

@@ -23,10 +23,12 @@ pub enum Dropped {
     TooLarge,
     /// It went to whoever was there, and is not kept.
     RetainedFull,
+    /// It names a server that nobody knows.
+    ForeignServer,
 }
 
 impl Dropped {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotAuthorized,
         Self::Refused,
         Self::QueueFull,
@@ -34,6 +36,7 @@ impl Dropped {
         Self::Expired,
         Self::TooLarge,
         Self::RetainedFull,
+        Self::ForeignServer,
     ];
 
     /// The label of a metric.
@@ -47,6 +50,7 @@ impl Dropped {
             Self::Expired => "expired",
             Self::TooLarge => "too_large",
             Self::RetainedFull => "retained_full",
+            Self::ForeignServer => "foreign_server",
         }
     }
 }

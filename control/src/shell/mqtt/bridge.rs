@@ -17,7 +17,7 @@ use crate::mqtt::packet::{
 };
 use crate::mqtt::{CONNECT_BYTES_MAX, PACKET_BYTES_MAX};
 
-pub(super) use self::encode::{encode, version_refused};
+pub(super) use self::encode::{encode, refused};
 
 /// The first packet.
 #[derive(Debug)]
@@ -79,6 +79,7 @@ fn connect_v4(connect: v4::Connect) -> First {
             qos: qos_v4(will.qos),
             retain: will.retain,
             properties: None,
+            spans: Vec::new(),
         },
         delay: Duration::ZERO,
         expiry: None,
@@ -148,6 +149,7 @@ fn will_v5(will: v5::LastWill) -> Result<Will, Reason> {
             qos: qos_v5(will.qos),
             retain: will.retain,
             properties: kept(properties),
+            spans: Vec::new(),
         },
         delay: seconds(delay.unwrap_or(0)),
         expiry: life.map(seconds),
@@ -176,6 +178,7 @@ fn next_v4(packet: &mut BytesMut) -> Result<Incoming, Reason> {
                 qos: qos_v4(publish.qos),
                 retain: publish.retain,
                 properties: None,
+                spans: Vec::new(),
             },
         })),
         Ok(v4::Packet::PubAck(ack)) => Ok(Incoming::PubAck { pkid: ack.pkid }),
@@ -292,6 +295,7 @@ fn publish_v5(publish: v5::Publish) -> Result<Publish, Reason> {
             qos: qos_v5(publish.qos),
             retain: publish.retain,
             properties: kept(properties),
+            spans: Vec::new(),
         },
     })
 }

@@ -13,7 +13,8 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::bridge::{self, First};
-use super::{FOR_PLANE_MAX, Line, STRANGERS_MAX, Shared, UNREAD_BYTES_MAX, login};
+use super::{FOR_PLANE_MAX, Line, STRANGERS_MAX, Shared, UNREAD_BYTES_MAX, login, note};
+use crate::engine::event::Kind;
 use crate::mqtt::broker::{ConnId, Input};
 use crate::mqtt::packet::Reason;
 use crate::mqtt::{CONNECT_BYTES_MAX, CONNECT_TIME_MAX};
@@ -96,10 +97,8 @@ where
         Ok(Err(reason)) => {
             let remote = ends.remote;
             tracing::debug!(%remote, reason = reason.word(), "no MQTT client");
-            if reason == Reason::Version {
-                // Whoever does not wait for it does not need it.
-                drop(writer.write_all(bridge::version_refused()).await);
-            }
+            // Whoever does not wait for it does not need it.
+            drop(writer.write_all(&bridge::refused(reason)).await);
             return;
         }
         Err(_) => return,
@@ -153,11 +152,21 @@ fn enter(shared: &Arc<Shared>, first: First, ends: Ends) -> (ConnId, Arc<Notify>
     };
     if let Err(reason) = login {
         state.failures.failed(remote.ip(), &config, now);
-        tracing::info!(%remote, reason = reason.word(), "an MQTT client is not let in");
+        let fields = vec![("reason", reason.word().to_owned())];
+        note(
+            &mut state.notes,
+            Kind::MqttRefused,
+            remote.ip(),
+            fields,
+            now,
+        );
+        tracing::debug!(%remote, reason = reason.word(), "an MQTT client is not let in");
     }
     let wake = Arc::new(Notify::new());
     let line = Line {
         version: connect.version,
+        local,
+        remote,
         out: BytesMut::new(),
         closing: false,
         wake: wake.clone(),

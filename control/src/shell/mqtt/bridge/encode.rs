@@ -10,9 +10,24 @@ use crate::bus::Qos;
 use crate::mqtt::packet::{ConnAck, Delivery, Outgoing, Reason, Version};
 use crate::mqtt::{PACKET_BYTES_MAX, RECEIVE_MAX, TOPIC_ALIAS_MAX};
 
-/// To a client whose version we do not speak, in the oldest form there is (MQTT 3.1.1 §3.1.2.2).
-pub(in crate::shell::mqtt) fn version_refused() -> &'static [u8] {
-    &[0x20, 2, 0, 1]
+/// What somebody is told whose first packet was not taken, if anything.
+pub(in crate::shell::mqtt) fn refused(reason: Reason) -> BytesMut {
+    let mut bytes = BytesMut::new();
+    match reason {
+        // In the oldest form there is (MQTT 3.1.1 §3.1.2.2).
+        Reason::Version => bytes.extend_from_slice(&[0x20, 2, 0, 1]),
+        Reason::AuthMethod => {
+            let refusal = ConnAck {
+                present: false,
+                reason,
+                assigned: None,
+                session_expiry: None,
+            };
+            encode(&Outgoing::ConnAck(refusal), Version::V5, &mut bytes);
+        }
+        _ => {}
+    }
+    bytes
 }
 
 pub(in crate::shell::mqtt) fn encode(packet: &Outgoing, version: Version, into: &mut BytesMut) {
@@ -79,6 +94,7 @@ fn in_v5(packet: &Outgoing) -> v5::Packet {
             pkid: *pkid,
             reason: match reason {
                 Reason::Success => v5::PubAckReason::Success,
+                Reason::NoMatch => v5::PubAckReason::NoMatchingSubscribers,
                 Reason::NotAuthorized => v5::PubAckReason::NotAuthorized,
                 Reason::Quota => v5::PubAckReason::QuotaExceeded,
                 _ => v5::PubAckReason::ImplementationSpecificError,
@@ -89,6 +105,7 @@ fn in_v5(packet: &Outgoing) -> v5::Packet {
             pkid: *pkid,
             reason: match reason {
                 Reason::Success => v5::PubRecReason::Success,
+                Reason::NoMatch => v5::PubRecReason::NoMatchingSubscribers,
                 Reason::NotAuthorized => v5::PubRecReason::NotAuthorized,
                 Reason::Quota => v5::PubRecReason::QuotaExceeded,
                 _ => v5::PubRecReason::ImplementationSpecificError,
