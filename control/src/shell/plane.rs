@@ -115,8 +115,12 @@ fn perform(effect: Effect, ends: &Ends) {
         Effect::Admit { cid, pid } => ends.gate.change(|rules| rules.admit(&cid, &pid)),
         Effect::Dismiss { cid, pid } => ends.gate.change(|rules| rules.dismiss(&cid, &pid)),
         Effect::Publish(publication) => {
-            // It counts what it has no room for, and health says so.
-            drop(ends.outbox.push(publication.clone()));
+            if ends.outbox.push(publication.clone()).is_err() {
+                tracing::debug!(
+                    topic = publication.topic,
+                    "the outbox is full, and counts it"
+                );
+            }
             ends.edge.publish(publication);
         }
         Effect::Acknowledge { ticket, refused } if ticket & BEYOND != 0 => {
