@@ -21,7 +21,7 @@ struct Broker {
 
 impl Broker {
     fn new(name: &str) -> Self {
-        let name = format!("towpath-{name}-{}", std::process::id());
+        let name = format!("mosquitto-{name}-{}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).unwrap();
         let at = directory.display();
@@ -135,11 +135,9 @@ impl Drop for Watcher {
     }
 }
 
-fn daemon(name: &str) -> Daemon {
-    let secret = format!("{}/secret", std::env::temp_dir().display());
-    fs::write(&secret, "secret\n").unwrap();
-    let directory = std::env::temp_dir();
-    let external = EXTERNAL.replace("DIRECTORY", directory.to_str().unwrap());
+fn daemon(name: &str, broker: &Broker) -> Daemon {
+    fs::write(broker.directory.join("secret"), "secret\n").unwrap();
+    let external = EXTERNAL.replace("DIRECTORY", broker.directory.to_str().unwrap());
     Daemon::with(name, &format!("{CONFIG}{external}"))
 }
 
@@ -162,7 +160,7 @@ fn a_broker_hears_of_registrations_and_of_the_server() {
         let mut broker = Broker::new("broker-hears");
         broker.start();
         let watcher = Watcher::start();
-        let mut daemon = daemon("broker-hears");
+        let mut daemon = daemon("broker-hears", &broker);
         let state = watcher.next("s/towpath/state");
         assert_eq!(state["data"]["online"], true);
         assert_eq!(state["data"]["networks"][1]["media"][0], 30000);
@@ -200,7 +198,7 @@ fn what_waits_for_the_broker_survives_a_kill() {
     in_private_network("broker::what_waits_for_the_broker_survives_a_kill", || {
         ip(LINKS)?;
         let mut broker = Broker::new("broker-kill");
-        let mut daemon = daemon("broker-kill");
+        let mut daemon = daemon("broker-kill", &broker);
         let phone = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
         let users: Vec<String> = (2..PHONES + 2).map(|n| format!("u{n}")).collect();
         for (cseq, user) in (2..).zip(&users) {
