@@ -2,12 +2,14 @@
 //! loop owns what there is once, above all the datapath.
 
 mod api;
+mod audit;
 mod bench;
 mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod dns;
 mod icmp;
 pub mod kernel;
 pub mod log;
@@ -94,6 +96,7 @@ struct Shell {
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
+    names: dns::Names,
     /// Where the conference plane is told what happens.
     plane: plane::Inbox,
     /// The last event it was told of.
@@ -110,6 +113,9 @@ struct Shell {
     started: std::time::Instant,
     /// Of the kernel's verdicts.
     rates: api::Rates,
+    /// What the API works with, and where it is listened at.
+    api: api::Api,
+    doors: api::Doors,
 }
 
 impl Shell {
@@ -133,6 +139,7 @@ impl Shell {
                 Some(work) = self.work.recv() => self.work(work).await,
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 Some(over) = self.shards.join_next() => over?,
+                news = self.names.heard() => self.located(news),
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 news = self.datapath.icmp.heard() => self.datapath.too_big(news),
                 () = self.datapath.netlink.changed() => {
@@ -149,6 +156,7 @@ impl Shell {
                     self.gather_events();
                     self.announce();
                     self.retire().await;
+                    self.beat();
                 }
                 _ = neighbours.tick() => {
                     self.datapath.refresh_neighbours().await;
@@ -165,6 +173,15 @@ impl Shell {
         self.outbox.close().await;
         self.store.close();
         Ok(())
+    }
+
+    /// A peer that is known by name is somewhere else: as if the configuration had said so.
+    fn located(&mut self, news: dns::News) {
+        if self.names.take(news) {
+            let mut config = self.engine.config().clone();
+            self.names.fill(&mut config);
+            self.engine.reconfigure(config, clock::now());
+        }
     }
 
     /// Takes in what the engines have noted, and tells the plane and those who listen.

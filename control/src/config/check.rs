@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+mod api;
 mod broker;
 pub(super) mod choice;
 pub mod later;
@@ -78,6 +79,9 @@ pub fn check(
     let store = store(file.store, &node.state_dir, &mut problems);
     let sip_tls = sip.as_ref().is_some_and(|sip| sip.tls.is_some());
     let mqtt = mqtt::read(file.mqtt, sip_tls, secrets, &mut problems);
+    let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
+    let api = api::api(file.api, listeners, secrets, &mut problems);
+    let log = api::log(file.log, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -88,6 +92,8 @@ pub fn check(
             datapath,
             store,
             mqtt,
+            api,
+            log,
             origins,
         }),
         _ => Err(problems.into_vec()),

@@ -2,6 +2,7 @@
 //! reports every key it does not know and every value of a wrong type, not only the first, which
 //! is why it walks the parsed table instead of deserialising into structs.
 
+pub(super) mod api;
 mod mqtt;
 mod table;
 
@@ -31,6 +32,7 @@ pub(super) struct Sip {
     pub(super) listen: Option<At<Vec<At<String>>>>,
     pub(super) auth: Option<At<String>>,
     pub(super) algorithm: Option<At<String>>,
+    pub(super) dns: Option<At<Vec<At<String>>>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) expires_natted_max: Option<At<String>>,
@@ -154,12 +156,14 @@ pub(super) struct File {
     pub(super) datapath: Datapath,
     pub(super) store: Store,
     pub(super) mqtt: Mqtt,
+    pub(super) api: api::Api,
+    pub(super) log: api::Log,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 13] = [
+pub(super) const KEYS: [(&str, &[&str]); 16] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -168,6 +172,7 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
             "listen",
             "auth",
             "algorithm",
+            "dns",
             "expires_min",
             "expires_max",
             "expires_natted_max",
@@ -251,10 +256,13 @@ pub(super) const KEYS: [(&str, &[&str]); 13] = [
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
     ("mqtt.broker", BROKER_KEYS),
+    ("api", &["listen", "plaintext", "metrics", "rate"]),
+    ("api.tls", &["certificate", "key"]),
+    ("log", &["format", "level"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 2] = ["cascade", "api"];
+const LATER: [&str; 1] = ["cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -286,7 +294,9 @@ impl File {
         };
         let origins = Origins::read(text, problems.file(), root.table);
         root.refuse_unknown(
-            &["node", "sip", "network", "datapath", "store", "mqtt"],
+            &[
+                "node", "sip", "network", "datapath", "store", "mqtt", "api", "log",
+            ],
             problems,
         );
         Some(Self {
@@ -296,6 +306,8 @@ impl File {
             datapath: root.table("datapath", problems, Datapath::read),
             store: root.table("store", problems, Store::read),
             mqtt: root.table("mqtt", problems, Mqtt::read),
+            api: root.table("api", problems, api::Api::read),
+            log: root.table("log", problems, api::Log::read),
             origins,
         })
     }
@@ -320,6 +332,7 @@ impl Sip {
             listen: table.texts("listen", problems),
             auth: table.text("auth", problems),
             algorithm: table.text("algorithm", problems),
+            dns: table.texts("dns", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             expires_natted_max: table.text("expires_natted_max", problems),

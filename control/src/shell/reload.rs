@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use tokio_rustls::rustls::ServerConfig;
 
+use tokio::net::TcpListener;
+
 use crate::config::change::{Change, Concerns, Takes, changes};
 use crate::config::check::Problem;
 use crate::config::{Config, PortRange, shards_for};
 use crate::id::Listener;
+use crate::shell::api::{self, Certificate};
 use crate::shell::configuration::history::{Applied, By, History, hash};
 use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
@@ -19,7 +22,7 @@ use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
 use crate::shell::outbox;
 use crate::shell::sip::Tls;
-use crate::shell::{Shell, clock, notify, start};
+use crate::shell::{Shell, clock, log, notify, start};
 
 /// What became of configurations.
 pub(crate) struct Reloads {
@@ -78,6 +81,7 @@ struct Prepared {
     /// For MQTT.
     mqtt: Vec<Listener>,
     watch: Option<Watch>,
+    doors: Vec<TcpListener>,
 }
 
 impl Reloads {
@@ -170,6 +174,9 @@ impl Shell {
             }
             (Ok(source), _) => self.take(source, by).await,
         }
+        let refusal = self.reloads.refused.as_ref();
+        let result = refusal.map_or("done", |refusal| api::code(refusal.why));
+        self.api.reloaded(word, result);
         notify::tell(notify::State::Ready);
     }
 
@@ -249,6 +256,13 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let certificate = api::certificate(&config.api);
+        let certificate = certificate.map_err(|wrong| {
+            let refused = start::tls_refused(source, &wrong);
+            let detail = refused.to_string();
+            let problems = refused.problems;
+            self.refused(by.clone(), Why::Invalid, detail, problems, Vec::new())
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -259,6 +273,7 @@ impl Shell {
             tls,
             mqtt,
             broker,
+            certificate,
             changes,
             netlink,
             shards: self.engine.len(),
@@ -318,7 +333,14 @@ impl Shell {
         let limits = outbox::limits(&plan.config.mqtt.broker);
         self.outbox.configure(limits, plan.broker);
         self.mqtt_listeners.keep(&plan.config.mqtt.listen);
-        self.engine.reconfigure(plan.config, clock::now());
+        let mut config = plan.config;
+        let wanted = config.api.listen.clone();
+        self.doors.admit(prepared.doors, &wanted, plan.certificate);
+        self.api.access.configure(&config.api);
+        log::configure(&config.log);
+        self.names.watch(&config);
+        self.names.fill(&mut config);
+        self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));
@@ -335,6 +357,7 @@ impl Shell {
             name: source.name,
             text: source.text,
         });
+        self.api.audit.set_generation(generation);
         let changed = listed(&plan.changes);
         tracing::info!(generation, who, changed, "{word}: configuration applied");
         Ok(InForce {
@@ -384,6 +407,9 @@ impl Shell {
                 let help = start::MQTT_LISTEN;
                 source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), help)
             })?;
+        prepared.doors = self.doors.open(&config.api.listen).map_err(|busy| {
+            source.refuse(&["api.listen", "api"], busy.to_string(), start::API_LISTEN)
+        })?;
         if self.reloads.watch.is_none() {
             prepared.watch = watch(config, &self.options).map_err(|error| {
                 let message = format!("the file cannot be watched: {error}");
@@ -496,6 +522,7 @@ pub(crate) struct Plan {
     mqtt: Option<Arc<ServerConfig>>,
     /// Behind us.
     broker: Option<outbox::Settings>,
+    certificate: Certificate,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

@@ -14,6 +14,7 @@ use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX
 use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
 use crate::plane::Plane;
+use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
@@ -28,7 +29,9 @@ use crate::shell::server::Announcer;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store, Tables};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, mqtt, notify, outbox, plane, stream};
+use crate::shell::{
+    QUESTIONS_MAX, Shell, api, clock, dns, log, mqtt, notify, outbox, plane, stream,
+};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -37,6 +40,7 @@ use crate::shell::{QUESTIONS_MAX, Shell, api, clock, mqtt, notify, outbox, plane
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
     let (config, source, history) = options.first(&netlink.interfaces())?;
+    log::configure(&config.log);
     if options.config.is_none() {
         tracing::warn!("no --config: embedded defaults, and nobody may register");
     }
@@ -72,7 +76,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let noted = queues.noted();
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let api = api::serve(socket, sender);
+    let api = Api::new(&config, sender);
+    let mut doors = api::serve(api.clone(), socket, &config.node.socket);
+    open(&mut doors, &config, &source)?;
     let (inbox, mail) = plane::inbox();
     let announcer = Announcer::new(&config.node.id, clock::random());
     let messages = kept.remove(&Table::Outbox).unwrap_or_default();
@@ -98,7 +104,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     plane::start(Plane::default(), mail, ends);
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
+    api.started(generation);
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    let mut names = dns::Names::new();
+    names.watch(&config);
     let served = Shell {
         options,
         engine,
@@ -111,6 +120,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        names,
         plane: inbox,
         told: 0,
         news: News::new(noted),
@@ -122,10 +132,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reports,
         started,
         rates: api::Rates::default(),
+        api,
+        doors,
     };
     let served = served.serve().await;
     notify::tell(notify::State::Stopping);
-    api.abort();
     if let Err(error) = fs::remove_file(&config.node.socket) {
         tracing::debug!(%error, "the API socket was gone");
     }
@@ -162,6 +173,17 @@ pub(super) fn mqtt_tls_refused(source: &Source, wrong: &mqtt::Wrong) -> Refused 
 /// What to do if a port for MQTT cannot be had.
 pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual ports are \
                                       1883, and 8883 for TLS";
+
+/// The API is listened at wherever the configuration says.
+fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refused> {
+    let certificate = api::certificate(&config.api).map_err(|w| tls_refused(source, &w))?;
+    let wanted = &config.api.listen;
+    let opened = doors
+        .open(wanted)
+        .map_err(|busy| source.refuse(&["api.listen", "api"], busy.to_string(), API_LISTEN))?;
+    doors.admit(opened, wanted, certificate);
+    Ok(())
+}
 
 /// What an earlier daemon kept goes on.
 fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Tables) {
@@ -247,6 +269,9 @@ pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
 /// What to do if a certificate cannot be used.
 const TLS: &str = "`openssl x509 -text -in FILE` and `openssl pkey -in FILE` show what is there; \
                    the key must be the certificate's, both in PEM form, the key not encrypted";
+/// What to do if the API cannot be listened at.
+pub(super) const API_LISTEN: &str = "`ss -ltnp` shows who has the port, `ip address` which \
+                                     addresses there are";
 /// What to do if the API's socket cannot be had.
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";

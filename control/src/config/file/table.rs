@@ -171,11 +171,11 @@ impl<'i> Table<'_, 'i> {
         };
         let keys = KEYS.iter().find(|(name, _)| *name == section);
         let mut known = keys.map_or(Vec::new(), |(_, keys)| keys.to_vec());
-        known.extend_from_slice(match section.as_str() {
-            "sip" => &["tcp", "tls", "account", "peer", "protection"],
-            "mqtt" => &["tls", "broker"],
-            _ => &[],
-        });
+        let below = format!("{section}.");
+        known.extend(
+            KEYS.iter()
+                .filter_map(|(name, _)| name.strip_prefix(&below)),
+        );
         table.refuse_unknown(&known, problems);
         read(&table, problems)
     }

@@ -3,6 +3,7 @@
 
 mod broker;
 mod mqtt;
+mod requests;
 mod streams;
 
 use std::sync::atomic::Ordering;
@@ -21,6 +22,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     mqtt::mqtt(shell, &mut text);
     broker::broker(shell, now, &mut text);
     media(shell, now, &mut text);
+    requests::requests(shell, &mut text);
     text.text
 }
 
