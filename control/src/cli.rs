@@ -392,10 +392,7 @@ impl Cli {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
             Command::Peer(command) => peer(command, &client, self.output),
-            Command::Mqtt(MqttCommand::List) => {
-                let clients = client.get(&["mqtt", "clients"])?;
-                output::print(&clients, output::Kind::MqttClients, self.output)
-            }
+            Command::Mqtt(MqttCommand::List) => mqtt(&client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Token(command) => token::run(command, &client, self.output),
             Command::Audit(command) => audit::run(command, &client, self.output),
@@ -503,6 +500,11 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
         networks.join(", ")
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn mqtt(client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
+    let clients = client.get(&["mqtt", "clients"])?;
+    output::print(&clients, output::Kind::MqttClients, format)
 }
 
 fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {

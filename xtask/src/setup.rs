@@ -47,6 +47,21 @@ const PACKAGES: [(&str, &str, &str); 20] = [
     ("sox", "/usr/bin/sox", "the demo's tone"),
     ("sipsak", "/usr/bin/sipsak", "a SIP peer of the tests"),
     (
+        "mosquitto",
+        "/usr/sbin/mosquitto",
+        "a broker to compare with",
+    ),
+    (
+        "mosquitto-clients",
+        "/usr/bin/mosquitto_pub",
+        "MQTT clients of the tests",
+    ),
+    (
+        "python3-paho-mqtt",
+        "/usr/lib/python3/dist-packages/paho",
+        "an MQTT client of the tests",
+    ),
+    (
         "kamailio",
         "/usr/sbin/kamailio",
         "a registrar behind us in the tests",

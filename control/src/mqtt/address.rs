@@ -124,7 +124,7 @@ pub fn written_for(payload: &[u8], spans: &[Range<usize>], known_as: IpAddr) -> 
         let port = payload.get(span.end) == Some(&b':');
         match known_as {
             IpAddr::V6(ip) if port => format!("[{ip}]"),
-            ip => ip.to_string(),
+            IpAddr::V4(_) | IpAddr::V6(_) => known_as.to_string(),
         }
     });
     bytes

@@ -23,7 +23,7 @@ pub(super) struct Tree {
 
 #[derive(Debug, Default)]
 struct Node {
-    levels: BTreeMap<Box<str>, Node>,
+    levels: BTreeMap<Box<str>, Self>,
     /// Those whose filter ends here.
     here: BTreeMap<SessionId, Subscription>,
     /// Those whose filter goes on with `#`.

@@ -30,7 +30,7 @@ use crate::plane;
 use crate::shell::clock;
 use crate::shell::plane::{Gate, Inbox};
 
-pub(crate) use self::listen::{Listeners, Wrong, tls};
+pub(crate) use self::listen::{Listeners, tls};
 
 /// What waits for the plane; beyond it clients are not read.
 const FOR_PLANE_MAX: usize = 1024;

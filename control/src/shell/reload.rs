@@ -257,7 +257,8 @@ impl Shell {
             )
         })?;
         let certificate = api::certificate(&config.api);
-        let certificate = certificate.map_err(|wrong| {
+        let certificates = mqtt.and_then(|mqtt| Ok((mqtt, certificate?)));
+        let (mqtt, certificate) = certificates.map_err(|wrong| {
             let refused = start::tls_refused(source, &wrong);
             let detail = refused.to_string();
             let problems = refused.problems;
@@ -334,6 +335,8 @@ impl Shell {
         self.outbox.configure(limits, plan.broker);
         self.mqtt_listeners.keep(&plan.config.mqtt.listen);
         let mut config = plan.config;
+        self.mqtt.configure(&config, plan.mqtt);
+        self.mqtt_listeners.keep(&config.mqtt.listen);
         let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);
         self.api.access.configure(&config.api);

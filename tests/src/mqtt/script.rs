@@ -2,7 +2,7 @@
 //! gets after it is written down. The same play at two brokers shows where they differ.
 //!
 //! ```text
-//! a connect id=%a clean=0 keep=5 user=u pass=p will=%/w,gone,1,0 delay=1 expiry=30 rmax=1 pmax=99
+//! a connect id=%a clean=0 keep=5 user=u pass=p will=%/w,gone,1,0 delay=1 expiry=30 rmax=1
 //! a sub %/x:1 %/y/+:0 nl rap rh=1 id=7        a unsub %/x
 //! a pub %/x hello q=1 r dup expiry=9 alias=1 response=t correlation=c type=t user=k:v utf8 size=9
 //! a disconnect code=4 expiry=0                a drop
@@ -12,8 +12,8 @@
 //! pause 1100    milliseconds, where time itself is the condition
 //! ```
 //!
-//! `%` is the play's own prefix of identifiers and topics. A deed that ends with `!` is not followed
-//! by a look at what everybody gets: `closed` or another deed follows.
+//! `%` is the play's own prefix of identifiers and topics. A deed that ends with `!` is not
+//! followed by a look at what everybody gets: `closed` or another deed follows.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

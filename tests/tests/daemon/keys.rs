@@ -466,9 +466,9 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "mqtt.tls.certificate",
-        "\"PKI/more.pem\"",
+        "\"PKI/one.pem\"",
         "mqtt.tls.certificate",
-        "MORE",
+        "ONE",
     ),
     ("mqtt.tls.key", "\"PKI/two.key\"", "mqtt.tls.key", "TWO"),
     ("mqtt.broker.user", "\"t\"", "mqtt.broker.user", "t"),
@@ -615,6 +615,7 @@ impl Pki {
             "MORE" => "more.pem",
             "TWO" => "two.key",
             "ONE" => "one.pem",
+            "KEY" => "one.key",
             other => return other.to_owned(),
         };
         let path = format!("{}/{name}", self.0);

@@ -105,7 +105,7 @@ fn a_python_client_works_unchanged() {
         let directory = directory("python");
         let _broker = Broker::towpath(directory.path(), OURS, "topics = [\"#\"]", "")?;
         for version in ["4", "5"] {
-            let output = run("python3", &["-c", PYTHON, version]);
+            let output = run("/usr/bin/python3", &["-c", PYTHON, version]);
             assert!(output.status.success(), "{version}: {output:?}");
         }
         Ok(())

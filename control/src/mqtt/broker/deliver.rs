@@ -10,7 +10,8 @@ use crate::bus::Qos;
 use crate::mqtt::UNSENT_BYTES_MAX;
 use crate::mqtt::address::written_for;
 use crate::mqtt::packet::{Delivery, Message, Outgoing, Reason};
-use crate::mqtt::session::{Queued, Room, SessionId};
+use crate::mqtt::retained::Retained;
+use crate::mqtt::session::{Queued, Room, Session, SessionId};
 
 impl Broker {
     /// Puts a message into a session's queue and sends what may be sent.
@@ -58,80 +59,23 @@ impl Broker {
             return;
         };
         while conn.unsent < UNSENT_BYTES_MAX {
-            let from_queue = match session.front() {
-                Some(front) if is_over(front.expires, turn.now) => {
-                    session.pop();
-                    counters.drop(Dropped::Expired);
-                    continue;
-                }
-                Some(front) => {
-                    let waits = front.qos == Qos::AtLeastOnce;
-                    if waits && session.inflight.len() >= conn.receive_max {
-                        return;
-                    }
-                    session.pop()
-                }
-                None => None,
-            };
-            let next = from_queue.or_else(|| {
-                let replaying = session.replays.front_mut()?;
-                let after = replaying.after.as_deref();
-                let found = match replaying.goes_on() {
-                    true => retained.next(&replaying.filter, after, turn.now),
-                    false => None,
-                };
-                let kept = found?;
-                if session.inflight.len() >= conn.receive_max {
-                    return None;
-                }
-                replaying.after = Some(kept.message.topic.clone());
-                Some(Queued {
-                    message: kept.message.clone(),
-                    qos: replaying.qos.min(kept.message.qos),
-                    retain: true,
-                    ids: replaying.id.into_iter().collect(),
-                    expires: kept.expires,
-                    pkid: None,
-                })
-            });
-            let Some(mut queued) = next else {
-                if session.inflight.len() < conn.receive_max
-                    && session.replays.pop_front().is_some()
-                {
-                    continue;
-                }
+            let Some(queued) = next(session, retained, conn.receive_max, turn.now) else {
                 return;
             };
+            if is_over(queued.expires, turn.now) {
+                counters.drop(Dropped::Expired);
+                continue;
+            }
             if !turn.access.may_read(&session.client, &queued.message.topic) {
                 continue;
             }
-            let again = queued.pkid.is_some();
-            let expiry = queued
-                .expires
-                .map(|at| at.saturating_duration_since(turn.now));
-            let delivery = |pkid, queued: &Queued| Delivery {
-                message: queued.message.clone(),
-                payload: written(&queued.message, session.known_as),
-                pkid,
-                again,
-                retain: queued.retain,
-                ids: queued.ids.clone(),
-                expiry,
-            };
-            let mut delivery = delivery(None, &queued);
-            let size = delivery.size();
-            if size > conn.packet_max {
+            let delivery = deliver(session, queued, conn.packet_max, turn.now);
+            let Some(delivery) = delivery else {
                 // §3.1.2.11.4: as if it had been delivered.
                 counters.drop(Dropped::TooLarge);
                 continue;
-            }
-            if queued.qos == Qos::AtLeastOnce {
-                let pkid = queued.pkid.unwrap_or_else(|| session.fresh_pkid());
-                queued.pkid = Some(pkid);
-                delivery.pkid = Some(pkid);
-                session.inflight.push_back(queued);
-            }
-            conn.unsent += size;
+            };
+            conn.unsent += delivery.size();
             counters.sent += 1;
             turn.effects.push(Effect::Send {
                 conn: id,
@@ -139,6 +83,74 @@ impl Broker {
             });
         }
     }
+}
+
+/// What a client is to get next: of its queue, and when that is empty of what is retained.
+fn next(
+    session: &mut Session,
+    retained: &Retained,
+    receive_max: usize,
+    now: Instant,
+) -> Option<Queued> {
+    let full = session.inflight.len() >= receive_max;
+    if let Some(front) = session.front() {
+        let waits = full && front.qos == Qos::AtLeastOnce && !is_over(front.expires, now);
+        return if waits { None } else { session.pop() };
+    }
+    loop {
+        let replaying = session.replays.front_mut()?;
+        if full {
+            return None;
+        }
+        let after = replaying.after.as_deref();
+        let found = match replaying.goes_on() {
+            true => retained.next(&replaying.filter, after, now),
+            false => None,
+        };
+        let Some(kept) = found else {
+            session.replays.pop_front();
+            continue;
+        };
+        replaying.after = Some(kept.message.topic.clone());
+        return Some(Queued {
+            message: kept.message.clone(),
+            qos: replaying.qos.min(kept.message.qos),
+            retain: true,
+            ids: replaying.id.into_iter().collect(),
+            expires: kept.expires,
+            pkid: None,
+        });
+    }
+}
+
+/// A message as it leaves, noted as in flight if it is to be acknowledged; none: it is larger than
+/// the client takes.
+fn deliver(
+    session: &mut Session,
+    mut queued: Queued,
+    packet_max: usize,
+    now: Instant,
+) -> Option<Delivery> {
+    let again = queued.pkid.is_some();
+    let mut delivery = Delivery {
+        message: queued.message.clone(),
+        payload: written(&queued.message, session.known_as),
+        pkid: None,
+        again,
+        retain: queued.retain,
+        ids: queued.ids.clone(),
+        expiry: queued.expires.map(|at| at.saturating_duration_since(now)),
+    };
+    if delivery.size() > packet_max {
+        return None;
+    }
+    if queued.qos == Qos::AtLeastOnce {
+        let pkid = queued.pkid.unwrap_or_else(|| session.fresh_pkid());
+        queued.pkid = Some(pkid);
+        delivery.pkid = Some(pkid);
+        session.inflight.push_back(queued);
+    }
+    Some(delivery)
 }
 
 /// The payload with the address that this receiver knows us by, if it names us.

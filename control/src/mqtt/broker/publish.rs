@@ -37,62 +37,47 @@ impl Broker {
         let (client, of) = (session.client.clone(), conn.session);
         self.counters.received += 1;
         let Publish {
-            message,
-            pkid,
-            exactly,
-            expiry,
-            ..
+            message, expiry, ..
         } = publish;
-        if !turn.access.may_publish(&client, &message.topic) {
-            self.counters.drop(Dropped::NotAuthorized);
-            if let Some(pkid) = pkid {
-                self.settle(
-                    &Pending {
-                        conn: id,
-                        pkid,
-                        exactly,
-                    },
-                    Reason::NotAuthorized,
-                    turn,
-                );
-            }
-            return;
-        }
-        if is_planes(&message.topic) {
-            let pending = pkid.map(|pkid| Pending {
-                conn: id,
-                pkid,
-                exactly,
-            });
+        let pending = publish.pkid.map(|pkid| Pending {
+            conn: id,
+            pkid,
+            exactly: publish.exactly,
+        });
+        let may = turn.access.may_publish(&client, &message.topic);
+        if may && is_planes(&message.topic) {
             return self.submit(pending, client, &message, expiry, turn);
         }
+        let reason = if may {
+            self.pass_on(message, expiry, (client, of), turn)
+        } else {
+            self.counters.drop(Dropped::NotAuthorized);
+            Reason::NotAuthorized
+        };
+        if let Some(pending) = pending {
+            self.settle(&pending, reason, turn);
+        }
+    }
+
+    /// What clients have for each other.
+    fn pass_on(
+        &mut self,
+        message: Message,
+        expiry: Option<Duration>,
+        (by, of): (Client, SessionId),
+        turn: &mut Turn<'_>,
+    ) -> Reason {
         let expires = expiry.and_then(|expiry| turn.now.checked_add(expiry));
-        let reason = match self.place(message, turn.now) {
+        match self.place(message, turn.now) {
             Ok(message) => match self.route(message, expires, Some(of), turn) {
                 true => Reason::Success,
                 false => Reason::NoMatch,
             },
             Err((Foreign(address), topic)) => {
                 self.counters.drop(Dropped::ForeignServer);
-                turn.effects.push(Effect::Foreign {
-                    by: client,
-                    topic,
-                    address,
-                });
+                turn.effects.push(Effect::Foreign { by, topic, address });
                 Reason::Implementation
             }
-        };
-        if let Some(pkid) = pkid {
-            let conn = id;
-            self.settle(
-                &Pending {
-                    conn,
-                    pkid,
-                    exactly,
-                },
-                reason,
-                turn,
-            );
         }
     }
 

@@ -222,9 +222,9 @@ fn next_v4(packet: &mut BytesMut) -> Result<Incoming, Reason> {
 }
 
 fn next_v5(packet: &mut BytesMut) -> Result<Incoming, Reason> {
-    if vet::is_short_disconnect(packet) {
+    if let Some(reason) = vet::short_disconnect(packet) {
         return Ok(Incoming::Disconnect {
-            quiet: true,
+            quiet: reason == 0,
             session_expiry: None,
         });
     }

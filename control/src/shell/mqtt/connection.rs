@@ -250,7 +250,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Carrier<S> {
                     Ok(0) | Err(_) => return,
                     Ok(_) => self.decode(),
                 },
-                written = send(&mut self.writer, &self.out), if writes || unflushed => match written {
+                sent = send(&mut self.writer, &self.out), if writes || unflushed => match sent {
                     Err(_) => return,
                     Ok(count) => {
                         self.out.advance(count);

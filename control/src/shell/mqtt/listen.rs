@@ -14,7 +14,7 @@ use tokio_rustls::rustls::ServerConfig;
 use super::{Edge, Shared, Task, connection};
 use crate::config::Config;
 use crate::id::{Listener, Transport};
-use crate::shell::sip::server_config;
+use crate::shell::sip::{Wrong, one_way};
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -35,24 +35,19 @@ pub(crate) struct Busy {
     error: io::Error,
 }
 
-/// A certificate that cannot be used, and its key in the configuration.
-pub(crate) struct Wrong {
-    pub(crate) key: &'static str,
-    pub(crate) error: anyhow::Error,
-}
-
 /// What TLS connections are made with; none: nothing is configured.
 pub(crate) fn tls(config: &Config) -> Result<Option<Arc<ServerConfig>>, Wrong> {
-    let own = config.mqtt.tls.as_ref();
-    let (certificate, key, name) = match (own, &config.sip.tls) {
-        (Some(own), _) => (&own.certificate, &own.key, "mqtt.tls.certificate"),
-        (None, Some(sip)) => (&sip.certificate, &sip.key, "sip.tls.certificate"),
+    let (names, certificate, key) = match (&config.mqtt.tls, &config.sip.tls) {
+        (Some(own), _) => (OWN, &own.certificate, &own.key),
+        (None, Some(sip)) => (SIPS, &sip.certificate, &sip.key),
         (None, None) => return Ok(None),
     };
-    let loaded = server_config(certificate, key);
-    let loaded = loaded.map_err(|error| Wrong { key: name, error })?;
-    Ok(Some(Arc::new(loaded)))
+    one_way((certificate, names.0), (key, names.1)).map(Some)
 }
+
+/// Keys of the configuration that say which certificate it is.
+const OWN: (&str, &str) = ("mqtt.tls.certificate", "mqtt.tls.key");
+const SIPS: (&str, &str) = ("sip.tls.certificate", "sip.tls.key");
 
 impl Listeners {
     pub(crate) fn new(edge: Edge) -> Self {

@@ -1,5 +1,10 @@
 //! Our packets as bytes.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "a packet has words for few of the reasons; the rest is unspecified"
+)]
+
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -37,7 +42,14 @@ pub(in crate::shell::mqtt) fn encode(packet: &Outgoing, version: Version, into: 
             Some(packet) => packet.write(into, usize::MAX).is_ok(),
             None => true,
         },
-        Version::V5 => in_v5(packet).write(into, None).is_ok(),
+        Version::V5 => match in_v5(packet) {
+            Ok(packet) => packet.write(into, None).is_ok(),
+            // The codec says one byte and writes two.
+            Err(reason) => {
+                into.extend_from_slice(&[0xe0, 1, disconnect_v5(reason) as u8]);
+                true
+            }
+        },
     };
     if !written {
         // Nothing we make is too large for the codecs; half a packet must not leave.
@@ -86,8 +98,9 @@ fn in_v4(packet: &Outgoing) -> Option<v4::Packet> {
     })
 }
 
-fn in_v5(packet: &Outgoing) -> v5::Packet {
-    match packet {
+/// A DISCONNECT is left to the caller.
+fn in_v5(packet: &Outgoing) -> Result<v5::Packet, Reason> {
+    Ok(match packet {
         Outgoing::ConnAck(ack) => v5::Packet::ConnAck(connack_v5(ack)),
         Outgoing::Publish(delivery) => v5::Packet::Publish(publish_v5(delivery)),
         Outgoing::PubAck { pkid, reason } => v5::Packet::PubAck(v5::PubAck {
@@ -131,11 +144,8 @@ fn in_v5(packet: &Outgoing) -> v5::Packet {
             properties: None,
         }),
         Outgoing::Pong => v5::Packet::PingResp(v5::PingResp),
-        Outgoing::Disconnect(reason) => v5::Packet::Disconnect(v5::Disconnect {
-            reason_code: disconnect_v5(*reason),
-            properties: None,
-        }),
-    }
+        Outgoing::Disconnect(reason) => return Err(*reason),
+    })
 }
 
 fn connack_v5(ack: &ConnAck) -> v5::ConnAck {

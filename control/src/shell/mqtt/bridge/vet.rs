@@ -226,7 +226,11 @@ fn filters(reader: &mut Reader<'_>, with_options: bool, v5: bool) -> Result<(), 
     Ok(())
 }
 
-/// A DISCONNECT may end behind its length or its reason (§3.14.2.1).
-pub(super) fn is_short_disconnect(packet: &[u8]) -> bool {
-    matches!(packet, [0xe0, 0] | [0xe0, 1, 0])
+/// The reason of a DISCONNECT that ends behind its length or its reason (§3.14.2.1).
+pub(super) fn short_disconnect(packet: &[u8]) -> Option<u8> {
+    match *packet {
+        [0xe0, 0] => Some(0),
+        [0xe0, 1, reason] => Some(reason),
+        _ => None,
+    }
 }
