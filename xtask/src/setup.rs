@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 20] = [
+const PACKAGES: [(&str, &str, &str); 21] = [
     ("build-essential", "/usr/bin/cc", "links programs"),
     ("pkg-config", "/usr/bin/pkg-config", "finds libraries"),
     (
@@ -33,16 +33,6 @@ const PACKAGES: [(&str, &str, &str); 20] = [
         "baresip-ffmpeg",
         "/usr/lib/baresip/modules/avcodec.so",
         "the phones' video",
-    ),
-    (
-        "mosquitto",
-        "/usr/sbin/mosquitto",
-        "a broker behind us, and beside us, in the tests",
-    ),
-    (
-        "mosquitto-clients",
-        "/usr/bin/mosquitto_sub",
-        "clients of brokers in the tests",
     ),
     ("sox", "/usr/bin/sox", "the demo's tone"),
     ("sipsak", "/usr/bin/sipsak", "a SIP peer of the tests"),

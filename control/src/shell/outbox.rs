@@ -22,7 +22,7 @@ use crate::shell::clock;
 use crate::shell::plane::Inbox;
 use crate::shell::store::Keeper;
 
-pub(crate) use client::{Settings, Wrong};
+pub(crate) use client::Settings;
 
 /// What the store knows the link by: there is one.
 const LINK: &str = "broker";

@@ -234,31 +234,11 @@ impl Shell {
                 Vec::new(),
             )
         })?;
-        let mqtt = crate::shell::mqtt::tls(&config).map_err(|wrong| {
-            let refused = start::mqtt_tls_refused(source, &wrong);
-            let detail = refused.to_string();
-            self.refused(
-                by.clone(),
-                Why::Invalid,
-                detail,
-                refused.problems,
-                Vec::new(),
-            )
-        })?;
-        let broker = outbox::Settings::of(&config, self.announcer.will()).map_err(|wrong| {
-            let refused = start::broker_refused(source, &wrong);
-            let detail = refused.to_string();
-            self.refused(
-                by.clone(),
-                Why::Invalid,
-                detail,
-                refused.problems,
-                Vec::new(),
-            )
-        })?;
+        let mqtt = crate::shell::mqtt::tls(&config);
+        let broker = outbox::Settings::of(&config, self.announcer.will());
         let certificate = api::certificate(&config.api);
-        let certificates = mqtt.and_then(|mqtt| Ok((mqtt, certificate?)));
-        let (mqtt, certificate) = certificates.map_err(|wrong| {
+        let certificates = mqtt.and_then(|mqtt| Ok((mqtt, broker?, certificate?)));
+        let (mqtt, broker, certificate) = certificates.map_err(|wrong| {
             let refused = start::tls_refused(source, &wrong);
             let detail = refused.to_string();
             let problems = refused.problems;
@@ -330,10 +310,8 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
-        self.mqtt.configure(&plan.config, plan.mqtt);
         let limits = outbox::limits(&plan.config.mqtt.broker);
         self.outbox.configure(limits, plan.broker);
-        self.mqtt_listeners.keep(&plan.config.mqtt.listen);
         let mut config = plan.config;
         self.mqtt.configure(&config, plan.mqtt);
         self.mqtt_listeners.keep(&config.mqtt.listen);

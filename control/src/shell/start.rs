@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Effect, Table};
+use crate::effect::{Effect, Kept, Table};
 use crate::engine::shard::shards;
 use crate::plane::Plane;
 use crate::shell::api::{Api, Doors};
@@ -79,29 +79,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let api = Api::new(&config, sender);
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
     open(&mut doors, &config, &source)?;
-    let (inbox, mail) = plane::inbox();
-    let announcer = Announcer::new(&config.node.id, clock::random());
     let messages = kept.remove(&Table::Outbox).unwrap_or_default();
-    let limits = outbox::limits(&config.mqtt.broker);
-    let outbox = Outbox::start(limits, store.keeper(None), messages, inbox.clone());
-    let broker = outbox::Settings::of(&config, announcer.will());
-    outbox.configure(
-        limits,
-        broker.map_err(|wrong| broker_refused(&source, &wrong))?,
-    );
-    let gate = plane::Gate::default();
-    let edge = mqtt::Edge::start(&config, inbox.clone(), gate.clone());
-    let listeners = serve_mqtt(&edge, &config, &source)?;
-    let ends = plane::Ends {
-        gate,
-        edge: edge.clone(),
-        outbox: outbox.clone(),
-    };
-    let publisher = Publisher {
-        edge: edge.clone(),
-        outbox: outbox.clone(),
-    };
-    plane::start(Plane::default(), mail, ends);
+    let (inbox, announcer, publisher, listeners) = plane(&config, &source, &store, messages)?;
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
@@ -115,7 +94,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         shards,
         datapath,
         sip,
-        mqtt: edge,
+        mqtt: publisher.edge.clone(),
         mqtt_listeners: listeners,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
@@ -124,7 +103,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         plane: inbox,
         told: 0,
         news: News::new(noted),
-        outbox,
+        outbox: publisher.outbox.clone(),
         announcer,
         publisher,
         questions,
@@ -143,31 +122,45 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     served
 }
 
+/// The conference plane, and those who carry what it publishes.
+fn plane(
+    config: &Config,
+    source: &Source,
+    store: &Store,
+    messages: Vec<Kept>,
+) -> anyhow::Result<(plane::Inbox, Announcer, Publisher, mqtt::Listeners)> {
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    let announcer = Announcer::new(&config.node.id, clock::random());
+    let limits = outbox::limits(&config.mqtt.broker);
+    let outbox = Outbox::start(limits, store.keeper(None), messages, inbox.clone());
+    let broker = outbox::Settings::of(config, announcer.will());
+    outbox.configure(limits, broker.map_err(|wrong| tls_refused(source, &wrong))?);
+    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let listeners = serve_mqtt(&edge, config, source)?;
+    let ends = plane::Ends {
+        gate,
+        edge: edge.clone(),
+        outbox: outbox.clone(),
+    };
+    plane::start(Plane::default(), mail, ends);
+    let publisher = Publisher { edge, outbox };
+    Ok((inbox, announcer, publisher, listeners))
+}
+
 /// Opens the edge to MQTT clients, where it is configured.
 fn serve_mqtt(
     edge: &mqtt::Edge,
     config: &Config,
     source: &Source,
 ) -> Result<mqtt::Listeners, Refused> {
-    let tls = mqtt::tls(config).map_err(|wrong| mqtt_tls_refused(source, &wrong))?;
+    let tls = mqtt::tls(config).map_err(|wrong| tls_refused(source, &wrong))?;
     edge.configure(config, tls);
     let mut listeners = mqtt::Listeners::new(edge.clone());
     let opened = listeners.open(&config.mqtt.listen);
     opened
         .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
     Ok(listeners)
-}
-
-/// A certificate for the broker that cannot be used, at its key.
-pub(super) fn broker_refused(source: &Source, wrong: &outbox::Wrong) -> Refused {
-    let message = format!("{:#}", wrong.error);
-    source.refuse(&[wrong.key, "mqtt.broker"], message, TLS)
-}
-
-/// A certificate that cannot be used, at its key.
-pub(super) fn mqtt_tls_refused(source: &Source, wrong: &mqtt::Wrong) -> Refused {
-    let message = format!("{:#}", wrong.error);
-    source.refuse(&[wrong.key, "mqtt.tls"], message, TLS)
 }
 
 /// What to do if a port for MQTT cannot be had.

@@ -21,7 +21,7 @@ use crate::bus::topic::{PREFIX, id_of};
 use crate::bus::{Publication, Qos};
 use crate::config::Config;
 use crate::config::broker::Mode;
-use crate::shell::sip;
+use crate::shell::sip::{self, Wrong};
 
 /// A ping at least so often; two that are not answered end the connection. The library takes no
 /// less.
@@ -54,12 +54,6 @@ pub(crate) struct Settings {
     pub(crate) filters: Vec<String>,
     /// What the broker says for us when the connection ends.
     pub(crate) will: Option<Publication>,
-}
-
-/// What is wrong, and with which key.
-pub(crate) struct Wrong {
-    pub(crate) key: &'static str,
-    pub(crate) error: anyhow::Error,
 }
 
 impl Settings {
@@ -150,7 +144,7 @@ pub(super) enum Happened {
         packet: u16,
         how: Acknowledged,
     },
-    Received(Received),
+    Received(Box<Received>),
     /// Our word of farewell has been written.
     Left,
     Nothing,
@@ -317,14 +311,37 @@ fn read(event: Event) -> Happened {
             let refused = ack.return_codes.iter().enumerate();
             let refused = refused.filter_map(|(place, code)| match code {
                 SubscribeReasonCode::Success(_) => None,
-                other => Some((place, format!("{other:?}"))),
+                SubscribeReasonCode::Failure
+                | SubscribeReasonCode::Unspecified
+                | SubscribeReasonCode::ImplementationSpecific
+                | SubscribeReasonCode::NotAuthorized
+                | SubscribeReasonCode::TopicFilterInvalid
+                | SubscribeReasonCode::PkidInUse
+                | SubscribeReasonCode::QuotaExceeded
+                | SubscribeReasonCode::SharedSubscriptionsNotSupported
+                | SubscribeReasonCode::SubscriptionIdNotSupported
+                | SubscribeReasonCode::WildcardSubscriptionsNotSupported => {
+                    Some((place, format!("{code:?}")))
+                }
             });
             Happened::Subscribed {
                 refused: refused.collect(),
             }
         }
-        Packet::Publish(publish) => received(publish).map_or(Happened::Nothing, Happened::Received),
-        _ => Happened::Nothing,
+        Packet::Publish(publish) => {
+            received(publish).map_or(Happened::Nothing, |it| Happened::Received(Box::new(it)))
+        }
+        Packet::Auth(_)
+        | Packet::Connect(..)
+        | Packet::PingReq(_)
+        | Packet::PingResp(_)
+        | Packet::Subscribe(_)
+        | Packet::PubRec(_)
+        | Packet::PubRel(_)
+        | Packet::PubComp(_)
+        | Packet::Unsubscribe(_)
+        | Packet::UnsubAck(_)
+        | Packet::Disconnect(_) => Happened::Nothing,
     }
 }
 

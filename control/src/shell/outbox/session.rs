@@ -122,7 +122,7 @@ impl<'l> Session<'l> {
                 state.tell(|outbox, now, effects| outbox.sent(packet, now, effects));
             }
             Happened::Acknowledged { packet, how } => self.acknowledged(packet, how, backoff)?,
-            Happened::Received(received) => self.received(received, tickets).await,
+            Happened::Received(received) => self.received(*received, tickets).await,
             Happened::Left => return Err(Ended::Closed),
             Happened::Nothing => {}
         }

@@ -165,14 +165,16 @@ impl Heard {
             while let Ok(event) = events.poll().await {
                 match event {
                     Event::Incoming(Packet::SubAck(_)) => {
-                        drop(subscribed.take().map(|subscribed| subscribed.send(())));
+                        if let Some(subscribed) = subscribed.take() {
+                            subscribed.send(()).unwrap();
+                        }
                     }
                     Event::Incoming(Packet::Publish(publish)) => {
                         let number = str::from_utf8(&publish.payload).unwrap().parse().unwrap();
                         let mut heard = heard.0.lock().unwrap();
                         heard.entry(publish.topic).or_default().push(number);
                     }
-                    _ => {}
+                    Event::Incoming(_) | Event::Outgoing(_) => {}
                 }
             }
         });

@@ -94,11 +94,6 @@ impl Tls {
     }
 }
 
-/// What a listener of ours is served with that asks nobody for a certificate.
-pub(crate) fn server_config(certificate: &Pem, key: &Pem) -> anyhow::Result<ServerConfig> {
-    server(&certificates(certificate)?, private_key(key), None)
-}
-
 /// What a connection of ours to another server is made with. True beside an error: it is about our
 /// own certificate, not about whom we believe.
 pub(crate) fn client_config(
