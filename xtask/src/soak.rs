@@ -1,4 +1,4 @@
-//! `soak`: the long tests, each by its name; those of the kernel path against the daemon as shipped.
+//! `soak`: the long tests, each by its name; those of the kernel path with the daemon as shipped.
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
