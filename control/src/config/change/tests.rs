@@ -663,9 +663,9 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     (
         "mqtt.tls",
         "certificate",
-        "'old'",
-        "mqtt.tls.certificate hot \"new (SHA-256 16367aac)\" -> \
-         \"old (SHA-256 a7937b64)\" (0)",
+        "'new'",
+        "mqtt.tls.certificate hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
     ),
     (
         "mqtt.tls",
