@@ -2,6 +2,7 @@
 //! no other way to make one than `check::check`.
 
 pub mod api;
+pub mod broker;
 mod cascade;
 pub mod change;
 pub mod check;

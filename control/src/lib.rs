@@ -14,6 +14,7 @@ pub mod cascade;
 pub mod conference;
 pub mod mqtt;
 pub mod nat;
+pub mod outbox;
 pub mod sdp;
 pub mod sip;
 

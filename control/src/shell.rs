@@ -17,10 +17,14 @@ pub mod log;
 mod media;
 mod mqtt;
 mod netlink;
+mod news;
 mod node;
 mod notify;
+mod outbox;
 mod plane;
+mod publish;
 mod reload;
+mod server;
 mod shard;
 mod sip;
 mod start;
@@ -98,6 +102,11 @@ struct Shell {
     plane: plane::Handle,
     /// The last event it was told of.
     told: u64,
+    news: news::News,
+    /// The link to the broker behind us.
+    outbox: outbox::Outbox,
+    announcer: server::Announcer,
+    publisher: publish::Publisher,
     questions: mpsc::Receiver<Question>,
     work: mpsc::Receiver<Work>,
     /// State changes of flows, from the kernel program.
@@ -128,6 +137,7 @@ impl Shell {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hangup.recv() => self.reload(By::Sighup).await,
+                () = self.news.due() => self.gather_events(),
                 () = self.reloads.file_changed() => self.reload(By::Watch).await,
                 Some(work) = self.work.recv() => self.work(work).await,
                 Some(question) = self.questions.recv() => self.answer(question).await,
@@ -147,6 +157,7 @@ impl Shell {
                     }
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
+                    self.announce();
                     self.retire().await;
                     self.beat();
                 }
@@ -162,6 +173,7 @@ impl Shell {
         );
         self.mqtt.shut_down();
         self.shards.shutdown().await;
+        self.outbox.close().await;
         self.store.close();
         Ok(())
     }
@@ -175,22 +187,37 @@ impl Shell {
         }
     }
 
-    /// Takes in what the engines have noted, and tells the plane.
+    /// Takes in what the engines have noted, and tells the plane and those who listen.
     fn gather_events(&mut self) {
         let plane = self.plane.lock();
         let seen = self.engine.events().seen(self.engine.len());
         let own = plane.events();
         let own = (own.last(), own.after(seen).cloned().collect());
         drop(plane);
+        for news in self.outbox.news() {
+            let (kind, fields) = news.event();
+            self.engine.note_each(news.at, kind, news.broker, fields);
+        }
         self.engine.gather_events(own);
         self.engine.note(self.mqtt.noted());
         let links = self.links.iter().flat_map(cascade::Links::events);
         self.engine.note(links.collect());
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
+            if let Some(publication) = self.announcer.event(event) {
+                self.publisher.publish(publication);
+            }
             self.plane
                 .inbox
                 .try_tell(crate::plane::Input::Noted(event.clone()));
+        }
+    }
+
+    /// Says how this server is, where that has changed.
+    fn announce(&mut self) {
+        let news = server::data(self);
+        if let Some(state) = self.announcer.state(news, clock::now()) {
+            self.publisher.announce(state);
         }
     }
 

@@ -25,6 +25,8 @@ use wire::Wire;
 
 #[path = "daemon/api.rs"]
 mod api;
+#[path = "daemon/broker.rs"]
+mod broker;
 #[path = "daemon/cascade.rs"]
 mod cascade;
 #[path = "daemon/conference.rs"]

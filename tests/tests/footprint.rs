@@ -1,15 +1,18 @@
-//! What one binding takes of memory, counted octet by octet.
+//! What one binding, and a full outbox, take of memory, counted octet by octet.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use control::bus::{Publication, Qos};
 use control::effect::Effects;
 use control::engine::Engine;
 use control::engine::input::Input;
 use control::id::{Listener, Transport};
+use control::outbox::{Limits, MESSAGE_OVERHEAD, Outbox};
 use towpath_tests::clock;
 use towpath_tests::sim::world::parsed;
 
@@ -39,8 +42,50 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
+/// All of the process is counted: one after the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
+#[test]
+fn an_outbox_at_its_bounds_takes_what_they_say() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let limits = Limits {
+        messages: 65_536,
+        bytes: 64 << 20,
+        window: 100,
+    };
+    let now = clock::now();
+    let before = LIVE.load(Ordering::Relaxed);
+    let mut outbox = Outbox::new(limits);
+    let topic = "towpath/v1/s/edge-01/evt/call";
+    let octets = limits.bytes / limits.messages - topic.len() - MESSAGE_OVERHEAD;
+    for _ in 0..limits.messages {
+        let publication = Publication {
+            topic: topic.to_owned(),
+            payload: vec![b'x'; octets].into(),
+            qos: Qos::AtLeastOnce,
+            retain: false,
+            expiry: Some(Duration::from_secs(3600)),
+        };
+        // Its records go to the store.
+        let mut effects = Vec::new();
+        outbox.push(publication, now, &mut effects).unwrap();
+    }
+    assert_eq!(
+        (outbox.len(), outbox.bytes()),
+        (limits.messages, limits.bytes)
+    );
+    let taken = LIVE.load(Ordering::Relaxed) - before;
+    println!(
+        "{} MiB for {} messages of {octets} octets",
+        taken >> 20,
+        limits.messages
+    );
+    assert!(taken <= limits.bytes + limits.bytes / 10, "{taken}");
+}
+
 #[test]
 fn a_binding_is_small() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let config = parsed(
         "[sip]\ndomain = 'example.com'\nauth = 'none'\nexpires_natted_max = '1h'\n\
          [[network]]\nname = 'wan'\ninterface = 'eth0'\naddress = '203.0.113.9'\n\

@@ -1,4 +1,4 @@
-//! `soak`: the long tests of the kernel path, each by its name, against the daemon as shipped.
+//! `soak`: the long tests, each by its name; those of the kernel path with the daemon as shipped.
 
 use anyhow::{Result, ensure};
 use clap::{Args, ValueEnum};
@@ -26,6 +26,8 @@ enum Name {
     Churn,
     /// Links, addresses, routes and neighbours that change, 50 times each
     Nic,
+    /// A broker behind us that stalls, dies and comes back, 50 times, with and without persistence
+    Broker,
 }
 
 impl Name {
@@ -37,11 +39,15 @@ impl Name {
             Self::Full => "full::",
             Self::Churn => "soak::calls_that_come_and_go",
             Self::Nic => "nic::",
+            Self::Broker => "shell::outbox::",
         }
     }
 }
 
 pub(crate) fn soak(options: &Options) -> Result<()> {
+    if let Name::Broker = options.name {
+        return broker(options);
+    }
     crate::variants::build()?;
     let object = ebpf::build()?;
     let daemon = ["build", "--release", "-p", "towpath", "--bins"];
@@ -65,6 +71,16 @@ pub(crate) fn soak(options: &Options) -> Result<()> {
     ])
     .env("TOWPATH_BIN", daemon)
     .env("TOWPATH_OBJECT", object);
+    if !options.quick {
+        test.env("TOWPATH_SOAK", "whole");
+    }
+    step("soak", &mut test)
+}
+
+/// The link alone: it needs neither root nor the kernel program.
+fn broker(options: &Options) -> Result<()> {
+    let mut test = cargo(&["test", "-p", "towpath", "--lib", "--"])?;
+    test.args([options.name.tests(), "--nocapture", "--test-threads=1"]);
     if !options.quick {
         test.env("TOWPATH_SOAK", "whole");
     }

@@ -3,6 +3,7 @@
 
 mod account;
 mod api;
+mod broker;
 mod cascade;
 pub(super) mod choice;
 mod conference;

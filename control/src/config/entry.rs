@@ -8,8 +8,8 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::check::choice::{
-    ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, NAT, POLICY,
-    REGISTER, REGISTER_BY, SYNC, VERIFY, XDP,
+    ADDRESS_CHANGE, ALGORITHM, AUTH, ICE, KEEPALIVE, MEDIA, MEDIA_FROM, MODE, MQTT_MODE, NAT,
+    POLICY, REGISTER, REGISTER_BY, SYNC, VERIFY, XDP,
 };
 use super::check::spell;
 use super::{
@@ -18,6 +18,7 @@ use super::{
 };
 use crate::conference::floor::Policy;
 use crate::config::Mqtt;
+use crate::config::broker::Broker;
 
 /// One key and its effective value.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -458,6 +459,8 @@ impl Store {
 impl Mqtt {
     pub(super) fn entries(&self) -> Vec<Entry> {
         let Self {
+            mode,
+            broker,
             listen,
             topics,
             legacy_address_fields,
@@ -466,7 +469,23 @@ impl Mqtt {
         } = self;
         let certificate = tls.as_ref().map(|tls| file(&tls.certificate));
         let key = tls.as_ref().map(|tls| file(&tls.key));
+        let Broker {
+            url,
+            user,
+            password,
+            ca,
+            identity,
+            outbox_messages,
+            outbox_bytes,
+        } = broker;
+        let optional = |pem: Option<&Pem>| pem.map_or(Value::Unset, file);
+        let password = password.as_ref();
+        let password = password.map(|pem| Value::Secret(Secret::Password(pem.text.clone())));
+        let password = password.unwrap_or(Value::Unset);
+        let (own, own_key) = identity.as_ref().map(|(own, key)| (own, key)).unzip();
         vec![
+            plain("mqtt.mode", word(&MQTT_MODE, *mode)),
+            plain("mqtt.url", url.as_ref().map_or(Value::Unset, text)),
             plain("mqtt.listen", texts(listen)),
             plain("mqtt.topics", texts(topics)),
             plain("mqtt.legacy_address_fields", texts(legacy_address_fields)),
@@ -478,6 +497,13 @@ impl Mqtt {
             plain("mqtt.session_expiry", span(limits.session_expiry)),
             plain("mqtt.tls.certificate", certificate.unwrap_or(Value::Unset)),
             plain("mqtt.tls.key", key.unwrap_or(Value::Unset)),
+            plain("mqtt.broker.user", user.as_ref().map_or(Value::Unset, text)),
+            plain("mqtt.broker.password_file", password),
+            plain("mqtt.broker.ca", optional(ca.as_ref())),
+            plain("mqtt.broker.certificate", optional(own)),
+            plain("mqtt.broker.key", optional(own_key)),
+            plain("mqtt.broker.outbox_messages", count(*outbox_messages)),
+            plain("mqtt.broker.outbox_bytes", count(*outbox_bytes)),
         ]
     }
 }

@@ -8,8 +8,8 @@ mod table;
 
 use toml::de::DeTable;
 
-use self::mqtt::MQTT_KEYS;
-pub(super) use self::mqtt::{Mqtt, MqttTls};
+use self::mqtt::{BROKER_KEYS, MQTT_KEYS};
+pub(super) use self::mqtt::{Mqtt, MqttBroker, MqttTls};
 use self::table::Table;
 use super::origin::Origins;
 use super::problem::{At, Problems, Span};
@@ -211,7 +211,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 19] = [
+pub(super) const KEYS: [(&str, &[&str]); 20] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -320,6 +320,7 @@ pub(super) const KEYS: [(&str, &[&str]); 19] = [
     ("log", &["format", "level"]),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
+    ("mqtt.broker", BROKER_KEYS),
     (
         "cascade",
         &[

@@ -1,11 +1,14 @@
 //! `[mqtt]`: the edge that MQTT clients connect to.
 
 use super::Pem;
+use super::broker::{Broker, Mode};
 use crate::id::Listener;
 use crate::mqtt::Limits;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Mqtt {
+    pub mode: Mode,
+    pub broker: Broker,
     /// TCP and TLS; empty: there is no edge.
     pub listen: Vec<Listener>,
     /// Filters outside `towpath/v1` that name what clients use among themselves.

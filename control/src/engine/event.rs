@@ -62,6 +62,9 @@ pub enum Kind {
     SourceBanned,
     /// An operator lifted a ban.
     SourceReleased,
+    /// The broker behind us is reached, or not any more.
+    BrokerUp,
+    BrokerDown,
     /// An MQTT client was not let in.
     MqttRefused,
     /// An MQTT client named a server that nobody knows: `reason` is `foreign_server`.
@@ -121,6 +124,8 @@ impl Kind {
             Self::PeerDown => "peer.down",
             Self::SourceBanned => "source.banned",
             Self::SourceReleased => "source.released",
+            Self::BrokerUp => "broker.up",
+            Self::BrokerDown => "broker.down",
             Self::MqttRefused => "mqtt.refused",
             Self::MqttDropped => "mqtt.dropped",
             Self::ConferenceStarted => "conference.started",
@@ -272,7 +277,8 @@ impl Engine {
         }
     }
 
-    pub(super) fn note(
+    /// Notes an event; whoever looks after the engine may have one too.
+    pub fn note(
         &mut self,
         at: Instant,
         kind: Kind,

@@ -64,6 +64,12 @@ pub(crate) fn moment(monotonic: u64) -> Instant {
     now.checked_sub(ago).unwrap_or(now)
 }
 
+/// For what must differ and need not be secret; zeros where there is no entropy.
+pub(crate) fn random() -> [u8; 16] {
+    let seed = seed().unwrap_or_default();
+    seed.first_chunk().copied().unwrap_or_default()
+}
+
 /// A fresh seed for the engine.
 pub(crate) fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];

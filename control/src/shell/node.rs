@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
-use crate::engine::event::{Event, Log};
+use crate::engine::event::{Event, Kind, Log};
 use crate::engine::explain::call::CallExplained;
 use crate::engine::explain::peer::PeerExplained;
 use crate::engine::explain::registration::RegistrationExplained;
@@ -205,6 +205,19 @@ impl Node {
         });
         let news = news.chain([plane]).collect();
         self.events.take(news);
+    }
+
+    /// Something happened that no engine has to do with; it is said each time.
+    pub(super) fn note_each(
+        &self,
+        at: Instant,
+        kind: Kind,
+        subject: String,
+        fields: Vec<(&'static str, String)>,
+    ) {
+        if let Some((_, slot)) = self.slots.first() {
+            slot.lock().engine.note(at, kind, subject, fields);
+        }
     }
 
     /// What the shell has noted.

@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::bus::{Access, Client};
 use crate::effect::Kept;
 use crate::plane::access::Rules;
-use crate::plane::{Effect, Effects, Input, Order, Outcome, Plane, Settings};
+use crate::plane::{BEYOND, Effect, Effects, Input, Order, Outcome, Plane, Settings};
 use crate::shell::cascade::Links;
 use crate::shell::clock;
-use crate::shell::mqtt::Edge;
+use crate::shell::publish::Publisher;
 use crate::shell::store::{Keeper, Write};
 
 pub(crate) use hook::Hook;
@@ -141,7 +141,7 @@ impl Handle {
 /// Those who do what the plane wants done.
 pub(crate) struct Ends {
     pub(crate) gate: Gate,
-    pub(crate) edge: Edge,
+    pub(crate) publisher: Publisher,
     pub(crate) links: Option<Links>,
     pub(crate) keeper: Keeper<Effect>,
 }
@@ -225,9 +225,14 @@ impl Task {
                 Effect::HandOver { cid, vid, document } => {
                     self.handle.hook.hand_over(cid, vid, document);
                 }
-                Effect::Publish(publication) => self.ends.edge.publish(publication),
+                Effect::Publish(publication) => self.ends.publisher.publish(publication),
                 Effect::Acknowledge { ticket, refused } => {
-                    self.ends.edge.acknowledge(ticket, refused);
+                    let Publisher { edge, outbox } = &self.ends.publisher;
+                    if ticket & BEYOND != 0 {
+                        outbox.acknowledge(ticket, refused);
+                    } else {
+                        edge.acknowledge(ticket, refused);
+                    }
                 }
                 Effect::Frame { to, frame, expires } => {
                     if let Some(links) = &self.ends.links {

@@ -20,6 +20,7 @@ use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
+use crate::shell::outbox;
 use crate::shell::sip::{Tls, Wrong};
 use crate::shell::{Shell, clock, log, mqtt, notify, start};
 
@@ -230,6 +231,7 @@ impl Shell {
         let tls = Tls::load(&config).map_err(&refused)?;
         let certificate = api::certificate(&config.api).map_err(&refused)?;
         let mqtt = mqtt::tls(&config).map_err(&refused)?;
+        let broker = outbox::Settings::of(&config, self.announcer.will()).map_err(&refused)?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -238,8 +240,9 @@ impl Shell {
             unchanged: same_text && changes.is_empty(),
             config,
             tls,
-            certificate,
             mqtt,
+            broker,
+            certificate,
             changes,
             netlink,
             shards: self.engine.len(),
@@ -296,6 +299,8 @@ impl Shell {
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
         self.plane.reconfigure(&plan.config);
+        let limits = outbox::limits(&plan.config.mqtt.broker);
+        self.outbox.configure(limits, plan.broker);
         let mut config = plan.config;
         self.mqtt.configure(&config, plan.mqtt);
         self.mqtt_listeners.keep(&config.mqtt.listen);
@@ -365,9 +370,6 @@ impl Shell {
         prepared.listeners = self.sip.open(&config.sip.listen).await.map_err(|busy| {
             source.refuse(&["sip.listen", "sip"], busy.to_string(), start::LISTEN)
         })?;
-        prepared.doors = self.doors.open(&config.api.listen).map_err(|busy| {
-            source.refuse(&["api.listen", "api"], busy.to_string(), start::API_LISTEN)
-        })?;
         prepared.mqtt = self
             .mqtt_listeners
             .open(&config.mqtt.listen)
@@ -375,6 +377,9 @@ impl Shell {
                 let help = start::MQTT_LISTEN;
                 source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), help)
             })?;
+        prepared.doors = self.doors.open(&config.api.listen).map_err(|busy| {
+            source.refuse(&["api.listen", "api"], busy.to_string(), start::API_LISTEN)
+        })?;
         if self.reloads.watch.is_none() {
             prepared.watch = watch(config, &self.options).map_err(|error| {
                 let message = format!("the file cannot be watched: {error}");
@@ -483,9 +488,11 @@ impl Shell {
 pub(crate) struct Plan {
     config: Config,
     tls: Option<Tls>,
-    certificate: Certificate,
     /// For TLS of MQTT clients.
     mqtt: Option<Arc<ServerConfig>>,
+    /// Behind us.
+    broker: Option<outbox::Settings>,
+    certificate: Certificate,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

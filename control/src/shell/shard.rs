@@ -35,6 +35,8 @@ pub(crate) struct Queues {
     queues: Arc<[mpsc::Sender<Event>]>,
     /// Datagrams nobody had time for.
     dropped: Arc<AtomicU64>,
+    /// An engine has noted something.
+    noted: Arc<Notify>,
 }
 
 impl Queues {
@@ -50,7 +52,13 @@ impl Queues {
             whose,
             queues: queues.into(),
             dropped: Arc::default(),
+            noted: Arc::default(),
         }
+    }
+
+    /// Notified when there is something new in `Engine::events`.
+    pub(super) fn noted(&self) -> Arc<Notify> {
+        self.noted.clone()
     }
 
     /// Hands on what a socket received. A full queue drops it, as the socket's own buffer would:
@@ -174,6 +182,7 @@ pub(super) fn start<'s>(
             sip: sip.clone(),
             work: work.clone(),
             keeper: keeper.take(),
+            last_event: 0,
         };
         tasks.spawn(worker.run());
     }
@@ -191,6 +200,8 @@ struct Worker {
     work: mpsc::Sender<Work>,
     /// Of the shard with the registrations.
     keeper: Option<Keeper<Effect>>,
+    /// Its number.
+    last_event: u64,
 }
 
 impl Worker {
@@ -215,6 +226,11 @@ impl Worker {
                 }
             };
             let taught = event.and_then(|event| self.event(event));
+            let last_event = self.slot.lock().engine.last_event();
+            if last_event != self.last_event {
+                self.last_event = last_event;
+                self.queues.noted.notify_one();
+            }
             self.release(kept).await;
             self.perform().await;
             if let Some(taught) = taught {

@@ -1,5 +1,7 @@
 //! From a configuration file to a running daemon; every refusal says what to do.
 
+mod plane;
+
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -11,23 +13,24 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Effect, Kept, Table};
+use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
-use crate::plane::{Plane, Settings};
 use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Events, Interface as Nic, Kernel, KernelError};
 use crate::shell::netlink::Netlink;
+use crate::shell::news::News;
 use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{
-    QUESTIONS_MAX, Shell, api, cascade, clock, dns, log, mqtt, notify, plane, stream,
-};
+use crate::shell::store::{Keeper, SIP_WAITS, Store, Tables};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, notify, stream};
+
+pub(super) use plane::MQTT_LISTEN;
+use plane::raise;
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -62,18 +65,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, count, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper, kept) = restore(&config, &engine, started);
+    let (store, keeper, mut kept) = restore(&config, &engine, started);
+    let noted = queues.noted();
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let Planes {
-        handle: plane,
-        edge,
-        links,
-    } = start_plane(&config, seed, &store, kept)
-        .await
-        .map_err(|wrong| links_refused(&source, &wrong))?;
-    let listeners = serve_mqtt(&edge, &config, &source)?;
-    let api = Api::new(&config, sender, plane.clone());
+    let raised = raise(&config, &source, seed, &store, &mut kept).await?;
+    let api = Api::new(&config, sender, raised.plane.clone());
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
     open(&mut doors, &config, &source)?;
     let reloads = Reloads::start(history, &options, &config, source);
@@ -89,14 +86,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         shards,
         datapath,
         sip,
-        mqtt: edge,
-        mqtt_listeners: listeners,
+        mqtt: raised.edge,
+        mqtt_listeners: raised.listeners,
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
         names,
-        plane,
+        plane: raised.plane,
         told: 0,
+        news: News::new(noted),
+        outbox: raised.publisher.outbox.clone(),
+        announcer: raised.announcer,
+        publisher: raised.publisher,
         questions,
         work,
         reports: path.reports,
@@ -104,7 +105,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         rates: api::Rates::default(),
         api,
         doors,
-        links,
+        links: raised.links,
     };
     let served = served.serve().await;
     notify::tell(notify::State::Stopping);
@@ -154,27 +155,8 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
     Ok(())
 }
 
-/// Opens the edge to MQTT clients, where it is configured.
-fn serve_mqtt(
-    edge: &mqtt::Edge,
-    config: &Config,
-    source: &Source,
-) -> Result<mqtt::Listeners, Refused> {
-    let tls = mqtt::tls(config).map_err(|wrong| tls_refused(source, &wrong))?;
-    edge.configure(config, tls);
-    let mut listeners = mqtt::Listeners::new(edge.clone());
-    let opened = listeners.open(&config.mqtt.listen);
-    opened
-        .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
-    Ok(listeners)
-}
-
-/// What to do if a port for MQTT cannot be had.
-pub(super) const MQTT_LISTEN: &str = "`ss -tlnp` shows who has it; the usual ports are \
-                                      1883, and 8883 for TLS";
-
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Vec<Kept>) {
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Tables) {
     let (store, mut tables) = Store::open(&config.store);
     let keeper = store.keeper(Some(SIP_WAITS));
     let kept = tables.remove(&Table::Registrations).unwrap_or_default();
@@ -183,49 +165,7 @@ fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effec
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
-    let conferences = tables.remove(&Table::Conferences);
-    (store, keeper, conferences.unwrap_or_default())
-}
-
-/// Conferences of before the start go on.
-async fn start_plane(
-    config: &Config,
-    seed: [u8; 32],
-    store: &Store,
-    kept: Vec<Kept>,
-) -> Result<Planes, cascade::Wrong> {
-    let now = clock::moment_now();
-    let boot = boot(&seed);
-    // Ids need to be unique, not secret.
-    let seed = seed.iter().fold(0, |seed: u64, octet| {
-        seed.rotate_left(8) ^ u64::from(*octet)
-    });
-    let settings = Settings::of(config);
-    let core = Plane::new(&config.node.id, settings, seed, now);
-    let (inbox, mail) = plane::inbox();
-    let gate = plane::Gate::default();
-    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
-    let links = cascade::start(config, inbox.clone(), boot).await?;
-    let ends = plane::Ends {
-        gate,
-        edge: edge.clone(),
-        links: links.clone(),
-        keeper: store.keeper(None),
-    };
-    let hook = plane::Hook::start(config.conference.view_hook.as_deref());
-    let (handle, _) = plane::start(core, hook, (inbox, mail), ends, kept);
-    Ok(Planes {
-        handle,
-        edge,
-        links,
-    })
-}
-
-/// The conference plane, the edge through which its clients reach it, and other servers.
-struct Planes {
-    handle: plane::Handle,
-    edge: mqtt::Edge,
-    links: Option<cascade::Links>,
+    (store, keeper, tables)
 }
 
 /// The kernel path, or why there is none; an error if it must be had.
@@ -294,23 +234,6 @@ fn announce(kernel: &Result<Kernel, String>, mode: DatapathMode) {
 pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
     let message = format!("{:#}", wrong.error);
     source.refuse(&[wrong.key, "sip.tls"], message, TLS)
-}
-
-fn links_refused(source: &Source, wrong: &cascade::Wrong) -> Refused {
-    let help = if wrong.key == "cascade.listen" {
-        LISTEN
-    } else {
-        TLS
-    };
-    let message = format!("{:#}", wrong.error);
-    source.refuse(&[wrong.key, "cascade"], message, help)
-}
-
-/// Tells this process from every other, for the servers it talks to.
-fn boot(seed: &[u8; 32]) -> u64 {
-    let (start, _) = seed.split_first_chunk().unwrap_or((&[0; 8], &[]));
-    // Not the engines' own numbers.
-    u64::from_le_bytes(*start).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 1
 }
 
 /// What to do if a certificate cannot be used.

@@ -38,6 +38,9 @@ const KEPT: &str = "registrations, conferences and undelivered messages";
 /// One thing to keep, or to forget.
 pub(crate) type Write = ((Table, Bytes), Option<Record>);
 
+/// What was kept, by table.
+pub(crate) type Tables = BTreeMap<Table, Vec<Kept>>;
+
 type Batch = BTreeMap<(Table, Bytes), Option<Record>>;
 
 pub(crate) struct Store {
@@ -103,7 +106,7 @@ pub(crate) struct Counts {
 impl Store {
     /// Opens the file and returns what it holds, by table. What cannot be used is moved aside;
     /// without a file nothing is kept, and health says so.
-    pub(crate) fn open(config: &config::Store) -> (Self, BTreeMap<Table, Vec<Kept>>) {
+    pub(crate) fn open(config: &config::Store) -> (Self, Tables) {
         let (file, records, found, off) = match usable(&config.path) {
             Ok((file, records, found)) => (Some(file), records, found, None),
             Err(why) => (None, Vec::new(), None, Some(why)),
@@ -135,7 +138,7 @@ impl Store {
             found,
             off,
         };
-        let mut tables: BTreeMap<Table, Vec<Kept>> = BTreeMap::new();
+        let mut tables = Tables::new();
         for kept in records {
             tables.entry(kept.table).or_default().push(kept);
         }
@@ -210,7 +213,7 @@ impl<T> Keeper<T> {
             shared.put(&mut state, key, record);
         }
         shared.wake.notify_one();
-        state.awaited = true;
+        state.awaited |= !then.is_empty();
         let waits = !state.behind && state.failing.is_none() && !(nothing && self.held.is_empty());
         let batch = if nothing { 0 } else { state.taken + 1 };
         drop(state);

@@ -121,6 +121,8 @@ key = "PKI/one.key"
 format = "text"
 level = "info"
 [mqtt]
+mode = "external"
+url = "mqtts://127.0.0.1:9"
 listen = ["tcp:0.0.0.0:1883"]
 topics = []
 legacy_address_fields = ["/server/ip"]
@@ -133,6 +135,14 @@ session_expiry = "1h"
 [mqtt.tls]
 certificate = "PKI/more.pem"
 key = "PKI/two.key"
+[mqtt.broker]
+user = "towpath"
+password_file = "FIRST"
+ca = "PKI/more.pem"
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
+outbox_messages = 65536
+outbox_bytes = 67108864
 [cascade]
 listen = ["tls:10.0.0.3:8443"]
 certificate = "PKI/more.pem"
@@ -522,6 +532,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
     ("log.format", "\"json\"", "log.format", "json"),
     ("log.level", "\"warn\"", "log.level", "warn"),
+    ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
+    (
+        "mqtt.url",
+        "\"mqtts://[::1]\"",
+        "mqtt.url",
+        "mqtts://[::1]:8883",
+    ),
     (
         "mqtt.listen",
         "[\"tls:10.0.0.3:8883\"]",
@@ -558,6 +575,38 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "ONE",
     ),
     ("mqtt.tls.key", "\"PKI/one.key\"", "mqtt.tls.key", "KEY"),
+    ("mqtt.broker.user", "\"t\"", "mqtt.broker.user", "t"),
+    (
+        "mqtt.broker.password_file",
+        "\"SECOND\"",
+        "mqtt.broker.password_file",
+        "…",
+    ),
+    ("mqtt.broker.ca", "\"PKI/one.pem\"", "mqtt.broker.ca", "ONE"),
+    (
+        "mqtt.broker.certificate",
+        "\"PKI/more.pem\"",
+        "mqtt.broker.certificate",
+        "MORE",
+    ),
+    (
+        "mqtt.broker.key",
+        "\"PKI/two.key\"",
+        "mqtt.broker.key",
+        "TWO",
+    ),
+    (
+        "mqtt.broker.outbox_messages",
+        "10",
+        "mqtt.broker.outbox_messages",
+        "10",
+    ),
+    (
+        "mqtt.broker.outbox_bytes",
+        "2000000",
+        "mqtt.broker.outbox_bytes",
+        "2000000",
+    ),
     (
         "cascade.listen",
         "[\"tcp:10.0.0.3:8444\"]",

@@ -230,6 +230,7 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         Some(why) => format!("off: {why}"),
         None => format!("on: {}", get("/datapath/interfaces")),
     };
+    let broker = broker(value);
     let lines = [
         ("state", get("/state").to_uppercase()),
         (
@@ -265,8 +266,8 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         ("media sockets", get("/media_sockets")),
         ("transactions", get("/transactions")),
     ];
+    let lines = lines.into_iter().chain(broker);
     let mut shown: String = lines
-        .iter()
         .map(|(name, value)| format!("{name:<15}{value}\n"))
         .collect();
     shown.push_str(&warnings(value));
@@ -277,6 +278,23 @@ pub(super) fn status(value: &Value, verbose: bool) -> String {
         shown.push_str(&counters("counters", value.get("counters")));
     }
     shown
+}
+
+/// The broker behind us, where there is one.
+fn broker(status: &Value) -> Option<(&'static str, String)> {
+    let broker = status.get("broker").filter(|broker| !broker.is_null())?;
+    let get = |at: &str| cell(broker.pointer(at), Show::Text);
+    let since = cell(broker.get("since_s"), Show::Seconds);
+    let state = match broker.get("state").and_then(Value::as_str) {
+        Some("up") => format!("reached for {since}"),
+        _ => format!("not reached for {since}"),
+    };
+    let line = format!(
+        "{}, {state}; {} messages wait",
+        get("/url"),
+        get("/waiting")
+    );
+    Some(("broker", line))
 }
 
 const SHARDS: [Column; 4] = [

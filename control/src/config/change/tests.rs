@@ -126,6 +126,8 @@ key = 'old'
 format = 'text'
 level = 'info,kernel=warn'
 [mqtt]
+mode = 'embedded'
+url = 'mqtts://broker:8883'
 listen = ['tcp:0.0.0.0:1883']
 topics = []
 legacy_address_fields = ['/a']
@@ -138,6 +140,14 @@ session_expiry = '1h'
 [mqtt.tls]
 certificate = 'new'
 key = 'new'
+[mqtt.broker]
+user = 'a'
+password_file = 'old'
+ca = 'old'
+certificate = 'old'
+key = 'old'
+outbox_messages = 65536
+outbox_bytes = 67108864
 [cascade]
 listen = ['tls:10.0.0.3:8443']
 certificate = './old'
@@ -734,6 +744,18 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "mqtt",
+        "mode",
+        "'external'",
+        "mqtt.mode hot \"embedded\" -> \"external\" (0)",
+    ),
+    (
+        "mqtt",
+        "url",
+        "'mqtts://[::1]'",
+        "mqtt.url hot \"mqtts://broker:8883\" -> \"mqtts://[::1]:8883\" (0)",
+    ),
+    (
+        "mqtt",
         "listen",
         "['tls:[::]:8883']",
         "mqtt.listen hot [\"tcp:0.0.0.0:1883\"] -> [\"tls:[::]:8883\"] (0)",
@@ -789,6 +811,51 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'old'",
         "mqtt.tls.key hot \"new (SHA-256 16367aac)\" -> \
          \"old (SHA-256 a7937b64)\" (0)",
+    ),
+    (
+        "mqtt.broker",
+        "user",
+        "'b'",
+        "mqtt.broker.user hot \"a\" -> \"b\" (0)",
+    ),
+    (
+        "mqtt.broker",
+        "password_file",
+        "'new'",
+        "mqtt.broker.password_file hot … -> … (0)",
+    ),
+    (
+        "mqtt.broker",
+        "ca",
+        "'new'",
+        "mqtt.broker.ca hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "mqtt.broker",
+        "certificate",
+        "'new'",
+        "mqtt.broker.certificate hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "mqtt.broker",
+        "key",
+        "'new'",
+        "mqtt.broker.key hot \"old (SHA-256 a7937b64)\" -> \
+         \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "mqtt.broker",
+        "outbox_messages",
+        "5",
+        "mqtt.broker.outbox_messages hot 65536 -> 5 (0)",
+    ),
+    (
+        "mqtt.broker",
+        "outbox_bytes",
+        "1048576",
+        "mqtt.broker.outbox_bytes hot 67108864 -> 1048576 (0)",
     ),
     (
         "cascade",

@@ -4,8 +4,9 @@ use super::super::{
     AddressChange, Algorithm, Auth, DatapathMode, Ice, KeepAlive, MediaFrom, MediaMode, NatMode,
     RegisterBy, Sync, Verify, XdpAttach,
 };
-use crate::conference::floor::Mode;
+use crate::conference::floor;
 use crate::config::api::{LogFormat, MetricsFor};
+use crate::config::broker;
 use crate::config::problem::{At, Problems, nearest};
 
 pub(in crate::config) const AUTH: [(&str, Auth); 2] =
@@ -46,8 +47,8 @@ pub(in crate::config) const ADDRESS_CHANGE: [(&str, AddressChange); 3] = [
     ("ignore", AddressChange::Ignore),
     ("drop", AddressChange::Drop),
 ];
-pub(in crate::config) const POLICY: [(&str, Mode); 2] =
-    [("fifo", Mode::Fifo), ("chair", Mode::Chair)];
+pub(in crate::config) const POLICY: [(&str, floor::Mode); 2] =
+    [("fifo", floor::Mode::Fifo), ("chair", floor::Mode::Chair)];
 pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
     ("auto", DatapathMode::Auto),
     ("xdp", DatapathMode::Xdp),
@@ -55,6 +56,10 @@ pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
 ];
 pub(in crate::config) const SYNC: [(&str, Sync); 2] =
     [("before", Sync::Before), ("behind", Sync::Behind)];
+pub(in crate::config) const MQTT_MODE: [(&str, broker::Mode); 2] = [
+    ("embedded", broker::Mode::Embedded),
+    ("external", broker::Mode::External),
+];
 pub(in crate::config) const METRICS_FOR: [(&str, MetricsFor); 2] =
     [("token", MetricsFor::Viewers), ("open", MetricsFor::Anyone)];
 pub(in crate::config) const LOG_FORMAT: [(&str, LogFormat); 4] = [

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::stream::pem;
-use super::{lifetime, parsed, value};
+use super::{broker, lifetime, parsed, value};
 use crate::config::file;
 use crate::config::mqtt::{Mqtt, Tls};
 use crate::config::problem::{At, Problems};
@@ -79,7 +79,10 @@ pub(super) fn read(
         ),
         session_expiry: lifetime(expiry, key, EXPIRY_S, &range, problems),
     };
+    let (mode, broker) = broker::read(written.mode, written.url, written.broker, files, problems);
     Mqtt {
+        mode,
+        broker,
         listen: listen.into_iter().map(|on| on.value).collect(),
         topics: all(written.topics, "mqtt.topics", topics, problems),
         legacy_address_fields: fields(written.legacy_address_fields, problems),
@@ -196,7 +199,7 @@ fn pointer(text: &str) -> Result<String, value::Refusal> {
     Err((message, "begin with a slash: \"/server/ip\"".to_owned()))
 }
 
-fn count(
+pub(super) fn count(
     written: Option<At<i64>>,
     key: &str,
     (default, least, most): (usize, usize, usize),

@@ -6,6 +6,7 @@ use crate::config::check::Interface;
 use crate::config::{DatapathMode, Network};
 use crate::engine::gateway::{Remedy, Suspect, remedy};
 use crate::id::NetworkId;
+use crate::shell::outbox::Link;
 use crate::shell::{Shell, clock};
 
 /// Port pairs in use, in hundredths of those there are, above which it is time to act.
@@ -13,6 +14,9 @@ const PORTS_USED_PERCENT_MAX: usize = 90;
 
 /// Most are renewed 30 days before their end.
 const EXPIRY_WARNING_DAYS: u64 = 21;
+
+/// A broker that restarts is back within this time.
+const BROKER_AWAY_S: u64 = 10;
 
 #[derive(Debug, Default, Eq, PartialEq)]
 pub(super) struct Health {
@@ -30,6 +34,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     }
     warnings.extend(shell.reloads.warning());
     warnings.extend(shell.store.warnings());
+    warnings.extend(broker(shell, now));
     warnings.extend(shell.names.warnings(config));
     warnings.extend(shell.api.audit.warning());
     if let Ok(kernel) = &shell.datapath.kernel
@@ -54,6 +59,29 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         (false, true) => "ok",
     };
     Health { state, warnings }
+}
+
+/// What does not reach the broker behind us.
+fn broker(shell: &Shell, now: std::time::Instant) -> Option<String> {
+    let view = shell.outbox.view(now)?;
+    let url = view.broker;
+    match view.link {
+        Link::Up { refused, .. } => refused,
+        Link::Down { since, why } => {
+            let for_s = now.saturating_duration_since(since).as_secs();
+            let (waiting, lost) = (view.depth, view.counts.full);
+            let full = match lost {
+                0 => String::new(),
+                lost => format!(", and {lost} there was no room for"),
+            };
+            (for_s >= BROKER_AWAY_S).then(|| {
+                format!(
+                    "the broker {url} has not been reached for {for_s} s ({why}): {waiting} \
+                     messages wait for it{full}"
+                )
+            })
+        }
+    }
 }
 
 /// A certificate that clients will soon refuse, or do already.

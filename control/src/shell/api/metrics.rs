@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! party or an address; peers are those of the configuration.
 
+mod broker;
 mod conference;
 mod mqtt;
 mod requests;
@@ -21,6 +22,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     store(shell, &mut text);
     mqtt::mqtt(shell, &mut text);
     conference::conference(shell, &mut text);
+    broker::broker(shell, now, &mut text);
     media(shell, now, &mut text);
     requests::requests(shell, &mut text);
     text.text

@@ -1,6 +1,7 @@
 //! JSON: what clients see of the core's values.
 
 mod ban;
+mod broker;
 mod event;
 mod explain;
 mod mqtt;
@@ -69,6 +70,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "registrations": totals.registrations,
         "transactions": totals.transactions,
         "mqtt": mqtt::summary(shell),
+        "broker": broker::summary(shell, now),
         "shards": shards(shell),
         "media_sockets": shell.datapath.media.len(),
         "flows": { "kernel": kernel, "user": user, "adopted": totals.adopted_flows },

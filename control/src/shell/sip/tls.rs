@@ -94,6 +94,26 @@ impl Tls {
     }
 }
 
+/// What a connection of ours to another server is made with. True beside an error: it is about our
+/// own certificate, not about whom we believe.
+pub(crate) fn client_config(
+    ca: Option<&Pem>,
+    own: Option<(&Pem, &Pem)>,
+) -> Result<ClientConfig, (bool, anyhow::Error)> {
+    let issuers = ca.map(roots).transpose().map_err(|error| (false, error))?;
+    let issuers = issuers.unwrap_or_else(system_roots);
+    if let Some((certificate, key)) = own {
+        let chain = certificates(certificate).map_err(|error| (true, error))?;
+        return client(&chain, private_key(key), issuers).map_err(|error| (true, error));
+    }
+    let builder = ClientConfig::builder_with_provider(provider());
+    let builder = builder.with_safe_default_protocol_versions();
+    let builder = builder.map_err(|error| (false, error.into()))?;
+    Ok(builder
+        .with_root_certificates(issuers)
+        .with_no_client_auth())
+}
+
 /// For those who show no certificate of their own: nobody is asked for one.
 ///
 /// # Errors

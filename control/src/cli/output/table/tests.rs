@@ -99,6 +99,8 @@ fn status_fits_a_screen_and_counters_come_when_asked() {
         "flows": { "kernel": 0, "user": 8, "adopted": 0 },
         "calls": { "now": 2, "answered": 1 }, "registrations": 3, "media_sockets": 16,
         "transactions": 1, "verdicts": {},
+        "broker": { "url": "mqtt://127.0.0.1:1883", "state": "down", "since_s": 75, "why": "x",
+                    "waiting": 1200 },
         "shards": [{ "shard": 0, "calls": 2, "transactions": 1, "queue": 0 },
                    { "shard": 1, "calls": 0, "transactions": 0, "queue": 1200 }],
         "counters": { "sip_request.INVITE": 12, "sip_auth.challenged": 1003, "x.y": 0 },
@@ -118,6 +120,7 @@ calls          2, 1 of them answered
 registrations  3
 media sockets  16
 transactions   1
+broker         mqtt://127.0.0.1:1883, not reached for 1m 15s; 1200 messages wait
 warning        the kernel path is off: no kernel program
 warning        network lan: write
                  a = 1
