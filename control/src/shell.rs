@@ -15,6 +15,7 @@ mod media;
 mod netlink;
 mod node;
 mod notify;
+mod plane;
 mod reload;
 mod shard;
 mod sip;
@@ -85,6 +86,10 @@ struct Shell {
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
+    /// Where the conference plane is told what happens.
+    plane: plane::Inbox,
+    /// The last event it was told of.
+    told: u64,
     questions: mpsc::Receiver<Question>,
     work: mpsc::Receiver<Work>,
     /// State changes of flows, from the kernel program.
@@ -127,7 +132,7 @@ impl Shell {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
                     self.engine.active(&self.datapath.active(), clock::now());
-                    self.engine.gather_events();
+                    self.gather_events();
                     self.retire().await;
                 }
                 _ = neighbours.tick() => {
@@ -143,6 +148,16 @@ impl Shell {
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
+    }
+
+    /// Takes in what the engines have noted, and tells the plane.
+    fn gather_events(&mut self) {
+        self.engine.gather_events();
+        for event in self.engine.events().after(self.told) {
+            self.told = event.seq;
+            self.plane
+                .try_tell(crate::plane::Input::Noted(event.clone()));
+        }
     }
 
     async fn answer(&mut self, question: Question) {
@@ -187,7 +202,7 @@ impl Shell {
                 }
                 Effect::Close { at } => self.datapath.media.close(at),
                 Effect::Install { at, rule } => self.datapath.install(at, rule).await,
-                Effect::Remove { at } => self.datapath.remove(at),
+                Effect::Remove { at } => self.datapath.remove(at).await,
                 Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
                 Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
                 Effect::Listen { at, rule } => {

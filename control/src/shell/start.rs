@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
+use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
+use crate::plane::Plane;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
@@ -21,8 +23,8 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, stream};
+use crate::shell::store::{Keeper, SIP_WAITS, Store};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -47,13 +49,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     sip.open(&config.sip.listen)
         .await
         .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
-    let (mut kernel, adopted) = match kernel(&config, &netlink) {
-        Ok((kernel, adopted)) => (Ok(kernel), adopted),
-        Err(error) if config.datapath.mode == DatapathMode::Xdp => {
-            return Err(impossible(&error, &config, &options, &source).into());
-        }
-        Err(error) => (Err(format!("{error:#}")), Vec::new()),
-    };
+    let (mut kernel, adopted) = kernel_or_why(&config, &netlink)
+        .map_err(|error| impossible(&error, &config, &options, &source))?;
     announce(&kernel, config.datapath.mode);
     let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
@@ -71,6 +68,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    plane::start(Plane::default(), mail, plane::Ends { gate });
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -84,6 +84,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        plane: inbox,
+        told: 0,
         questions,
         work,
         reports,
@@ -100,14 +102,28 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper) {
-    let (store, keeper, kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
+    let (store, mut kept) = Store::open(&config.store);
+    let keeper = store.keeper(Some(SIP_WAITS));
+    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
     (store, keeper)
+}
+
+/// The kernel path, or why there is none; an error if it must be had.
+fn kernel_or_why(
+    config: &Config,
+    netlink: &Netlink,
+) -> anyhow::Result<(Result<Kernel, String>, Vec<Adopted>)> {
+    match kernel(config, netlink) {
+        Ok((kernel, adopted)) => Ok((Ok(kernel), adopted)),
+        Err(error) if config.datapath.mode == DatapathMode::Xdp => Err(error),
+        Err(error) => Ok((Err(format!("{error:#}")), Vec::new())),
+    }
 }
 
 /// The kernel path was asked for and cannot be had.
