@@ -6,6 +6,8 @@ mod bpf;
 mod capture;
 mod client;
 mod config;
+mod doctor;
+mod init;
 mod output;
 
 use std::io::Write;
@@ -44,6 +46,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0 done, 1 not done, 64 the command line makes no sense
   of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
+  of `doctor`: 0 well, 1 warnings, 2 failures, 3 nothing worse than unknown
   of `config diff`: 0 no difference, 2 a difference, 1 refused
 
 Environment:
@@ -74,6 +77,12 @@ enum Command {
         #[arg(long)]
         no_host: bool,
     },
+    /// Write a first configuration from what this host looks like, and say what was assumed
+    Init(init::Init),
+    /// What is wrong with this host, and what to type: 0 well, 1 warnings, 2 failures, 3 unknown
+    ///
+    /// Works without a daemon, and knows more with one. It reads; it never changes the host.
+    Doctor(doctor::Doctor),
     /// One screen: is everything well? Exit code 0 ok, 1 degraded, 2 down, 3 cannot ask
     Status {
         /// Also counters, with their reasons
@@ -300,6 +309,8 @@ impl Cli {
                 object,
             }),
             Command::Check { file, no_host } => check(&file, no_host),
+            Command::Init(what) => init::run(&what),
+            Command::Doctor(what) => doctor::run(&what, &client, self.output),
             Command::Status { verbose } => {
                 let status = client.get(&["status"])?;
                 show(&status, output::Kind::Status { verbose })?;

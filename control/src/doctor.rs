@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 use crate::config::Config;
 use facts::{Facts, Source};
 
+pub use crate::nat::stun;
+pub use judge::outer_port;
+
 /// How a check ended.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Status {

@@ -8,6 +8,7 @@ mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+pub mod doctor;
 mod icmp;
 pub mod kernel;
 pub mod log;

@@ -3,7 +3,7 @@
 mod config;
 mod show;
 pub(super) mod table;
-mod wrap;
+pub(super) mod wrap;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::{bench, bpf};
+use super::{bench, bpf, doctor};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
 use crate::shell::configuration::Refused;
@@ -39,6 +39,7 @@ pub(super) enum Kind {
     Bans,
     Peers,
     Bench,
+    Doctor,
     BpfStatus,
     BpfMaps,
     BpfDrops,
@@ -79,6 +80,7 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 .unwrap_or_default()
                 .to_owned(),
             Kind::Bench => bench::table(value),
+            Kind::Doctor => doctor::table(value),
             Kind::BpfStatus => bpf::status(value),
             Kind::BpfMaps => bpf::maps(value),
             Kind::BpfDrops => bpf::drops(value),
@@ -172,6 +174,7 @@ fn lines(value: &Value, kind: Kind) -> String {
         Kind::Networks => value.get("networks"),
         Kind::Peers => value.get("peers"),
         Kind::Bans => value.get("bans"),
+        Kind::Doctor => value.get("checks"),
         Kind::Config { .. } => value.get("values"),
         Kind::Changes => value.get("changes"),
         Kind::Generations => value.get("generations"),

@@ -198,11 +198,10 @@ pub struct Route {
 pub struct Hop {
     pub interface: String,
     pub gateway: Option<IpAddr>,
-    /// The source the kernel would choose by itself.
-    pub preferred: Option<IpAddr>,
-    /// Of the gateway or, without one, of the target: `reachable`, `failed`, none.
+    /// A neighbour by the network's own card, whatever the table says: the card is named.
+    pub direct: bool,
+    /// State of the gateway: `reachable` or `failed`.
     pub neighbour: Option<String>,
-    pub mtu: Option<u32>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]

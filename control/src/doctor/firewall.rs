@@ -213,9 +213,15 @@ impl fmt::Display for Place {
             Backend::Xt | Backend::Legacy => String::new(),
         };
         match &self.rule {
-            None => write!(f, "table {family}{table}, chain {chain}: its policy is {verb}"),
+            None => write!(
+                f,
+                "table {family}{table}, chain {chain}: its policy is {verb}"
+            ),
             Some((number, text)) => {
-                write!(f, "table {family}{table}, chain {chain}, rule {number}: {text}")
+                write!(
+                    f,
+                    "table {family}{table}, chain {chain}, rule {number}: {text}"
+                )
             }
         }
     }
@@ -311,7 +317,9 @@ impl<'a> Walk<'a> {
         let stopped = match self.chain(base, 0) {
             End::Accepted => None,
             End::Stopped(place) => Some(place),
-            End::Through => base.drops_by_default.then(|| self.place(base, None, "drop")),
+            End::Through => base
+                .drops_by_default
+                .then(|| self.place(base, None, "drop")),
         };
         match (stopped, self.doubt.take(), self.accepted.take()) {
             (Some(place), _, Some(why)) => Outcome::Unknown(place, why),

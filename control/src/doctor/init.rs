@@ -1,7 +1,6 @@
 //! The first configuration: what a host's interfaces and routes suggest, as a file with comments,
 //! and what was assumed.
 
-use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use super::facts::Link;
@@ -34,9 +33,7 @@ pub fn is_private(ip: IpAddr) -> bool {
             let shared = a == 100 && (64..128).contains(&b);
             ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
         }
-        IpAddr::V6(ip) => {
-            ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback()
-        }
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local() || ip.is_loopback(),
     }
 }
 
@@ -90,7 +87,10 @@ fn places<'a>(seen: &'a Seen, assumed: &mut Vec<String>) -> Vec<Place<'a>> {
     let mut places: Vec<Place<'_>> = Vec::new();
     for link in seen.links.iter().filter(|link| !link.loopback) {
         if VIRTUAL.iter().any(|begin| link.name.starts_with(begin)) {
-            assumed.push(format!("{} is for containers or machines inside: left out", link.name));
+            assumed.push(format!(
+                "{} is for containers or machines inside: left out",
+                link.name
+            ));
             continue;
         }
         for ipv4 in [true, false] {
@@ -104,7 +104,11 @@ fn places<'a>(seen: &'a Seen, assumed: &mut Vec<String>) -> Vec<Place<'a>> {
             let leads = |(name, gateway): &&(String, IpAddr)| {
                 *name == link.name && gateway.is_ipv4() == ipv4
             };
-            let gateway = seen.defaults.iter().find(leads).map(|(_, gateway)| *gateway);
+            let gateway = seen
+                .defaults
+                .iter()
+                .find(leads)
+                .map(|(_, gateway)| *gateway);
             let base = match (gateway, is_private(net.addr())) {
                 (Some(_), false) => "wan",
                 (_, true) => "lan",
@@ -128,7 +132,13 @@ fn places<'a>(seen: &'a Seen, assumed: &mut Vec<String>) -> Vec<Place<'a>> {
 
 /// A name for the file: letters, digits and a few signs.
 fn label(text: &str) -> String {
-    let allowed = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    let allowed = |c: char| {
+        if c.is_ascii_alphanumeric() || "-_.".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
     text.chars().map(allowed).take(48).collect()
 }
 
@@ -138,7 +148,9 @@ fn node(seen: &Seen, text: &mut String, assumed: &mut Vec<String>) {
         id if id.is_empty() || id.parse::<IpAddr>().is_ok() => "edge-01".to_owned(),
         id => id,
     };
-    assumed.push(format!("node.id = \"{id}\": this host's name; it stays when addresses change"));
+    assumed.push(format!(
+        "node.id = \"{id}\": this host's name; it stays when addresses change"
+    ));
     text.push_str("[node]\n# Its identity, for ever: never an address.\n");
     line(text, &format!("id = \"{id}\""));
     text.push('\n');
@@ -155,7 +167,10 @@ fn listen(places: &[Place<'_>]) -> Vec<&'static str> {
         (true, ["udp:0.0.0.0:5060", "tcp:0.0.0.0:5060"]),
         (false, ["udp:[::]:5060", "tcp:[::]:5060"]),
     ] {
-        if places.iter().any(|place| place.net.addr().is_ipv4() == ipv4) {
+        if places
+            .iter()
+            .any(|place| place.net.addr().is_ipv4() == ipv4)
+        {
             listen.extend(here);
         }
     }
@@ -167,9 +182,14 @@ fn sip(seen: &Seen, listen: &[&str], text: &mut String, assumed: &mut Vec<String
         Some((_, domain)) if domain.contains('.') => domain.to_owned(),
         _ => "towpath.internal".to_owned(),
     };
-    assumed.push(format!("sip.domain = \"{domain}\": what follows the @ of your users"));
+    assumed.push(format!(
+        "sip.domain = \"{domain}\": what follows the @ of your users"
+    ));
     let listen: Vec<String> = listen.iter().map(|at| format!("\"{at}\"")).collect();
-    line(text, "[sip]\n# What follows the @ of your users' addresses.");
+    line(
+        text,
+        "[sip]\n# What follows the @ of your users' addresses.",
+    );
     line(text, &format!("domain = \"{domain}\""));
     line(text, &format!("listen = [{}]", listen.join(", ")));
     text.push_str(
@@ -213,7 +233,11 @@ fn network(
 ) {
     let (name, link, address) = (&place.name, &place.link.name, place.net.addr());
     let private = is_private(address);
-    let everyone = if address.is_ipv4() { "0.0.0.0/0" } else { "::/0" };
+    let everyone = if address.is_ipv4() {
+        "0.0.0.0/0"
+    } else {
+        "::/0"
+    };
     let (peers, why) = match (place.gateway, private) {
         (Some(_), false) => (
             vec![everyone.to_owned()],
@@ -232,9 +256,7 @@ fn network(
     assumed.push(format!("network {name}: {link} ({address}) {why}"));
     let peers: Vec<String> = peers.iter().map(|net| format!("\"{net}\"")).collect();
     let PortRange { first, last } = ports;
-    // Writing to a String cannot fail.
-    drop(write!(
-        text,
+    text.push_str(&format!(
         "[[network]]\n# {link} {why}.\nname = \"{name}\"\ninterface = \"{link}\"\n\
          address = \"{address}\"\n# Who belongs here: the longest prefix wins, over all networks.\n\
          peers = [{}]\n# One rule of a firewall covers these; no program gets one by chance.\n\
@@ -261,7 +283,10 @@ fn inside(place: &Place<'_>, all: &[Place<'_>]) -> Vec<String> {
     };
     let mut nets: Vec<String> = nets.iter().map(|net| (*net).to_owned()).collect();
     let own = place.net.trunc();
-    let covered = |net: &String| net.parse::<ipnet::IpNet>().is_ok_and(|net| net.contains(&own));
+    let covered = |net: &String| {
+        net.parse::<ipnet::IpNet>()
+            .is_ok_and(|net| net.contains(&own))
+    };
     if !nets.iter().any(covered) {
         nets.insert(0, own.to_string());
     }
@@ -273,8 +298,7 @@ fn inside(place: &Place<'_>, all: &[Place<'_>]) -> Vec<String> {
 }
 
 fn gateway_comment(gateway: IpAddr, text: &mut String) {
-    drop(write!(
-        text,
+    text.push_str(&format!(
         "# Does the router {gateway} also rewrite the source of what it maps to us? Then everybody \
          outside\n# looks like it; say so, in the network of those outside (`towpath status` \
          notices it too):\n# source_rewriting_gateways = [\"{gateway}\"]\n"
@@ -288,8 +312,7 @@ fn outside(place: &Place<'_>, ports: PortRange, text: &mut String) {
         20_000 => (16_384, 19_999),
         _ => (ports.last.saturating_sub(999), ports.last),
     };
-    drop(write!(
-        text,
+    text.push_str(&format!(
         "\n# Clients outside, if the router maps UDP and TCP 5060 and UDP {first}-{last} to \
          {address}:\n# [[network]]\n# name = \"outside\"\n# interface = \"{link}\"\n\
          # address = \"{address}\"\n# advertise = \"203.0.113.9\"   # the router's public address\n\

@@ -8,6 +8,8 @@ mod net;
 mod nic;
 mod port;
 
+pub use nat::outer_port;
+
 use super::facts::Source;
 use super::{Check, Config, Facts, Severity, Verdict};
 
@@ -44,7 +46,9 @@ impl Check {
 }
 
 use Severity::{Critical, Major, Minor};
-use Source::{Clock, Hairpin, Host, Inbound, Kernel, Legacy, Links, Nft, Routes, Sockets, Stun, Xt};
+use Source::{
+    Clock, Hairpin, Host, Inbound, Kernel, Legacy, Links, Nft, Routes, Sockets, Stun, Xt,
+};
 
 #[rustfmt::skip]
 pub(super) static CHECKS: &[Check] = &[

@@ -66,7 +66,11 @@ pub fn peers(network: &Network) -> Vec<IpAddr> {
 
 fn peer(net: IpNet, own: IpAddr) -> IpAddr {
     if net.prefix_len() == 0 {
-        return if net.addr().is_ipv4() { ANYBODY } else { ANYBODY_V6 };
+        return if net.addr().is_ipv4() {
+            ANYBODY
+        } else {
+            ANYBODY_V6
+        };
     }
     let host = |step: u32| match net.trunc().addr() {
         IpAddr::V4(ip) => IpAddr::V4(Ipv4Addr::from(u32::from(ip).saturating_add(step))),

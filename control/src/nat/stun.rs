@@ -53,7 +53,9 @@ pub fn mapped(message: &[u8], transaction: [u8; TRANSACTION_BYTES]) -> Option<So
             MAPPED_ADDRESS => plain = address(value),
             _ => {}
         }
-        rest = rest.get(4 + length.next_multiple_of(4)..).unwrap_or_default();
+        rest = rest
+            .get(4 + length.next_multiple_of(4)..)
+            .unwrap_or_default();
     }
     plain
 }
@@ -119,7 +121,9 @@ mod tests {
 
     #[test]
     fn the_mapped_address_of_the_rfc() {
-        let software = [0x80, 0x22, 0, 11, b't', b'e', b's', b't', 0, 0, 0, 0, 0, 0, 0, 32];
+        let software = [
+            0x80, 0x22, 0, 11, b't', b'e', b's', b't', 0, 0, 0, 0, 0, 0, 0, 32,
+        ];
         let v4 = [0, 0x20, 0, 8, 0, 1, 0xa1, 0x47, 0xe1, 0x12, 0xa6, 0x43];
         let check = |attributes: &[u8], expected: &str| {
             let found = mapped(&success(attributes), TRANSACTION);
@@ -131,7 +135,10 @@ mod tests {
             0x25, 0xf4, 0xb5, 0xbe, 0xd2, 0xb9, 0xd9,
         ];
         check(&v6, "[2001:db8:1234:5678:11:2233:4455:6677]:32853");
-        check(&[0, 1, 0, 8, 0, 1, 0x13, 0xc4, 198, 51, 100, 1], "198.51.100.1:5060");
+        check(
+            &[0, 1, 0, 8, 0, 1, 0x13, 0xc4, 198, 51, 100, 1],
+            "198.51.100.1:5060",
+        );
         check(&[], "");
     }
 

@@ -78,7 +78,11 @@ pub async fn examine(
     look: &Look,
     mut done: impl FnMut(Source, usize, usize),
 ) -> Vec<Finding> {
-    let chosen = |id: &str| look.wanted.as_ref().is_none_or(|wanted| wanted.contains(id));
+    let chosen = |id: &str| {
+        look.wanted
+            .as_ref()
+            .is_none_or(|wanted| wanted.contains(id))
+    };
     let chosen: BTreeSet<&str> = checks()
         .iter()
         .filter(|check| chosen(check.id) && (check.cheap || !look.cheap))
@@ -117,7 +121,9 @@ fn readers(config: &Arc<Config>, look: &Look, needed: &BTreeSet<Source>) -> Join
     }
     if wants(Source::Links) {
         let config = one(config);
-        spawn(&mut set, Source::Links, async move { links::read(&config).await });
+        spawn(&mut set, Source::Links, async move {
+            links::read(&config).await
+        });
     }
     if wants(Source::Routes) {
         let config = one(config);
@@ -161,13 +167,18 @@ fn readers(config: &Arc<Config>, look: &Look, needed: &BTreeSet<Source>) -> Join
         });
     }
     if wants(Source::Host) {
-        let (config, pid) = (one(config), look.config.running.as_ref().and_then(|r| r.pid));
+        let (config, pid) = (
+            one(config),
+            look.config.running.as_ref().and_then(|r| r.pid),
+        );
         spawn(&mut set, Source::Host, async move {
             blocking(move || Ok(Part::Host(Box::new(host::read(&config, pid))))).await
         });
     }
     if wants(Source::Clock) {
-        spawn(&mut set, Source::Clock, async move { Ok(Part::Clock(clock::read().await)) });
+        spawn(&mut set, Source::Clock, async move {
+            Ok(Part::Clock(clock::read().await))
+        });
     }
     set
 }
@@ -227,7 +238,9 @@ impl Facts {
 pub async fn first_look() -> Result<Seen, String> {
     let (links, defaults) = tokio::try_join!(links::links(), routes::defaults())?;
     let range = files::line("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = range.split_whitespace().filter_map(|text| text.parse().ok());
+    let mut numbers = range
+        .split_whitespace()
+        .filter_map(|text| text.parse().ok());
     Ok(Seen {
         hostname: files::line("/proc/sys/kernel/hostname").unwrap_or_default(),
         links,

@@ -269,9 +269,31 @@ impl<'a> Reader<'a> {
 /// Targets after which a packet goes on as it was, or with another source.
 fn is_remark(target: &str) -> bool {
     [
-        "LOG", "NFLOG", "ULOG", "MARK", "CONNMARK", "CT", "NOTRACK", "DSCP", "TOS", "TTL", "HL",
-        "CLASSIFY", "TCPMSS", "TRACE", "AUDIT", "SECMARK", "CONNSECMARK", "CHECKSUM", "SET",
-        "MASQUERADE", "SNAT", "TEE", "RATEEST", "LED", "IDLETIMER",
+        "LOG",
+        "NFLOG",
+        "ULOG",
+        "MARK",
+        "CONNMARK",
+        "CT",
+        "NOTRACK",
+        "DSCP",
+        "TOS",
+        "TTL",
+        "HL",
+        "CLASSIFY",
+        "TCPMSS",
+        "TRACE",
+        "AUDIT",
+        "SECMARK",
+        "CONNSECMARK",
+        "CHECKSUM",
+        "SET",
+        "MASQUERADE",
+        "SNAT",
+        "TEE",
+        "RATEEST",
+        "LED",
+        "IDLETIMER",
     ]
     .contains(&target)
 }

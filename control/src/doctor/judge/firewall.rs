@@ -59,10 +59,15 @@ fn judged(config: &Config, facts: &Facts, rules: Option<&Ruleset>, name: &str) -
         .fix([list(rules.backend, false).to_owned()]);
     }
     let rules_count: usize = rules.chains.iter().map(|chain| chain.rules.len()).sum();
-    Verdict::pass(format!("{name} lets SIP and media of every network in and out."))
-        .seen([format!("{rules_count} rules in {} chains", rules.chains.len())])
-        .seen(beside(config, facts, rules))
-        .seen(remarks(Some(rules)))
+    Verdict::pass(format!(
+        "{name} lets SIP and media of every network in and out."
+    ))
+    .seen([format!(
+        "{rules_count} rules in {} chains",
+        rules.chains.len()
+    )])
+    .seen(beside(config, facts, rules))
+    .seen(remarks(Some(rules)))
 }
 
 fn remarks(rules: Option<&Ruleset>) -> Vec<String> {
@@ -73,9 +78,9 @@ fn told(stopped: &mut Vec<String>, sample: &Sample, place: &Place) {
     let line = format!("{}: {place}", sample.text());
     let same = format!(": {place}");
     // The first of each kind is enough.
-    let known = stopped.iter().any(|known| {
-        known.ends_with(&same) && known.starts_with(sample.what)
-    });
+    let known = stopped
+        .iter()
+        .any(|known| known.ends_with(&same) && known.starts_with(sample.what));
     if !known {
         stopped.push(line);
     }
@@ -96,9 +101,9 @@ fn beside(config: &Config, facts: &Facts, rules: &Ruleset) -> Option<String> {
         return None;
     }
     let [from, to] = [config.networks.first()?, config.networks.last()?];
-    let sample = samples(config).into_iter().find(|sample| {
-        sample.network == from.name && sample.packet.arrives_at.is_some()
-    })?;
+    let sample = samples(config)
+        .into_iter()
+        .find(|sample| sample.network == from.name && sample.packet.arrives_at.is_some())?;
     let mut packet = sample.packet;
     packet.leaves_by = Some(to.interface.clone());
     match rules.forwarded(&packet) {
@@ -132,7 +137,11 @@ fn opening(
             .map(|(_, _, port)| port.to_string())
             .collect();
         let media = network.media_ports;
-        let between = if rules.backend == Backend::Nft { '-' } else { ':' };
+        let between = if rules.backend == Backend::Nft {
+            '-'
+        } else {
+            ':'
+        };
         if protocol == Protocol::Udp {
             ports.push(format!("{}{between}{}", media.first, media.last));
         }
@@ -143,7 +152,11 @@ fn opening(
         let (protocol, chain, table) = (protocol.name(), &place.chain, &place.table);
         fix.push(match rules.backend {
             Backend::Nft => {
-                let (way, port) = if arrives { ("iifname", "dport") } else { ("oifname", "sport") };
+                let (way, port) = if arrives {
+                    ("iifname", "dport")
+                } else {
+                    ("oifname", "sport")
+                };
                 format!(
                     "nft insert rule {} {table} {chain} {way} {interface} {protocol} {port} \
                      '{{ {} }}' accept",
@@ -152,7 +165,11 @@ fn opening(
                 )
             }
             Backend::Xt | Backend::Legacy => {
-                let (way, port) = if arrives { ("-i", "--dports") } else { ("-o", "--sports") };
+                let (way, port) = if arrives {
+                    ("-i", "--dports")
+                } else {
+                    ("-o", "--sports")
+                };
                 format!(
                     "{} -t {table} -I {chain} 1 {way} {interface} -p {protocol} -m multiport \
                      {port} {} -j ACCEPT",
@@ -189,8 +206,10 @@ fn list(backend: Backend, v6: bool) -> &'static str {
 fn managed(facts: &Facts) -> Option<&'static str> {
     let manager = managers(facts).into_iter().next()?;
     Some(match manager {
-        "firewalld" => "# firewalld owns these rules: firewall-cmd --permanent --add-port=PORTS/udp; \
-                        firewall-cmd --reload",
+        "firewalld" => {
+            "# firewalld owns these rules: firewall-cmd --permanent --add-port=PORTS/udp; \
+                        firewall-cmd --reload"
+        }
         "ufw" => "# ufw owns these rules: ufw allow PORTS/udp",
         _ => return None,
     })
@@ -225,8 +244,13 @@ pub(super) fn other(_: &Config, facts: &Facts) -> Verdict {
             "Rules of both iptables are in force, and each of them shows only its own.",
         )
         .seen(evidence)
-        .seen([format!("iptables-nft: {new} rules, iptables-legacy: {old} rules")])
-        .fix(["iptables-legacy-save".to_owned(), "iptables-nft-save".to_owned()]);
+        .seen([format!(
+            "iptables-nft: {new} rules, iptables-legacy: {old} rules"
+        )])
+        .fix([
+            "iptables-legacy-save".to_owned(),
+            "iptables-nft-save".to_owned(),
+        ]);
     }
     match managers.first() {
         Some(name) => Verdict::pass(format!("Rules are {name}'s: change them there.")),
@@ -244,30 +268,46 @@ pub(super) fn conntrack(config: &Config, facts: &Facts) -> Verdict {
         return Verdict::pass("The kernel tracks no connections.");
     };
     let Conntrack { count, max, .. } = table;
-    let mut evidence = vec![format!("nf_conntrack_count = {count}, nf_conntrack_max = {max}")];
-    let grow = format!("sysctl -w net.netfilter.nf_conntrack_max={}", max.saturating_mul(4));
+    let mut evidence = vec![format!(
+        "nf_conntrack_count = {count}, nf_conntrack_max = {max}"
+    )];
+    let grow = format!(
+        "sysctl -w net.netfilter.nf_conntrack_max={}",
+        max.saturating_mul(4)
+    );
     if max > 0 && count * 100 >= max * FULL_PERCENT {
-        return Verdict::fail("The table is full: the kernel drops the first packets of everybody.")
-            .seen(evidence)
-            .fix([grow]);
+        return Verdict::fail(
+            "The table is full: the kernel drops the first packets of everybody.",
+        )
+        .seen(evidence)
+        .fix([grow]);
     }
     if max > 0 && count * 100 >= max * CROWDED_PERCENT {
         return Verdict::warn("The table of connections is nearly full.")
             .seen(evidence)
             .fix([grow]);
     }
-    let keepalive = config.networks.iter().map(|n| n.keepalive_interval.as_secs()).max();
+    let keepalive = config
+        .networks
+        .iter()
+        .map(|n| n.keepalive_interval.as_secs())
+        .max();
     let (Some(life), Some(keepalive)) = (table.udp_s, keepalive) else {
         return Verdict::pass("The table of connections has room.").seen(evidence);
     };
-    evidence.push(format!("nf_conntrack_udp_timeout = {life}, keepalive_interval = {keepalive}s"));
+    evidence.push(format!(
+        "nf_conntrack_udp_timeout = {life}, keepalive_interval = {keepalive}s"
+    ));
     let stateful = [&facts.nft, &facts.xt, &facts.legacy].into_iter().flatten();
     if life <= keepalive && stateful.map(|rules| rules.chains.len()).sum::<usize>() > 0 {
         return Verdict::warn(
             "The firewall forgets a client before we keep its way open: calls to it are stopped.",
         )
         .seen(evidence)
-        .fix([format!("sysctl -w net.netfilter.nf_conntrack_udp_timeout={}", keepalive * 2)]);
+        .fix([format!(
+            "sysctl -w net.netfilter.nf_conntrack_udp_timeout={}",
+            keepalive * 2
+        )]);
     }
     Verdict::pass("The table of connections has room.").seen(evidence)
 }

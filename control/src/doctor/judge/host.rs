@@ -58,7 +58,10 @@ pub(super) fn clock(_: &Config, facts: &Facts) -> Verdict {
     let offset = clock.offset.map(|offset| format!("offset {offset:?}"));
     let evidence = [Some(format!("asked: {by}")), offset];
     let evidence = evidence.into_iter().flatten();
-    let fix = ["apt install chrony".to_owned(), "chronyc makestep".to_owned()];
+    let fix = [
+        "apt install chrony".to_owned(),
+        "chronyc makestep".to_owned(),
+    ];
     match clock.synchronised {
         None => Verdict::unknown("Nobody here could say whether the clock is synchronised."),
         Some(false) => Verdict::warn(
@@ -85,8 +88,13 @@ pub(super) fn disk(_: &Config, facts: &Facts) -> Verdict {
     for disk in &facts.host.disks {
         let path = disk.path.display().to_string();
         let (free, size) = (disk.free / MIB, disk.size / MIB);
-        let files = disk.files_free.map_or(String::new(), |n| format!(", {n} inodes free"));
-        evidence.push(format!("{} {path}: {free} of {size} MiB free{files}", disk.what));
+        let files = disk
+            .files_free
+            .map_or(String::new(), |n| format!(", {n} inodes free"));
+        evidence.push(format!(
+            "{} {path}: {free} of {size} MiB free{files}",
+            disk.what
+        ));
         if !disk.writable {
             closed.push(path);
         } else if disk.free < FREE_MIN || disk.files_free.is_some_and(|n| n < FILES_FREE_MIN) {
@@ -108,7 +116,10 @@ pub(super) fn disk(_: &Config, facts: &Facts) -> Verdict {
     if let Some(path) = full.first() {
         return Verdict::fail("The disk is full: registrations will not survive a restart.")
             .seen(evidence)
-            .fix([format!("df -h {path}"), format!("du -xh {path} | sort -h | tail")]);
+            .fix([
+                format!("df -h {path}"),
+                format!("du -xh {path} | sort -h | tail"),
+            ]);
     }
     if let Some(path) = narrow.first() {
         return Verdict::warn("The disk is nearly full.")
@@ -132,7 +143,9 @@ pub(super) fn files(config: &Config, facts: &Facts) -> Verdict {
     };
     let ports: u64 = config.networks.iter().map(ports).sum();
     let connections = u64::try_from(config.sip.tcp.connections).unwrap_or(u64::MAX);
-    let wanted = ports.saturating_add(connections).saturating_add(FILES_SPARE);
+    let wanted = ports
+        .saturating_add(connections)
+        .saturating_add(FILES_SPARE);
     let evidence = [
         format!("RLIMIT_NOFILE {hard}"),
         format!("media ports {ports}, connections {connections}"),
@@ -170,12 +183,19 @@ pub(super) fn memory(config: &Config, facts: &Facts) -> Verdict {
             Some(limit) => format!("limit of the group {} MiB", limit / MIB),
             None => "no limit of the group".to_owned(),
         },
-        format!("flows = {} takes {} MiB", config.datapath.flows_max, wanted / MIB),
+        format!(
+            "flows = {} takes {} MiB",
+            config.datapath.flows_max,
+            wanted / MIB
+        ),
     ];
     if available.min(limit) >= wanted {
         return Verdict::pass("There is memory for all flows.").seen(evidence);
     }
     Verdict::warn("There is not enough memory for as many flows as are configured.")
         .seen(evidence)
-        .fix(["free -m".to_owned(), "systemctl show towpath -p MemoryMax".to_owned()])
+        .fix([
+            "free -m".to_owned(),
+            "systemctl show towpath -p MemoryMax".to_owned(),
+        ])
 }

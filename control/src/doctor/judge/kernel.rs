@@ -12,9 +12,9 @@ pub(super) fn unwanted(config: &Config) -> Option<Verdict> {
 /// Without it there is no daemon, or a slower one.
 pub(super) fn missing(config: &Config, what: &str) -> Verdict {
     match config.datapath.mode {
-        DatapathMode::Xdp => {
-            Verdict::fail(format!("{what}: the daemon will not start (datapath.mode = \"xdp\")."))
-        }
+        DatapathMode::Xdp => Verdict::fail(format!(
+            "{what}: the daemon will not start (datapath.mode = \"xdp\")."
+        )),
         DatapathMode::Auto | DatapathMode::Userspace => {
             Verdict::warn(format!("{what}: media goes through userspace."))
         }
@@ -39,7 +39,10 @@ pub(super) fn version(config: &Config, facts: &Facts) -> Verdict {
         }
         Some(_) => missing(config, "The kernel is older than 5.15")
             .seen(evidence)
-            .fix(["apt install linux-image-amd64".to_owned(), "reboot".to_owned()]),
+            .fix([
+                "apt install linux-image-amd64".to_owned(),
+                "reboot".to_owned(),
+            ]),
     }
 }
 
@@ -63,12 +66,14 @@ pub(super) fn jit(config: &Config, facts: &Facts) -> Verdict {
     let seen = |value: i64| [format!("net.core.bpf_jit_enable = {value}")];
     match facts.number(KEY) {
         None => Verdict::unknown("Whether BPF is compiled cannot be read."),
-        Some(0) => Verdict::warn("The kernel interprets BPF programs: a packet costs several times more.")
-            .seen(seen(0))
-            .fix([
-                "sysctl -w net.core.bpf_jit_enable=1".to_owned(),
-                "echo net.core.bpf_jit_enable=1 > /etc/sysctl.d/60-towpath.conf".to_owned(),
-            ]),
+        Some(0) => {
+            Verdict::warn("The kernel interprets BPF programs: a packet costs several times more.")
+                .seen(seen(0))
+                .fix([
+                    "sysctl -w net.core.bpf_jit_enable=1".to_owned(),
+                    "echo net.core.bpf_jit_enable=1 > /etc/sysctl.d/60-towpath.conf".to_owned(),
+                ])
+        }
         Some(value) => Verdict::pass("The kernel compiles BPF programs.").seen(seen(value)),
     }
 }
@@ -82,7 +87,9 @@ pub(super) fn memlock(config: &Config, facts: &Facts) -> Verdict {
         return skip;
     }
     let release = &facts.kernel.release;
-    let numbers = release.split('.').filter_map(|part| part.parse::<u32>().ok());
+    let numbers = release
+        .split('.')
+        .filter_map(|part| part.parse::<u32>().ok());
     if numbers.take(2).collect::<Vec<_>>() >= vec![5, 11] {
         let meaning = format!("Since {MEMCG_RELEASE} this limit does not count for maps.");
         return Verdict::pass(meaning).seen([format!("Linux {release}")]);
@@ -108,12 +115,22 @@ pub(super) fn capabilities(config: &Config, facts: &Facts) -> Verdict {
     let has = |bit: u32| kernel.capabilities >> bit & 1 == 1;
     let mut evidence = vec![
         format!("uid {}, CapEff {:016x}", kernel.uid, kernel.capabilities),
-        format!("seccomp {}", kernel.seccomp.map_or("?".to_owned(), |mode| mode.to_string())),
+        format!(
+            "seccomp {}",
+            kernel
+                .seccomp
+                .map_or("?".to_owned(), |mode| mode.to_string())
+        ),
     ];
     let disabled = facts.number("kernel/unprivileged_bpf_disabled");
     evidence.extend(disabled.map(|value| format!("kernel.unprivileged_bpf_disabled = {value}")));
     evidence.extend(kernel.lsm.as_ref().map(|lsm| format!("LSM context {lsm}")));
-    evidence.extend(kernel.lockdown.as_ref().map(|mode| format!("lockdown {mode}")));
+    evidence.extend(
+        kernel
+            .lockdown
+            .as_ref()
+            .map(|mode| format!("lockdown {mode}")),
+    );
     if kernel.lockdown.as_deref() == Some("confidentiality") {
         return missing(config, "The kernel is locked down and lets nobody load BPF")
             .seen(evidence)
@@ -155,7 +172,11 @@ pub(super) fn bpffs(config: &Config, facts: &Facts) -> Verdict {
     }
     let others = pins.layouts.iter().filter(|layout| **layout != pins.own);
     let others: Vec<&String> = others.collect();
-    evidence.extend(pins.layouts.iter().map(|layout| format!("{wanted}/{layout}")));
+    evidence.extend(
+        pins.layouts
+            .iter()
+            .map(|layout| format!("{wanted}/{layout}")),
+    );
     if !others.is_empty() {
         return Verdict::warn(format!(
             "Another version left its program and maps: this one uses {}, and both may forward.",

@@ -36,7 +36,12 @@ pub(super) fn view(config: &Config, _: &Facts) -> Verdict {
 }
 
 fn spell(network: &Network) -> String {
-    let nets: Vec<String> = network.peers.iter().take(3).map(ToString::to_string).collect();
+    let nets: Vec<String> = network
+        .peers
+        .iter()
+        .take(3)
+        .map(ToString::to_string)
+        .collect();
     nets.join(", ")
 }
 
@@ -49,8 +54,12 @@ fn network<'a>(config: &'a Config, name: &str) -> Option<&'a Network> {
 }
 
 /// The port outside of one of our media ports, as the network numbers them.
-pub(in crate::doctor) fn outer_port(network: &Network, port: u16) -> u16 {
-    let shift = network.advertise_ports.first.wrapping_sub(network.media_ports.first);
+#[must_use]
+pub fn outer_port(network: &Network, port: u16) -> u16 {
+    let shift = network
+        .advertise_ports
+        .first
+        .wrapping_sub(network.media_ports.first);
     port.wrapping_add(shift)
 }
 
@@ -77,7 +86,9 @@ pub(super) fn observed(config: &Config, facts: &Facts) -> Verdict {
             "Network {name} is told {told}, but the world sees us at {mapped}: media does not come."
         ))
         .seen(evidence)
-        .fix([format!("# [[network]] \"{name}\": advertise = \"{mapped}\"")]);
+        .fix([format!(
+            "# [[network]] \"{name}\": advertise = \"{mapped}\""
+        )]);
     }
     if let Some(name) = varies {
         return Verdict::fail(format!(
@@ -119,15 +130,18 @@ impl Seen {
             Ok(mapped) => *mapped,
             Err(why) => {
                 self.silent = true;
-                self.evidence.push(format!("{server} asked from {local}: {why}"));
+                self.evidence
+                    .push(format!("{server} asked from {local}: {why}"));
                 return;
             }
         };
-        self.evidence.push(format!("{server} sees {local} as {mapped}"));
+        self.evidence
+            .push(format!("{server} sees {local} as {mapped}"));
         let name = network.name.clone();
         if mapped.ip() != network.advertise_media {
             let told = network.advertise_media;
-            self.address.get_or_insert((name.clone(), told, mapped.ip()));
+            self.address
+                .get_or_insert((name.clone(), told, mapped.ip()));
         }
         let other = all.iter().any(|other| {
             other.local == local && other.mapped.as_ref().is_ok_and(|seen| *seen != mapped)
@@ -212,6 +226,9 @@ fn arrivals(all: &[Arrival]) -> (Vec<&Arrival>, Vec<String>) {
             Err(why) => format!("sent to {to}: not at {at}: {why}"),
         }
     };
-    let missing = all.iter().filter(|arrival| arrival.arrived.is_err()).collect();
+    let missing = all
+        .iter()
+        .filter(|arrival| arrival.arrived.is_err())
+        .collect();
     (missing, all.iter().map(line).collect())
 }

@@ -8,12 +8,18 @@ pub(super) fn link(config: &Config, facts: &Facts) -> Verdict {
     for network in &config.networks {
         let (name, address) = (&network.interface, network.address);
         let Some(link) = facts.link(name) else {
-            wrong.push(format!("network {}: there is no interface {name}", network.name));
+            wrong.push(format!(
+                "network {}: there is no interface {name}",
+                network.name
+            ));
             fix.push("ip -brief address".to_owned());
             continue;
         };
         if !link.addresses.iter().any(|net| net.addr() == address) {
-            wrong.push(format!("network {}: {address} is not on {name}", network.name));
+            wrong.push(format!(
+                "network {}: {address} is not on {name}",
+                network.name
+            ));
             fix.push(format!("ip address show dev {name}"));
         } else if !link.up {
             wrong.push(format!("network {}: {name} is down", network.name));
@@ -25,7 +31,9 @@ pub(super) fn link(config: &Config, facts: &Facts) -> Verdict {
     if wrong.is_empty() {
         return Verdict::pass("Every network has its interface and its address.").seen(evidence);
     }
-    Verdict::fail("Nobody reaches us in this network.").seen(wrong).fix(fix)
+    Verdict::fail("Nobody reaches us in this network.")
+        .seen(wrong)
+        .fix(fix)
 }
 
 /// What a network's own card should carry.
@@ -50,14 +58,16 @@ pub(super) fn routes(config: &Config, facts: &Facts) -> Verdict {
                 fix.push(format!("ip route add {target} via GATEWAY dev {interface}"));
             }
             Ok(hop) => {
-                let via = hop.gateway.map_or("directly".to_owned(), |ip| format!("via {ip}"));
+                let via = hop
+                    .gateway
+                    .map_or("directly".to_owned(), |ip| format!("via {ip}"));
                 let said = format!("{what}: {via} by {}", hop.interface);
                 let dead = hop.neighbour.as_deref() == Some("failed");
                 if let (true, Some(gateway)) = (dead, hop.gateway) {
                     wrong.push(format!("{said}: the gateway does not answer ARP"));
                     fix.push(format!("ip neigh show {gateway}"));
                     fix.push(format!("ping -c 3 {gateway}"));
-                } else if hop.interface != interface {
+                } else if hop.interface != interface && !hop.direct {
                     elsewhere.push(said);
                     fix.push(format!("ip route get {target} from {source}"));
                 } else {
@@ -67,7 +77,9 @@ pub(super) fn routes(config: &Config, facts: &Facts) -> Verdict {
         }
     }
     if !wrong.is_empty() {
-        return Verdict::fail("We hear these peers and cannot answer them.").seen(wrong).fix(fix);
+        return Verdict::fail("We hear these peers and cannot answer them.")
+            .seen(wrong)
+            .fix(fix);
     }
     // Where sources are checked strictly that is worse, and net.rp_filter says so.
     if !elsewhere.is_empty() && strict(config, facts).is_empty() {
@@ -161,7 +173,11 @@ pub(super) fn arp(config: &Config, facts: &Facts) -> Verdict {
     let used = |link: &&Link| networks.clone().any(|n| n.interface == link.name);
     let (mut evidence, mut fix) = (Vec::new(), Vec::new());
     for link in facts.links.iter().filter(used) {
-        for other in facts.links.iter().filter(|o| o.index != link.index && o.up && !o.loopback) {
+        for other in facts
+            .links
+            .iter()
+            .filter(|o| o.index != link.index && o.up && !o.loopback)
+        {
             let shared = link.addresses.iter().find(|net| {
                 let same = |o: &ipnet::IpNet| o.trunc() == net.trunc();
                 net.addr().is_ipv4() && other.addresses.iter().any(same)
@@ -174,7 +190,9 @@ pub(super) fn arp(config: &Config, facts: &Facts) -> Verdict {
                 };
                 let (ignore, announce) = (value("arp_ignore"), value("arp_announce"));
                 if ignore < 1 || announce < 2 {
-                    let set = format!("net.ipv4.conf.{name}.arp_ignore=1 net.ipv4.conf.{name}.arp_announce=2");
+                    let set = format!(
+                        "net.ipv4.conf.{name}.arp_ignore=1 net.ipv4.conf.{name}.arp_announce=2"
+                    );
                     evidence.push(format!(
                         "{} is on {} and {}; {name}: arp_ignore = {ignore}, arp_announce = {announce}",
                         net.trunc(), link.name, other.name

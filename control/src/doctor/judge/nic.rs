@@ -56,11 +56,16 @@ pub(super) fn features(config: &Config, facts: &Facts) -> Verdict {
         let (what, fix) = match (*bits & BASIC != 0, virtual_pair) {
             (true, true) => (
                 format!("{name} takes no frames from XDP until its other end receives them so"),
-                vec![format!("ethtool -K PEER-OF-{name} gro on   # in the peer's namespace")],
+                vec![format!(
+                    "ethtool -K PEER-OF-{name} gro on   # in the peer's namespace"
+                )],
             ),
             (true, false) => (
                 format!("{name} takes no frames from XDP until it has a program of its own"),
-                vec![format!("ethtool -l {name}"), "towpath bpf status".to_owned()],
+                vec![
+                    format!("ethtool -l {name}"),
+                    "towpath bpf status".to_owned(),
+                ],
             ),
             (false, _) => (
                 format!("The driver of {name} cannot run XDP"),
@@ -74,7 +79,8 @@ pub(super) fn features(config: &Config, facts: &Facts) -> Verdict {
         return missing(config, &what).seen(evidence).fix(fix);
     }
     if unknown {
-        return Verdict::unknown("Kernels before 6.3 do not tell what a driver can.").seen(evidence);
+        return Verdict::unknown("Kernels before 6.3 do not tell what a driver can.")
+            .seen(evidence);
     }
     Verdict::pass("The drivers run XDP and send what it redirects.").seen(evidence)
 }
@@ -116,7 +122,10 @@ pub(super) fn attach(config: &Config, facts: &Facts) -> Verdict {
     match &running.datapath_off {
         Some(why) => missing(config, "The kernel path is off")
             .seen([why.clone()])
-            .fix(["towpath bpf status".to_owned(), "journalctl -u towpath -b".to_owned()]),
+            .fix([
+                "towpath bpf status".to_owned(),
+                "journalctl -u towpath -b".to_owned(),
+            ]),
         None => Verdict::pass("The daemon's program runs on every interface."),
     }
 }
@@ -142,9 +151,12 @@ pub(super) fn offload(config: &Config, facts: &Facts) -> Verdict {
         }
     }
     if !evidence.is_empty() {
-        return missing(config, "The card merges packets, so its driver refuses native XDP")
-            .seen(evidence)
-            .fix(fix);
+        return missing(
+            config,
+            "The card merges packets, so its driver refuses native XDP",
+        )
+        .seen(evidence)
+        .fix(fix);
     }
     if !known {
         return Verdict::unknown("No driver tells its offloads.");
@@ -203,7 +215,10 @@ const XDP_MTU_MAX: u32 = 3498;
 
 pub(super) fn mtu(config: &Config, facts: &Facts) -> Verdict {
     let links = used(config, facts);
-    let evidence: Vec<String> = links.iter().map(|l| format!("{}: {}", l.name, l.mtu)).collect();
+    let evidence: Vec<String> = links
+        .iter()
+        .map(|l| format!("{}: {}", l.name, l.mtu))
+        .collect();
     let (Some(least), Some(most)) = (
         links.iter().min_by_key(|link| link.mtu),
         links.iter().max_by_key(|link| link.mtu),
@@ -228,9 +243,12 @@ pub(super) fn mtu(config: &Config, facts: &Facts) -> Verdict {
     if unwanted(config).is_none()
         && let Some(link) = links.iter().filter(single).find(large)
     {
-        return missing(config, &format!("{} runs XDP only below an MTU of {XDP_MTU_MAX}", link.name))
-            .seen(evidence)
-            .fix([format!("ip link set dev {} mtu 1500", link.name)]);
+        return missing(
+            config,
+            &format!("{} runs XDP only below an MTU of {XDP_MTU_MAX}", link.name),
+        )
+        .seen(evidence)
+        .fix([format!("ip link set dev {} mtu 1500", link.name)]);
     }
     Verdict::pass("Packets that fit in fit out.").seen(evidence)
 }

@@ -78,8 +78,13 @@ pub(super) fn busy(config: &Config, facts: &Facts) -> Verdict {
     for listener in &config.sip.listen {
         let tcp = listener.transport != Transport::Udp;
         let local = listener.local;
-        let on = |s: &&Socket| s.tcp == tcp && s.at.port() == local.port() && meets(s.at, local.ip());
-        listeners.extend(others().filter(on).map(|s| taken(s, &format!("SIP {listener}"))));
+        let on =
+            |s: &&Socket| s.tcp == tcp && s.at.port() == local.port() && meets(s.at, local.ip());
+        listeners.extend(
+            others()
+                .filter(on)
+                .map(|s| taken(s, &format!("SIP {listener}"))),
+        );
     }
     let media: Vec<String> = config
         .networks
@@ -87,7 +92,9 @@ pub(super) fn busy(config: &Config, facts: &Facts) -> Verdict {
         .flat_map(|network| {
             let within = move |socket: &&Socket| in_media(socket, network);
             let what = format!("media of network {}", network.name);
-            others().filter(within).map(move |socket| taken(socket, &what))
+            others()
+                .filter(within)
+                .map(move |socket| taken(socket, &what))
         })
         .collect();
     let fix = ["ss -anup".to_owned(), "ss -lntp".to_owned()];

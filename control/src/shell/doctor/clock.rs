@@ -51,6 +51,9 @@ mod tests {
         let good = chrony(&format!("{line}Normal\n"));
         assert_eq!(good.synchronised, Some(true));
         assert_eq!(good.offset, Some(Duration::from_micros(21)));
-        assert_eq!(chrony(&format!("{line}Not synchronised")).synchronised, Some(false));
+        assert_eq!(
+            chrony(&format!("{line}Not synchronised")).synchronised,
+            Some(false)
+        );
     }
 }

@@ -23,7 +23,10 @@ pub(super) async fn nft_and_xt() -> Brought {
         Err(_) => None,
     };
     let (v4_rules, v6_rules) = (saved(Family::Ip, &v4), saved(Family::Ip6, &v6));
-    let readable = [(Family::Ip, v4_rules.is_some()), (Family::Ip6, v6_rules.is_some())];
+    let readable = [
+        (Family::Ip, v4_rules.is_some()),
+        (Family::Ip6, v6_rules.is_some()),
+    ];
     let document = match listing {
         Ok(text) => serde_json::from_str::<Value>(&text)
             .map_err(|error| format!("nft printed no JSON: {error}")),
@@ -33,7 +36,8 @@ pub(super) async fn nft_and_xt() -> Brought {
         let theirs = iptables_tables(&document);
         // What cannot be read there is looked at here, as far as it can be.
         let foreign = |family: Family, table: &str| {
-            readable.contains(&(family, true)) && theirs.contains(&(family.name(), table.to_owned()))
+            readable.contains(&(family, true))
+                && theirs.contains(&(family.name(), table.to_owned()))
         };
         nft::read(&document, &foreign)
     });
@@ -111,8 +115,16 @@ fn names(file: &str) -> Result<Vec<String>, String> {
 pub(super) async fn legacy() -> Result<Ruleset, String> {
     let mut rules = empty(Backend::Legacy);
     for (file, program, family) in [
-        ("/proc/self/net/ip_tables_names", "iptables-legacy-save", Family::Ip),
-        ("/proc/self/net/ip6_tables_names", "ip6tables-legacy-save", Family::Ip6),
+        (
+            "/proc/self/net/ip_tables_names",
+            "iptables-legacy-save",
+            Family::Ip,
+        ),
+        (
+            "/proc/self/net/ip6_tables_names",
+            "ip6tables-legacy-save",
+            Family::Ip6,
+        ),
     ] {
         let tables = names(file)?;
         if tables.is_empty() {
@@ -120,7 +132,10 @@ pub(super) async fn legacy() -> Result<Ruleset, String> {
         }
         let text = command::output(program, &[]).await.map_err(|refused| {
             let tables = tables.join(", ");
-            format!("legacy tables ({tables}) are in force: {}", why(program, "iptables", refused))
+            format!(
+                "legacy tables ({tables}) are in force: {}",
+                why(program, "iptables", refused)
+            )
         })?;
         rules = merged(rules, iptables::read(&text, Backend::Legacy, family));
     }

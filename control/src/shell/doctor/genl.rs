@@ -42,8 +42,14 @@ const PATIENCE_S: i64 = 2;
 /// Bits of `enum netdev_xdp_act`.
 pub(super) fn xdp_features(index: u32) -> Option<u64> {
     let family = family("netdev")?;
-    let answer = ask(family, DEV_GET, &attribute(DEV_IFINDEX, &index.to_ne_bytes()))?;
-    let value = attributes(&answer).find(|(kind, _)| *kind == DEV_XDP_FEATURES)?.1;
+    let answer = ask(
+        family,
+        DEV_GET,
+        &attribute(DEV_IFINDEX, &index.to_ne_bytes()),
+    )?;
+    let value = attributes(&answer)
+        .find(|(kind, _)| *kind == DEV_XDP_FEATURES)?
+        .1;
     Some(u64::from_ne_bytes(value.try_into().ok()?))
 }
 
@@ -60,7 +66,9 @@ pub(super) fn ethtool(index: u32) -> Ethtool {
     let channels = ask(family, CHANNELS_GET, &device).and_then(|answer| {
         // Combined queues where the driver has them, else those for receiving.
         let pair = |now, most| number(&answer, now).zip(number(&answer, most));
-        pair(9, 5).filter(|(_, most)| *most > 0).or_else(|| pair(6, 2))
+        pair(9, 5)
+            .filter(|(_, most)| *most > 0)
+            .or_else(|| pair(6, 2))
     });
     let rx_ring = ask(family, RINGS_GET, &device)
         .and_then(|answer| number(&answer, 6).zip(number(&answer, 2)))

@@ -23,7 +23,9 @@ pub(super) fn read(config: &Config, daemon: Option<u32>) -> Host {
     Host {
         disks,
         nofile: nofile(daemon),
-        memory_available: field(&memory, "MemAvailable").and_then(kib).map(|kib| kib * 1024),
+        memory_available: field(&memory, "MemAvailable")
+            .and_then(kib)
+            .map(|kib| kib * 1024),
         memory_limit: group().and_then(|path| line(path.join("memory.max"))?.parse().ok()),
         processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         container: container(),
@@ -53,8 +55,12 @@ fn disk(what: &'static str, path: &Path) -> Disk {
 fn nofile(daemon: Option<u32>) -> Option<(u64, u64)> {
     let of = |pid: u32| {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
-        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
-        let mut numbers = line.split_whitespace().map(|n| n.parse().unwrap_or(u64::MAX));
+        let line = limits
+            .lines()
+            .find_map(|line| line.strip_prefix("Max open files"))?;
+        let mut numbers = line
+            .split_whitespace()
+            .map(|n| n.parse().unwrap_or(u64::MAX));
         numbers.next().zip(numbers.next())
     };
     daemon
@@ -69,7 +75,12 @@ fn group() -> Option<PathBuf> {
     Some(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
 }
 
+/// Only where its network is the container's: a namespace made in it is somebody's on purpose.
 fn container() -> Option<String> {
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    if network("1").is_some_and(|first| Some(first) != network("self")) {
+        return None;
+    }
     let marks = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
     let found = marks.iter().find(|(mark, _)| Path::new(mark).exists());
     let found = found.map(|(_, name)| (*name).to_owned());

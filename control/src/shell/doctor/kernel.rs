@@ -71,7 +71,10 @@ fn layouts(pin_dir: &Path) -> Vec<String> {
 /// Programs that pinned links hold; without the right to ask, none.
 fn programs(pin_dir: &Path) -> BTreeSet<u32> {
     let pins = layouts(pin_dir).into_iter().flat_map(|layout| {
-        fs::read_dir(pin_dir.join(layout)).into_iter().flatten().flatten()
+        fs::read_dir(pin_dir.join(layout))
+            .into_iter()
+            .flatten()
+            .flatten()
     });
     let program = |pin: fs::DirEntry| {
         if !pin.file_name().to_string_lossy().starts_with("link-") {
@@ -89,7 +92,10 @@ mod tests {
 
     #[test]
     fn the_mode_in_force_is_in_brackets() {
-        assert_eq!(chosen("none [integrity] confidentiality").as_deref(), Some("integrity"));
+        assert_eq!(
+            chosen("none [integrity] confidentiality").as_deref(),
+            Some("integrity")
+        );
         assert_eq!(chosen("none"), None);
     }
 }

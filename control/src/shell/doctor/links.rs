@@ -35,7 +35,11 @@ pub(super) async fn read(config: &Config) -> Result<Part, String> {
     ]
     .map(str::to_owned)
     .to_vec();
-    let own: Vec<String> = config.networks.iter().map(|n| n.interface.clone()).collect();
+    let own: Vec<String> = config
+        .networks
+        .iter()
+        .map(|n| n.interface.clone())
+        .collect();
     let names = links.iter().map(|link| link.name.as_str()).chain(["all"]);
     for name in names {
         for key in ["rp_filter", "arp_ignore", "arp_announce"] {
@@ -60,12 +64,25 @@ pub(super) async fn read(config: &Config) -> Result<Part, String> {
 pub(super) async fn links() -> Result<Vec<Link>, String> {
     let handle = handle()?;
     let told = |error| format!("netlink: {error}");
-    let links: Vec<LinkMessage> = handle.link().get().execute().try_collect().await.map_err(told)?;
-    let addresses: Vec<AddressMessage> =
-        handle.address().get().execute().try_collect().await.map_err(told)?;
+    let links: Vec<LinkMessage> = handle
+        .link()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(told)?;
+    let addresses: Vec<AddressMessage> = handle
+        .address()
+        .get()
+        .execute()
+        .try_collect()
+        .await
+        .map_err(told)?;
     let mut links: Vec<Link> = links.iter().map(link).collect();
     for message in &addresses {
-        let found = links.iter_mut().find(|link| link.index == message.header.index);
+        let found = links
+            .iter_mut()
+            .find(|link| link.index == message.header.index);
         if let (Some(link), Some(net)) = (found, address(message)) {
             link.addresses.push(net);
         }

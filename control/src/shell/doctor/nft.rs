@@ -130,9 +130,10 @@ fn add(rule: &Value, sets: &Sets<'_>, rules: &mut Ruleset) {
         return;
     };
     let wanted = family(&family_name);
-    let chain = rules.chains.iter_mut().find(|chain| {
-        Some(chain.family) == wanted && chain.table == table && chain.name == name
-    });
+    let chain = rules
+        .chains
+        .iter_mut()
+        .find(|chain| Some(chain.family) == wanted && chain.table == table && chain.name == name);
     let Some(chain) = chain else { return };
     let last = chain.rules.last().map_or(0, |rule| rule.number);
     let expressions = rule.get("expr").and_then(Value::as_array);
@@ -148,7 +149,11 @@ fn add(rule: &Value, sets: &Sets<'_>, rules: &mut Ruleset) {
             conditions,
             action,
             number: last + 1,
-            text: format!("{}{}", read.text.join(" "), comment.clone().unwrap_or_default()),
+            text: format!(
+                "{}{}",
+                read.text.join(" "),
+                comment.clone().unwrap_or_default()
+            ),
             handle: rule.get("handle").and_then(Value::as_u64),
         });
     }
@@ -302,7 +307,10 @@ fn action(kind: &str, value: &Value) -> (Action, String) {
             let with = value.get("expr").and_then(Value::as_str);
             let kind = text(value, "type").unwrap_or_default();
             let with = with.map(|with| format!(" with {kind} {with}"));
-            (Action::Reject, format!("reject{}", with.unwrap_or_default()))
+            (
+                Action::Reject,
+                format!("reject{}", with.unwrap_or_default()),
+            )
         }
         "jump" => (Action::Jump(target()), format!("jump {}", target())),
         "goto" => (Action::Goto(target()), format!("goto {}", target())),
@@ -333,12 +341,12 @@ fn single(left: &Value, elements: &[Value]) -> Option<Test> {
         return of_packet(key, elements);
     }
     if let Some("state") = left.pointer("/ct/key").and_then(Value::as_str) {
-        let states = elements.iter().flat_map(|element| match element {
-            Value::Array(several) => several.clone(),
-            one => vec![one.clone()],
-        });
-        let is_new = |state: Value| state.as_str() == Some("new");
-        return Some(Test::New(states.map(is_new).any(|new| new)));
+        let is_new = |state: &Value| state.as_str() == Some("new");
+        let has_new = |element: &Value| match element.as_array() {
+            Some(several) => several.iter().any(is_new),
+            None => is_new(element),
+        };
+        return Some(Test::New(elements.iter().any(has_new)));
     }
     let fib = left.get("fib")?;
     let flags = fib.get("flags").map(spell_value).unwrap_or_default();
@@ -554,7 +562,7 @@ fn spell_value(value: &Value) -> String {
                 _ => value.to_string(),
             }
         }
-        other => other.to_string(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
 }
 

@@ -93,7 +93,10 @@ pub(super) async fn inbound(
     for network in config.networks.iter().filter(outside) {
         doors_all.extend(doors(network, SAMPLED).await);
     }
-    let targets: Vec<String> = doors_all.iter().map(|door| door.outside.to_string()).collect();
+    let targets: Vec<String> = doors_all
+        .iter()
+        .map(|door| door.outside.to_string())
+        .collect();
     if targets.is_empty() {
         return Ok(Vec::new());
     }
@@ -147,7 +150,9 @@ pub(super) const TOKEN_PREFIX: &str = "towpath-knock-";
 
 async fn order_knocks(peer: &PathBuf, order: String) -> Result<(), String> {
     let told = |what: &str| format!("{}: {what}", peer.display());
-    let stream = UnixStream::connect(peer).await.map_err(|e| told(&e.to_string()))?;
+    let stream = UnixStream::connect(peer)
+        .await
+        .map_err(|e| told(&e.to_string()))?;
     let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
     let (mut sender, connection) = handshake.map_err(|e| told(&e.to_string()))?;
     tokio::spawn(connection);
@@ -157,14 +162,20 @@ async fn order_knocks(peer: &PathBuf, order: String) -> Result<(), String> {
         .header("host", "towpath")
         .body(Full::new(Bytes::from(order)))
         .map_err(|e| told(&e.to_string()))?;
-    let response = sender.send_request(request).await.map_err(|e| told(&e.to_string()))?;
+    let response = sender
+        .send_request(request)
+        .await
+        .map_err(|e| told(&e.to_string()))?;
     if response.status().is_success() {
         return Ok(());
     }
     let status = response.status();
     let body = response.into_body().collect().await;
     let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    Err(told(&format!("refused ({status}): {}", String::from_utf8_lossy(&body))))
+    Err(told(&format!(
+        "refused ({status}): {}",
+        String::from_utf8_lossy(&body)
+    )))
 }
 
 pub(super) async fn knock(to: SocketAddr, token: &str) -> std::io::Result<()> {

@@ -129,7 +129,11 @@ async fn solicit(handle: &Handle, routes: &mut [Route]) -> Result<(), String> {
             && let Some(gateway) = hop.gateway
         {
             let state = states.get(&gateway).copied().unwrap_or("failed");
-            let state = if state == "incomplete" { "failed" } else { state };
+            let state = if state == "incomplete" {
+                "failed"
+            } else {
+                state
+            };
             hop.neighbour = Some(state.to_owned());
         }
     }
@@ -143,11 +147,14 @@ async fn neighbours(handle: &Handle) -> Result<BTreeMap<IpAddr, &'static str>, S
     let all: Vec<NeighbourMessage> = all.try_collect().await.map_err(told)?;
     let mut states = BTreeMap::new();
     for message in &all {
-        let ip = message.attributes.iter().find_map(|attribute| match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some((*ip).into()),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some((*ip).into()),
-            _ => None,
-        });
+        let ip = message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some((*ip).into()),
+                NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some((*ip).into()),
+                _ => None,
+            });
         let state = match message.header.state {
             NeighbourState::Failed => "failed",
             NeighbourState::Incomplete | NeighbourState::None => "incomplete",

@@ -14,7 +14,12 @@ const LISTEN: &str = "0A";
 
 pub(super) fn read(config: &Config) -> Result<Vec<Socket>, String> {
     let mut found: Vec<(u64, Socket)> = Vec::new();
-    for (file, tcp) in [("udp", false), ("udp6", false), ("tcp", true), ("tcp6", true)] {
+    for (file, tcp) in [
+        ("udp", false),
+        ("udp6", false),
+        ("tcp", true),
+        ("tcp6", true),
+    ] {
         let path = format!("/proc/self/net/{file}");
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
@@ -40,9 +45,17 @@ pub(super) fn read(config: &Config) -> Result<Vec<Socket>, String> {
 
 fn concerns(config: &Config, socket: &Socket) -> bool {
     let port = socket.at.port();
-    let listens = config.sip.listen.iter().any(|listener| listener.local.port() == port);
+    let listens = config
+        .sip
+        .listen
+        .iter()
+        .any(|listener| listener.local.port() == port);
     let ranges = config.networks.iter().map(|network| network.media_ports);
-    listens || (!socket.tcp && ranges.into_iter().any(|r| (r.first..=r.last).contains(&port)))
+    listens
+        || (!socket.tcp
+            && ranges
+                .into_iter()
+                .any(|r| (r.first..=r.last).contains(&port)))
 }
 
 /// `  12: 0100007F:13C4 00000000:0000 07 … inode` (proc(5)).
@@ -86,7 +99,10 @@ fn owners(wanted: &BTreeSet<u64>) -> BTreeMap<u64, (u32, String)> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     for pid in pids {
-        let links = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        let links = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten()
+            .flatten();
         for link in links {
             let Ok(target) = fs::read_link(link.path()) else {
                 continue;

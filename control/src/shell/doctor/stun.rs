@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::config::{Config, Network};
 use crate::doctor::facts::Observed;
 use crate::doctor::sample::ports;
-use crate::nat::stun::{RETRANSMIT_MS, TRANSACTION_BYTES, mapped, request};
+use crate::doctor::stun::{RETRANSMIT_MS, TRANSACTION_BYTES, mapped, request};
 use crate::shell::clock;
 
 /// Networks whose peers are elsewhere: what others see of them is what counts.
@@ -56,7 +56,9 @@ async fn resolve(server: &str) -> Result<SocketAddr, String> {
     };
     let found = lookup_host(&named).await;
     let mut found = found.map_err(|error| format!("STUN server {named}: {error}"))?;
-    found.next().ok_or_else(|| format!("STUN server {named}: no address"))
+    found
+        .next()
+        .ok_or_else(|| format!("STUN server {named}: no address"))
 }
 
 /// One port asks every server from one socket: a router keeps one mapping for it, or one each.
