@@ -8,7 +8,7 @@ pub mod init;
 mod judge;
 pub mod sample;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
 use facts::{Facts, Source};
@@ -176,21 +176,28 @@ pub fn check(id: &str) -> Option<&'static Check> {
 /// skipped, so that one fault is named once.
 #[must_use]
 pub fn judge(config: &Config, facts: &Facts, wanted: Option<&BTreeSet<&str>>) -> Vec<Finding> {
-    let mut failed: BTreeSet<&str> = BTreeSet::new();
+    // What failed, and what was skipped because of it: to the failure itself.
+    let mut failed: BTreeMap<&str, &str> = BTreeMap::new();
     let mut findings = Vec::new();
     for check in checks() {
         if wanted.is_some_and(|wanted| !wanted.contains(check.id)) {
             continue;
         }
-        let verdict = match check.depends_on.iter().find(|id| failed.contains(*id)) {
-            Some(id) => Verdict::skip(format!("{id} comes first: it failed")),
+        let blocked = check
+            .depends_on
+            .iter()
+            .find_map(|id| failed.get(id).copied());
+        let verdict = match blocked {
+            Some(id) => Verdict::skip(format!("{id} comes first: it failed.")),
             None => match check.reads.iter().find_map(|s| facts.missing.get(s)) {
-                Some(why) => Verdict::unknown("it could not be looked at").seen([why.clone()]),
+                Some(why) => Verdict::unknown("It could not be looked at.").seen([why.clone()]),
                 None => (check.judge)(config, facts),
             },
         };
-        if verdict.status == Status::Fail {
-            failed.insert(check.id);
+        if let Some(first) = blocked {
+            failed.insert(check.id, first);
+        } else if verdict.status == Status::Fail {
+            failed.insert(check.id, check.id);
         }
         findings.push(Finding {
             id: check.id,

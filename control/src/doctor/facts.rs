@@ -30,30 +30,11 @@ pub enum Source {
     Inbound,
     /// Our own advertised addresses, from here.
     Hairpin,
-    /// Other servers: brokers, upstreams.
-    Paths,
     Host,
     Clock,
 }
 
 impl Source {
-    pub const ALL: [Self; 14] = [
-        Self::Config,
-        Self::Kernel,
-        Self::Links,
-        Self::Routes,
-        Self::Nft,
-        Self::Xt,
-        Self::Legacy,
-        Self::Sockets,
-        Self::Stun,
-        Self::Inbound,
-        Self::Hairpin,
-        Self::Paths,
-        Self::Host,
-        Self::Clock,
-    ];
-
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -68,7 +49,6 @@ impl Source {
             Self::Stun => "STUN servers",
             Self::Inbound => "the other node",
             Self::Hairpin => "advertised addresses",
-            Self::Paths => "other servers",
             Self::Host => "the host",
             Self::Clock => "the clock",
         }
@@ -250,8 +230,15 @@ pub struct Host {
     pub memory_available: Option<u64>,
     pub memory_limit: Option<u64>,
     pub processors: usize,
-    pub container: Option<String>,
-    pub clocksource: Option<String>,
+    pub container: Option<Container>,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Container {
+    /// `docker`, `podman`.
+    pub kind: String,
+    /// The network here is that of the container as a whole; none: it cannot be told.
+    pub own_network: Option<bool>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -24,7 +24,11 @@ const fn check(
         id,
         title,
         severity,
-        depends_on: &[],
+        depends_on: if matches!(id.as_bytes(), b"config") {
+            &[]
+        } else {
+            &["config"]
+        },
         reads,
         cheap: true,
         judge,
@@ -53,7 +57,7 @@ use Source::{
 #[rustfmt::skip]
 pub(super) static CHECKS: &[Check] = &[
     check("config", "The file is valid, and what runs", Major, &[Source::Config], host::config),
-    check("container", "The host's own network", Major, &[Host], host::container),
+    check("container", "The host's own network", Major, &[Host, Links], host::container),
     check("kernel.version", "A kernel new enough", Major, &[Kernel], kernel::version),
     check("kernel.btf", "The kernel describes its types", Minor, &[Kernel], kernel::btf),
     check("kernel.jit", "BPF programs are compiled", Major, &[Kernel], kernel::jit),
@@ -61,8 +65,7 @@ pub(super) static CHECKS: &[Check] = &[
     check("caps.bpf", "The right to load the program", Critical, &[Kernel], kernel::capabilities),
     check("bpffs", "Where the program is pinned", Critical, &[Kernel], kernel::bpffs),
     check("xdp.object", "The kernel program is there", Critical, &[Kernel], kernel::object),
-    check("net.link", "Every network's interface and address", Critical, &[Links], net::link)
-        .after(&["config"]),
+    check("net.link", "Every network's interface and address", Critical, &[Links], net::link),
     check("xdp.attach", "The kernel path is on", Critical, &[Links, Source::Config], nic::attach)
         .after(&["caps.bpf", "bpffs", "xdp.object", "xdp.foreign"]),
     check("xdp.features", "The driver forwards in the kernel", Major, &[Links], nic::features)

@@ -111,76 +111,40 @@ pub async fn examine(
 /// A task for each source that is needed.
 fn readers(config: &Arc<Config>, look: &Look, needed: &BTreeSet<Source>) -> JoinSet<Brought> {
     let mut set = JoinSet::new();
-    let wants = |source: Source| needed.contains(&source);
-    let one = |config: &Arc<Config>| Arc::clone(config);
-    if wants(Source::Kernel) {
-        let config = one(config);
-        spawn(&mut set, Source::Kernel, async move {
-            blocking(move || Ok(Part::Kernel(Box::new(kernel::read(&config))))).await
-        });
-    }
-    if wants(Source::Links) {
-        let config = one(config);
-        spawn(&mut set, Source::Links, async move {
-            links::read(&config).await
-        });
-    }
-    if wants(Source::Routes) {
-        let config = one(config);
-        spawn(&mut set, Source::Routes, async move {
-            routes::read(&config).await.map(Part::Routes)
-        });
-    }
-    if wants(Source::Nft) || wants(Source::Xt) {
+    if needed.contains(&Source::Nft) || needed.contains(&Source::Xt) {
         set.spawn(async move {
             let read = tokio::time::timeout(LIMIT, firewall::nft_and_xt()).await;
             read.unwrap_or_else(|_| vec![late(Source::Nft), late(Source::Xt)])
         });
     }
-    if wants(Source::Legacy) {
-        spawn(&mut set, Source::Legacy, async move {
-            firewall::legacy().await.map(Part::Legacy)
-        });
-    }
-    if wants(Source::Sockets) {
-        let config = one(config);
-        spawn(&mut set, Source::Sockets, async move {
-            blocking(move || sockets::read(&config).map(Part::Sockets)).await
-        });
-    }
-    if wants(Source::Stun) {
-        let (config, servers) = (one(config), look.stun.clone());
-        spawn(&mut set, Source::Stun, async move {
-            stun::read(&config, &servers).await.map(Part::Stun)
-        });
-    }
-    if wants(Source::Hairpin) {
-        let config = one(config);
-        spawn(&mut set, Source::Hairpin, async move {
-            probe::hairpin(&config).await.map(Part::Hairpin)
-        });
-    }
-    if wants(Source::Inbound) {
-        let (config, peer) = (one(config), look.peer.clone());
-        spawn(&mut set, Source::Inbound, async move {
-            probe::inbound(&config, peer).await.map(Part::Inbound)
-        });
-    }
-    if wants(Source::Host) {
-        let (config, pid) = (
-            one(config),
-            look.config.running.as_ref().and_then(|r| r.pid),
-        );
-        spawn(&mut set, Source::Host, async move {
-            blocking(move || Ok(Part::Host(Box::new(host::read(&config, pid))))).await
-        });
-    }
-    if wants(Source::Clock) {
-        spawn(&mut set, Source::Clock, async move {
-            Ok(Part::Clock(clock::read().await))
-        });
+    for source in needed {
+        let config = Arc::clone(config);
+        match source {
+            // The first is told by whoever asks, the others are read above.
+            Source::Config | Source::Nft | Source::Xt => {}
+            source => spawn(&mut set, *source, reader(*source, config, look.clone())),
+        }
     }
     set
+}
+
+async fn reader(source: Source, config: Arc<Config>, look: Look) -> Result<Part, String> {
+    match source {
+        Source::Kernel => blocking(move || Ok(Part::Kernel(Box::new(kernel::read(&config))))).await,
+        Source::Links => links::read(&config).await,
+        Source::Routes => routes::read(&config).await.map(Part::Routes),
+        Source::Legacy => firewall::legacy().await.map(Part::Legacy),
+        Source::Sockets => blocking(move || sockets::read(&config).map(Part::Sockets)).await,
+        Source::Stun => stun::read(&config, &look.stun).await.map(Part::Stun),
+        Source::Hairpin => probe::hairpin(&config).await.map(Part::Hairpin),
+        Source::Inbound => probe::inbound(&config, look.peer).await.map(Part::Inbound),
+        Source::Host => {
+            let pid = look.config.running.as_ref().and_then(|running| running.pid);
+            blocking(move || Ok(Part::Host(Box::new(host::read(&config, pid))))).await
+        }
+        Source::Clock => Ok(Part::Clock(clock::read().await)),
+        Source::Config | Source::Nft | Source::Xt => Err("it has another reader".to_owned()),
+    }
 }
 
 fn spawn(

@@ -42,7 +42,7 @@ fn the_first_rule_that_holds_counts() {
         "-s 10.0.0.0/8 -j DROP",
         "-s 10.1.0.10/32 -d 10.1.0.1/255.255.255.255 -i eth+ -j DROP",
         "! -i lo -j REJECT --reject-with icmp-host-prohibited",
-        "-p udp -m multiport --dports 80,5000:6000 -m comment --comment \"not \\\"SIP\\\"\" -j DROP",
+        "-p udp -m multiport --dports 80,5000:6000 -m comment --comment \"no \\\"SIP\\\"\" -j DROP",
         "-m conntrack --ctstate NEW -j DROP",
         "-m state --state INVALID,NEW -j DROP",
         "-m iprange --src-range 10.1.0.1-10.1.0.20 -j DROP",
@@ -70,7 +70,8 @@ fn the_first_rule_that_holds_counts() {
 fn chains_lead_into_each_other() {
     let chains = ":SIP - [0:0]\n:BLOCK - [0:0]\n-A INPUT -p udp -j SIP\n-A INPUT -j BLOCK\n\
                   -A SIP -p udp -m udp --dport 5060 -j ACCEPT\n\
-                  -A SIP -p udp -m udp --dport 5061 -j RETURN\n-A SIP -p udp --dport 5062 -g BLOCK\n\
+                  -A SIP -p udp -m udp --dport 5061 -j RETURN\n\
+                  -A SIP -p udp --dport 5062 -g BLOCK\n\
                   -A BLOCK -j DROP";
     let rules = format!("{OPEN}{chains}");
     let blocked = "table filter, chain BLOCK, rule 1: -A BLOCK -j DROP";
@@ -99,7 +100,8 @@ fn what_cannot_be_told_is_unknown_only_where_it_matters() {
     check(
         &format!("{OPEN}{marked}"),
         5060,
-        "unknown: table filter, chain INPUT, rule 1: -A INPUT -m mark --mark 0x1 -j DROP (--mark 0x1)",
+        "unknown: table filter, chain INPUT, rule 1: -A INPUT -m mark --mark 0x1 -j DROP \
+         (--mark 0x1)",
     );
     // It holds for other ports only, whatever the mark.
     check(

@@ -32,21 +32,25 @@ pub(super) fn config(_: &Config, facts: &Facts) -> Verdict {
 }
 
 pub(super) fn container(_: &Config, facts: &Facts) -> Verdict {
-    let Some(kind) = &facts.host.container else {
+    let Some(container) = &facts.host.container else {
         return Verdict::pass("Not in a container.");
     };
-    let real = facts.links.iter().filter(|link| !link.loopback);
-    let evidence = [format!("container: {kind}")];
-    let mut real = real.peekable();
-    if real.peek().is_some() && real.all(|link| link.kind.as_deref() == Some("veth")) {
-        return Verdict::warn(
+    let evidence = [format!("container: {}", container.kind)];
+    let mut real = facts.links.iter().filter(|link| !link.loopback).peekable();
+    let paired = real.peek().is_some() && real.all(|link| link.kind.as_deref() == Some("veth"));
+    match (paired, container.own_network) {
+        (true, Some(true)) => Verdict::warn(
             "In a container with a network of its own every packet is translated on its way: \
              addresses and ports are not those of the host.",
         )
-        .seen(evidence)
-        .fix(["docker run --network host …".to_owned()]);
+        .fix(["docker run --network host …".to_owned()]),
+        (true, None) => {
+            Verdict::unknown("In a container; whether this is its network cannot be told.")
+        }
+        (false, _) => Verdict::pass("In a container that sees the host's interfaces."),
+        (true, Some(false)) => Verdict::pass("In a network that was made in the container."),
     }
-    Verdict::pass("In a container that sees the host's interfaces.").seen(evidence)
+    .seen(evidence)
 }
 
 /// An offset that certificates, registrations and logs do not mind.

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::{Config, Facts, Verdict};
 use crate::config::Network;
+use crate::doctor::Status;
 use crate::doctor::facts::{Arrival, Observed};
 use crate::doctor::init::is_private;
 
@@ -192,6 +193,9 @@ pub(super) fn inbound(config: &Config, facts: &Facts) -> Verdict {
 pub(super) fn hairpin(config: &Config, facts: &Facts) -> Verdict {
     if facts.hairpin.is_empty() {
         return Verdict::skip("Every network is told an address this host has.");
+    }
+    if view(config, facts).status != Status::Pass {
+        return Verdict::skip("nat.legacy_view comes first: what is advertised is in doubt.");
     }
     let (missing, evidence) = arrivals(&facts.hairpin);
     let inside = |arrival: &&&Arrival| {

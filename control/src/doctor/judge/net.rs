@@ -194,8 +194,11 @@ pub(super) fn arp(config: &Config, facts: &Facts) -> Verdict {
                         "net.ipv4.conf.{name}.arp_ignore=1 net.ipv4.conf.{name}.arp_announce=2"
                     );
                     evidence.push(format!(
-                        "{} is on {} and {}; {name}: arp_ignore = {ignore}, arp_announce = {announce}",
-                        net.trunc(), link.name, other.name
+                        "{} is on {} and {}; {name}: arp_ignore = {ignore}, \
+                         arp_announce = {announce}",
+                        net.trunc(),
+                        link.name,
+                        other.name
                     ));
                     fix.push(format!("sysctl -w {set}"));
                 }

@@ -9,7 +9,7 @@ use nix::unistd::{AccessFlags, access};
 
 use super::files::{field, line, there};
 use crate::config::Config;
-use crate::doctor::facts::{Disk, Host};
+use crate::doctor::facts::{Container, Disk, Host};
 
 /// `daemon` is the process whose limits count, if one runs.
 pub(super) fn read(config: &Config, daemon: Option<u32>) -> Host {
@@ -29,7 +29,6 @@ pub(super) fn read(config: &Config, daemon: Option<u32>) -> Host {
         memory_limit: group().and_then(|path| line(path.join("memory.max"))?.parse().ok()),
         processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         container: container(),
-        clocksource: line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
     }
 }
 
@@ -75,14 +74,16 @@ fn group() -> Option<PathBuf> {
     Some(Path::new("/sys/fs/cgroup").join(path.trim_start_matches('/')))
 }
 
-/// Only where its network is the container's: a namespace made in it is somebody's on purpose.
-fn container() -> Option<String> {
-    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    if network("1").is_some_and(|first| Some(first) != network("self")) {
-        return None;
-    }
+fn container() -> Option<Container> {
     let marks = [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")];
     let found = marks.iter().find(|(mark, _)| Path::new(mark).exists());
     let found = found.map(|(_, name)| (*name).to_owned());
-    found.or_else(|| line("/run/systemd/container"))
+    // A namespace made in a container is somebody's on purpose.
+    let network = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    Some(Container {
+        kind: found.or_else(|| line("/run/systemd/container"))?,
+        own_network: network("1")
+            .zip(network("self"))
+            .map(|(first, own)| first == own),
+    })
 }

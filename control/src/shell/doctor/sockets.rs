@@ -40,7 +40,10 @@ pub(super) fn read(config: &Config) -> Result<Vec<Socket>, String> {
             }
         }
     }
-    Ok(found.into_iter().map(|(_, socket)| socket).collect())
+    // Those of this process are probes, or the daemon's own.
+    let own = Some(std::process::id());
+    let sockets = found.into_iter().map(|(_, socket)| socket);
+    Ok(sockets.filter(|socket| socket.pid != own).collect())
 }
 
 fn concerns(config: &Config, socket: &Socket) -> bool {
