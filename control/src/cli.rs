@@ -7,6 +7,7 @@ mod capture;
 mod client;
 mod config;
 mod doctor;
+mod drain;
 mod init;
 mod output;
 
@@ -92,6 +93,19 @@ enum Command {
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
+    /// Take no new calls, and wait until those that go on have ended; registrations are kept
+    ///
+    /// Callers and whoever asks by OPTIONS are answered 503, so that they go elsewhere.
+    Drain {
+        /// End the calls that are left then: 90s, 10m, 1h [default: they may last]
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        deadline: Option<u64>,
+        /// Come back at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Take new calls again
+    Undrain,
     /// Write the media of a call to a file: what enters and leaves at its ports
     ///
     /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
@@ -339,6 +353,10 @@ impl Cli {
                 let time = Duration::from_secs(seconds);
                 show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
             }
+            Command::Drain { deadline, no_wait } => {
+                drain::begin(&client, deadline, !no_wait, self.output)
+            }
+            Command::Undrain => drain::end(&client, self.output),
             Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
