@@ -295,7 +295,7 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> ExitCode {
-        let cannot_ask = matches!(self.command, Command::Status { .. });
+        let cannot_ask = matches!(self.command, Command::Status { .. } | Command::Doctor(_));
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
@@ -376,15 +376,10 @@ impl Cli {
             }
             Command::Peer(command) => peer(command, &client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
-            Command::Bpf(BpfCommand::Status) => {
-                show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
-            }
-            Command::Bpf(BpfCommand::Maps) => show(&client.get(&["bpf"])?, output::Kind::BpfMaps),
-            Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
+            Command::Bpf(command) => kernel_path(command, &client, self.output),
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
             Command::Config(command) => config::run(command, &client, self.output),
             Command::Events { follow, since } => events(&client, since, follow, self.output),
-            Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }
 }
@@ -508,6 +503,20 @@ fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Re
             output::done(&answer, &format!("{name}: asked"), format)
         }
     }
+}
+
+fn kernel_path(
+    command: BpfCommand,
+    client: &Client<'_>,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let kind = match command {
+        BpfCommand::Status => output::Kind::BpfStatus,
+        BpfCommand::Maps => output::Kind::BpfMaps,
+        BpfCommand::Drops => output::Kind::BpfDrops,
+        BpfCommand::Detach { pin_dir } => return detach(client, &pin_dir),
+    };
+    output::print(&client.get(&["bpf"])?, kind, format)
 }
 
 fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {

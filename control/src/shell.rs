@@ -98,6 +98,8 @@ struct Shell {
     started: std::time::Instant,
     /// Of the kernel's verdicts.
     rates: api::Rates,
+    /// What is wrong with the host.
+    doctor: api::doctor::Latest,
 }
 
 impl Shell {
@@ -106,6 +108,9 @@ impl Shell {
         let mut neighbours = interval(NEIGHBOURS_EVERY);
         stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         neighbours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first = tokio::time::Instant::now() + api::doctor::EVERY;
+        let mut checkups = tokio::time::interval_at(first, api::doctor::EVERY);
+        checkups.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -136,6 +141,7 @@ impl Shell {
                     self.gather_events();
                     self.retire().await;
                 }
+                _ = checkups.tick() => self.look_regularly(),
                 _ = neighbours.tick() => {
                     self.datapath.refresh_neighbours().await;
                     self.sip.out().set_links(self.datapath.netlink.links());

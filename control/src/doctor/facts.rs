@@ -98,8 +98,6 @@ pub struct Running {
     pub programs: BTreeSet<u32>,
     /// Its kernel path is off, and why.
     pub datapath_off: Option<String>,
-    /// What its status warns of.
-    pub warnings: Vec<String>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -4,6 +4,7 @@ mod ban;
 mod bpf;
 mod capture;
 pub(super) mod config;
+pub(super) mod doctor;
 mod drain;
 mod error;
 mod health;
@@ -63,6 +64,10 @@ enum What {
     Networks,
     Bans,
     Drain,
+    /// Everything `doctor` checks, when it is found out.
+    Doctor {
+        done: oneshot::Sender<Value>,
+    },
     Peers,
     Bpf,
     /// What would happen to a peer, at one address of ours or at each.
@@ -131,6 +136,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),
         What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
+        What::Doctor { done } => shell.look_now(done),
         What::Networks => Ok(wire::networks(shell, now)),
         What::Peers => Ok(wire::peers(shell, now)),
         What::Bans => Ok(wire::bans(shell, now)),

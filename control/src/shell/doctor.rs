@@ -33,10 +33,14 @@ use crate::doctor::firewall::Ruleset;
 use crate::doctor::init::Seen;
 use crate::doctor::{Finding, checks, judge};
 
+pub(crate) use probe::TOKEN_PREFIX;
 pub use wire::document;
 
 /// How long one source may take.
 pub const LIMIT: Duration = Duration::from_secs(10);
+
+/// Sources that open ports of ours for a moment.
+const PROBES: [Source; 3] = [Source::Stun, Source::Hairpin, Source::Inbound];
 
 /// What is looked at, and how far.
 #[derive(Clone, Debug, Default)]
@@ -94,14 +98,23 @@ pub async fn examine(
         config: look.config.clone(),
         ..Facts::default()
     };
-    let mut readers = readers(&config, look, &needed);
-    let all = readers.len();
-    while let Some(brought) = readers.join_next().await {
-        for (source, part) in brought.unwrap_or_default() {
-            done(source, all - readers.len(), all);
-            match part {
-                Ok(part) => facts.take(part),
-                Err(why) => drop(facts.missing.insert(source, why)),
+    let (probes, others): (BTreeSet<_>, BTreeSet<_>) = needed
+        .into_iter()
+        .partition(|source| PROBES.contains(source));
+    let all = probes.len() + others.len();
+    let mut count = 0;
+    // Probes open our ports: after the look at who has them, and one after the other.
+    let probes = probes.into_iter().map(|probe| BTreeSet::from([probe]));
+    for sources in std::iter::once(others).chain(probes) {
+        let mut readers = readers(&config, look, &sources);
+        while let Some(brought) = readers.join_next().await {
+            for (source, part) in brought.unwrap_or_default() {
+                count += 1;
+                done(source, count, all);
+                match part {
+                    Ok(part) => facts.take(part),
+                    Err(why) => drop(facts.missing.insert(source, why)),
+                }
             }
         }
     }

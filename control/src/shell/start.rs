@@ -91,6 +91,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reports,
         started,
         rates: api::Rates::default(),
+        doctor: api::doctor::Latest::default(),
     };
     let served = served.serve().await;
     notify::tell(notify::State::Stopping);

@@ -1,10 +1,14 @@
 //! `towpath doctor` on hosts that were broken on purpose, one way at a time: exactly the check that
 //! is meant says so, and on a healthy host none does.
 
+#[path = "doctor/daemon.rs"]
+mod daemon;
 #[path = "doctor/firewall.rs"]
 mod firewall;
 #[path = "doctor/host.rs"]
 mod host;
+#[path = "doctor/nat.rs"]
+mod nat;
 #[path = "doctor/path.rs"]
 mod path;
 

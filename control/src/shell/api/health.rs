@@ -30,6 +30,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     }
     warnings.extend(shell.reloads.warning());
     warnings.extend(shell.store.warnings());
+    warnings.extend(shell.doctor.warnings());
     if let Ok(kernel) = &shell.datapath.kernel
         && let Some(why) = kernel.refused()
     {

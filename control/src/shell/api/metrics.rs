@@ -16,6 +16,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     configuration(shell, &mut text);
     signalling(shell, now, &mut text);
     store(shell, &mut text);
+    doctor(shell, &mut text);
     media(shell, now, &mut text);
     text.text
 }
@@ -50,6 +51,15 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
+    }
+}
+
+/// Checks that were made; every check has a number from the first minute on.
+fn doctor(shell: &Shell, text: &mut Text) {
+    let help = "What doctor found: 0 well or nothing to check, 1 warning, 2 failure, 3 unknown.";
+    text.family("doctor_check_status", Kind::Gauge, help);
+    for (check, status) in shell.doctor.statuses() {
+        text.series(&[("check", check)], status);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::table::{
     Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
 };
-use crate::shell::api::{Api, Ask, What, ban, capture, config, drain};
+use crate::shell::api::{Api, Ask, What, ban, capture, config, doctor, drain};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
@@ -28,6 +28,7 @@ pub(super) type Reply = Result<Json<Value>, Problem>;
 const TABLES: &[&[Route]] = &[
     ROOT,
     NODE,
+    doctor::ROUTES,
     ban::ROUTES,
     drain::ROUTES,
     PHONES,

@@ -84,27 +84,30 @@ pub(super) async fn inbound(
     let Some(peer) = peer else {
         return Ok(Vec::new());
     };
-    let token = token()?;
-    let mut doors_all = Vec::new();
     let outside = |network: &&Network| {
         network.advertise_media != network.address
             || network.peers.iter().any(|net| net.prefix_len() == 0)
     };
+    let mut arrivals = Vec::new();
     for network in config.networks.iter().filter(outside) {
-        doors_all.extend(doors(network, SAMPLED).await);
+        let (token, doors) = (token()?, doors(network, SAMPLED).await);
+        let targets: Vec<String> = doors.iter().map(|door| door.outside.to_string()).collect();
+        if targets.is_empty() {
+            continue;
+        }
+        if !arrivals.is_empty() {
+            tokio::time::sleep(ORDERS_EVERY).await;
+        }
+        let order = json!({ "token": token, "targets": targets }).to_string();
+        let (answer, found) = tokio::join!(order_knocks(&peer, order), waited(doors, &token));
+        answer?;
+        arrivals.extend(found);
     }
-    let targets: Vec<String> = doors_all
-        .iter()
-        .map(|door| door.outside.to_string())
-        .collect();
-    if targets.is_empty() {
-        return Ok(Vec::new());
-    }
-    let order = json!({ "token": token, "targets": targets }).to_string();
-    let (answer, arrivals) = tokio::join!(order_knocks(&peer, order), waited(doors_all, &token));
-    answer?;
     Ok(arrivals)
 }
+
+/// A node knocks once a second, whoever asks.
+const ORDERS_EVERY: Duration = Duration::from_millis(1100);
 
 /// Whether the token comes to each of them in time.
 async fn waited(doors: Vec<Door>, token: &str) -> Vec<Arrival> {
@@ -146,7 +149,7 @@ fn token() -> Result<String, String> {
 }
 
 /// What every token begins with: the packet says what it is.
-pub(super) const TOKEN_PREFIX: &str = "towpath-knock-";
+pub(crate) const TOKEN_PREFIX: &str = "towpath-knock-";
 
 async fn order_knocks(peer: &PathBuf, order: String) -> Result<(), String> {
     let told = |what: &str| format!("{}: {what}", peer.display());

@@ -65,7 +65,7 @@ const CASES: &[Case] = &[
         does: "ip link set core mtu 1400",
         undoes: "ip link set core mtu 1500",
         finds: &[("nic.mtu", "warn")],
-        says: "ip link set dev wan mtu 1400",
+        says: "mtu 1400",
         ..CASE
     },
     Case {
