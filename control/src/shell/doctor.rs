@@ -93,7 +93,9 @@ pub async fn examine(
         .map(|check| check.id)
         .collect();
     let needed = checks().iter().filter(|check| chosen.contains(check.id));
-    let needed: BTreeSet<Source> = needed.flat_map(|check| check.reads).copied().collect();
+    let needed = needed.flat_map(|check| check.reads).copied();
+    // Whoever asks has told this one.
+    let needed = needed.filter(|source| *source != Source::Config);
     let mut facts = Facts {
         config: look.config.clone(),
         ..Facts::default()
@@ -133,7 +135,7 @@ fn readers(config: &Arc<Config>, look: &Look, needed: &BTreeSet<Source>) -> Join
     for source in needed {
         let config = Arc::clone(config);
         match source {
-            // The first is told by whoever asks, the others are read above.
+            // Read above.
             Source::Config | Source::Nft | Source::Xt => {}
             source => spawn(&mut set, *source, reader(*source, config, look.clone())),
         }

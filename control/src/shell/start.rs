@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, bail};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
@@ -94,12 +95,17 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         doctor: api::doctor::Latest::default(),
     };
     let served = served.serve().await;
+    leave(&api, &config.node.socket);
+    served
+}
+
+/// Nobody is answered any more.
+fn leave(api: &JoinHandle<()>, socket: &Path) {
     notify::tell(notify::State::Stopping);
     api.abort();
-    if let Err(error) = fs::remove_file(&config.node.socket) {
+    if let Err(error) = fs::remove_file(socket) {
         tracing::debug!(%error, "the API socket was gone");
     }
-    served
 }
 
 /// What an earlier daemon kept goes on.

@@ -6,7 +6,8 @@ use towpath_tests::private::{in_private_network, ip};
 
 use super::{Scratch, check, text, towpath};
 
-const LINKS: &str = "link add eth0 type veth peer name far0\nlink add eth1 type veth peer name far1\n\
+const LINKS: &str = "link add eth0 type veth peer name far0\n\
+                     link add eth1 type veth peer name far1\n\
                      link set far0 up\nlink set far1 up\nlink set eth0 up\nlink set eth1 up\n\
                      address add 203.0.113.10/24 dev eth0\naddress add 10.1.0.1/24 dev eth1\n\
                      route add default via 203.0.113.1";
@@ -54,8 +55,8 @@ fn doctor_knows_its_checks_and_prints_no_progress() {
         "{said}"
     );
     assert_eq!(unknown.status.code(), Some(3), "it could not be asked");
-    let missing = "error: cannot read /no/such/file: name a file that exists and that this user may \
-                   read\n  because: No such file or directory (os error 2)\n";
+    let missing = "error: cannot read /no/such/file: name a file that exists and that this user \
+                   may read\n  because: No such file or directory (os error 2)\n";
     let socket = ["--socket", "/no/such/socket"];
     let asked = [&["doctor", "--config", "/no/such/file"], &socket[..]].concat();
     check(&asked, 3, "", missing);

@@ -132,15 +132,12 @@ impl Patient {
         let mut command = self.edge().command("sh").unwrap();
         command.args(["-c", &script, "sh"]);
         command.arg(process::binary().unwrap());
-        command.args([
-            "doctor",
-            "-o",
-            "json",
-            "--socket",
-            "/no/such/socket",
-            "--config",
-        ]);
-        let output = command.arg(&self.file).args(more).output().unwrap();
+        command.args(["doctor", "-o", "json", "--config"]);
+        command.arg(&self.file).args(more);
+        if !more.contains(&"--socket") {
+            command.args(["--socket", "/no/such/socket"]);
+        }
+        let output = command.output().unwrap();
         let (out, err) = (&output.stdout, String::from_utf8_lossy(&output.stderr));
         let value: Value = serde_json::from_slice(out).unwrap_or_else(|e| {
             panic!(

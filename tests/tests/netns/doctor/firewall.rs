@@ -88,7 +88,8 @@ const CASES: &[Case] = &[
         "nftables opens half of the media ports",
         "nft 'add table inet f; add set inet f ours { type inet_service; flags interval; \
          elements = { 5060, 20000-20199, 22000-22100, 24000-24199 }; }; add chain inet f in { \
-         type filter hook input priority 0; policy drop; }; add rule inet f in udp dport @ours accept'",
+         type filter hook input priority 0; policy drop; }; \
+         add rule inet f in udp dport @ours accept'",
         NFT,
         "udp 203.0.113.10 port 22199",
     ),
@@ -147,7 +148,8 @@ const HARMLESS: &[Case] = &[
         "a careful host",
         "nft 'add table inet f; add chain inet f in { type filter hook input priority 0; policy \
          drop; }; add rule inet f in ct state vmap { invalid : drop, established : accept }; \
-         add rule inet f in iif lo accept; add rule inet f in meta l4proto { icmp, ipv6-icmp } accept; \
+         add rule inet f in iif lo accept; \
+         add rule inet f in meta l4proto { icmp, ipv6-icmp } accept; \
          add rule inet f in tcp dport 22 limit rate 10/minute accept; \
          add rule inet f in udp dport { 5060, 20000-20199, 22000-22199, 24000-24199 } accept'",
         &[],
