@@ -134,10 +134,9 @@ fn readers(config: &Arc<Config>, look: &Look, needed: &BTreeSet<Source>) -> Join
     }
     for source in needed {
         let config = Arc::clone(config);
-        match source {
-            // Read above.
-            Source::Config | Source::Nft | Source::Xt => {}
-            source => spawn(&mut set, *source, reader(*source, config, look.clone())),
+        // Those two are read above.
+        if !matches!(source, Source::Nft | Source::Xt) {
+            spawn(&mut set, *source, reader(*source, config, look.clone()));
         }
     }
     set

@@ -45,8 +45,8 @@ fn a_daemon_is_asked_and_looks_by_itself() {
     };
     assert!(!warned("fw.nft"));
     metric("towpath_doctor_check_status{check=\"fw.nft\"} 0");
-    edge.nft("table inet f { chain in { type filter hook input priority 0; policy drop; } }")
-        .unwrap();
+    let shut = "table inet f {\nchain in {\ntype filter hook input priority 0; policy drop;\n}\n}";
+    edge.nft(shut).unwrap();
     towpath.get("/api/v1/doctor").unwrap();
     assert!(warned(
         "fw.nft: The firewall stops SIP that arrives in network wan."
@@ -61,7 +61,7 @@ fn a_daemon_is_asked_and_looks_by_itself() {
         name: "the file is not what runs",
         config: |config| config.media_timeout = "90s",
         finds: &[("config", "warn")],
-        says: "datapath.media_timeout: 60s runs, the file says 90s",
+        says: "datapath.media_timeout: 1m runs, the file says 90s",
         ..CASE
     };
     patient.broken(&case, &with);
