@@ -2,12 +2,14 @@
 //! loop owns what there is once, above all the datapath.
 
 mod api;
+mod audit;
 mod bench;
 mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod dns;
 pub mod doctor;
 mod icmp;
 pub mod kernel;
@@ -87,6 +89,7 @@ struct Shell {
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
+    names: dns::Names,
     /// Where the conference plane is told what happens.
     plane: plane::Inbox,
     /// The last event it was told of.
@@ -100,6 +103,9 @@ struct Shell {
     rates: api::Rates,
     /// What is wrong with the host.
     doctor: api::doctor::Latest,
+    /// What the API works with, and where it is listened at.
+    api: api::Api,
+    doors: api::Doors,
 }
 
 impl Shell {
@@ -125,6 +131,7 @@ impl Shell {
                 Some(work) = self.work.recv() => self.work(work).await,
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 Some(over) = self.shards.join_next() => over?,
+                news = self.names.heard() => self.located(news),
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 news = self.datapath.icmp.heard() => self.datapath.too_big(news),
                 () = self.datapath.netlink.changed() => {
@@ -140,6 +147,7 @@ impl Shell {
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
                     self.retire().await;
+                    self.beat();
                 }
                 _ = checkups.tick() => self.look_regularly(),
                 _ = neighbours.tick() => {
@@ -155,6 +163,15 @@ impl Shell {
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
+    }
+
+    /// A peer that is known by name is somewhere else: as if the configuration had said so.
+    fn located(&mut self, news: dns::News) {
+        if self.names.take(news) {
+            let mut config = self.engine.config().clone();
+            self.names.fill(&mut config);
+            self.engine.reconfigure(config, clock::now());
+        }
     }
 
     /// Takes in what the engines have noted, and tells the plane.

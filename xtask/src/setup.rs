@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 15] = [
+const PACKAGES: [(&str, &str, &str); 18] = [
     ("build-essential", "/usr/bin/cc", "links programs"),
     ("pkg-config", "/usr/bin/pkg-config", "finds libraries"),
     (
@@ -43,6 +43,21 @@ const PACKAGES: [(&str, &str, &str); 15] = [
     ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
+    (
+        "chromium",
+        "/usr/bin/chromium",
+        "looks at the dashboard in the tests",
+    ),
+    (
+        "chromium-driver",
+        "/usr/bin/chromedriver",
+        "drives chromium in the tests",
+    ),
+    (
+        "fonts-wqy-microhei",
+        "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+        "Chinese in the dashboard's pictures",
+    ),
 ];
 
 /// What `bench` compares with.

@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! party or an address; peers are those of the configuration.
 
+mod requests;
 mod streams;
 
 use std::sync::atomic::Ordering;
@@ -18,6 +19,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     store(shell, &mut text);
     doctor(shell, &mut text);
     media(shell, now, &mut text);
+    requests::requests(shell, &mut text);
     text.text
 }
 
