@@ -8,8 +8,10 @@ mod capture;
 mod client;
 mod conference;
 mod config;
+mod doctor;
 mod drain;
 mod event;
+mod init;
 mod log;
 mod output;
 mod token;
@@ -50,6 +52,7 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0 done, 1 not done, 64 the command line makes no sense
   of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
+  of `doctor`: 0 well, 1 warnings, 2 failures, 3 nothing worse than unknown
   of `config diff`: 0 no difference, 2 a difference, 1 refused
 
 Environment:
@@ -80,6 +83,12 @@ enum Command {
         #[arg(long)]
         no_host: bool,
     },
+    /// Write a first configuration from what this host looks like, and say what was assumed
+    Init(init::Init),
+    /// What is wrong with this host, and what to type: 0 well, 1 warnings, 2 failures, 3 unknown
+    ///
+    /// Works without a daemon, and knows more with one. It reads; it never changes the host.
+    Doctor(doctor::Doctor),
     /// One screen: is everything well? Exit code 0 ok, 1 degraded, 2 down, 3 cannot ask
     Status {
         /// Also counters, with their reasons
@@ -319,7 +328,7 @@ pub fn main() -> ExitCode {
 
 impl Cli {
     fn run(self) -> ExitCode {
-        let cannot_ask = matches!(self.command, Command::Status { .. });
+        let cannot_ask = matches!(self.command, Command::Status { .. } | Command::Doctor(_));
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
@@ -347,6 +356,8 @@ impl Cli {
                 object,
             }),
             Command::Check { file, no_host } => check(&file, no_host),
+            Command::Init(what) => init::run(&what),
+            Command::Doctor(what) => doctor::run(&what, &client, self.output),
             Command::Status { verbose } => {
                 let status = client.get(&["status"])?;
                 show(&status, output::Kind::Status { verbose })?;
@@ -384,11 +395,7 @@ impl Cli {
             Command::Conf(command) => conference::run(command, &client, self.output),
             Command::Token(command) => token::run(command, &client, self.output),
             Command::Audit(command) => audit::run(command, &client, self.output),
-            Command::Bpf(BpfCommand::Status) => {
-                show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
-            }
-            Command::Bpf(BpfCommand::Maps) => show(&client.get(&["bpf"])?, output::Kind::BpfMaps),
-            Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
+            Command::Bpf(command) => kernel_path(command, &client, self.output),
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
             Command::Config(command) => config::run(command, &client, self.output),
             Command::Events {
@@ -401,7 +408,6 @@ impl Cli {
                 event::events(&client, since, filter, follow, self.output)
             }
             Command::Log(command) => log::run(command, &client, self.output),
-            Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }
 }
@@ -536,6 +542,20 @@ fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Re
             output::done(&answer, &format!("{name}: asked"), format)
         }
     }
+}
+
+fn kernel_path(
+    command: BpfCommand,
+    client: &Client<'_>,
+    format: Format,
+) -> anyhow::Result<ExitCode> {
+    let kind = match command {
+        BpfCommand::Status => output::Kind::BpfStatus,
+        BpfCommand::Maps => output::Kind::BpfMaps,
+        BpfCommand::Drops => output::Kind::BpfDrops,
+        BpfCommand::Detach { pin_dir } => return detach(client, &pin_dir),
+    };
+    output::print(&client.get(&["bpf"])?, kind, format)
 }
 
 fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {

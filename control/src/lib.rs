@@ -20,6 +20,7 @@ pub mod sip;
 
 // Composition.
 pub mod config;
+pub mod doctor;
 pub mod engine;
 pub mod media;
 pub mod plane;

@@ -3,3 +3,4 @@
 pub mod latch;
 pub mod packet;
 pub mod policy;
+pub mod stun;

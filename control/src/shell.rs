@@ -11,6 +11,7 @@ pub mod configuration;
 mod datapath;
 mod device;
 mod dns;
+pub mod doctor;
 mod icmp;
 pub mod kernel;
 pub mod log;
@@ -114,6 +115,8 @@ struct Shell {
     started: std::time::Instant,
     /// Of the kernel's verdicts.
     rates: api::Rates,
+    /// What is wrong with the host.
+    doctor: api::doctor::Latest,
     /// What the API works with, and where it is listened at.
     api: api::Api,
     doors: api::Doors,
@@ -127,6 +130,9 @@ impl Shell {
         let mut neighbours = interval(NEIGHBOURS_EVERY);
         stats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         neighbours.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let first = tokio::time::Instant::now() + api::doctor::EVERY;
+        let mut checkups = tokio::time::interval_at(first, api::doctor::EVERY);
+        checkups.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
@@ -161,6 +167,7 @@ impl Shell {
                     self.retire().await;
                     self.beat();
                 }
+                _ = checkups.tick() => self.look_regularly(),
                 _ = neighbours.tick() => {
                     self.datapath.refresh_neighbours().await;
                     self.sip.out().set_links(self.datapath.netlink.links());

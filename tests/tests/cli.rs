@@ -7,6 +7,9 @@
     reason = "an index that is wrong fails the test"
 )]
 
+#[path = "cli/init.rs"]
+mod init;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::UdpSocket;

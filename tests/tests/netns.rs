@@ -16,6 +16,8 @@ mod bpf;
 mod call;
 #[path = "netns/capture.rs"]
 mod capture;
+#[path = "netns/doctor.rs"]
+mod doctor;
 #[path = "netns/explain.rs"]
 mod explain;
 #[path = "netns/full.rs"]

@@ -3,7 +3,7 @@
 mod config;
 mod show;
 pub(super) mod table;
-mod wrap;
+pub(super) mod wrap;
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -12,8 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::conference;
-use super::{bench, bpf};
+use super::{bench, bpf, conference, doctor};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
 use crate::shell::configuration::Refused;
@@ -43,6 +42,7 @@ pub(super) enum Kind {
     Peers,
     MqttClients,
     Bench,
+    Doctor,
     BpfStatus,
     BpfMaps,
     BpfDrops,
@@ -96,6 +96,7 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 rows => table::table(rows, columns),
             },
             Kind::Bench => bench::table(value),
+            Kind::Doctor => doctor::table(value),
             Kind::BpfStatus => bpf::status(value),
             Kind::BpfMaps => bpf::maps(value),
             Kind::BpfDrops => bpf::drops(value),
@@ -192,6 +193,7 @@ fn lines(value: &Value, kind: Kind) -> String {
         Kind::MqttClients => value.get("clients"),
         Kind::Bans => value.get("bans"),
         Kind::Conferences => value.get("conferences"),
+        Kind::Doctor => value.get("checks"),
         Kind::Config { .. } => value.get("values"),
         Kind::Changes => value.get("changes"),
         Kind::Generations => value.get("generations"),

@@ -7,6 +7,7 @@ mod bpf;
 mod capture;
 mod conference;
 pub(super) mod config;
+pub(super) mod doctor;
 mod door;
 mod drain;
 mod error;
@@ -149,6 +150,10 @@ enum What {
     Networks,
     Bans,
     Drain,
+    /// Everything `doctor` checks, when it is found out.
+    Doctor {
+        done: oneshot::Sender<Value>,
+    },
     Peers,
     Links,
     Bpf,
@@ -214,6 +219,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),
         What::PeerExplained { ip, local } => wire::peer_explained(shell, ip, local, now),
+        What::Doctor { done } => shell.look_now(done),
         What::Networks => Ok(wire::networks(shell, now)),
         What::Peers => Ok(wire::peers(shell, now)),
         What::Links => Ok(links::links(shell, now)),

@@ -128,6 +128,15 @@ pub fn read(file: &Path, host: Option<&[Interface]>) -> anyhow::Result<Config> {
     Ok(config)
 }
 
+/// What a host is assumed to be that was told nothing.
+///
+/// # Errors
+/// As `read`.
+pub fn assumed(host: &[Interface]) -> anyhow::Result<Config> {
+    let source = Options::default().source(host)?;
+    Ok(source.check(Some(host))?)
+}
+
 /// A configuration's text, to point into.
 #[derive(Clone, Debug)]
 pub(super) struct Source {

@@ -35,6 +35,7 @@ use common::map::{self, LOCALS_MAX, Port, SLOT_NONE, Settings, port_index};
 use common::media::Media;
 use common::stats::FlowStats;
 
+pub(crate) use self::adopt::ABI_DIRECTORY;
 pub use self::clock::{Position, rate};
 pub use self::error::KernelError;
 pub use self::inspect::{Attachment, Fill, Program};

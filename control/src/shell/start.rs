@@ -103,16 +103,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reports: path.reports,
         started,
         rates: api::Rates::default(),
+        doctor: api::doctor::Latest::default(),
         api,
         doors,
         links: raised.links,
     };
     let served = served.serve().await;
+    leave(&config.node.socket);
+    served
+}
+
+/// Nobody is answered any more.
+fn leave(socket: &Path) {
     notify::tell(notify::State::Stopping);
-    if let Err(error) = fs::remove_file(&config.node.socket) {
+    if let Err(error) = fs::remove_file(socket) {
         tracing::debug!(%error, "the API socket was gone");
     }
-    served
 }
 
 struct KernelPath {

@@ -5,7 +5,7 @@ pub(super) const WIDTH: usize = 80;
 
 /// Text that begins at column `indent`, and the lines after the first from there. A line of the
 /// text stays one where it fits; a word that is too long is not cut.
-pub(super) fn wrapped(text: &str, indent: usize) -> String {
+pub(in crate::cli) fn wrapped(text: &str, indent: usize) -> String {
     let room = WIDTH.saturating_sub(indent);
     let mut lines: Vec<String> = Vec::new();
     for given in text.split('\n') {

@@ -138,6 +138,25 @@ impl Problem {
         detail: "`since` is the number of an event: ?since=17",
     };
 
+    pub(in crate::shell) const DOCTOR_BUSY: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "doctor_busy",
+        detail: "the host is being looked at for somebody else; ask again in a few seconds",
+    };
+
+    pub(in crate::shell) const BAD_KNOCK: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_knock",
+        detail: "write {\"token\": \"towpath-knock-\" and 16 letters or digits at least, \
+                 \"targets\": at most 64 ports from 1024 of one host}",
+    };
+
+    pub(in crate::shell) const TOO_MANY_KNOCKS: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many_knocks",
+        detail: "somebody had this node knock within the last second; try again",
+    };
+
     pub(in crate::shell) const BAD_BAN: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_ban",

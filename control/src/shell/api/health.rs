@@ -35,6 +35,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     warnings.extend(shell.reloads.warning());
     warnings.extend(shell.store.warnings());
     warnings.extend(broker(shell, now));
+    warnings.extend(shell.doctor.warnings());
     warnings.extend(shell.names.warnings(config));
     warnings.extend(shell.api.audit.warning());
     if let Ok(kernel) = &shell.datapath.kernel

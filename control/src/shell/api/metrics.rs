@@ -23,6 +23,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     mqtt::mqtt(shell, &mut text);
     conference::conference(shell, &mut text);
     broker::broker(shell, now, &mut text);
+    doctor(shell, &mut text);
     media(shell, now, &mut text);
     requests::requests(shell, &mut text);
     text.text
@@ -59,6 +60,15 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.family("events_total", Kind::Counter, help);
     for (what, which, count) in shell.engine.counters().iter() {
         text.series(&[("what", what), ("which", &super::label(which))], count);
+    }
+}
+
+/// Checks that were made; every check has a number from the first minute on.
+fn doctor(shell: &Shell, text: &mut Text) {
+    let help = "What doctor found: 0 well or nothing to check, 1 warning, 2 failure, 3 unknown.";
+    text.family("doctor_check_status", Kind::Gauge, help);
+    for (check, status) in shell.doctor.statuses() {
+        text.series(&[("check", check)], status);
     }
 }
 

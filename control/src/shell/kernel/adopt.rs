@@ -41,7 +41,7 @@ pub(super) fn directory(pin_dir: &Path) -> Result<PathBuf, KernelError> {
 }
 
 /// What the directory of an ABI is called, before its number.
-pub(super) const ABI_DIRECTORY: &str = "abi-";
+pub(crate) const ABI_DIRECTORY: &str = "abi-";
 
 pub(super) fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|fs| fs.filesystem_type() == BPF_FS_MAGIC)

@@ -1,0 +1,77 @@
+//! `towpath init`: the first configuration.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use crate::doctor::init::{Draft, draft};
+use crate::shell::doctor::first_look;
+
+#[derive(Debug, Args)]
+pub(super) struct Init {
+    /// Where to write it; `-` prints it
+    #[arg(default_value = "/etc/towpath/towpath.toml")]
+    file: PathBuf,
+    /// Write over a file that is there
+    #[arg(long)]
+    force: bool,
+}
+
+/// Only its owner may read it: passwords will stand in it.
+const MODE: u32 = 0o640;
+
+pub(super) fn run(init: &Init) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let seen = runtime.block_on(first_look()).map_err(anyhow::Error::msg)?;
+    let Draft { text, assumed } = draft(&seen);
+    let printed = init.file == Path::new("-");
+    if printed {
+        io::stdout().write_all(text.as_bytes())?;
+    } else {
+        let mut file = open(init)?;
+        file.write_all(text.as_bytes())
+            .with_context(|| format!("cannot write {}", init.file.display()))?;
+    }
+    let mut said = String::new();
+    for line in assumed {
+        said.push_str(&format!("assumed: {line}\n"));
+    }
+    if !printed {
+        let file = init.file.display();
+        said.push_str(&format!(
+            "{file}: written; look through it, then `towpath check {file}` and `towpath doctor \
+             --config {file}`\n"
+        ));
+    }
+    // Without standard error there is nobody to tell.
+    drop(io::stderr().write_all(said.as_bytes()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn open(init: &Init) -> anyhow::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let file = &init.file;
+    if let Some(directory) = file.parent().filter(|path| !path.as_os_str().is_empty()) {
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create {}", directory.display()))?;
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).mode(MODE);
+    if init.force {
+        options.create(true).truncate(true);
+    } else {
+        options.create_new(true);
+    }
+    match options.open(file) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => bail!(
+            "{} is there already: name another file, print with `towpath init -`, or write over \
+             it with --force",
+            file.display()
+        ),
+        opened => opened.with_context(|| format!("cannot write {}", file.display())),
+    }
+}
