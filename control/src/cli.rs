@@ -7,6 +7,7 @@ mod capture;
 mod client;
 mod config;
 mod output;
+mod version;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -122,7 +123,7 @@ enum Command {
     /// The kernel program is loaded over maps of its own and attached nowhere; the userspace path
     /// works in a network namespace of its own. Calls are not touched, but the processor is used.
     Bench {
-        /// Kernel program; without it only userspace is tried
+        /// Kernel program, instead of the one that is built in
         #[arg(long, value_name = "FILE")]
         object: Option<PathBuf>,
         /// How long userspace is measured
@@ -130,6 +131,8 @@ enum Command {
         #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
     },
+    /// Which Towpath this is, and which kernel program it has with it
+    Version,
 }
 
 #[derive(Debug, Subcommand)]
@@ -328,6 +331,7 @@ impl Cli {
                 let time = Duration::from_secs(seconds);
                 show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
             }
+            Command::Version => show(&shell::version(), output::Kind::Version),
             Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,

@@ -15,6 +15,7 @@ mod media;
 mod netlink;
 mod node;
 mod notify;
+mod object;
 mod reload;
 mod shard;
 mod sip;
@@ -41,6 +42,7 @@ use shard::Work;
 pub use bench::bench;
 pub use configuration::Options;
 pub use kernel::detach::detach;
+pub use object::version;
 pub use start::{host_interfaces, run};
 
 /// What wakes a shard.

@@ -200,6 +200,10 @@ fn command_lines_that_make_no_sense() {
     );
     let version = format!("towpath {}\n", env!("CARGO_PKG_VERSION"));
     check(&["--version"], 0, &version, "");
+    let output = towpath(&["version", "-o", "json"]).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told["abi"], common::map::ABI);
 }
 
 /// What is removed must be ours.

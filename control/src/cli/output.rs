@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::{bench, bpf};
+use super::{bench, bpf, version};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
 use crate::shell::configuration::Refused;
@@ -39,6 +39,7 @@ pub(super) enum Kind {
     Bans,
     Peers,
     Bench,
+    Version,
     BpfStatus,
     BpfMaps,
     BpfDrops,
@@ -79,6 +80,7 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 .unwrap_or_default()
                 .to_owned(),
             Kind::Bench => bench::table(value),
+            Kind::Version => version::table(value),
             Kind::BpfStatus => bpf::status(value),
             Kind::BpfMaps => bpf::maps(value),
             Kind::BpfDrops => bpf::drops(value),
@@ -164,6 +166,7 @@ fn lines(value: &Value, kind: Kind) -> String {
         | Kind::Explained
         | Kind::InForce
         | Kind::Bench
+        | Kind::Version
         | Kind::Text => None,
         Kind::Events => value.get("events"),
         Kind::Registration => value.get("bindings"),

@@ -22,7 +22,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, stream};
+use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, object, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -236,7 +236,7 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Ado
         leave_kernel(pin_dir);
         bail!("datapath.mode = \"userspace\"");
     }
-    let object = object_bytes(object.as_deref())?;
+    let object = object::bytes(object.as_deref())?;
     let interfaces = interfaces(config, netlink)?;
     let locals = locals(config);
     let attach = Attach {
@@ -294,21 +294,6 @@ fn leave_kernel(pin_dir: &Path) {
         Ok(pins) => tracing::warn!(pins, "took away the kernel path of an earlier daemon"),
         Err(error) => tracing::warn!(%error, "an earlier daemon's kernel path stays"),
     }
-}
-
-pub(super) fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
-    let Some(path) = object else {
-        bail!(
-            "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object \
-             or with --object"
-        );
-    };
-    fs::read(path).with_context(|| {
-        format!(
-            "cannot read the kernel program {} (`cargo xtask ebpf` builds one)",
-            path.display()
-        )
-    })
 }
 
 /// Every media port is a file descriptor: take as many as the system lets us have.

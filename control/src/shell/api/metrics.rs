@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use common::forward::Reason;
 
-use crate::shell::Shell;
 use crate::shell::api::health;
+use crate::shell::{Shell, object};
 
 pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     let mut text = Text::default();
@@ -23,7 +23,10 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
 fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     let totals = shell.engine.totals();
     let uptime = now.saturating_duration_since(shell.started).as_secs();
-    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    let version = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", object::commit()),
+    ];
     text.family("build_info", Kind::Gauge, "The version that runs.");
     text.series(&version, 1);
     text.family("uptime_seconds", Kind::Gauge, "Time since the start.");
