@@ -7,6 +7,7 @@ mod capture;
 mod client;
 mod config;
 mod output;
+mod pages;
 mod version;
 
 use std::io::Write;
@@ -133,6 +134,13 @@ enum Command {
     },
     /// Which Towpath this is, and which kernel program it has with it
     Version,
+    /// What a shell reads to complete the command line: `towpath completions bash`
+    Completions {
+        #[arg(value_enum)]
+        shell: pages::Shell,
+    },
+    /// Manual pages, for `man -l -` or as files
+    Man(pages::Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -332,6 +340,8 @@ impl Cli {
                 show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
             }
             Command::Version => show(&shell::version(), output::Kind::Version),
+            Command::Completions { shell } => pages::completions(shell),
+            Command::Man(what) => pages::manual(&what),
             Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,

@@ -131,6 +131,8 @@ impl Shell {
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.engine.gather_events();
                     self.retire().await;
+                    // Every engine was asked: one that hangs keeps us from here.
+                    notify::alive();
                 }
                 _ = neighbours.tick() => {
                     self.datapath.refresh_neighbours().await;

@@ -37,6 +37,8 @@ mod shards;
 mod store;
 #[path = "daemon/stream.rs"]
 mod stream;
+#[path = "daemon/watchdog.rs"]
+mod watchdog;
 #[path = "daemon/wire.rs"]
 mod wire;
 
@@ -354,7 +356,7 @@ impl Daemon {
         let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
         let log = fs::File::create(directory.join("log")).unwrap();
-        let child = spawn(&directory, log);
+        let child = spawn(&directory, log).spawn().unwrap();
         let daemon = Self {
             directory,
             notify,
@@ -372,7 +374,7 @@ impl Daemon {
         let log = fs::File::options()
             .append(true)
             .open(self.directory.join("log"));
-        self.child = spawn(&self.directory, log.unwrap());
+        self.child = spawn(&self.directory, log.unwrap()).spawn().unwrap();
         assert_eq!(self.told(), "READY=1");
     }
 
@@ -385,7 +387,7 @@ impl Daemon {
         let log = fs::File::options()
             .append(true)
             .open(self.directory.join("log"));
-        self.child = spawn(&self.directory, log.unwrap());
+        self.child = spawn(&self.directory, log.unwrap()).spawn().unwrap();
         assert_eq!(self.told(), "READY=1");
     }
 
@@ -480,8 +482,9 @@ impl Daemon {
     }
 }
 
-fn spawn(directory: &Path, log: fs::File) -> Child {
-    Command::new(process::binary().unwrap())
+fn spawn(directory: &Path, log: fs::File) -> Command {
+    let mut command = Command::new(process::binary().unwrap());
+    command
         .args(["run", "--config", "towpath.toml", "--socket", "socket"])
         .current_dir(directory)
         .env("NOTIFY_SOCKET", directory.join("notify"))
@@ -489,9 +492,8 @@ fn spawn(directory: &Path, log: fs::File) -> Child {
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
+    command
 }
 
 impl Drop for Daemon {

@@ -152,7 +152,7 @@ pub(super) fn at(error: anyhow::Error, file: &Path) -> anyhow::Error {
 }
 
 /// A reader that has seen enough (`| head`) is no error.
-fn write(text: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn write(text: &str) -> anyhow::Result<ExitCode> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
