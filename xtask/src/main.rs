@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod mutants;
@@ -48,6 +49,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),
+    /// Make what is handed out: a Debian package, a tarball, their checksums
+    Dist(dist::Options),
     /// Run one of the long tests of the kernel path
     Soak(soak::Options),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => return exit(demo::demo(&options)),
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Mutants(options) => mutants::mutants(&options),
+        Command::Dist(options) => dist::dist(&options),
         Command::Soak(options) => soak::soak(&options),
     };
     exit(result.map(|()| ExitCode::SUCCESS))
