@@ -46,6 +46,8 @@ const AFTER_HELP: &str = "\
 Exit codes:
   0 done, 1 not done, 64 the command line makes no sense
   of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
+  of `run`: 66 no such file, 69 not to be had (a port, the kernel path), 77 no permission,
+            78 configuration refused, 1 anything else
   of `config diff`: 0 no difference, 2 a difference, 1 refused
 
 Environment:
@@ -284,6 +286,7 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> ExitCode {
         let cannot_ask = matches!(self.command, Command::Status { .. });
+        let starts = matches!(self.command, Command::Run { .. });
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
@@ -295,7 +298,11 @@ impl Cli {
                     },
                 };
                 output::error(&error, &problems);
-                ExitCode::from(if cannot_ask { CANNOT_ASK } else { 1 })
+                ExitCode::from(match (cannot_ask, starts) {
+                    (true, _) => CANNOT_ASK,
+                    (_, true) => configuration::exit(&error),
+                    _ => 1,
+                })
             }
         }
     }

@@ -76,6 +76,14 @@ pub enum Effect {
 pub enum Table {
     /// By address-of-record: its bindings.
     Registrations,
+    /// By conference and part of it: its state.
+    Conferences,
+    /// By link and number: a message that has yet to reach a broker.
+    Outbox,
+}
+
+impl Table {
+    pub const ALL: [Self; 3] = [Self::Registrations, Self::Conferences, Self::Outbox];
 }
 
 /// What was kept, and under which key.

@@ -1,6 +1,8 @@
 //! The conference plane: whom of those who publish it hears, and what becomes of it. One for a
 //! node, on a task of its own.
 
+pub mod access;
+
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -8,6 +10,9 @@ use bytes::Bytes;
 use crate::bus::{Client, Publication};
 use crate::effect::{Kept, Record, Table};
 use crate::engine::event::Event;
+
+/// The bit that tickets of the broker behind us have, and those of the edge have not.
+pub const BEYOND: u64 = 1 << 63;
 
 /// What happens to the plane.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -22,8 +27,12 @@ pub enum Input {
     Connected(Client),
     /// It is gone: its connection ended, was taken over or timed out.
     Disconnected(Client),
-    /// Somebody published at the broker behind us (`mqtt.mode = "external"`).
-    Beyond(Publication),
+    /// Somebody published at the broker behind us (`mqtt.mode = "external"`); the broker is
+    /// acknowledged once [`Effect::Acknowledge`] says so. The ticket has [`BEYOND`] set.
+    Beyond {
+        ticket: u64,
+        publication: Publication,
+    },
     /// What the engines noted of registrations, calls and media, in order.
     Noted(Event),
     /// Another server sent this over the link between us.
@@ -54,6 +63,10 @@ pub enum Effect {
         key: Bytes,
         record: Option<Record>,
     },
+    /// From now on a participant may read what is published of a conference ([`access::Rules`]).
+    Admit { cid: String, pid: String },
+    /// It may not any more.
+    Dismiss { cid: String, pid: String },
     /// The view that was accepted is the conference server's to show.
     HandOver {
         cid: String,
@@ -72,7 +85,7 @@ pub struct Plane {}
 impl Plane {
     /// Handles one input; time is the caller's.
     pub fn handle(&mut self, input: Input, _now: Instant, effects: &mut Effects) {
-        if let Input::Published { ticket, .. } = input {
+        if let Input::Published { ticket, .. } | Input::Beyond { ticket, .. } = input {
             effects.push(Effect::Acknowledge {
                 ticket,
                 refused: Some("no conference of ours"),

@@ -8,6 +8,7 @@ mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod exit;
 mod icmp;
 pub mod kernel;
 pub mod log;
@@ -16,6 +17,7 @@ mod netlink;
 mod node;
 mod notify;
 mod object;
+mod plane;
 mod reload;
 mod shard;
 mod sip;
@@ -41,6 +43,7 @@ use shard::Work;
 
 pub use bench::bench;
 pub use configuration::Options;
+pub use exit::Exit;
 pub use kernel::detach::detach;
 pub use object::version;
 pub use start::{host_interfaces, run};
@@ -87,6 +90,10 @@ struct Shell {
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
+    /// Where the conference plane is told what happens.
+    plane: plane::Inbox,
+    /// The last event it was told of.
+    told: u64,
     questions: mpsc::Receiver<Question>,
     work: mpsc::Receiver<Work>,
     /// State changes of flows, from the kernel program.
@@ -129,7 +136,7 @@ impl Shell {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
                     self.engine.active(&self.datapath.active(), clock::now());
-                    self.engine.gather_events();
+                    self.gather_events();
                     self.retire().await;
                     // Every engine was asked: one that hangs keeps us from here.
                     notify::alive();
@@ -147,6 +154,16 @@ impl Shell {
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
+    }
+
+    /// Takes in what the engines have noted, and tells the plane.
+    fn gather_events(&mut self) {
+        self.engine.gather_events();
+        for event in self.engine.events().after(self.told) {
+            self.told = event.seq;
+            self.plane
+                .try_tell(crate::plane::Input::Noted(event.clone()));
+        }
     }
 
     async fn answer(&mut self, question: Question) {
@@ -191,7 +208,7 @@ impl Shell {
                 }
                 Effect::Close { at } => self.datapath.media.close(at),
                 Effect::Install { at, rule } => self.datapath.install(at, rule).await,
-                Effect::Remove { at } => self.datapath.remove(at),
+                Effect::Remove { at } => self.datapath.remove(at).await,
                 Effect::KeepAlive { at, to } => self.datapath.send(at, to, &[]),
                 Effect::Forward { at, to, bytes } => self.datapath.send(at, to, &bytes),
                 Effect::Listen { at, rule } => {

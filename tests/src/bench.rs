@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: here who forwards media how fast, on the same links, in one run; `sip` has
 //! registrations and calls.
 
+pub mod conditions;
 pub mod cost;
 mod goal;
 mod latency;
@@ -114,7 +115,7 @@ impl Measured {
 /// No root, or a kernel without what is needed. A column that cannot be set up is left out, with
 /// the reason.
 pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Report> {
-    let before = report::Conditions::read()?;
+    let before = report::conditions()?;
     let mut rows: Vec<(Row, Option<Stand>)> = Vec::new();
     for column in depth.columns.iter().copied() {
         say(&format!("set up {}", column.label()));

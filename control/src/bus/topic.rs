@@ -120,8 +120,37 @@ impl fmt::Display for Part<'_> {
 #[must_use]
 pub fn is_id(text: &str) -> bool {
     let fits = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'~');
-    (1..=64).contains(&text.len()) && text.bytes().all(fits)
+    (1..=ID_BYTES_MAX).contains(&text.len()) && text.bytes().all(fits)
 }
+
+/// The id that stands for a name of any letters: octets an id may not have, and `~`, are written as
+/// `~` and two digits, so that no two names share one. A name too long for that ends in its hash.
+#[must_use]
+pub fn id_of(name: &str) -> String {
+    let mut id = String::new();
+    for octet in name.bytes() {
+        match octet {
+            b'a'..=b'z' | b'0'..=b'9' | b'-' => id.push(char::from(octet)),
+            _ => id.push_str(&format!("~{octet:02x}")),
+        }
+    }
+    if id.is_empty() {
+        return "~".to_owned();
+    }
+    if id.len() > ID_BYTES_MAX {
+        // FNV-1a.
+        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, octet| {
+            (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3)
+        });
+        id.truncate(ID_BYTES_MAX - HASH_BYTES);
+        id.push_str(&format!("~~{hash:016x}"));
+    }
+    id
+}
+
+/// Of an id.
+const ID_BYTES_MAX: usize = 64;
+const HASH_BYTES: usize = 18;
 
 #[cfg(test)]
 mod tests {
@@ -161,5 +190,21 @@ mod tests {
             assert_eq!(Topic::parse(text), None, "{text}");
         }
         assert!(is_id(&"a".repeat(64)) && !is_id(&"a".repeat(65)));
+    }
+
+    #[test]
+    fn every_name_has_an_id_of_its_own() {
+        for (name, id) in [
+            ("1001", "1001"),
+            ("edge-01", "edge-01"),
+            ("Edge_01", "~45dge~5f01"),
+            ("a~b", "a~7eb"),
+            ("", "~"),
+            ("é", "~c3~a9"),
+        ] {
+            assert_eq!(id_of(name), id);
+        }
+        let (one, other) = (id_of(&"A".repeat(64)), id_of(&"A".repeat(65)));
+        assert!(is_id(&one) && is_id(&other) && one != other);
     }
 }

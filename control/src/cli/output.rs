@@ -15,6 +15,7 @@ use serde_json::Value;
 use super::{bench, bpf, version};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
+use crate::shell::Exit;
 use crate::shell::configuration::Refused;
 
 /// `json` is the API's document, indented; `jsonl` has a line for each element of a list.
@@ -148,7 +149,12 @@ pub(super) fn at(error: anyhow::Error, file: &Path) -> anyhow::Error {
         return error;
     }
     let name = file.display().to_string();
-    Refused { name, problems }.into()
+    Refused {
+        name,
+        problems,
+        exit: Exit::Config,
+    }
+    .into()
 }
 
 /// A reader that has seen enough (`| head`) is no error.

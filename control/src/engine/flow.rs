@@ -10,12 +10,12 @@ use bytes::Bytes;
 use crate::config::{Peer, PeerAddress};
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
-use crate::engine::relay::{Purpose, client_key};
+use crate::engine::relay::{Origin, Purpose, client_key};
 use crate::engine::route::Target;
 use crate::id::{Path, Transport};
 use crate::sip::index::{Message, Start};
 use crate::sip::transaction::ClientKey;
-use crate::sip::vocabulary::{self, Method};
+use crate::sip::vocabulary;
 
 pub use crate::sip::connection::{Close, Connection, Limits, Why};
 pub use crate::sip::framing::Unit;
@@ -164,32 +164,12 @@ impl Engine {
                 call,
                 offered,
                 ..
-            } => {
-                self.relayed.remove(&origin.key);
-                if offered {
-                    self.withdraw_offer(call, &origin.request, now, effects);
-                }
-                // The dialog is over whether or not the other side heard of it.
-                let bye = origin.request.method() == Some(Method::Bye);
-                let code = if bye { 200 } else { code };
-                let bytes = vocabulary::response(&origin.request, code, None, None, &[], None);
-                self.respond(&origin.key, code, bytes, now, effects);
-            }
-            Purpose::Outside { origin, .. } => {
-                self.relayed.remove(&origin.key);
-                let tag = self.names.token();
-                let tag = Some(tag.as_str());
-                let bytes = vocabulary::response(&origin.request, code, None, tag, &[], None);
-                self.respond(&origin.key, code, bytes, now, effects);
-            }
+            } => self.in_dialog_unanswered(&origin, call, offered, Some(code), now, effects),
+            Purpose::Outside { origin, .. } => self.answer_unreached(&origin, code, now, effects),
             Purpose::Register { origin, .. } => {
-                self.relayed.remove(&origin.key);
                 self.counters
                     .count("sip_registration", "registrar_unreachable");
-                let tag = self.names.token();
-                let tag = Some(tag.as_str());
-                let bytes = vocabulary::response(&origin.request, code, None, tag, &[], None);
-                self.respond(&origin.key, code, bytes, now, effects);
+                self.answer_unreached(&origin, code, now, effects);
             }
             Purpose::Refresh { call, side } => {
                 self.refreshed(call, key, side, code, None, now, effects);
@@ -198,6 +178,21 @@ impl Engine {
             Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
         }
+    }
+
+    /// Answers a request outside dialogs in its receiver's place.
+    fn answer_unreached(
+        &mut self,
+        origin: &Origin,
+        code: u16,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.relayed.remove(&origin.key);
+        let tag = self.names.token();
+        let tag = Some(tag.as_str());
+        let bytes = vocabulary::response(&origin.request, code, None, tag, &[], None);
+        self.respond(&origin.key, code, bytes, now, effects);
     }
 
     /// Puts TCP before UDP for a large request to a peer that leaves the choice to us (RFC 3261

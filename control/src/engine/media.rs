@@ -10,6 +10,7 @@ use crate::engine::call::Call;
 use crate::engine::event::Kind;
 use crate::engine::input::Activity;
 use crate::engine::{CallKey, Engine, SWEEP};
+use crate::media::ours::Passages;
 use crate::media::port::Pools;
 use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
 use crate::sdp::multipart;
@@ -54,8 +55,10 @@ impl Engine {
 
     /// Tells a call's session where its parties are now, and what we are called now.
     fn inform(&self, call: &mut Call) {
+        let passages = self.passages(call);
         for side in Side::BOTH {
             let leg = call.leg(side);
+            let trusted = leg.is_some_and(|leg| self.peer_from(leg.path.to.ip()).is_some());
             let known = leg.and_then(|leg| Some((self.leg_settings(leg)?, leg.network)));
             let (Some((settings, network)), Some(session)) = (known, call.session.as_mut()) else {
                 continue;
@@ -64,7 +67,18 @@ impl Engine {
             let peers = self.network(network).map(|network| network.peers.clone());
             session.set_prefixes(side, peers.unwrap_or_default());
             session.set_ours(self.ours.clone());
+            let passages = passages.as_ref().filter(|_| trusted);
+            session.set_passages(side, passages.cloned().unwrap_or_default());
         }
+    }
+
+    /// Where else a call is with us: it went out to a server that sent it back.
+    fn passages(&self, call: &Call) -> Option<Passages> {
+        let keys = self.dialogs.get(&call.call_id).filter(|k| k.len() > 1)?;
+        let all = keys.iter().filter_map(|key| self.calls.get(key));
+        let others = all.filter(|other| other.token != call.token);
+        let sessions = others.filter_map(|other| other.session.as_ref());
+        Some(Passages::new(sessions.flat_map(Session::sockets)))
     }
 
     /// Takes the SDP out of a message from `from`, and returns the body for the other side. None:

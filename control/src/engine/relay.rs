@@ -347,16 +347,8 @@ impl Engine {
                 offered,
                 ..
             } => {
-                self.relayed.remove(&origin.key);
-                if offered {
-                    self.withdraw_offer(call, &origin.request, now, effects);
-                }
-                if origin.request.method() == Some(Method::Bye) {
-                    // The dialog is over whether or not the other side heard of it.
-                    let bytes = vocabulary::response(&origin.request, 200, None, None, &[], None);
-                    self.respond(&origin.key, 200, bytes, now, effects);
-                }
                 // RFC 4320 §4.2: no 408 for anything but INVITE.
+                self.in_dialog_unanswered(&origin, call, offered, None, now, effects);
             }
             Purpose::Outside { origin, .. } => {
                 self.relayed.remove(&origin.key);
@@ -370,6 +362,29 @@ impl Engine {
             }
             Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
+        }
+    }
+
+    /// No answer for a request inside a dialog: this one in its place, if any is to be given.
+    pub(super) fn in_dialog_unanswered(
+        &mut self,
+        origin: &Origin,
+        call: CallKey,
+        offered: bool,
+        code: Option<u16>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.relayed.remove(&origin.key);
+        if offered {
+            self.withdraw_offer(call, &origin.request, now, effects);
+        }
+        // The dialog is over whether or not the other side heard of it.
+        let bye = origin.request.method() == Some(Method::Bye);
+        let code = if bye { Some(200) } else { code };
+        if let Some(code) = code {
+            let bytes = vocabulary::response(&origin.request, code, None, None, &[], None);
+            self.respond(&origin.key, code, bytes, now, effects);
         }
     }
 

@@ -43,6 +43,8 @@ impl Engine {
         for Kept { table, key, record } in kept {
             match table {
                 Table::Registrations => self.restore_registration(&key, &record, now),
+                // Not the engine's.
+                Table::Conferences | Table::Outbox => {}
             }
         }
         // What was not taken over is forgotten there too; what was is there already.

@@ -1,6 +1,7 @@
 //! The media ports that are ours, by every name: media sent to one of them would come back to us,
 //! and go round for ever.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
@@ -20,6 +21,30 @@ impl Ours {
         let ip = at.ip().to_canonical();
         let mut ranges = self.0.iter();
         ranges.any(|(ours, ports)| *ours == ip && ports.contains(&at.port()))
+    }
+}
+
+/// Ports of ours that are a party's all the same: its call crosses the edge more than once (a spiral,
+/// RFC 3261 §6), and the server in between leaves SDP alone. By the name it was told, which socket.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Passages(BTreeMap<SocketAddr, SocketAddr>);
+
+impl Passages {
+    /// Names with the sockets they mean.
+    pub fn new(sockets: impl IntoIterator<Item = (SocketAddr, SocketAddr)>) -> Self {
+        Self(sockets.into_iter().collect())
+    }
+
+    /// The socket that is meant by a name.
+    #[must_use]
+    pub fn socket(&self, told: SocketAddr) -> Option<SocketAddr> {
+        self.0.get(&told).copied()
+    }
+
+    /// Whether a socket is one of them.
+    #[must_use]
+    pub fn leads_to(&self, socket: SocketAddr) -> bool {
+        self.0.values().any(|known| *known == socket)
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use super::ours::Ours;
+use super::ours::{Ours, Passages};
 use super::plan::{Installed, Listening};
 use super::port::Pools;
 use super::stream::{Change, Component, Pair, Seen, Silence, Stream, StreamView};
@@ -83,6 +83,8 @@ pub struct Session {
     prefixes: Both<Vec<IpNet>>,
     /// What no party may name as its own.
     ours: Arc<Ours>,
+    /// What each party may name all the same.
+    passages: Both<Passages>,
     /// By `m=` line.
     agreed: Vec<Option<Stream>>,
     exchange: Option<Exchange>,
@@ -114,6 +116,7 @@ impl Session {
             legs: Both { a, b },
             prefixes: Both::default(),
             ours: Arc::default(),
+            passages: Both::default(),
             agreed: Vec::new(),
             exchange: None,
             branches: Branches::default(),
@@ -199,6 +202,26 @@ impl Session {
     /// The media ports of the whole edge: what SDP says of them is not believed.
     pub fn set_ours(&mut self, ours: Arc<Ours>) {
         self.ours = ours;
+    }
+
+    /// Where the other passages of this call are with us: what a trusted party's SDP says of them is
+    /// believed.
+    pub fn set_passages(&mut self, side: Side, passages: Passages) {
+        *self.passages.of_mut(side) = passages;
+    }
+
+    /// Our sockets of this call, each after a name that a party may know it by.
+    pub fn sockets(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
+        let legs = [&self.legs.a, &self.legs.b];
+        self.open.keys().flat_map(move |pair| {
+            let its = legs.into_iter().filter(|leg| leg.network == pair.network);
+            its.flat_map(|leg| {
+                Component::BOTH.map(|component| {
+                    let local = pair.at(component);
+                    (leg.told(local.port()), local)
+                })
+            })
+        })
     }
 
     #[must_use]

@@ -1,5 +1,6 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
+mod ban;
 mod bpf;
 mod capture;
 pub(super) mod config;
@@ -7,6 +8,7 @@ mod error;
 mod health;
 mod metrics;
 mod route;
+mod table;
 mod wire;
 
 use std::fs;
@@ -16,6 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, bail};
+use axum::extract::FromRef;
 use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
@@ -27,6 +30,18 @@ use crate::shell::{Question, Shell, clock};
 
 pub(crate) use bpf::Rates;
 use error::Problem;
+
+/// What handlers work with; each takes its part (`axum::extract::FromRef`).
+#[derive(Clone)]
+pub(crate) struct Api {
+    questions: mpsc::Sender<Question>,
+}
+
+impl FromRef<Api> for mpsc::Sender<Question> {
+    fn from_ref(api: &Api) -> Self {
+        api.questions.clone()
+    }
+}
 
 /// Something a client wants, on its way to the loop.
 pub(crate) struct Ask {
@@ -92,7 +107,8 @@ pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
 
 /// Answers until aborted.
 pub(crate) fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) -> JoinHandle<()> {
-    let router = route::router(questions).into_make_service_with_connect_info::<config::Client>();
+    let router =
+        route::router(Api { questions }).into_make_service_with_connect_info::<config::Client>();
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
             tracing::error!(%error, "the API stopped");

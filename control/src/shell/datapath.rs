@@ -2,6 +2,7 @@
 
 mod books;
 mod flow;
+mod passage;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
@@ -23,9 +24,10 @@ use crate::shell::media::{Media, Port};
 use crate::shell::netlink::Netlink;
 use crate::shell::shard::Queues;
 
-pub(crate) use self::books::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
+pub(crate) use self::books::{Books, Carried, Histogram, JITTER_US, LOSS_PPM, MILLION};
 use self::flow::{Counted, Installed};
 pub(crate) use self::flow::{FlowNow, Placement};
+use self::passage::Passages;
 
 pub(crate) struct Datapath {
     pub(crate) media: Media,
@@ -35,6 +37,7 @@ pub(crate) struct Datapath {
     /// Interfaces of the networks.
     borders: Vec<String>,
     flows: BTreeMap<SocketAddr, Installed>,
+    passages: Passages,
     /// Ports that are captured, their flows in userspace meanwhile.
     taps: BTreeMap<SocketAddr, Tap>,
     pub(crate) books: Books,
@@ -49,6 +52,7 @@ impl Datapath {
             kernel,
             borders: Vec::new(),
             flows: BTreeMap::new(),
+            passages: Passages::default(),
             taps: BTreeMap::new(),
             books: Books::default(),
             icmp: Icmp::start(),
@@ -96,7 +100,9 @@ impl Datapath {
                 self.flows.insert(at, flow);
             }
         }
-        self.place(at).await;
+        let is_ours = self.media.port(rule.target).is_some();
+        self.passages.lead(at, is_ours.then_some(rule.target));
+        self.place_with_feeders(at).await;
     }
 
     /// The link a rule's packets leave by, where the routing table could not tell.
@@ -110,7 +116,7 @@ impl Datapath {
         self.media.send(at, to, bytes, link);
     }
 
-    pub(crate) fn remove(&mut self, at: SocketAddr) {
+    pub(crate) async fn remove(&mut self, at: SocketAddr) {
         self.look(at, clock::now());
         self.media.remove(at);
         if let Some(flow) = self.flows.remove(&at)
@@ -118,6 +124,8 @@ impl Datapath {
         {
             self.leave_kernel(at);
         }
+        self.passages.lead(at, None);
+        self.place_with_feeders(at).await;
     }
 
     fn leave_kernel(&mut self, at: SocketAddr) {
@@ -135,6 +143,9 @@ impl Datapath {
         let flow = back.and_then(|at| Some((at, self.flows.get(&at)?.rule)));
         match flow {
             Some((at, rule)) if (rule.source, rule.target) == (news.from, news.to) => {
+                // Where they first came in.
+                let at = self.passages.first(at);
+                let rule = self.flows.get(&at).map_or(rule, |flow| flow.rule);
                 let link = self.netlink.link_for(at.ip(), rule.peer.ip());
                 self.icmp.tell(rule.peer, at, news, link, clock::now());
             }
@@ -189,13 +200,19 @@ impl Datapath {
         if self.kernel.is_err() {
             return Err(NO_KERNEL);
         }
+        if self.passages.is_fed(at) {
+            return Err(
+                "the call passes us more than once: its packets are forwarded where they come in",
+            );
+        }
+        let rule = self.through(at, rule);
         if rule.rtcp.is_some() {
             return Err("RTCP is taken apart for a party that does not multiplex");
         }
         if at.is_ipv4() != rule.target.is_ipv4() {
             return Err("the two parties use different IP versions");
         }
-        if self.is_tapped(at) {
+        if self.passages.of(at).any(|at| self.is_tapped(at)) {
             return Err("captured: both sides are seen in userspace");
         }
         let hop = self
@@ -310,17 +327,24 @@ impl Datapath {
     pub(crate) fn active(&mut self) -> Vec<Activity> {
         let now = clock::now();
         let all: Vec<SocketAddr> = self.flows.keys().copied().collect();
-        all.into_iter()
-            .filter_map(|at| self.look(at, now))
-            .collect()
+        let mut active = Vec::new();
+        for at in all {
+            if let Some(activity) = self.look(at, now) {
+                // The kernel takes all passages in one step.
+                let passed = self.passages.of(at);
+                active.extend(passed.map(|at| Activity { at, ..activity }));
+            }
+        }
+        active
     }
 
     /// Enters a flow into the books; its latest packet, if there were any since the last look.
     fn look(&mut self, at: SocketAddr, now: Instant) -> Option<Activity> {
+        let source = self.flows.get(&at)?.left_by(|rule| self.through(at, rule));
         let flow = self.flows.get_mut(&at)?;
         let (kernel, port) = (totals(&self.kernel, at), self.media.port(at));
         let network = |at| self.media.port(at).and_then(|port| port.network);
-        let networks = [network(at), network(flow.rule.source)];
+        let networks = [network(at), network(source)];
         flow.look(&kernel, port, networks, now, &mut self.books)
             .then(|| latest(at, &kernel, port))
     }
@@ -371,8 +395,22 @@ impl Datapath {
     }
 
     pub(crate) fn flow(&self, at: SocketAddr) -> Option<FlowNow> {
-        let flow = self.flows.get(&at)?;
-        Some(flow.now(at, &totals(&self.kernel, at), self.media.port(at)))
+        let its = |at: SocketAddr| {
+            let flow = self.flows.get(&at)?;
+            Some(flow.now(at, &totals(&self.kernel, at), self.media.port(at)))
+        };
+        let mut flow = its(at)?;
+        // The kernel takes all passages in one step, and counts them where packets come in.
+        if let Some(first) = Some(self.passages.first(at)).filter(|first| *first != at)
+            && let Some(first) = its(first)
+            && first.placement == Placement::Kernel
+        {
+            flow.placement = Placement::Kernel;
+            flow.kernel = first.kernel;
+            flow.stream = first.stream;
+            flow.bits_per_s = first.bits_per_s;
+        }
+        Some(flow)
     }
 
     /// A state change of a flow, told by the kernel program.

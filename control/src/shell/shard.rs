@@ -156,7 +156,7 @@ pub(super) fn start<'s>(
     shards: impl Iterator<Item = (&'s Arc<Slot>, mpsc::Receiver<Event>)>,
     queues: &Queues,
     sip: &Arc<sip::Out>,
-    keeper: Keeper,
+    keeper: Keeper<Effect>,
 ) -> (JoinSet<()>, mpsc::Receiver<Work>) {
     let (work, works) = mpsc::channel(WORK_MAX);
     // The first shard's: it comes first.
@@ -187,7 +187,7 @@ struct Worker {
     sip: Arc<sip::Out>,
     work: mpsc::Sender<Work>,
     /// Of the shard with the registrations.
-    keeper: Option<Keeper>,
+    keeper: Option<Keeper<Effect>>,
 }
 
 impl Worker {
@@ -254,12 +254,12 @@ impl Worker {
     }
 
     /// Time passed. Returned are messages that have waited long enough for the disk.
-    fn expire(&self, now: std::time::Instant) -> Effects {
+    fn expire(&mut self, now: std::time::Instant) -> Effects {
         let mut state = self.slot.lock();
         let State { engine, effects } = &mut *state;
         engine.expire(now, effects);
         drop(state);
-        let keeper = self.keeper.as_ref();
+        let keeper = self.keeper.as_mut();
         keeper.map_or_else(Effects::new, |keeper| keeper.overdue(now))
     }
 
@@ -270,7 +270,7 @@ impl Worker {
     }
 
     /// In order; what fails comes back as input.
-    async fn perform(&self) {
+    async fn perform(&mut self) {
         loop {
             let effects = std::mem::take(&mut self.slot.lock().effects);
             if effects.is_empty() {
@@ -314,7 +314,7 @@ impl Worker {
                 }
             }
             self.media(&mut media).await;
-            let now = match &self.keeper {
+            let now = match &mut self.keeper {
                 Some(keeper) if !writes.is_empty() => keeper.write(writes, then),
                 Some(_) | None => then,
             };
@@ -374,7 +374,7 @@ impl Worker {
 }
 
 /// Waits for ever where nothing is kept.
-async fn next_kept(keeper: &mut Option<Keeper>) -> Effects {
+async fn next_kept(keeper: &mut Option<Keeper<Effect>>) -> Effects {
     match keeper {
         Some(keeper) => keeper.kept().await,
         None => std::future::pending().await,

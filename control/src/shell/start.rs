@@ -11,7 +11,9 @@ use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
+use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
+use crate::plane::Plane;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
@@ -21,8 +23,8 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, Store};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, notify, object, stream};
+use crate::shell::store::{Keeper, SIP_WAITS, Store};
+use crate::shell::{Exit, QUESTIONS_MAX, Shell, api, clock, notify, object, plane, stream};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -36,24 +38,24 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_file_limit();
     // Before anything another daemon may be using is touched: if one runs, these are taken.
-    let socket = api::claim(&config.node.socket)
-        .map_err(|error| source.refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET))?;
+    let socket = api::claim(&config.node.socket).map_err(|error| {
+        source
+            .refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET)
+            .because(exit(&error))
+    })?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
     let count = shard_count(&config);
     let (queues, events) = Queues::new(shards(seed, count));
     let tls = Tls::load(&config).map_err(|wrong| tls_refused(&source, &wrong))?;
     let mut sip = Sip::new(queues.clone(), netlink.links());
     sip.configure(&config, tls);
-    sip.open(&config.sip.listen)
-        .await
-        .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
-    let (mut kernel, adopted) = match kernel(&config, &netlink) {
-        Ok((kernel, adopted)) => (Ok(kernel), adopted),
-        Err(error) if config.datapath.mode == DatapathMode::Xdp => {
-            return Err(impossible(&error, &config, &options, &source).into());
-        }
-        Err(error) => (Err(format!("{error:#}")), Vec::new()),
-    };
+    sip.open(&config.sip.listen).await.map_err(|busy| {
+        source
+            .refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN)
+            .because(Exit::of(&busy.error))
+    })?;
+    let (mut kernel, adopted) = kernel_or_why(&config, &netlink)
+        .map_err(|error| impossible(&error, &config, &options, &source))?;
     announce(&kernel, config.datapath.mode);
     let reports = kernel.as_mut().ok().map(Kernel::events).transpose()?;
     if let Some(logs) = kernel.as_mut().ok().map(Kernel::logs).transpose()? {
@@ -71,6 +73,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let api = api::serve(socket, sender);
+    let (inbox, mail) = plane::inbox();
+    let gate = plane::Gate::default();
+    plane::start(Plane::default(), mail, plane::Ends { gate });
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
@@ -84,6 +89,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        plane: inbox,
+        told: 0,
         questions,
         work,
         reports,
@@ -100,14 +107,28 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper) {
-    let (store, keeper, kept) = Store::open(&config.store);
+fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>) {
+    let (store, mut kept) = Store::open(&config.store);
+    let keeper = store.keeper(Some(SIP_WAITS));
+    let kept = kept.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
     (store, keeper)
+}
+
+/// The kernel path, or why there is none; an error if it must be had.
+fn kernel_or_why(
+    config: &Config,
+    netlink: &Netlink,
+) -> anyhow::Result<(Result<Kernel, String>, Vec<Adopted>)> {
+    match kernel(config, netlink) {
+        Ok((kernel, adopted)) => Ok((Ok(kernel), adopted)),
+        Err(error) if config.datapath.mode == DatapathMode::Xdp => Err(error),
+        Err(error) => Ok((Err(format!("{error:#}")), Vec::new())),
+    }
 }
 
 /// The kernel path was asked for and cannot be had.
@@ -119,7 +140,19 @@ fn impossible(
 ) -> Refused {
     let key = key(error, config, options.object.is_none());
     let message = format!("the kernel path cannot be had: {error:#}");
-    source.refuse(&[&key, "datapath.mode"], message, USERSPACE)
+    let exit = match error.downcast_ref() {
+        Some(KernelError::Permission { .. }) => Exit::Permission,
+        _ => Exit::Unavailable,
+    };
+    source
+        .refuse(&[&key, "datapath.mode"], message, USERSPACE)
+        .because(exit)
+}
+
+/// Of an error of the system's, at whatever depth.
+fn exit(error: &anyhow::Error) -> Exit {
+    let found = error.chain().find_map(|cause| cause.downcast_ref());
+    found.map_or(Exit::Unavailable, Exit::of)
 }
 
 /// Flows of an earlier daemon become the engines'.

@@ -1,10 +1,11 @@
 //! The embedded store: what outlives the process, in one file. A thread of its own writes, many
 //! records to a commit; signalling never waits for the disk, only answers do, and not for long.
-//! The shard with the registrations has the near end of it, the `Keeper`.
+//! Whoever has something to keep has a near end of its own, a `Keeper`: all share the commits, and
+//! each gets back, in its own order, what waited for one.
 
 mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -12,29 +13,32 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 
 use crate::config::{self, Sync};
-use crate::effect::{Effects, Kept, Record, Table};
+use crate::effect::{Kept, Record, Table};
 use crate::shell::clock;
 
 use file::{File, Trouble};
 
-/// Messages that wait for a commit; more are sent without it.
+/// What may wait for a commit at one near end; more is done without it.
 const HELD_MAX: usize = 16_384;
 /// Records that wait for the disk; beyond it new keys are not kept.
 const PENDING_MAX: usize = 262_144;
-/// A message waits no longer. SIP's own repeats come after half a second, and are answered at once.
-const HELD_FOR: Duration = Duration::from_secs(1);
+/// How long answers of SIP wait at most. Its own repeats come after half a second, and are answered
+/// at once.
+pub(crate) const SIP_WAITS: Duration = Duration::from_secs(1);
 /// How often `sync = "behind"` commits.
 const BEHIND: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-/// Batches of messages on their way back to the shard.
-const KEPT_MAX: usize = 64;
+/// What it is there for, in the words of health.
+const KEPT: &str = "registrations, conferences and undelivered messages";
 
 /// One thing to keep, or to forget.
 pub(crate) type Write = ((Table, Bytes), Option<Record>);
+
+type Batch = BTreeMap<(Table, Bytes), Option<Record>>;
 
 pub(crate) struct Store {
     shared: Arc<Shared>,
@@ -45,29 +49,42 @@ pub(crate) struct Store {
     off: Option<String>,
 }
 
-/// Takes what is to be kept, and gives back the messages that waited for it.
-pub(crate) struct Keeper {
+/// Takes what is to be kept, and gives back what waited for it.
+pub(crate) struct Keeper<T> {
     shared: Arc<Shared>,
-    kept: mpsc::Receiver<Effects>,
+    progress: watch::Receiver<Progress>,
+    /// What waits, in order: for which batch, and since when.
+    held: VecDeque<(u64, Instant, T)>,
+    /// It waits no longer than this for a slow disk.
+    patience: Option<Duration>,
     /// There is a file.
     writes: bool,
+}
+
+/// What became of the batches.
+#[derive(Clone, Copy, Default)]
+struct Progress {
+    /// All up to this one are on disk.
+    written: u64,
+    /// The last one is not: nobody waits.
+    failing: bool,
 }
 
 struct Shared {
     state: Mutex<State>,
     wake: Condvar,
+    progress: watch::Sender<Progress>,
     counts: Counts,
 }
 
 #[derive(Default)]
 struct State {
     /// The latest word for each key, not yet on its way to disk.
-    pending: BTreeMap<(Table, Bytes), Option<Record>>,
-    /// Messages that wait for `pending`, and since when.
-    held: Effects,
-    /// Those that wait for the commit under way.
-    in_flight: Effects,
-    oldest: Option<Instant>,
+    pending: Batch,
+    /// How many batches went on their way before it.
+    taken: u64,
+    /// Somebody waits for the next one, be there something in it or not.
+    awaited: bool,
     behind: bool,
     closing: bool,
     failing: Option<String>,
@@ -84,9 +101,9 @@ pub(crate) struct Counts {
 }
 
 impl Store {
-    /// Opens the file and returns what it holds. What cannot be used is moved aside; without a file
-    /// nothing is kept, and health says so.
-    pub(crate) fn open(config: &config::Store) -> (Self, Keeper, Vec<Kept>) {
+    /// Opens the file and returns what it holds, by table. What cannot be used is moved aside;
+    /// without a file nothing is kept, and health says so.
+    pub(crate) fn open(config: &config::Store) -> (Self, BTreeMap<Table, Vec<Kept>>) {
         let (file, records, found, off) = match usable(&config.path) {
             Ok((file, records, found)) => (Some(file), records, found, None),
             Err(why) => (None, Vec::new(), None, Some(why)),
@@ -95,10 +112,7 @@ impl Store {
             tracing::error!(why, "the store begins anew");
         }
         if let Some(why) = &off {
-            tracing::warn!(
-                why,
-                "registrations are kept in memory only: a restart loses them"
-            );
+            tracing::warn!(why, "{KEPT} are kept in memory only: a restart loses them");
         }
         let behind = config.sync == Sync::Behind;
         let state = State {
@@ -108,25 +122,36 @@ impl Store {
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
             wake: Condvar::new(),
+            progress: watch::Sender::default(),
             counts: Counts::default(),
         });
-        let (sender, kept) = mpsc::channel(KEPT_MAX);
         let writer = file.map(|file| {
             let (shared, path) = (shared.clone(), config.path.clone());
-            std::thread::spawn(move || write(&shared, file, &path, &sender))
+            std::thread::spawn(move || write(&shared, file, &path))
         });
-        let keeper = Keeper {
-            shared: shared.clone(),
-            kept,
-            writes: writer.is_some(),
-        };
         let store = Self {
             shared,
             writer,
             found,
             off,
         };
-        (store, keeper, records)
+        let mut tables: BTreeMap<Table, Vec<Kept>> = BTreeMap::new();
+        for kept in records {
+            tables.entry(kept.table).or_default().push(kept);
+        }
+        (store, tables)
+    }
+
+    /// A near end. What waits there waits for as long as `patience` says, none: until it is written
+    /// or cannot be.
+    pub(crate) fn keeper<T>(&self, patience: Option<Duration>) -> Keeper<T> {
+        Keeper {
+            shared: self.shared.clone(),
+            progress: self.shared.progress.subscribe(),
+            held: VecDeque::new(),
+            patience,
+            writes: self.writer.is_some(),
+        }
     }
 
     /// Takes another configuration's wish.
@@ -138,10 +163,10 @@ impl Store {
     pub(crate) fn warnings(&self) -> Vec<String> {
         let failing = self.shared.lock().failing.clone();
         let failing = failing.map(|why| {
-            format!("the store cannot be written, registrations would not outlive a restart: {why}")
+            format!("the store cannot be written, {KEPT} would not outlive a restart: {why}")
         });
         let off = self.off.as_ref();
-        let off = off.map(|why| format!("registrations are kept in memory only: {why}"));
+        let off = off.map(|why| format!("{KEPT} are kept in memory only: {why}"));
         let found = self.found.clone();
         failing.into_iter().chain(off).chain(found).collect()
     }
@@ -171,54 +196,75 @@ impl Store {
     }
 }
 
-impl Keeper {
-    /// Has these written. What must wait for that is taken; returned is what need not.
-    pub(crate) fn write(&self, writes: Vec<Write>, then: Effects) -> Effects {
+impl<T> Keeper<T> {
+    /// Has these written. What must wait for that, or for what waits already, is taken; returned is
+    /// what need not, in order.
+    pub(crate) fn write(&mut self, writes: Vec<Write>, then: Vec<T>) -> Vec<T> {
         if !self.writes {
             return then;
         }
-        let mut state = self.shared.lock();
+        let nothing = writes.is_empty();
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
         for (key, record) in writes {
-            if state.pending.len() >= PENDING_MAX && !state.pending.contains_key(&key) {
-                self.shared.counts.lost.fetch_add(1, Ordering::Relaxed);
-                continue;
+            shared.put(&mut state, key, record);
+        }
+        shared.wake.notify_one();
+        state.awaited = true;
+        let waits = !state.behind && state.failing.is_none() && !(nothing && self.held.is_empty());
+        let batch = if nothing { 0 } else { state.taken + 1 };
+        drop(state);
+        if !waits || self.held.len().saturating_add(then.len()) > HELD_MAX {
+            let mut all = self.let_go(|_, _| true);
+            if waits {
+                self.late(then.len().saturating_add(all.len()));
             }
-            state.pending.insert(key, record);
+            all.extend(then);
+            return all;
         }
-        self.shared.wake.notify_one();
-        if state.behind || state.failing.is_some() {
-            return then;
-        }
-        if state.held.len().saturating_add(then.len()) > HELD_MAX {
-            self.shared.counts.late.fetch_add(1, Ordering::Relaxed);
-            return then;
-        }
-        state.held.extend(then);
-        state.oldest.get_or_insert_with(clock::now);
+        let batch = self.held.back().map_or(batch, |(its, ..)| batch.max(*its));
+        let now = clock::now();
+        let then = then.into_iter().map(|one| (batch, now, one));
+        self.held.extend(then);
         Vec::new()
     }
 
-    /// Messages whose records are on disk.
-    pub(crate) async fn kept(&mut self) -> Effects {
-        match self.kept.recv().await {
-            Some(effects) => effects,
-            None => std::future::pending().await,
+    /// What need not wait any more, in order; waits until there is something.
+    pub(crate) async fn kept(&mut self) -> Vec<T> {
+        loop {
+            let Progress { written, failing } = *self.progress.borrow_and_update();
+            let kept = self.let_go(|batch, _| failing || batch <= written);
+            if !kept.is_empty() {
+                return kept;
+            }
+            if self.progress.changed().await.is_err() {
+                // The store is closed: the daemon ends.
+                return std::future::pending().await;
+            }
         }
     }
 
-    /// Messages that have waited long enough for a slow disk.
-    pub(crate) fn overdue(&self, now: Instant) -> Effects {
-        let mut state = self.shared.lock();
-        let waited = state.oldest.map(|at| now.saturating_duration_since(at));
-        if waited.is_none_or(|waited| waited < HELD_FOR) {
+    /// What has waited long enough for a slow disk.
+    pub(crate) fn overdue(&mut self, now: Instant) -> Vec<T> {
+        let Some(patience) = self.patience else {
             return Vec::new();
-        }
-        state.oldest = None;
-        let mut overdue = std::mem::take(&mut state.in_flight);
-        overdue.append(&mut state.held);
-        let count = u64::try_from(overdue.len()).unwrap_or(u64::MAX);
-        self.shared.counts.late.fetch_add(count, Ordering::Relaxed);
+        };
+        let overdue = self.let_go(|_, since| now.saturating_duration_since(since) >= patience);
+        self.late(overdue.len());
         overdue
+    }
+
+    fn let_go(&mut self, may: impl Fn(u64, Instant) -> bool) -> Vec<T> {
+        let held = self.held.iter();
+        let count = held.take_while(|(batch, since, _)| may(*batch, *since));
+        let count = count.count();
+        self.held.drain(..count).map(|(_, _, one)| one).collect()
+    }
+
+    fn late(&self, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        let late = &self.shared.counts.late;
+        late.fetch_add(count, Ordering::Relaxed);
     }
 }
 
@@ -228,10 +274,26 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn put(&self, state: &mut State, key: (Table, Bytes), record: Option<Record>) {
+        // Its keys are written once: what was not on its way to disk yet need not go there.
+        if key.0 == Table::Outbox
+            && record.is_none()
+            && matches!(state.pending.get(&key), Some(Some(_)))
+        {
+            state.pending.remove(&key);
+            return;
+        }
+        if state.pending.len() >= PENDING_MAX && !state.pending.contains_key(&key) {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        state.pending.insert(key, record);
+    }
+
     /// Waits for work. None: there is none left, and no more will come.
-    fn next(&self) -> Option<BTreeMap<(Table, Bytes), Option<Record>>> {
+    fn next(&self) -> Option<Batch> {
         let mut state = self.lock();
-        while state.pending.is_empty() && !state.closing {
+        while state.pending.is_empty() && !state.awaited && !state.closing {
             state = self
                 .wake
                 .wait(state)
@@ -244,13 +306,20 @@ impl Shared {
             (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
         }
         let batch = std::mem::take(&mut state.pending);
-        let mut held = std::mem::take(&mut state.held);
-        state.in_flight.append(&mut held);
-        (!batch.is_empty()).then_some(batch)
+        state.taken += 1;
+        state.awaited = false;
+        (!batch.is_empty() || !state.closing).then_some(batch)
     }
 
-    /// A commit ended. Returns the messages that waited for it.
-    fn done(&self, failing: Option<String>) -> Effects {
+    /// There was nothing in a batch, and nothing before it is yet to be written.
+    fn passed(&self) {
+        let taken = self.lock().taken;
+        self.progress
+            .send_modify(|progress| progress.written = taken);
+    }
+
+    /// A commit ended.
+    fn done(&self, failing: Option<String>) {
         let mut state = self.lock();
         match (&failing, &state.failing) {
             (Some(why), None) => tracing::error!(why, "cannot write the store"),
@@ -258,16 +327,17 @@ impl Shared {
             (Some(_), Some(_)) | (None, None) => {}
         }
         state.failing = failing;
-        let mut done = std::mem::take(&mut state.in_flight);
-        if state.failing.is_some() {
-            done.append(&mut state.held);
-        }
-        state.oldest = (!state.held.is_empty()).then(clock::now);
-        done
+        let (taken, failing) = (state.taken, state.failing.is_some());
+        self.progress.send_modify(|progress| {
+            progress.failing = failing;
+            if !failing {
+                progress.written = taken;
+            }
+        });
     }
 
     /// What could not be written waits, unless there is a newer word.
-    fn put_back(&self, batch: BTreeMap<(Table, Bytes), Option<Record>>) -> bool {
+    fn put_back(&self, batch: Batch) -> bool {
         let mut state = self.lock();
         for (key, record) in batch {
             state.pending.entry(key).or_insert(record);
@@ -281,9 +351,13 @@ impl Shared {
 }
 
 /// The writer's life.
-fn write(shared: &Shared, file: File, path: &Path, kept: &mpsc::Sender<Effects>) {
+fn write(shared: &Shared, file: File, path: &Path) {
     let mut file = Some(file);
     while let Some(batch) = shared.next() {
+        if batch.is_empty() {
+            shared.passed();
+            continue;
+        }
         let result = match file.take() {
             Some(file) => Ok(file),
             None => File::open(path).map(|(file, _)| file),
@@ -306,11 +380,7 @@ fn write(shared: &Shared, file: File, path: &Path, kept: &mpsc::Sender<Effects>)
             }
         };
         let failed = failing.is_some();
-        let done = shared.done(failing);
-        // Nobody listens any more: the daemon ends.
-        if !done.is_empty() && kept.blocking_send(done).is_err() {
-            tracing::debug!("answers were not sent, the daemon ends");
-        }
+        shared.done(failing);
         if failed && shared.put_back(batch) {
             return;
         }

@@ -1,12 +1,11 @@
 //! What came of a run: JSON, a table, plots.
 
-use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::conditions::{self, Conditions};
 use super::goal::Goal;
 use super::{Column, Cost, LOADS, Measured, Memory, Row, SHARE, Sustained, plot, rtpengine};
 
@@ -17,20 +16,6 @@ pub struct Report {
     pub rows: Vec<Row>,
     pub costs: Vec<Cost>,
     pub memory: Memory,
-}
-
-/// Under what conditions: numbers without them say nothing.
-#[derive(Clone, Debug)]
-pub struct Conditions {
-    pub kernel: String,
-    pub processor: String,
-    pub cores: usize,
-    /// Of the last minute, when the run began: above zero, something else was running.
-    pub load: String,
-    pub rtpengine: String,
-    /// Of the source, with a mark if it was changed since.
-    pub commit: String,
-    pub date: String,
 }
 
 /// Grows when a member changes its meaning.
@@ -50,36 +35,10 @@ const NOTES: [&str; 7] = [
     "cost is taken by BPF_PROG_TEST_RUN, 250 packets a run, a program that does nothing taken off",
 ];
 
-impl Conditions {
-    pub(super) fn read() -> Result<Self> {
-        let read = |path: &str| fs::read_to_string(path).with_context(|| format!("read {path}"));
-        let processor = read("/proc/cpuinfo")?
-            .lines()
-            .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-            .map_or_else(|| "unknown".to_owned(), |(_, name)| name.to_owned());
-        Ok(Self {
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            processor,
-            cores: std::thread::available_parallelism()?.get(),
-            load: read("/proc/loadavg")?
-                .split(' ')
-                .next()
-                .unwrap_or_default()
-                .to_owned(),
-            rtpengine: rtpengine::version().unwrap_or_else(|error| format!("{error:#}")),
-            commit: told("git", &["describe", "--always", "--dirty"]),
-            date: told("date", &["-u", "+%F"]),
-        })
-    }
-}
-
-/// What a program says in one line; a word if it cannot.
-fn told(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output();
-    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    text.ok()
-        .filter(|text| !text.is_empty())
-        .unwrap_or_else(|| "unknown".to_owned())
+/// Read before a run begins.
+pub(super) fn conditions() -> Result<Conditions> {
+    let rtpengine = rtpengine::version().unwrap_or_else(|error| format!("{error:#}"));
+    Conditions::read(vec![("rtpengine", rtpengine)], &NOTES)
 }
 
 impl Report {
@@ -104,21 +63,9 @@ impl Report {
             .iter()
             .map(|(name, bytes)| (name.clone(), json!(bytes)))
             .collect();
-        let Conditions {
-            kernel,
-            processor,
-            cores,
-            load,
-            rtpengine,
-            commit,
-            date,
-        } = &self.conditions;
         json!({
             "version": VERSION,
-            "conditions": {
-                "kernel": kernel, "processor": processor, "cores": cores, "load_1min": load,
-                "rtpengine": rtpengine, "commit": commit, "date": date, "notes": NOTES,
-            },
+            "conditions": self.conditions.json(),
             "columns": rows,
             "cost": costs,
             "memory": {
@@ -262,38 +209,22 @@ impl Report {
     /// # Errors
     /// The directory cannot be written to.
     pub fn write(&self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
-        let document = serde_json::to_string_pretty(&self.json())? + "\n";
-        for (name, text) in [
-            ("datapath.json", document),
+        let files = [
+            ("datapath.json", conditions::pretty(&self.json())?),
             ("datapath.md", self.page()),
             ("datapath-rate.svg", plot::rates(self)),
             ("datapath-cost.svg", plot::costs(&self.costs)),
-        ] {
-            let file = directory.join(name);
-            fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
-        }
-        Ok(())
+        ];
+        conditions::write(directory, &files)
     }
 
     fn page(&self) -> String {
-        let Conditions {
-            kernel,
-            processor,
-            cores,
-            load,
-            rtpengine,
-            commit,
-            date,
-        } = &self.conditions;
-        let notes: String = NOTES.iter().map(|note| format!("- {note}\n")).collect();
         format!(
             "# Data plane\n\nWritten by `cargo xtask bench datapath`; the same in \
              [datapath.json](datapath.json).\n\n{}\n![packets per second](datapath-rate.svg)\n\n\
-             ![cost by flows](datapath-cost.svg)\n\n## Conditions\n\n- Linux {kernel}, {cores} \
-             cores, {processor}; load {load} when it began; {rtpengine}\n\
-             - commit {commit}, {date}\n{notes}",
-            self.table()
+             ![cost by flows](datapath-cost.svg)\n\n{}",
+            self.table(),
+            self.conditions.section()
         )
     }
 

@@ -16,7 +16,7 @@ pub use self::latency::Added;
 use self::latency::Captures;
 use self::load::{Callee, Load, Users};
 pub use self::load::{Outcome, Work};
-pub use self::report::{Conditions, Report};
+pub use self::report::Report;
 use self::server::Server;
 pub use self::server::System;
 use self::site::Site;
@@ -219,7 +219,7 @@ struct Trial {
 /// # Errors
 /// No root. A column that cannot be set up is left out, with the reason.
 pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Report> {
-    let conditions = Conditions::read()?;
+    let conditions = report::conditions()?;
     let bench = Bench {
         site: Site::lay()?,
         programs,

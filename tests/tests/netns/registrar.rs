@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use towpath_tests::calls::{self, Flow};
 use towpath_tests::clock;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::netns::Namespace;
@@ -110,6 +111,12 @@ impl Drop for Registrar {
     }
 }
 
+fn datapath(mode: &str, lab: &Lab) -> String {
+    let object = process::object().unwrap();
+    let pin_dir = lab.bpffs().join("towpath");
+    format!("[datapath]\nmode = \"{mode}\"\nobject = {object:?}\npin_dir = {pin_dir:?}\n")
+}
+
 fn config(by: &str, directory: &Path) -> String {
     format!(
         "[node]\nid = \"lab\"\nstate_dir = {directory:?}\n\n[sip]\ndomain = \"example.com\"\n\
@@ -122,7 +129,7 @@ fn config(by: &str, directory: &Path) -> String {
          peers = [\"10.1.0.0/24\"]\nmedia_ports = \"20000-20199\"\n\n\
          [[network]]\nname = \"core\"\ninterface = \"core\"\naddress = \"{core}\"\n\
          peers = [\"10.9.0.0/24\"]\nmedia_ports = \"40000-40199\"\n\n\
-         [datapath]\nmode = \"userspace\"\n",
+         ",
         wan = plan::EDGE_WAN,
         lan = plan::EDGE_LAN,
         core = plan::EDGE_CORE,
@@ -147,7 +154,7 @@ fn phone(lab: &Lab, role: Role, user: &str, edge: &str, password: &str) -> Phone
 
 /// Behind NAT and in the LAN; both register through us, call each other through the registrar, and
 /// go on after we were killed.
-fn registrar(by: &str) {
+fn registrar(by: &str, mode: &str) {
     let parts = Parts {
         nat: true,
         c3: true,
@@ -159,7 +166,7 @@ fn registrar(by: &str) {
     let registrar = Registrar::start(lab.namespace(Role::Mcu).unwrap(), &directory);
     let edge = lab.namespace(Role::Edge).unwrap();
     let binary = process::binary().unwrap();
-    let config = config(by, &directory);
+    let config = config(by, &directory) + &datapath(mode, &lab);
     let mut towpath = Towpath::start(edge, &binary, &directory, &config).unwrap();
     let c1 = phone(&lab, Role::C1, "1001", plan::EDGE_WAN, "secret");
     let c3 = phone(&lab, Role::C3, "1003", plan::EDGE_LAN, "secret");
@@ -202,6 +209,7 @@ fn registrar(by: &str) {
             from.call(&format!("sip:{user}@example.com"), LIMIT)
                 .unwrap_or_else(|e| panic!("{e:#}\n{}", towpath.tail()));
             to.established(LIMIT).unwrap();
+            media_crosses_twice(mode, &towpath);
             from.hangup().unwrap();
             to.closed(LIMIT).unwrap();
         }
@@ -210,12 +218,32 @@ fn registrar(by: &str) {
     }
 }
 
+/// The registrar leaves SDP alone: the call is two calls here, and media goes through both.
+fn media_crosses_twice(mode: &str, towpath: &Towpath) {
+    let crossed = || {
+        let calls = calls::calls(&towpath.get("/api/v1/calls")?);
+        let flows: Vec<_> = calls.iter().flat_map(|call| &call.flows).collect();
+        let media: Vec<_> = flows.iter().filter(|flow| flow.is_media()).collect();
+        let packets = |flow: &&&Flow| match mode {
+            "xdp" if flow.path == "xdp" => flow.packets_xdp,
+            "xdp" => 0,
+            _ => flow.packets_user,
+        };
+        let flowing = media.iter().filter(|flow| packets(flow) > 50).count();
+        Ok((calls.len() == 2 && media.len() == 4 && flowing == 4).then_some(()))
+    };
+    clock::until("media through both calls", LIMIT, crossed)
+        .unwrap_or_else(|e| panic!("{e:#}\n{:#?}", towpath.get("/api/v1/calls")));
+}
+
 #[test]
 fn a_registrar_reaches_phones_at_contacts_of_ours() {
-    registrar("contact");
+    for mode in ["userspace", "xdp"] {
+        registrar("contact", mode);
+    }
 }
 
 #[test]
 fn a_registrar_reaches_phones_by_path() {
-    registrar("path");
+    registrar("path", "userspace");
 }

@@ -249,7 +249,7 @@ impl Session {
                 });
                 continue;
             }
-            let remote = self.remote(sdp, media)?;
+            let remote = self.remote(from, sdp, media)?;
             let transport = Transport::of(media.protocol);
             let mut pair = |side| self.pair(index, side, transport, pools, now, fresh);
             let pairs = Both {
@@ -330,7 +330,7 @@ impl Session {
         sdp: &Sdp,
         media: &Media,
     ) -> Result<Terms, Refusal> {
-        let answered = self.remote(sdp, media)?;
+        let answered = self.remote(from, sdp, media)?;
         let answered = self.inherit(index, from, offered.pairs, answered);
         let to = from.other();
         let mux = Both::new(
@@ -367,14 +367,22 @@ impl Session {
 
     /// From whom a party's media is accepted now, and why.
     pub(super) fn policy(&self, side: Side, remote: &Remote) -> (Policy, &'static str) {
+        let passages = self.passages.of(side);
+        if let Some(at) = remote.rtp.filter(|at| passages.leads_to(*at)) {
+            return (Policy::Strict { at }, "the call passes us again");
+        }
         let signalled = remote.rtp.filter(|at| !self.is_ours(*at));
         self.legs.of(side).policy(signalled, self.prefixes.of(side))
     }
 
     /// What a section says of its sender. RTCP is not sent to ourselves either.
-    fn remote(&self, sdp: &Sdp, media: &Media) -> Result<Remote, Refusal> {
+    fn remote(&self, from: Side, sdp: &Sdp, media: &Media) -> Result<Remote, Refusal> {
         let mut remote = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
-        remote.rtcp = remote.rtcp.filter(|at| !self.is_ours(*at));
+        let passages = self.passages.of(from);
+        let here = |at: SocketAddr| passages.socket(at).unwrap_or(at);
+        remote.rtp = remote.rtp.map(here);
+        let ours = |at: &SocketAddr| self.is_ours(*at) && !passages.leads_to(*at);
+        remote.rtcp = remote.rtcp.map(here).filter(|at| !ours(at));
         Ok(remote)
     }
 

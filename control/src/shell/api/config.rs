@@ -1,7 +1,6 @@
 //! The configuration in force, what another one would change, and which there were.
 
 use axum::Json;
-use axum::Router;
 use axum::body::Bytes;
 use axum::extract::connect_info::Connected;
 use axum::extract::rejection::BytesRejection;
@@ -9,7 +8,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, post, put};
 use axum::serve::IncomingStream;
 use serde_json::{Value, json};
 use tokio::net::UnixListener;
@@ -19,6 +18,8 @@ use crate::config::change::Change;
 use crate::config::check::{Problem, TEXT_BYTES_MAX};
 use crate::config::entry::{self, Entry};
 use crate::config::redact::redact;
+use crate::shell::api::error::Problem as Told;
+use crate::shell::api::table::{Answer, Body, CHANGE, Role, Route, VIEW, Verb, schema};
 use crate::shell::configuration::Source;
 use crate::shell::configuration::history::{By, Generation, hash};
 use crate::shell::reload::{InForce, Refusal, Why};
@@ -94,29 +95,136 @@ impl Client {
 
 type Loop = State<mpsc::Sender<Question>>;
 type From = ConnectInfo<Client>;
-type Body = Result<Bytes, BytesRejection>;
+type Sent = Result<Bytes, BytesRejection>;
 
-pub(super) fn router() -> Router<mpsc::Sender<Question>> {
-    Router::new()
-        .route("/api/v1/config", get(show).put(apply))
-        .route("/api/v1/config/plan", post(plan))
-        .route("/api/v1/config/history", get(history))
-        .route("/api/v1/config/history/{number}", get(generation))
-        .route("/api/v1/config/rollback/{number}", post(rollback))
-        .layer(DefaultBodyLimit::max(TEXT_BYTES_MAX))
-}
+pub(super) const ROUTES: &[Route] = &[
+    Route {
+        path: "/api/v1/config",
+        about: "The configuration in force, key by key, with where each value is written",
+        answer: Answer::Document(schema!("config")),
+        handler: || get(show),
+        ..VIEW
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/api/v1/config",
+        role: Role::Admin,
+        about: "Puts another configuration in force, as a whole or not at all",
+        body: Body::Toml,
+        answer: Answer::Document(schema!("config-applied")),
+        refuses: REFUSES,
+        if_match: true,
+        handler: || put(apply).layer(DefaultBodyLimit::max(TEXT_BYTES_MAX)),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/config/plan",
+        role: Role::Admin,
+        about: "What a configuration would change; nothing is changed",
+        body: Body::Toml,
+        answer: Answer::Document(schema!("config-plan")),
+        refuses: &[UNREADABLE_BODY, UNREADABLE, INVALID],
+        handler: || post(plan).layer(DefaultBodyLimit::max(TEXT_BYTES_MAX)),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/config/history",
+        about: "Configurations that were in force",
+        answer: Answer::Document(schema!("config-history")),
+        handler: || get(history),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/config/history/{number}",
+        role: Role::Admin,
+        about: "One of them, with its text; secrets are left out",
+        answer: Answer::Document(schema!("config-generation")),
+        refuses: &[BAD_GENERATION, NO_SUCH_GENERATION],
+        handler: || get(generation),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/config/rollback/{number}",
+        role: Role::Admin,
+        about: "Puts an earlier configuration in force again",
+        answer: Answer::Document(schema!("config-applied")),
+        refuses: REFUSES,
+        if_match: true,
+        handler: || post(rollback),
+        ..CHANGE
+    },
+];
+
+const REFUSES: &[Told] = &[
+    UNREADABLE_BODY,
+    BAD_GENERATION,
+    NO_SUCH_GENERATION,
+    PRECONDITION_REQUIRED,
+    NOT_IN_FORCE,
+    UNREADABLE,
+    INVALID,
+    TAKES_RESTART,
+    CANNOT_APPLY,
+];
+
+const UNREADABLE_BODY: Told = Told {
+    status: StatusCode::BAD_REQUEST,
+    code: "unreadable_body",
+    detail: "the text cannot be read, is too large, or is not UTF-8",
+};
+const BAD_GENERATION: Told = Told {
+    status: StatusCode::BAD_REQUEST,
+    code: "bad_generation",
+    detail: "a generation is named by its number; see /api/v1/config/history",
+};
+const NO_SUCH_GENERATION: Told = Told {
+    status: StatusCode::NOT_FOUND,
+    code: "no_such_generation",
+    detail: "this generation is not known, or not any more",
+};
+const PRECONDITION_REQUIRED: Told = Told {
+    status: StatusCode::PRECONDITION_REQUIRED,
+    code: "precondition_required",
+    detail: "say which configuration you mean to replace: If-Match with the ETag of GET \
+             /api/v1/config, or * for whichever there is",
+};
+const NOT_IN_FORCE: Told = Told {
+    status: StatusCode::PRECONDITION_FAILED,
+    code: "not_in_force",
+    detail: "another configuration is in force meanwhile",
+};
+const UNREADABLE: Told = Told {
+    status: StatusCode::SERVICE_UNAVAILABLE,
+    code: "unreadable",
+    detail: "the file, or what it is compared with, cannot be read",
+};
+const INVALID: Told = Told {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "invalid_configuration",
+    detail: "the configuration is wrong; `problems` lists every place",
+};
+const TAKES_RESTART: Told = Told {
+    status: StatusCode::CONFLICT,
+    code: "takes_restart",
+    detail: "a change takes a restart; `problems` lists them",
+};
+const CANNOT_APPLY: Told = Told {
+    status: StatusCode::CONFLICT,
+    code: "cannot_apply",
+    detail: "something the configuration asks for cannot be had",
+};
 
 async fn show(events: Loop) -> Result<Response, Refused> {
     ask(&events, What::Show).await.map(tagged)
 }
 
-async fn plan(events: Loop, from: From, body: Body) -> Result<Response, Refused> {
+async fn plan(events: Loop, from: From, body: Sent) -> Result<Response, Refused> {
     let (text, who) = (text(body)?, from.who());
     let answer = ask(&events, What::Plan { text, who }).await?;
     Ok(Json(answer).into_response())
 }
 
-async fn apply(events: Loop, from: From, head: HeaderMap, body: Body) -> Result<Response, Refused> {
+async fn apply(events: Loop, from: From, head: HeaderMap, body: Sent) -> Result<Response, Refused> {
     let (expected, text, who) = (expected(&head)?, text(body)?, from.who());
     let what = What::Apply {
         text,
@@ -153,19 +261,23 @@ async fn rollback(
 
 fn parsed(number: &str) -> Result<u64, Refused> {
     number.parse().map_err(|_| {
-        let detail = "a generation is named by its number; see /api/v1/config/history";
-        Refused::new(StatusCode::BAD_REQUEST, "bad_generation", detail)
+        let Told {
+            status,
+            code,
+            detail,
+        } = BAD_GENERATION;
+        Refused::new(status, code, detail)
     })
 }
 
-fn text(body: Body) -> Result<String, Refused> {
+fn text(body: Sent) -> Result<String, Refused> {
     let body = body.map_err(|rejection| {
         let detail = format!("send at most {TEXT_BYTES_MAX} bytes of TOML");
-        Refused::new(rejection.status(), "unreadable_body", detail)
+        Refused::new(rejection.status(), UNREADABLE_BODY.code, detail)
     })?;
     String::from_utf8(body.into()).map_err(|_| {
         let detail = "the text is not UTF-8";
-        Refused::new(StatusCode::BAD_REQUEST, "unreadable_body", detail)
+        Refused::new(UNREADABLE_BODY.status, UNREADABLE_BODY.code, detail)
     })
 }
 
@@ -183,10 +295,12 @@ fn expected(head: &HeaderMap) -> Result<Expected, Refused> {
         );
     }
     if tags.is_empty() {
-        let detail = "say which configuration you mean to replace: If-Match with the ETag of GET \
-                      /api/v1/config, or * for whichever there is";
-        let status = StatusCode::PRECONDITION_REQUIRED;
-        return Err(Refused::new(status, "precondition_required", detail));
+        let Told {
+            status,
+            code,
+            detail,
+        } = PRECONDITION_REQUIRED;
+        return Err(Refused::new(status, code, detail));
     }
     Ok(Expected::OneOf(tags))
 }
@@ -262,7 +376,7 @@ fn matches(shell: &Shell, expected: &Expected) -> Result<(), Refused> {
                 "another configuration is in force meanwhile, generation {generation}: look at it, \
                  then try again"
             );
-            let refused = Refused::new(StatusCode::PRECONDITION_FAILED, "not_in_force", detail);
+            let refused = Refused::new(NOT_IN_FORCE.status, NOT_IN_FORCE.code, detail);
             Err(Refused {
                 more: json!({ "generation": generation, "hash": now }),
                 ..refused
@@ -274,7 +388,7 @@ fn matches(shell: &Shell, expected: &Expected) -> Result<(), Refused> {
 fn known(shell: &Shell, number: u64) -> Result<&Generation, Refused> {
     shell.reloads.history.get(number).ok_or_else(|| {
         let detail = format!("generation {number} is not known, or not any more");
-        Refused::new(StatusCode::NOT_FOUND, "no_such_generation", detail)
+        Refused::new(NO_SUCH_GENERATION.status, NO_SUCH_GENERATION.code, detail)
     })
 }
 
@@ -448,12 +562,13 @@ fn one(generation: &Generation, shell: &Shell, whole: bool) -> Value {
 }
 
 fn code(why: Why) -> (StatusCode, &'static str) {
-    match why {
-        Why::Unreadable => (StatusCode::SERVICE_UNAVAILABLE, "unreadable"),
-        Why::Invalid => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration"),
-        Why::TakesRestart => (StatusCode::CONFLICT, "takes_restart"),
-        Why::CannotApply => (StatusCode::CONFLICT, "cannot_apply"),
-    }
+    let told = match why {
+        Why::Unreadable => UNREADABLE,
+        Why::Invalid => INVALID,
+        Why::TakesRestart => TAKES_RESTART,
+        Why::CannotApply => CANNOT_APPLY,
+    };
+    (told.status, told.code)
 }
 
 impl Refused {

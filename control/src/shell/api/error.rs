@@ -9,83 +9,126 @@ use crate::engine::admin::Refused;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: &'static str,
+    pub(in crate::shell) status: StatusCode,
+    /// Its stable name.
+    pub(in crate::shell) code: &'static str,
+    pub(in crate::shell) detail: &'static str,
 }
 
 impl Problem {
-    pub(super) const BUSY: Self = Self {
+    pub(in crate::shell) const BUSY: Self = Self {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "busy",
         detail: "the daemon has more to do than it can queue; ask again in a second",
     };
 
-    pub(super) const NOT_FOUND: Self = Self {
+    pub(in crate::shell) const NOT_FOUND: Self = Self {
         status: StatusCode::NOT_FOUND,
         code: "not_found",
         detail: "there is no such resource; see /api/v1/status for what there is",
     };
 
-    pub(super) const BAD_ID: Self = Self {
+    pub(in crate::shell) const BAD_ID: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_id",
         detail: "a call is named by the number in its `id`",
     };
 
-    pub(super) const BAD_LIMITS: Self = Self {
+    pub(in crate::shell) const BAD_LIMITS: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_limits",
         detail: "a capture has packets=1..100000 and seconds=1..60",
     };
 
-    pub(super) const TOO_MANY_CAPTURES: Self = Self {
+    pub(in crate::shell) const TOO_MANY_CAPTURES: Self = Self {
         status: StatusCode::CONFLICT,
         code: "too_many_captures",
         detail: "as many calls as may be are being captured; wait for one to end",
     };
 
-    pub(super) const BEING_CAPTURED: Self = Self {
+    pub(in crate::shell) const BEING_CAPTURED: Self = Self {
         status: StatusCode::CONFLICT,
         code: "being_captured",
         detail: "this call is being captured; wait for that to end",
     };
 
-    pub(super) const NO_SUCH_CALL: Self = Self {
+    pub(in crate::shell) const NO_SUCH_CALL: Self = Self {
         code: "no_such_call",
         detail: "no such call, or it ended",
         ..Self::NOT_FOUND
     };
 
-    pub(super) const BAD_ADDRESS: Self = Self {
+    pub(in crate::shell) const BAD_ADDRESS: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_address",
         detail: "`ip` and `local` are IP addresses, without a port: ?ip=192.0.2.1",
     };
 
-    pub(super) const BAD_NUMBER: Self = Self {
+    pub(in crate::shell) const BAD_NUMBER: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_number",
         detail: "`since` is the number of an event: ?since=17",
     };
 
-    pub(super) const BAD_BAN: Self = Self {
+    pub(in crate::shell) const BAD_BAN: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_ban",
         detail: "write {\"source\": an address or a prefix, \"seconds\": 1 to a year, or none}",
     };
 
-    pub(super) const BAD_MEDIA: Self = Self {
+    pub(in crate::shell) const BAD_MEDIA: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_media",
         detail: "write {\"leg\": \"caller\" or \"callee\", \"media\": \"sdp\", \"symmetric\", \
                  \"auto\" or \"default\"}",
     };
 
-    pub(super) const NO_SUCH_ADDRESS: Self = Self {
+    pub(in crate::shell) const NO_SUCH_ADDRESS: Self = Self {
         code: "no_such_address",
         detail: "no network has this address of ours; `towpath network list` shows them",
         ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const METHOD_NOT_ALLOWED: Self = Self {
+        status: StatusCode::METHOD_NOT_ALLOWED,
+        code: "method_not_allowed",
+        detail: "this cannot be done to it; /api/v1/openapi.json says what can",
+    };
+
+    pub(in crate::shell) const NO_SUCH_REGISTRATION: Self = Self {
+        code: "no_such_registration",
+        detail: "nobody is registered under this name (user@domain)",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_MEDIA: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "no_media",
+        detail: "the call has no media yet; order it once the callee is asked",
+    };
+
+    pub(in crate::shell) const NO_SUCH_PEER: Self = Self {
+        code: "no_such_peer",
+        detail: "no [[sip.peer]] has this name; `towpath peer list` shows them",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_SUCH_BAN: Self = Self {
+        code: "no_such_ban",
+        detail: "this prefix is not banned; `towpath ban list` shows those that are",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const TOO_MANY_BANS: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "too_many_bans",
+        detail: "there are as many manual bans as may be; remove some, or ban a prefix",
+    };
+
+    pub(in crate::shell) const NOT_ANSWERED: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "not_answered",
+        detail: "the call is not answered yet; order it once it is up",
     };
 }
 
@@ -93,36 +136,12 @@ impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
         match refused {
             Refused::NoSuchCall => Self::NO_SUCH_CALL,
-            Refused::NoSuchRegistration => Self {
-                code: "no_such_registration",
-                detail: "nobody is registered under this name (user@domain)",
-                ..Self::NOT_FOUND
-            },
-            Refused::NoMedia => Self {
-                status: StatusCode::CONFLICT,
-                code: "no_media",
-                detail: "the call has no media yet; order it once the callee is asked",
-            },
-            Refused::NoSuchPeer => Self {
-                code: "no_such_peer",
-                detail: "no [[sip.peer]] has this name; `towpath peer list` shows them",
-                ..Self::NOT_FOUND
-            },
-            Refused::NoSuchBan => Self {
-                code: "no_such_ban",
-                detail: "this prefix is not banned; `towpath ban list` shows those that are",
-                ..Self::NOT_FOUND
-            },
-            Refused::TooManyBans => Self {
-                status: StatusCode::CONFLICT,
-                code: "too_many_bans",
-                detail: "there are as many manual bans as may be; remove some, or ban a prefix",
-            },
-            Refused::NotAnswered => Self {
-                status: StatusCode::CONFLICT,
-                code: "not_answered",
-                detail: "the call is not answered yet; order it once it is up",
-            },
+            Refused::NoSuchRegistration => Self::NO_SUCH_REGISTRATION,
+            Refused::NoMedia => Self::NO_MEDIA,
+            Refused::NoSuchPeer => Self::NO_SUCH_PEER,
+            Refused::NoSuchBan => Self::NO_SUCH_BAN,
+            Refused::TooManyBans => Self::TOO_MANY_BANS,
+            Refused::NotAnswered => Self::NOT_ANSWERED,
         }
     }
 }

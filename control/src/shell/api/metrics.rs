@@ -106,6 +106,9 @@ fn shards(shell: &Shell, text: &mut Text) {
     let help = "Datagrams dropped because too many wait for the engine they belong to.";
     text.family("sip_queue_full_total", Kind::Counter, help);
     text.series(&[], shell.queues.dropped());
+    let help = "Events the conference plane was not told because too many waited for it.";
+    text.family("plane_inbox_full_total", Kind::Counter, help);
+    text.series(&[], shell.plane.dropped());
 }
 
 fn connections(shell: &Shell, text: &mut Text) {

@@ -1,8 +1,7 @@
-//! One function per route.
+//! Every operation, and the handlers of those that only pass a question to the loop.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
@@ -10,115 +9,283 @@ use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
-use ipnet::IpNet;
+use axum::routing::{delete, get, patch, post};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::engine::admin::{Command, Mode, Side};
 use crate::shell::Question;
 use crate::shell::api::error::Problem;
-use crate::shell::api::{Ask, What, capture, config};
+use crate::shell::api::table::{
+    Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
+};
+use crate::shell::api::{Api, Ask, What, ban, capture, config};
 
-type Loop = State<mpsc::Sender<Question>>;
-type Answer = Result<Json<Value>, Problem>;
+pub(super) type Loop = State<mpsc::Sender<Question>>;
+pub(super) type Reply = Result<Json<Value>, Problem>;
 
-pub(super) fn router(questions: mpsc::Sender<Question>) -> Router {
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status", get(status))
-        .route("/api/v1/networks", get(networks))
-        .route("/api/v1/bans", get(bans).post(ban))
-        .route("/api/v1/bans/{source}", delete(unban))
-        .route("/api/v1/peers", get(peers))
-        .route("/api/v1/peers/{name}/probe", post(probe))
-        .route("/api/v1/bpf", get(bpf))
-        .route("/api/v1/networks/explain", get(explain_peer))
-        .route("/api/v1/registrations", get(registrations))
-        .route(
-            "/api/v1/registrations/{aor}",
-            get(registration).delete(drop_registration),
-        )
-        .route(
-            "/api/v1/registrations/{aor}/explain",
-            get(explain_registration),
-        )
-        .route("/api/v1/calls", get(calls))
-        .route(
-            "/api/v1/calls/{id}",
-            get(call).patch(set_media).delete(hang_up),
-        )
-        .route("/api/v1/calls/{id}/refresh", post(refresh))
-        .route("/api/v1/events", get(list_events))
-        .route("/api/v1/calls/{id}/explain", get(explain_call))
-        .route("/api/v1/calls/{id}/capture", post(capture))
-        .merge(config::router())
-        .fallback(|| async { Problem::NOT_FOUND })
-        .with_state(questions)
+/// Every operation: the root, then what is below `/api/v1`, each part in a line of its own.
+const TABLES: &[&[Route]] = &[ROOT, NODE, ban::ROUTES, PHONES, CALLS, config::ROUTES];
+
+/// One after the other.
+pub(in crate::shell) fn all() -> impl Iterator<Item = &'static Route> {
+    TABLES.iter().copied().flatten()
 }
 
-async fn status(events: Loop) -> Answer {
+pub(super) fn router(api: Api) -> Router {
+    let mut router = Router::new();
+    for route in all() {
+        router = router.route(route.path, (route.handler)());
+    }
+    router
+        .fallback(|| async { Problem::NOT_FOUND })
+        .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
+        .with_state(api)
+}
+
+const ROOT: &[Route] = &[
+    Route {
+        path: "/livez",
+        role: Role::Anyone,
+        about: "Says that the process answers; asks nothing else",
+        answer: Answer::Other(TEXT),
+        handler: || get(|| async { "ok\n" }),
+        ..VIEW
+    },
+    Route {
+        path: "/metrics",
+        about: "Every metric, in the text form of Prometheus",
+        answer: Answer::Other(METRICS),
+        handler: || get(metrics),
+        ..VIEW
+    },
+];
+
+const NODE: &[Route] = &[
+    Route {
+        path: "/api/v1/status",
+        about: "How the node is: state, warnings, counters",
+        answer: Answer::Document(schema!("status")),
+        handler: || get(status),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/networks",
+        about: "Networks as they are used",
+        answer: Answer::Document(schema!("networks")),
+        handler: || get(networks),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/networks/explain",
+        about: "What happens to a peer at an address, seen before or not",
+        query: &[
+            Parameter {
+                name: "ip",
+                kind: Kind::Text,
+                required: true,
+                about: "the address its packets come from",
+            },
+            Parameter {
+                name: "local",
+                kind: Kind::Text,
+                required: false,
+                about: "only at this address of ours",
+            },
+        ],
+        answer: Answer::Document(schema!("network-explain")),
+        refuses: &[Problem::BAD_ADDRESS, Problem::NO_SUCH_ADDRESS],
+        handler: || get(explain_peer),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/peers",
+        about: "Trusted SIP systems, their addresses, and whether they answer",
+        answer: Answer::Document(schema!("peers")),
+        handler: || get(peers),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/peers/{name}/probe",
+        about: "Sends OPTIONS to every address of a peer now",
+        refuses: &[Problem::NO_SUCH_PEER],
+        handler: || post(probe),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/bpf",
+        about: "The kernel program: where it runs, maps, verdicts",
+        answer: Answer::Document(schema!("bpf")),
+        handler: || get(bpf),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/events",
+        about: "What happened, each event with a number",
+        query: &[Parameter {
+            name: "since",
+            kind: Kind::Number,
+            required: false,
+            about: "only those after this number",
+        }],
+        answer: Answer::Document(schema!("events")),
+        refuses: &[Problem::BAD_NUMBER],
+        handler: || get(list_events),
+        ..VIEW
+    },
+];
+
+const PHONES: &[Route] = &[
+    Route {
+        path: "/api/v1/registrations",
+        about: "Who is registered, from where",
+        answer: Answer::Document(schema!("registrations")),
+        handler: || get(registrations),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/registrations/{aor}",
+        about: "Everything one account is registered with",
+        answer: Answer::Document(schema!("registration")),
+        refuses: &[Problem::NO_SUCH_REGISTRATION],
+        handler: || get(registration),
+        ..VIEW
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/registrations/{aor}",
+        about: "Forgets where someone is registered; the phone may register again",
+        refuses: &[Problem::NO_SUCH_REGISTRATION],
+        handler: || delete(drop_registration),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/registrations/{aor}/explain",
+        about: "With which address an account is registered, and why",
+        answer: Answer::Document(schema!("registration-explain")),
+        refuses: &[Problem::NO_SUCH_REGISTRATION],
+        handler: || get(explain_registration),
+        ..VIEW
+    },
+];
+
+const CALLS: &[Route] = &[
+    Route {
+        path: "/api/v1/calls",
+        about: "Calls that are being set up or go on",
+        answer: Answer::Document(schema!("calls")),
+        handler: || get(calls),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/calls/{id}",
+        about: "One call: its parties and every flow",
+        answer: Answer::Document(schema!("call")),
+        refuses: &[Problem::BAD_ID, Problem::NO_SUCH_CALL],
+        handler: || get(call),
+        ..VIEW
+    },
+    Route {
+        verb: Verb::Patch,
+        path: "/api/v1/calls/{id}",
+        about: "Says where a party's media is sent, for this call and at once",
+        body: Body::Document(
+            schema!("media-order"),
+            r#"{"leg": "caller", "media": "symmetric"}"#,
+        ),
+        refuses: &[
+            Problem::BAD_ID,
+            Problem::BAD_MEDIA,
+            Problem::NO_SUCH_CALL,
+            Problem::NO_MEDIA,
+        ],
+        handler: || patch(set_media),
+        ..CHANGE
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/calls/{id}",
+        about: "Ends a call: BYE to both parties",
+        refuses: &[Problem::BAD_ID, Problem::NO_SUCH_CALL],
+        handler: || delete(hang_up),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/calls/{id}/refresh",
+        about: "Tells both parties once more where we are, by a re-INVITE",
+        refuses: &[
+            Problem::BAD_ID,
+            Problem::NO_SUCH_CALL,
+            Problem::NOT_ANSWERED,
+        ],
+        handler: || post(refresh),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/calls/{id}/explain",
+        about: "Where each stream of a call goes, and why",
+        answer: Answer::Document(schema!("call-explain")),
+        refuses: &[Problem::BAD_ID, Problem::NO_SUCH_CALL],
+        handler: || get(explain_call),
+        ..VIEW
+    },
+    Route {
+        path: "/api/v1/calls/{id}/capture",
+        about: "Writes the media of a call to a file, what enters and leaves at its ports; answers \
+                when it is full",
+        query: &[
+            Parameter {
+                name: "packets",
+                kind: Kind::Number,
+                required: false,
+                about: "at most so many, 1 to 100000",
+            },
+            Parameter {
+                name: "seconds",
+                kind: Kind::Number,
+                required: false,
+                about: "for at most so long, 1 to 60",
+            },
+        ],
+        answer: Answer::Other("application/x-pcapng"),
+        refuses: &[
+            Problem::BAD_ID,
+            Problem::BAD_LIMITS,
+            Problem::NO_SUCH_CALL,
+            Problem::TOO_MANY_CAPTURES,
+            Problem::BEING_CAPTURED,
+        ],
+        handler: || post(capture),
+        ..CHANGE
+    },
+];
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const METRICS: &str = "text/plain; version=0.0.4";
+
+async fn status(events: Loop) -> Reply {
     ask(&events, What::Status).await.map(Json)
 }
 
-async fn networks(events: Loop) -> Answer {
+async fn networks(events: Loop) -> Reply {
     ask(&events, What::Networks).await.map(Json)
 }
 
-async fn bans(events: Loop) -> Answer {
-    ask(&events, What::Bans).await.map(Json)
-}
-
-/// `{"source": "192.0.2.0/24", "seconds": 600}`; without seconds, until it is lifted.
-async fn ban(events: Loop, body: Bytes) -> Answer {
-    let (net, time) = ban_order(&body).ok_or(Problem::BAD_BAN)?;
-    ask(&events, What::Order(Command::Ban { net, time }))
-        .await
-        .map(Json)
-}
-
-fn ban_order(body: &[u8]) -> Option<(IpNet, Option<Duration>)> {
-    let order: Value = serde_json::from_slice(body).ok()?;
-    let net = source(order.get("source")?.as_str()?)?;
-    let time = match order.get("seconds") {
-        None | Some(Value::Null) => None,
-        Some(seconds) => Some(seconds.as_u64().filter(|s| (1..=BAN_S_MAX).contains(s))?),
-    };
-    Some((net, time.map(Duration::from_secs)))
-}
-
-/// A year; what is to last longer is banned until it is lifted.
-const BAN_S_MAX: u64 = 366 * 24 * 3600;
-
-/// An address or a prefix.
-fn source(text: &str) -> Option<IpNet> {
-    let ip = text.parse::<IpAddr>().ok().map(IpNet::from);
-    ip.or_else(|| Some(text.parse::<IpNet>().ok()?.trunc()))
-}
-
-async fn unban(events: Loop, Path(text): Path<String>) -> Answer {
-    let net = source(&text).ok_or(Problem::BAD_BAN)?;
-    ask(&events, What::Order(Command::Unban { net }))
-        .await
-        .map(Json)
-}
-
-async fn peers(events: Loop) -> Answer {
+async fn peers(events: Loop) -> Reply {
     ask(&events, What::Peers).await.map(Json)
 }
 
-async fn probe(events: Loop, Path(name): Path<String>) -> Answer {
+async fn probe(events: Loop, Path(name): Path<String>) -> Reply {
     ask(&events, What::Order(Command::ProbePeer { name }))
         .await
         .map(Json)
 }
 
-async fn bpf(events: Loop) -> Answer {
+async fn bpf(events: Loop) -> Reply {
     ask(&events, What::Bpf).await.map(Json)
 }
 
-async fn explain_peer(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+async fn explain_peer(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Reply {
     let address = |name: &str| match query.get(name).map(|text| text.parse::<IpAddr>()) {
         Some(Err(_)) => Err(Problem::BAD_ADDRESS),
         Some(Ok(ip)) => Ok(Some(ip)),
@@ -130,35 +297,35 @@ async fn explain_peer(events: Loop, Query(query): Query<BTreeMap<String, String>
     ask(&events, what).await.map(Json)
 }
 
-async fn registrations(events: Loop) -> Answer {
+async fn registrations(events: Loop) -> Reply {
     ask(&events, What::Registrations).await.map(Json)
 }
 
-async fn registration(events: Loop, Path(aor): Path<String>) -> Answer {
+async fn registration(events: Loop, Path(aor): Path<String>) -> Reply {
     ask(&events, What::Registration(aor)).await.map(Json)
 }
 
-async fn explain_registration(events: Loop, Path(aor): Path<String>) -> Answer {
+async fn explain_registration(events: Loop, Path(aor): Path<String>) -> Reply {
     ask(&events, What::RegistrationExplained(aor))
         .await
         .map(Json)
 }
 
-async fn drop_registration(events: Loop, Path(aor): Path<String>) -> Answer {
+async fn drop_registration(events: Loop, Path(aor): Path<String>) -> Reply {
     ask(&events, What::Order(Command::DropRegistration { aor }))
         .await
         .map(Json)
 }
 
-async fn calls(events: Loop) -> Answer {
+async fn calls(events: Loop) -> Reply {
     ask(&events, What::Calls).await.map(Json)
 }
 
-async fn call(events: Loop, Path(id): Path<String>) -> Answer {
+async fn call(events: Loop, Path(id): Path<String>) -> Reply {
     ask(&events, What::Call(number(&id)?)).await.map(Json)
 }
 
-async fn explain_call(events: Loop, Path(id): Path<String>) -> Answer {
+async fn explain_call(events: Loop, Path(id): Path<String>) -> Reply {
     ask(&events, What::CallExplained(number(&id)?))
         .await
         .map(Json)
@@ -168,7 +335,7 @@ fn number(id: &str) -> Result<u64, Problem> {
     id.parse().map_err(|_| Problem::BAD_ID)
 }
 
-async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
+async fn hang_up(events: Loop, Path(id): Path<String>) -> Reply {
     let call = number(&id)?;
     ask(&events, What::Order(Command::HangUp { call }))
         .await
@@ -176,7 +343,7 @@ async fn hang_up(events: Loop, Path(id): Path<String>) -> Answer {
 }
 
 /// `{"leg": "caller", "media": "symmetric"}`: where its media is sent, for this call.
-async fn set_media(events: Loop, Path(id): Path<String>, body: Bytes) -> Answer {
+async fn set_media(events: Loop, Path(id): Path<String>, body: Bytes) -> Reply {
     let call = number(&id)?;
     let (leg, mode) = media_order(&body).ok_or(Problem::BAD_MEDIA)?;
     let order = Command::SetMedia { call, leg, mode };
@@ -200,12 +367,12 @@ fn media_order(body: &[u8]) -> Option<(Side, Option<Mode>)> {
     Some((leg, mode))
 }
 
-async fn refresh(events: Loop, Path(id): Path<String>) -> Answer {
+async fn refresh(events: Loop, Path(id): Path<String>) -> Reply {
     let order = Command::Refresh { call: number(&id)? };
     ask(&events, What::Order(order)).await.map(Json)
 }
 
-async fn list_events(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Answer {
+async fn list_events(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Reply {
     let since = match query.get("since").map(|text| text.parse()) {
         Some(Ok(since)) => since,
         Some(Err(_)) => return Err(Problem::BAD_NUMBER),
@@ -230,11 +397,11 @@ async fn capture(
 async fn metrics(events: Loop) -> Result<Response, Problem> {
     let answer = ask(&events, What::Metrics).await?;
     let text = answer.as_str().unwrap_or_default().to_owned();
-    Ok(([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+    Ok(([(CONTENT_TYPE, METRICS)], text).into_response())
 }
 
 /// Sends a question to the loop and waits. A full queue is an answer too.
-async fn ask(questions: &mpsc::Sender<Question>, what: What) -> Result<Value, Problem> {
+pub(super) async fn ask(questions: &mpsc::Sender<Question>, what: What) -> Result<Value, Problem> {
     let (reply, answer) = oneshot::channel();
     questions
         .try_send(Question::Api(Ask { what, reply }))

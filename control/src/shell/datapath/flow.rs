@@ -121,6 +121,14 @@ impl Installed {
         }
     }
 
+    /// The port of ours that packets leave from: in the kernel, that of the last passage.
+    pub(super) fn left_by(&self, through: impl FnOnce(Rule) -> Rule) -> SocketAddr {
+        match self.placement {
+            Placement::Kernel => through(self.rule).source,
+            Placement::User(_) => self.rule.source,
+        }
+    }
+
     /// What was carried before a daemon that is no more handed it over is not ours to count.
     pub(super) fn adopted(mut self, kernel: &Totals) -> Self {
         let counted = Counted::of(kernel);

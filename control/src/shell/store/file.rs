@@ -18,10 +18,10 @@ use redb::{
 use crate::effect::{Kept, Record, Table};
 use crate::shell::clock;
 
-/// Grows when a table or the head of a record changes.
+/// Grows when what a table holds or the head of a record changes. A table more changes nothing for
+/// a program that does not know it.
 const VERSION: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
-const REGISTRATIONS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("registrations");
 
 /// What is read often is in the core's memory already.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
@@ -66,15 +66,18 @@ impl File {
     ) -> Result<(), Trouble> {
         let commit = || -> Result<(), redb::Error> {
             let transaction = self.database.begin_write()?;
-            {
-                let mut registrations = transaction.open_table(REGISTRATIONS)?;
-                for ((table, key), record) in batch {
-                    let open = match table {
-                        Table::Registrations => &mut registrations,
-                    };
+            for table in Table::ALL {
+                let its = batch.range((table, Bytes::new())..);
+                let its = its.take_while(|((one, _), _)| *one == table);
+                let mut its = its.peekable();
+                if its.peek().is_none() {
+                    continue;
+                }
+                let mut records = transaction.open_table(definition(table))?;
+                for ((_, key), record) in its {
                     match record {
-                        Some(record) => drop(open.insert(&key[..], &headed(record)[..])?),
-                        None => drop(open.remove(&key[..])?),
+                        Some(record) => drop(records.insert(&key[..], &headed(record)[..])?),
+                        None => drop(records.remove(&key[..])?),
                     }
                 }
             }
@@ -93,14 +96,15 @@ impl File {
         let read = || -> Result<Vec<Kept>, redb::Error> {
             let transaction = self.database.begin_read()?;
             let mut records = Vec::new();
-            let registrations = transaction.open_table(REGISTRATIONS)?;
-            for entry in registrations.iter()? {
-                let (key, value) = entry?;
-                records.push(Kept {
-                    table: Table::Registrations,
-                    key: Bytes::copy_from_slice(key.value()),
-                    record: beheaded(value.value()),
-                });
+            for table in Table::ALL {
+                for entry in transaction.open_table(definition(table))?.iter()? {
+                    let (key, value) = entry?;
+                    records.push(Kept {
+                        table,
+                        key: Bytes::copy_from_slice(key.value()),
+                        record: beheaded(value.value()),
+                    });
+                }
             }
             Ok(records)
         };
@@ -116,10 +120,14 @@ impl File {
                 let found = meta.get("version")?.map(|version| version.value());
                 if found.is_none() {
                     meta.insert("version", VERSION)?;
-                    transaction.open_table(REGISTRATIONS)?;
                 }
                 found
             };
+            if found.is_none_or(|found| found == VERSION) {
+                for table in Table::ALL {
+                    transaction.open_table(definition(table))?;
+                }
+            }
             transaction.commit()?;
             Ok(found.unwrap_or(VERSION))
         };
@@ -132,6 +140,14 @@ impl File {
             Err(error) => Err(Trouble::Unusable(error.to_string())),
         }
     }
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(match table {
+        Table::Registrations => "registrations",
+        Table::Conferences => "conferences",
+        Table::Outbox => "outbox",
+    })
 }
 
 fn database(path: &Path) -> Result<Database, Trouble> {
@@ -190,6 +206,17 @@ fn beheaded(value: &[u8]) -> Record {
         at: now.checked_sub(age.unwrap_or_default()).unwrap_or(now),
         bytes: Bytes::copy_from_slice(rest),
     }
+}
+
+/// Makes the file one of a program that knew no table but the first.
+#[cfg(test)]
+pub(super) fn forget_tables(path: &Path) {
+    let database = Database::open(path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    for table in [Table::Conferences, Table::Outbox] {
+        assert!(transaction.delete_table(definition(table)).unwrap());
+    }
+    transaction.commit().unwrap();
 }
 
 /// Makes the file another version's.

@@ -23,8 +23,8 @@ impl Scratch {
         config::Store { path, sync }
     }
 
-    fn open(&self) -> (Store, Keeper, Vec<(String, String)>) {
-        let (store, keeper, records) = Store::open(&self.config(Sync::Before));
+    fn open(&self) -> (Store, Keeper<Effect>, Vec<(String, String)>) {
+        let (store, keeper, records) = open(&self.config(Sync::Before));
         (store, keeper, texts(&records))
     }
 
@@ -39,6 +39,14 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         drop(fs::remove_dir_all(&self.0));
     }
+}
+
+/// As the shard with the registrations does.
+fn open(config: &config::Store) -> (Store, Keeper<Effect>, Vec<Kept>) {
+    let (store, mut tables) = Store::open(config);
+    let keeper = store.keeper(Some(SIP_WAITS));
+    let records = tables.remove(&Table::Registrations).unwrap_or_default();
+    (store, keeper, records)
 }
 
 fn texts(records: &[Kept]) -> Vec<(String, String)> {
@@ -74,7 +82,7 @@ fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 /// What comes back from the writer.
-fn kept(keeper: &mut Keeper) -> Effects {
+fn kept<T>(keeper: &mut Keeper<T>) -> Vec<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build();
@@ -111,12 +119,12 @@ fn what_was_answered_is_there_after_a_kill() {
 #[test]
 fn the_disk_may_follow_behind() {
     let scratch = Scratch::new("behind");
-    let (store, keeper, _) = Store::open(&scratch.config(Sync::Behind));
+    let (store, mut keeper, _) = open(&scratch.config(Sync::Behind));
     let then = vec![message("200")];
     assert_eq!(keeper.write(vec![put("a", Some("1"))], then.clone()), then);
     // What is left is written at the end.
     store.close();
-    let (store, keeper, found) = scratch.open();
+    let (store, mut keeper, found) = scratch.open();
     assert_eq!(found, pairs(&[("a", "1")]));
     store.set(Sync::Behind);
     assert_eq!(keeper.write(vec![put("a", None)], then.clone()), then);
@@ -127,7 +135,7 @@ fn the_disk_may_follow_behind() {
 #[test]
 fn times_are_times_of_day() {
     let scratch = Scratch::new("times");
-    let (store, keeper, _) = scratch.open();
+    let (store, mut keeper, _) = scratch.open();
     let then = clock::now().checked_sub(Duration::from_secs(90)).unwrap();
     let record = Record {
         at: then,
@@ -136,7 +144,7 @@ fn times_are_times_of_day() {
     let key = (Table::Registrations, Bytes::from_static(b"a"));
     keeper.write(vec![(key, Some(record))], Vec::new());
     store.close();
-    let (_, _, records) = Store::open(&scratch.config(Sync::Before));
+    let (_, _, records) = open(&scratch.config(Sync::Before));
     let age = records[0].record.at.elapsed();
     let second = Duration::from_secs(1);
     assert!(age.abs_diff(then.elapsed()) < second, "{age:?}");
@@ -146,11 +154,11 @@ fn times_are_times_of_day() {
 fn what_cannot_be_used_is_moved_aside() {
     let check = |name: &str, spoil: &dyn Fn(&Path), why: &str| {
         let scratch = Scratch::new(name);
-        let (store, keeper, _) = scratch.open();
+        let (store, mut keeper, _) = scratch.open();
         keeper.write(vec![put("a", Some("1"))], Vec::new());
         store.close();
         spoil(&scratch.0.join("state.redb"));
-        let (store, keeper, found) = scratch.open();
+        let (store, mut keeper, found) = scratch.open();
         assert_eq!((found, store.is_up()), (vec![], true), "{name}");
         let warnings = store.warnings();
         assert!(warnings[0].contains(why), "{name}: {warnings:?}");
@@ -179,7 +187,7 @@ fn without_a_file_nothing_waits_and_health_says_so() {
     let scratch = Scratch::new("none");
     let mut config = scratch.config(Sync::Before);
     config.path = scratch.0.join("nowhere/state.redb");
-    let (store, keeper, records) = Store::open(&config);
+    let (store, mut keeper, records) = open(&config);
     assert_eq!((records, store.is_up()), (vec![], false));
     let warnings = store.warnings();
     assert!(warnings[0].contains("No such file"), "{warnings:?}");
@@ -203,41 +211,35 @@ fn one_file_is_one_daemons() {
 /// A disk that does not answer holds a message for a second, not for ever.
 #[test]
 fn a_slow_disk_delays_no_answer_for_long() {
-    let (_sender, kept) = mpsc::channel(1);
     let shared = Arc::new(Shared {
         state: Mutex::default(),
         wake: Condvar::new(),
+        progress: watch::Sender::default(),
         counts: Counts::default(),
     });
-    let keeper = Keeper {
-        shared: shared.clone(),
-        kept,
-        writes: true,
-    };
     let store = Store {
         shared: shared.clone(),
         writer: Some(std::thread::spawn(|| ())),
         found: None,
         off: None,
     };
+    let mut keeper = store.keeper(Some(SIP_WAITS));
     keeper.write(vec![put("a", Some("1"))], vec![message("1")]);
     assert_eq!(shared.next().map(|batch| batch.len()), Some(1));
     keeper.write(vec![put("a", Some("2"))], vec![message("2")]);
     let now = clock::now();
     assert_eq!(keeper.overdue(now), []);
-    let late = now + HELD_FOR;
+    let late = now + SIP_WAITS;
     assert_eq!(keeper.overdue(late), [message("1"), message("2")]);
     assert_eq!(keeper.overdue(late), []);
     assert_eq!(shared.counts.late.load(Ordering::Relaxed), 2);
-    assert_eq!(shared.done(None), []);
+    shared.done(None);
     // It fails: nobody waits, and what was not written is written as it is by then.
     keeper.write(vec![put("a", Some("3"))], vec![message("3")]);
     let batch = shared.next().unwrap();
     keeper.write(vec![put("a", None)], vec![message("4")]);
-    assert_eq!(
-        shared.done(Some("full".to_owned())),
-        [message("3"), message("4")]
-    );
+    shared.done(Some("full".to_owned()));
+    assert_eq!(kept(&mut keeper), [message("3"), message("4")]);
     assert!(store.warnings()[0].ends_with("full") && !store.is_up());
     let then = vec![message("5")];
     assert_eq!(keeper.write(Vec::new(), then.clone()), then);
@@ -247,6 +249,81 @@ fn a_slow_disk_delays_no_answer_for_long() {
         shared.next().unwrap().into_values().collect::<Vec<_>>(),
         [None]
     );
-    assert_eq!(shared.done(None), []);
+    shared.done(None);
     assert!(store.is_up());
+}
+
+/// Each near end has its own order, and what was kept is whose it was.
+#[test]
+fn several_near_ends_share_the_commits() {
+    let scratch = Scratch::new("several");
+    let (store, mut first, _) = scratch.open();
+    let mut second: Keeper<u32> = store.keeper(None);
+    let in_table = |table, (_, record): Write, key: &'static str| {
+        ((table, Bytes::from_static(key.as_bytes())), record)
+    };
+    for (number, key) in (0..).zip(["a", "b", "c"]) {
+        let write = in_table(Table::Conferences, put(key, Some("1")), key);
+        let held = second.write(vec![write], vec![number]);
+        assert!(held.is_empty(), "{held:?}");
+        assert_eq!(
+            first.write(vec![put(key, Some("2"))], vec![message(key)]),
+            []
+        );
+        // Waits for its turn, though it has nothing to keep.
+        let turn = second.write(Vec::new(), vec![number + 10]);
+        assert!(turn.is_empty(), "{turn:?}");
+    }
+    let mut numbers = Vec::new();
+    while numbers.len() < 6 {
+        numbers.extend(kept(&mut second));
+    }
+    assert_eq!(numbers, [0, 10, 1, 11, 2, 12]);
+    let mut messages = Vec::new();
+    while messages.len() < 3 {
+        messages.extend(kept(&mut first));
+    }
+    assert_eq!(messages, ["a", "b", "c"].map(message));
+    // What is forgotten before it is written need not be, and nobody waits for ever.
+    let write = in_table(Table::Outbox, put("o", Some("3")), "o");
+    let held = second.write(vec![write.clone(), (write.0, None)], vec![20]);
+    assert!(held.is_empty(), "{held:?}");
+    assert_eq!(kept(&mut second), [20]);
+    let write = in_table(Table::Outbox, put("p", Some("3")), "p");
+    second.write(vec![write], Vec::new());
+    store.close();
+    let (_, tables) = Store::open(&scratch.config(Sync::Before));
+    let tables = tables.iter().map(|(table, kept)| (*table, texts(kept)));
+    assert_eq!(
+        tables.collect::<Vec<_>>(),
+        [
+            (
+                Table::Registrations,
+                pairs(&[("a", "2"), ("b", "2"), ("c", "2")])
+            ),
+            (
+                Table::Conferences,
+                pairs(&[("a", "1"), ("b", "1"), ("c", "1")])
+            ),
+            (Table::Outbox, pairs(&[("p", "3")])),
+        ]
+    );
+}
+
+/// A program that knew registrations alone wrote it.
+#[test]
+fn an_older_file_is_opened_without_loss() {
+    let scratch = Scratch::new("older");
+    let (store, mut keeper, _) = scratch.open();
+    keeper.write(vec![put("a", Some("1"))], Vec::new());
+    store.close();
+    file::forget_tables(&scratch.0.join("state.redb"));
+    let (store, mut keeper, found) = scratch.open();
+    assert_eq!((found, store.warnings()), (pairs(&[("a", "1")]), vec![]));
+    let key = (Table::Outbox, Bytes::from_static(b"o"));
+    let record = put("", Some("2")).1;
+    keeper.write(vec![(key, record)], Vec::new());
+    store.close();
+    let (_, tables) = Store::open(&scratch.config(Sync::Before));
+    assert_eq!(texts(&tables[&Table::Outbox]), pairs(&[("o", "2")]));
 }

@@ -1,13 +1,14 @@
 //! What came of a run: JSON and a page.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use super::{FIXED_PER_S, Held, Measured, Outcome, Row, load, server};
-use crate::bench::report::{self, ratio, rounded};
+use crate::bench::conditions::{self, Conditions};
+use crate::bench::report::{ratio, rounded};
+use crate::bench::rtpengine;
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -17,14 +18,6 @@ pub struct Report {
     /// Towpath's calls at [`FIXED_PER_S`].
     pub fixed: Result<Outcome, String>,
     pub held: Vec<Held>,
-}
-
-/// Under what conditions: numbers without them say nothing.
-#[derive(Clone, Debug)]
-pub struct Conditions {
-    pub machine: report::Conditions,
-    pub kamailio: String,
-    pub sipp: String,
 }
 
 /// Grows when a member changes its meaning.
@@ -74,25 +67,21 @@ const NOTES: [&str; 10] = [
      by the kernel's time stamps, at 500 calls a second",
 ];
 
-impl Conditions {
-    pub(super) fn read() -> Result<Self> {
-        Ok(Self {
-            machine: report::Conditions::read()?,
-            kamailio: server::version().unwrap_or_else(|error| format!("{error:#}")),
-            sipp: load::version()?,
-        })
-    }
+/// Read before a run begins.
+pub(super) fn conditions() -> Result<Conditions> {
+    let or_why = |version: Result<String>| version.unwrap_or_else(|error| format!("{error:#}"));
+    let programs = vec![
+        ("kamailio", or_why(server::version())),
+        ("rtpengine", or_why(rtpengine::version())),
+        ("sipp", load::version()?),
+    ];
+    Conditions::read(programs, &NOTES)
 }
 
 impl Report {
     /// The document `sip.json` holds.
     #[must_use]
     pub fn json(&self) -> Value {
-        let Conditions {
-            machine,
-            kamailio,
-            sipp,
-        } = &self.conditions;
         let ratios: Vec<Value> = RATIOS
             .iter()
             .map(|(name, ours, theirs, least)| {
@@ -117,12 +106,7 @@ impl Report {
         };
         json!({
             "version": VERSION,
-            "conditions": {
-                "kernel": machine.kernel, "processor": machine.processor, "cores": machine.cores,
-                "commit": machine.commit, "date": machine.date,
-                "load_1min": machine.load, "kamailio": kamailio, "rtpengine": machine.rtpengine,
-                "sipp": sipp, "notes": NOTES,
-            },
+            "conditions": self.conditions.json(),
             "columns": self.rows.iter().map(row).collect::<Vec<_>>(),
             "ratios": ratios,
             "calls_at_fixed_rate": fixed,
@@ -206,36 +190,18 @@ impl Report {
     /// # Errors
     /// The directory cannot be written to.
     pub fn write(&self, directory: &Path) -> Result<()> {
-        fs::create_dir_all(directory).with_context(|| format!("{}", directory.display()))?;
-        let document = serde_json::to_string_pretty(&self.json())? + "\n";
-        for (name, text) in [("sip.json", document), ("sip.md", self.page())] {
-            let file = directory.join(name);
-            fs::write(&file, text).with_context(|| format!("write {}", file.display()))?;
-        }
-        Ok(())
+        let files = [
+            ("sip.json", conditions::pretty(&self.json())?),
+            ("sip.md", self.page()),
+        ];
+        conditions::write(directory, &files)
     }
 
     fn page(&self) -> String {
-        let Conditions {
-            machine,
-            kamailio,
-            sipp,
-        } = &self.conditions;
-        let report::Conditions {
-            kernel,
-            processor,
-            cores,
-            load,
-            rtpengine,
-            commit,
-            date,
-        } = machine;
-        let notes: String = NOTES.iter().map(|note| format!("- {note}\n")).collect();
         format!(
-            "# SIP\n\nWritten by `cargo xtask bench sip`; the same in [sip.json](sip.json).\n\n{}\n\
-             ## Conditions\n\n- Linux {kernel}, {cores} cores, {processor}; load {load} when it \
-             began\n- {kamailio}; {rtpengine}; {sipp}\n- Towpath {commit}, {date}\n{notes}",
-            self.table()
+            "# SIP\n\nWritten by `cargo xtask bench sip`; the same in [sip.json](sip.json).\n\n{}\n{}",
+            self.table(),
+            self.conditions.section()
         )
     }
 }

@@ -6,9 +6,10 @@ use common::forward::Reason;
 
 use super::{Kind, Text, count};
 use crate::effect::MediaKind;
+use crate::engine::shard::Silence;
 use crate::id::NetworkId;
 use crate::shell::Shell;
-use crate::shell::datapath::{Books, Histogram, JITTER_US, LOSS_PPM, MILLION};
+use crate::shell::datapath::{Books, Carried, Histogram, JITTER_US, LOSS_PPM, MILLION};
 
 pub(super) fn streams(shell: &Shell, text: &mut Text) {
     let books = &shell.datapath.books;
@@ -27,45 +28,43 @@ pub(super) fn streams(shell: &Shell, text: &mut Text) {
         distribution(*kind, &LOSS_PPM, histogram, text);
     }
     sources(shell, text);
+    silence(shell, text);
+}
+
+/// What is not heard, by network.
+fn silence(shell: &Shell, text: &mut Text) {
     let silence = shell.engine.silence();
+    let mut gauge = |name, help, of: fn(Silence) -> usize| {
+        text.family(name, Kind::Gauge, help);
+        for (id, network) in shell.engine.config().networks() {
+            let here = silence.get(&id).copied().unwrap_or_default();
+            text.series(&[("network", &network.name)], count(of(here)));
+        }
+    };
     let help = "Directions of streams that should carry media and carry none.";
-    text.family("silent_streams", Kind::Gauge, help);
-    for (id, network) in shell.engine.config().networks() {
-        let here = silence.get(&id).copied().unwrap_or_default();
-        text.series(&[("network", &network.name)], count(here.streams));
-    }
+    gauge("silent_streams", help, |here| here.streams);
     let help = "Calls whose party in this network is not heard while the other is.";
-    text.family("one_way_calls", Kind::Gauge, help);
-    for (id, network) in shell.engine.config().networks() {
-        let here = silence.get(&id).copied().unwrap_or_default();
-        text.series(&[("network", &network.name)], count(here.one_way));
-    }
+    gauge("one_way_calls", help, |here| here.one_way);
 }
 
 /// Packets and bytes of media, by way.
 fn carried(shell: &Shell, books: &Books, text: &mut Text) {
+    let mut counter = |name, help, of: fn(&Carried) -> u64| {
+        text.family(name, Kind::Counter, help);
+        for (line, carried) in &books.carried {
+            let labels = [
+                ("network", network(shell, line.network)),
+                ("direction", line.direction),
+                ("kind", line.kind.name()),
+                ("path", line.path),
+            ];
+            text.series(&labels, of(carried));
+        }
+    };
     let help = "Media packets that were forwarded, by where they came from or went to.";
-    text.family("rtp_packets_total", Kind::Counter, help);
-    for (line, carried) in &books.carried {
-        let labels = [
-            ("network", network(shell, line.network)),
-            ("direction", line.direction),
-            ("kind", line.kind.name()),
-            ("path", line.path),
-        ];
-        text.series(&labels, carried.packets);
-    }
+    counter("rtp_packets_total", help, |carried| carried.packets);
     let help = "Their bytes, in the kernel from the IP header on, in userspace from UDP's on.";
-    text.family("rtp_bytes_total", Kind::Counter, help);
-    for (line, carried) in &books.carried {
-        let labels = [
-            ("network", network(shell, line.network)),
-            ("direction", line.direction),
-            ("kind", line.kind.name()),
-            ("path", line.path),
-        ];
-        text.series(&labels, carried.bytes);
-    }
+    counter("rtp_bytes_total", help, |carried| carried.bytes);
 }
 
 /// How RTP came to us.

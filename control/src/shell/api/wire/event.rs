@@ -9,7 +9,7 @@ use crate::shell::{Shell, clock};
 /// Events after number `since`. `forgotten` says that there were more, which are not known any
 /// more.
 pub(in crate::shell::api) fn events(shell: &mut Shell, since: u64, now: Instant) -> Value {
-    shell.engine.gather_events();
+    shell.gather_events();
     let log = shell.engine.events();
     let wall = clock::wall_s();
     let events: Vec<Value> = log
