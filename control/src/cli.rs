@@ -6,6 +6,7 @@ mod bpf;
 mod capture;
 mod client;
 mod config;
+mod drain;
 mod output;
 mod pages;
 mod version;
@@ -87,6 +88,19 @@ enum Command {
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
+    /// Take no new calls, and wait until those that go on have ended; registrations are kept
+    ///
+    /// Callers and whoever asks by OPTIONS are answered 503, so that they go elsewhere.
+    Drain {
+        /// End the calls that are left then: 90s, 10m, 1h [default: they may last]
+        #[arg(long, value_name = "TIME", value_parser = span)]
+        deadline: Option<u64>,
+        /// Come back at once
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Take new calls again
+    Undrain,
     /// Write the media of a call to a file: what enters and leaves at its ports
     ///
     /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
@@ -349,6 +363,10 @@ impl Cli {
             Command::Version => show(&shell::version(), output::Kind::Version),
             Command::Completions { shell } => pages::completions(shell),
             Command::Man(what) => pages::manual(&what),
+            Command::Drain { deadline, no_wait } => {
+                drain::begin(&client, deadline, !no_wait, self.output)
+            }
+            Command::Undrain => drain::end(&client, self.output),
             Command::Trace(what) => capture::trace(&client, &what),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,

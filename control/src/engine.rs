@@ -8,6 +8,7 @@ pub mod explain;
 pub mod flow;
 pub mod gateway;
 pub mod input;
+mod load;
 pub mod shard;
 
 mod abandoned;
@@ -58,6 +59,8 @@ use event::Events;
 use guard::Guard;
 pub use guard::ban::BanView;
 use input::Input;
+use load::Drain;
+pub use load::DrainView;
 use names::Names;
 pub use peer::PeerView;
 use peer::Peers;
@@ -158,6 +161,9 @@ pub struct Engine {
     refreshes: Schedule,
     /// Of dialogs that are no calls.
     parties: Parties,
+    /// It takes no new calls, and why.
+    drain: Option<Drain>,
+    overloaded: bool,
 }
 
 /// A request that opened a transaction.
@@ -211,6 +217,8 @@ impl Engine {
             former: Former::default(),
             refreshes: Schedule::new(shard),
             parties: Parties::default(),
+            drain: None,
+            overloaded: false,
             config,
             shard,
             whose: shard::shards(seed, shard.of()),
@@ -268,6 +276,7 @@ impl Engine {
             self.next_sweep = now + SWEEP;
             self.sweeps = self.sweeps.wrapping_add(1);
             self.sweep_calls(now, effects);
+            self.sweep_drain(now, effects);
             self.feel_pulses(now);
             self.sweep_refreshes(now, effects);
             self.sweep_adopted(now, effects);

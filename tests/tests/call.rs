@@ -15,6 +15,8 @@ mod forward;
 mod hostile;
 #[path = "call/identity.rs"]
 mod identity;
+#[path = "call/load.rs"]
+mod load;
 #[path = "call/peer.rs"]
 mod peer;
 #[path = "call/pulse.rs"]

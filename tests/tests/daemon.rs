@@ -23,6 +23,8 @@ use towpath_tests::private::{in_private_network, ip};
 use towpath_tests::{clock, http, process, schema};
 use wire::Wire;
 
+#[path = "daemon/drain.rs"]
+mod drain;
 #[path = "daemon/explain.rs"]
 mod explain;
 #[path = "daemon/keys.rs"]

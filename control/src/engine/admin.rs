@@ -41,6 +41,10 @@ pub enum Command {
     ProbePeer { name: String },
     /// Lift every ban of this prefix.
     Unban { net: IpNet },
+    /// Take no new calls; end those that are left after a time, if one is named.
+    Drain { deadline: Option<Duration> },
+    /// Take calls again.
+    Undrain,
 }
 
 /// Why an order was not carried out.
@@ -294,6 +298,14 @@ impl Engine {
             Command::Ban { net, time } => self.ban(net, time, now),
             Command::ProbePeer { name } => self.probe_now(&name, now, effects),
             Command::Unban { net } => self.unban(net, now),
+            Command::Drain { deadline } => {
+                self.begin_drain(deadline, now);
+                Ok(())
+            }
+            Command::Undrain => {
+                self.end_drain(now);
+                Ok(())
+            }
         }
     }
 

@@ -62,6 +62,9 @@ pub enum Kind {
     SourceBanned,
     /// An operator lifted a ban.
     SourceReleased,
+    /// New calls are refused from now on, or taken again.
+    NodeDraining,
+    NodeUndrained,
 }
 
 impl Kind {
@@ -96,6 +99,8 @@ impl Kind {
             Self::PeerDown => "peer.down",
             Self::SourceBanned => "source.banned",
             Self::SourceReleased => "source.released",
+            Self::NodeDraining => "node.draining",
+            Self::NodeUndrained => "node.undrained",
         }
     }
 }

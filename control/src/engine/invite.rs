@@ -13,7 +13,7 @@ use crate::engine::media::{NO_BODY, Part, TIMER_C, capabilities, refusal_code, s
 use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Origin, REPEATS};
 use crate::engine::route::Target;
-use crate::engine::{CALLS_MAX, CallKey, Engine, RETRY_AFTER_S, Request};
+use crate::engine::{CallKey, Engine, RETRY_AFTER_S, Request};
 use crate::id::{NetworkId, Path};
 use crate::media::session::{Both, Side};
 use crate::sip::b2bua::{self, Back};
@@ -25,12 +25,12 @@ use crate::sip::vocabulary;
 
 impl Engine {
     pub(super) fn invite(&mut self, request: Request, now: Instant, effects: &mut Effects) {
+        if let Some(why) = self.takes_no_call() {
+            self.counters.count("sip_refused", why);
+            return self.answer(&request, 503, now, effects);
+        }
         if !self.admit(&request, now, effects) {
             return;
-        }
-        if self.calls.len() >= self.shard.share(CALLS_MAX) {
-            self.counters.count("sip_refused", "calls_max");
-            return self.answer(&request, 503, now, effects);
         }
         let from = (request.path, request.network);
         let mut targets = match self.targets_of(&request.message, from, now) {

@@ -81,6 +81,10 @@ impl Engine {
         let ours = |uri: Uri<'_>| uri.user.is_none() && self.is_ours(&uri, now);
         let for_us = stranded || Uri::parse(uri).is_some_and(ours);
         match method {
+            // Whoever asks before it sends calls here sends them elsewhere.
+            b"OPTIONS" if for_us && self.drain.is_some() => {
+                return self.answer(&request, 503, now, effects);
+            }
             b"OPTIONS" if for_us => {
                 let extra = [
                     ("Allow", ALLOW.to_owned()),

@@ -4,6 +4,7 @@ mod ban;
 mod bpf;
 mod capture;
 pub(super) mod config;
+mod drain;
 mod error;
 mod health;
 mod metrics;
@@ -61,6 +62,7 @@ enum What {
     RegistrationExplained(String),
     Networks,
     Bans,
+    Drain,
     Peers,
     Bpf,
     /// What would happen to a peer, at one address of ours or at each.
@@ -132,6 +134,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Networks => Ok(wire::networks(shell, now)),
         What::Peers => Ok(wire::peers(shell, now)),
         What::Bans => Ok(wire::bans(shell, now)),
+        What::Drain => Ok(drain::document(shell, now)),
         What::Bpf => Ok(bpf::bpf(shell, clock::wall())),
         What::Metrics => Ok(Value::String(metrics::metrics(shell, now))),
         What::Capture { call, limits, done } => {

@@ -16,7 +16,7 @@ use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
 use crate::engine::input::{Activity, Input};
 use crate::engine::shard::{self, Silence, retired};
-use crate::engine::{BanView, Counters, Engine, PeerView, RetiredView};
+use crate::engine::{BanView, Counters, DrainView, Engine, PeerView, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
 
@@ -146,7 +146,7 @@ impl Node {
     }
 
     pub(crate) fn command(&self, command: Command, now: Instant) -> Result<(), Refused> {
-        if let Command::Ban { .. } | Command::Unban { .. } = command {
+        if is_for_all(&command) {
             return self.command_all(&command, now);
         }
         let none = match &command {
@@ -156,7 +156,9 @@ impl Node {
             | Command::SetMedia { .. }
             | Command::Refresh { .. }
             | Command::Ban { .. }
-            | Command::Unban { .. } => Refused::NoSuchCall,
+            | Command::Unban { .. }
+            | Command::Drain { .. }
+            | Command::Undrain => Refused::NoSuchCall,
         };
         let mut slots = self.slots.iter();
         let owner = slots.find(|(shard, _)| match &command {
@@ -164,7 +166,10 @@ impl Node {
             Command::HangUp { call }
             | Command::SetMedia { call, .. }
             | Command::Refresh { call } => shard.owns_number(*call),
-            Command::Ban { .. } | Command::Unban { .. } => false,
+            Command::Ban { .. }
+            | Command::Unban { .. }
+            | Command::Drain { .. }
+            | Command::Undrain => false,
         });
         let (_, slot) = owner.ok_or(none)?;
         let mut state = slot.lock();
@@ -288,6 +293,10 @@ impl Node {
         self.first(|engine| engine.bans(now)).unwrap_or_default()
     }
 
+    pub(crate) fn draining(&self, now: Instant) -> Option<DrainView> {
+        self.first(|engine| engine.draining(now)).flatten()
+    }
+
     pub(crate) fn bans_count(&self, now: Instant) -> usize {
         self.first(|engine| engine.bans_count(now))
             .unwrap_or_default()
@@ -331,5 +340,19 @@ impl Node {
 
     pub(crate) fn networks_retired(&self) -> Vec<RetiredView> {
         retired(self.each(Engine::networks_retired))
+    }
+}
+
+/// Whether every shard must do it.
+fn is_for_all(command: &Command) -> bool {
+    match command {
+        Command::Ban { .. } | Command::Unban { .. } | Command::Drain { .. } | Command::Undrain => {
+            true
+        }
+        Command::HangUp { .. }
+        | Command::DropRegistration { .. }
+        | Command::SetMedia { .. }
+        | Command::Refresh { .. }
+        | Command::ProbePeer { .. } => false,
     }
 }

@@ -22,6 +22,9 @@ use crate::shell::{Event, clock, log, sip};
 
 /// Events that wait for one shard; beyond it datagrams and stray media are dropped.
 const EVENTS_MAX: usize = 4096;
+/// Events that wait, beyond which no new calls are taken: about as many as are handled before a
+/// sender repeats itself (T1, RFC 3261 §17.1.1.1).
+const EVENTS_OVERLOAD: usize = EVENTS_MAX / 2;
 /// Pieces of work that wait for the owner of the datapath; beyond it shards wait.
 const WORK_MAX: usize = 1024;
 
@@ -224,6 +227,8 @@ impl Worker {
     fn event(&self, event: Event) -> Option<Work> {
         match event {
             Event::Sip { on, from, bytes } => {
+                let overloaded = self.events.len() > EVENTS_OVERLOAD;
+                self.slot.lock().engine.set_overloaded(overloaded);
                 self.handle(Input::Sip { on, from, bytes });
                 None
             }

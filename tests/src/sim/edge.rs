@@ -210,9 +210,11 @@ impl Edge {
             Command::HangUp { call }
             | Command::SetMedia { call, .. }
             | Command::Refresh { call } => shard.owns_number(*call),
-            Command::Ban { .. } | Command::Unban { .. } | Command::ProbePeer { .. } => {
-                shard.is_first()
-            }
+            Command::Ban { .. }
+            | Command::Unban { .. }
+            | Command::Drain { .. }
+            | Command::Undrain
+            | Command::ProbePeer { .. } => shard.is_first(),
         });
         let Some(shard) = owner.map(Shard::index) else {
             return false;

@@ -16,6 +16,12 @@ pub(crate) struct Problem {
 }
 
 impl Problem {
+    pub(in crate::shell) const BAD_DRAIN: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_drain",
+        detail: "an order to drain is an object with `seconds`, 0..604800, or without",
+    };
+
     pub(in crate::shell) const BUSY: Self = Self {
         status: StatusCode::SERVICE_UNAVAILABLE,
         code: "busy",

@@ -35,6 +35,8 @@ fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     text.series(&[("state", "answered")], count(totals.calls_answered));
     let pending = totals.calls.saturating_sub(totals.calls_answered);
     text.series(&[("state", "pending")], count(pending));
+    text.family("draining", Kind::Gauge, "Whether new calls are refused.");
+    text.series(&[], shell.engine.draining(now).is_some().into());
     text.family("registrations", Kind::Gauge, "Bindings now.");
     text.series(&[], count(totals.registrations));
     text.family("transactions", Kind::Gauge, "SIP transactions now.");

@@ -19,13 +19,21 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::table::{
     Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
 };
-use crate::shell::api::{Api, Ask, What, ban, capture, config};
+use crate::shell::api::{Api, Ask, What, ban, capture, config, drain};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
 
 /// Every operation: the root, then what is below `/api/v1`, each part in a line of its own.
-const TABLES: &[&[Route]] = &[ROOT, NODE, ban::ROUTES, PHONES, CALLS, config::ROUTES];
+const TABLES: &[&[Route]] = &[
+    ROOT,
+    NODE,
+    ban::ROUTES,
+    drain::ROUTES,
+    PHONES,
+    CALLS,
+    config::ROUTES,
+];
 
 /// One after the other.
 pub(in crate::shell) fn all() -> impl Iterator<Item = &'static Route> {

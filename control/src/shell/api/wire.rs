@@ -62,6 +62,7 @@ pub(super) fn status(shell: &Shell, now: Instant) -> Value {
         "config": super::config::summary(shell),
         "uptime_s": now.saturating_duration_since(shell.started).as_secs(),
         "pid": std::process::id(),
+        "drain": super::drain::document(shell, now),
         "calls": { "now": totals.calls, "answered": totals.calls_answered },
         "registrations": totals.registrations,
         "transactions": totals.transactions,
