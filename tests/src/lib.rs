@@ -14,6 +14,7 @@ pub mod demo;
 pub mod frame;
 pub mod http;
 pub mod lab;
+pub mod metrics;
 pub mod natbox;
 pub mod netns;
 pub mod observer;

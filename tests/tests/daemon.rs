@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use towpath_tests::private::{in_private_network, ip};
-use towpath_tests::{clock, http, process, schema};
+use towpath_tests::{clock, http, metrics, process, schema};
 use wire::Wire;
 
 #[path = "daemon/drain.rs"]
@@ -299,6 +299,7 @@ fn signals_and_health() {
 
 /// Checks the text format: every series belongs to the family announced above it.
 fn parse_metrics(text: &str) {
+    let documented = metrics::documented();
     let mut families = BTreeSet::new();
     let mut family = String::new();
     let (mut typed, mut distributed) = (false, false);
@@ -319,7 +320,22 @@ fn parse_metrics(text: &str) {
             (typed, distributed) = (true, kind == "histogram");
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
-            let name = series.split('{').next().unwrap();
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let known = documented.get(family.strip_prefix("towpath_").unwrap());
+            let known = known.unwrap_or_else(|| panic!("not in docs/metrics.md: {family}"));
+            for label in labels
+                .split("\",")
+                .filter_map(|pair| Some(pair.split_once('=')?.0))
+            {
+                assert!(
+                    label == "le" || known.contains_key(label),
+                    "{line}: {label}"
+                );
+            }
+            assert!(
+                known.keys().all(|label| labels.contains(label)),
+                "{line}: {known:?}"
+            );
             let part = name.strip_prefix(&family);
             assert!(typed, "{line}");
             if distributed {

@@ -153,6 +153,9 @@ fn configuration(shell: &Shell, text: &mut Text) {
     let help = "Number of the configuration in force.";
     text.family("config_generation", Kind::Gauge, help);
     text.series(&[], shell.reloads.generation());
+    let help = "Whether the file that was read last is in force or would be.";
+    text.family("config_last_reload_successful", Kind::Gauge, help);
+    text.series(&[], shell.reloads.refused.is_none().into());
     let help = "Configurations read again, by what became of them.";
     text.family("config_reloads_total", Kind::Counter, help);
     for (result, count) in shell.reloads.counts {
