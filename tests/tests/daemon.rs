@@ -263,12 +263,12 @@ fn signals_and_health() {
 
         // A second one is refused before it touches anything.
         let (code, told) = daemon.ask(&["run", "--config", "/dev/null"]);
-        assert_eq!(code, 1);
+        assert_eq!(code, 78);
         assert!(told.contains("there is no [[network]]"), "{told}");
         daemon.configure(CONFIG);
         let config = daemon.directory.join("towpath.toml");
         let (code, told) = daemon.ask(&["run", "--config", config.to_str().unwrap()]);
-        assert_eq!(code, 1);
+        assert_eq!(code, 69);
         assert!(told.contains("another towpath is running"), "{told}");
 
         let warned = |(code, text): (i32, String), expected: i32, warning: &str| {
