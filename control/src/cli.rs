@@ -1,5 +1,6 @@
 //! The command line: the daemon itself, and a client of its API.
 
+mod audit;
 mod ban;
 mod bench;
 mod bpf;
@@ -7,8 +8,11 @@ mod capture;
 mod client;
 mod config;
 mod drain;
+mod event;
+mod log;
 mod output;
 mod pages;
+mod token;
 mod version;
 
 use std::io::Write;
@@ -120,6 +124,12 @@ enum Command {
     /// Every address decision behind something, the rule, and where it is written
     #[command(subcommand)]
     Explain(ExplainCommand),
+    /// Who may ask over TCP: tokens for the API, the dashboard and /metrics
+    #[command(subcommand)]
+    Token(token::TokenCommand),
+    /// Who changed what, and whether that record is whole
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// The configuration in force: show, compare, replace, go back
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -131,7 +141,16 @@ enum Command {
         /// Only those after this number
         #[arg(long, value_name = "N", default_value_t = 0)]
         since: u64,
+        /// Only of these kinds, with commas: call,media.silent
+        #[arg(long, value_name = "KINDS")]
+        kind: Option<String>,
+        /// Only about this call, account or network
+        #[arg(long, value_name = "NAME")]
+        subject: Option<String>,
     },
+    /// What is logged: less, more, or everything about one call, until the next start
+    #[command(subcommand)]
+    Log(log::LogCommand),
     /// The kernel program
     #[command(subcommand)]
     Bpf(BpfCommand),
@@ -386,6 +405,8 @@ impl Cli {
             }
             Command::Peer(command) => peer(command, &client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
+            Command::Token(command) => token::run(command, &client, self.output),
+            Command::Audit(command) => audit::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Status) => {
                 show(&client.get(&["bpf"])?, output::Kind::BpfStatus)
             }
@@ -393,20 +414,30 @@ impl Cli {
             Command::Bpf(BpfCommand::Drops) => show(&client.get(&["bpf"])?, output::Kind::BpfDrops),
             Command::Explain(what) => show(&explain(&client, what)?, output::Kind::Explained),
             Command::Config(command) => config::run(command, &client, self.output),
-            Command::Events { follow, since } => events(&client, since, follow, self.output),
+            Command::Events {
+                follow,
+                since,
+                kind,
+                subject,
+            } => {
+                let filter = [("kind", kind), ("subject", subject)];
+                event::events(&client, since, filter, follow, self.output)
+            }
+            Command::Log(command) => log::run(command, &client, self.output),
             Command::Bpf(BpfCommand::Detach { pin_dir }) => detach(&client, &pin_dir),
         }
     }
 }
 
-/// Seconds of a time such as `90s`, `10m` or `1h`.
+/// Seconds of a time such as `90s`, `10m`, `1h` or `30d`.
 fn span(text: &str) -> Result<u64, String> {
-    let refused = || format!("`{text}` is not a time: write 90s, 10m or 1h");
+    let refused = || format!("`{text}` is not a time: write 90s, 10m, 1h or 30d");
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.strip_prefix(digits) {
         Some("s") => 1,
         Some("m") => 60,
         Some("h") => 3600,
+        Some("d") => 86_400,
         _ => return Err(refused()),
     };
     let count: u32 = digits.parse().map_err(|_| refused())?;
@@ -428,33 +459,6 @@ fn set_media(client: &Client<'_>, id: u64, party: Party, mode: MediaMode) -> any
     let order = serde_json::json!({ "leg": word(party), "media": word(mode) });
     let parts = ["calls", &id.to_string()];
     client.send(Method::PATCH, &parts, order.to_string(), None)
-}
-
-/// How often `events --follow` asks.
-const FOLLOW_EVERY: Duration = Duration::from_millis(500);
-
-fn events(
-    client: &Client<'_>,
-    mut since: u64,
-    follow: bool,
-    format: Format,
-) -> anyhow::Result<ExitCode> {
-    loop {
-        let found = client.query(&["events"], &[("since", since.to_string())])?;
-        let last = found.get("last").and_then(Value::as_u64).unwrap_or(since);
-        if !follow {
-            return output::print(&found, output::Kind::Events, format);
-        }
-        // A document for each look would be no document.
-        let format = match format {
-            Format::Json => Format::Jsonl,
-            Format::Table | Format::Jsonl => format,
-        };
-        output::print(&found, output::Kind::Events, format)?;
-        // Another daemon counts from one again.
-        since = if last < since { 0 } else { last };
-        std::thread::sleep(FOLLOW_EVERY);
-    }
 }
 
 fn explain(client: &Client<'_>, what: ExplainCommand) -> anyhow::Result<Value> {

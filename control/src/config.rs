@@ -1,6 +1,7 @@
 //! The checked configuration: what the engine and the shell run on. A `Config` is valid; there is
 //! no other way to make one than `check::check`.
 
+pub mod api;
 pub mod change;
 pub mod check;
 pub mod entry;
@@ -27,6 +28,8 @@ pub struct Config {
     pub networks: Vec<Network>,
     pub datapath: Datapath,
     pub store: Store,
+    pub api: api::Api,
+    pub log: api::Log,
     origins: Origins,
 }
 
@@ -51,6 +54,8 @@ pub struct Sip {
     pub auth: Auth,
     /// What accounts with a password authenticate by, unless they say so themselves.
     pub algorithm: Algorithm,
+    /// Who is asked for the names of peers; none: as the system says.
+    pub dns: Vec<SocketAddr>,
     pub accounts: Vec<Account>,
     pub peers: Vec<Peer>,
     /// Registration lifetimes we grant (RFC 3261 §10.3 step 7).
@@ -186,8 +191,10 @@ impl std::fmt::Debug for Secret {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Peer {
     pub name: String,
-    /// `uri` and `uris`, one at least.
+    /// `uri` and `uris`, one at least; with `host`, where that was last found to be.
     pub addresses: Vec<PeerAddress>,
+    /// It is known by name, and looked up.
+    pub host: Option<PeerHost>,
     /// It keeps the registrations of those who have no account here.
     pub forward: Option<Forward>,
     /// The name its TLS certificates must bear; none: the address asked.
@@ -218,6 +225,34 @@ impl Peer {
             .iter()
             .map(|found| IpNet::from(found.address.ip()));
         addresses.chain(self.sources.iter().copied())
+    }
+}
+
+/// The name of a peer, to be looked up (RFC 3263).
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct PeerHost {
+    pub name: String,
+    /// Then it alone is looked up, else its services.
+    pub port: Option<u16>,
+    pub transport: Option<Transport>,
+}
+
+impl std::fmt::Display for PeerHost {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let scheme = match self.transport {
+            Some(Transport::Tls) => "sips",
+            Some(Transport::Udp | Transport::Tcp) | None => "sip",
+        };
+        write!(f, "{scheme}:{}", self.name)?;
+        if let Some(port) = self.port {
+            write!(f, ":{port}")?;
+        }
+        match self.transport {
+            Some(transport @ (Transport::Udp | Transport::Tcp)) => {
+                write!(f, ";transport={}", transport.word())
+            }
+            Some(Transport::Tls) | None => Ok(()),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ pub mod flow;
 pub mod gateway;
 pub mod input;
 mod load;
+pub mod locate;
 pub mod shard;
 
 mod abandoned;

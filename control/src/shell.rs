@@ -2,12 +2,14 @@
 //! loop owns what there is once, above all the datapath.
 
 mod api;
+mod audit;
 mod bench;
 mod capture;
 mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
+mod dns;
 mod exit;
 mod icmp;
 pub mod kernel;
@@ -90,6 +92,7 @@ struct Shell {
     reloads: reload::Reloads,
     streams: stream::Streams,
     store: store::Store,
+    names: dns::Names,
     /// Where the conference plane is told what happens.
     plane: plane::Inbox,
     /// The last event it was told of.
@@ -101,6 +104,9 @@ struct Shell {
     started: std::time::Instant,
     /// Of the kernel's verdicts.
     rates: api::Rates,
+    /// What the API works with, and where it is listened at.
+    api: api::Api,
+    doors: api::Doors,
 }
 
 impl Shell {
@@ -123,6 +129,7 @@ impl Shell {
                 Some(work) = self.work.recv() => self.work(work).await,
                 Some(question) = self.questions.recv() => self.answer(question).await,
                 Some(over) = self.shards.join_next() => over?,
+                news = self.names.heard() => self.located(news),
                 report = next_report(&mut self.reports) => self.datapath.report(report),
                 news = self.datapath.icmp.heard() => self.datapath.too_big(news),
                 () = self.datapath.netlink.changed() => {
@@ -138,6 +145,7 @@ impl Shell {
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
                     self.retire().await;
+                    self.beat();
                     // Every engine was asked: one that hangs keeps us from here.
                     notify::alive();
                 }
@@ -154,6 +162,15 @@ impl Shell {
         self.shards.shutdown().await;
         self.store.close();
         Ok(())
+    }
+
+    /// A peer that is known by name is somewhere else: as if the configuration had said so.
+    fn located(&mut self, news: dns::News) {
+        if self.names.take(news) {
+            let mut config = self.engine.config().clone();
+            self.names.fill(&mut config);
+            self.engine.reconfigure(config, clock::now());
+        }
     }
 
     /// Takes in what the engines have noted, and tells the plane.

@@ -61,6 +61,89 @@ pub fn send(socket: &Path, method: &str, path: &str, head: &str, body: &str) -> 
     })
 }
 
+/// Status and JSON of an answer that was read elsewhere.
+///
+/// # Errors
+/// It is not one.
+pub fn document(answer: &[u8]) -> Result<(u16, Value)> {
+    let (status, _, body) = parts(answer)?;
+    let body = serde_json::from_slice(&body).context("not JSON")?;
+    Ok((status, body))
+}
+
+/// Whether an answer has been read to its end, by its own `Content-Length`.
+#[must_use]
+pub fn is_whole(answer: &[u8]) -> bool {
+    let Ok((_, fields, body)) = parts(answer) else {
+        return false;
+    };
+    let mut lengths = fields
+        .lines()
+        .filter_map(|l| l.strip_prefix("content-length:"));
+    let length = lengths.next().and_then(|length| length.trim().parse().ok());
+    length.is_some_and(|length: usize| body.len() >= length)
+}
+
+/// An answer as it came.
+#[derive(Debug)]
+pub struct Reply {
+    pub status: u16,
+    /// Header fields, one a line, in lower case.
+    pub fields: String,
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The value of a header field, in lower case.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let mut fields = self.fields.lines().filter_map(|line| line.split_once(": "));
+        fields
+            .find(|(field, _)| *field == name)
+            .map(|(_, value)| value)
+    }
+
+    /// The body, if it is JSON.
+    #[must_use]
+    pub fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+}
+
+/// Sends any request over TCP, with further header lines, and reads whatever comes back.
+///
+/// # Errors
+/// Nobody listens, or something that is not HTTP.
+pub fn over_tcp(
+    to: std::net::SocketAddr,
+    (method, path): (&str, &str),
+    head: &str,
+    body: &[u8],
+) -> Result<Reply> {
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\nContent-Length: \
+         {length}\r\n{head}\r\n"
+    );
+    let mut stream = std::net::TcpStream::connect_timeout(&to, READ_LIMIT)?;
+    stream.set_read_timeout(Some(READ_LIMIT))?;
+    stream.write_all(request.as_bytes())?;
+    // Whoever refuses a body need not read it.
+    drop(stream.write_all(body));
+    let mut answer = Vec::new();
+    let read = stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer);
+    // The rest of what was not read makes the other side reset the connection.
+    if answer.is_empty() {
+        read.context("read the answer")?;
+    }
+    let (status, fields, body) = parts(&answer)?;
+    Ok(Reply {
+        status,
+        fields,
+        body,
+    })
+}
+
 fn ask(socket: &Path, path: &str) -> Result<Vec<u8>> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\n\r\n");
     body(&exchange(socket, &request)?).with_context(|| format!("GET {path}"))

@@ -6,11 +6,13 @@
 
 pub mod attacker;
 pub mod bench;
+pub mod browser;
 pub mod calls;
 pub mod clock;
 pub mod crowd;
 pub mod delay;
 pub mod demo;
+pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod lab;

@@ -35,6 +35,76 @@ pub fn differences(schema: &str, document: &Value) -> Vec<String> {
     differences
 }
 
+/// Compares a value with a JSON Schema of an OpenAPI document, as far as our documents use it. What
+/// differs, in words.
+#[must_use]
+pub fn violations(document: &Value, schema: &Value, value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    violated(document, schema, value, "", &mut found);
+    found
+}
+
+fn violated(document: &Value, schema: &Value, value: &Value, path: &str, found: &mut Vec<String>) {
+    if let Some(reference) = schema.get("$ref").and_then(Value::as_str) {
+        match document.pointer(reference.trim_start_matches('#')) {
+            Some(schema) => violated(document, schema, value, path, found),
+            None => found.push(format!("{path}: {reference} leads nowhere")),
+        }
+    }
+    for schema in schema
+        .get("allOf")
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+    {
+        violated(document, schema, value, path, found);
+    }
+    let allowed: Vec<&str> = match schema.get("type") {
+        Some(Value::String(one)) => vec![one],
+        Some(Value::Array(many)) => many.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let kind = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    let is_number = kind == "integer" && allowed.contains(&"number");
+    if !allowed.is_empty() && !allowed.contains(&kind) && !is_number {
+        found.push(format!("{path} is {kind}"));
+    }
+    let one_of = schema.get("enum").and_then(Value::as_array);
+    if one_of.is_some_and(|words| !words.contains(value)) {
+        found.push(format!("{path} is {value}"));
+    }
+    if schema.get("const").is_some_and(|only| only != value) {
+        found.push(format!("{path} is {value}"));
+    }
+    let required = schema.get("required").and_then(Value::as_array);
+    if let Some(members) = value.as_object() {
+        for name in required.into_iter().flatten().filter_map(Value::as_str) {
+            if !members.contains_key(name) {
+                found.push(format!("{} is missing", join(path, name)));
+            }
+        }
+        for (name, member) in members {
+            let its = schema.pointer(&format!("/properties/{}", name.replace('/', "~1")));
+            if let Some(its) = its.or_else(|| schema.get("additionalProperties")) {
+                violated(document, its, member, &join(path, name), found);
+            }
+        }
+    }
+    if let (Some(items), Some(schema)) = (value.as_array(), schema.get("items")) {
+        for item in items {
+            violated(document, schema, item, &format!("{path}[]"), found);
+        }
+    }
+}
+
 fn walk(
     path: &str,
     value: &Value,
@@ -89,6 +159,36 @@ mod tests {
     #[track_caller]
     fn check(document: &Value, expected: &[&str]) {
         assert_eq!(differences(SCHEMA, document), expected);
+    }
+
+    #[test]
+    fn schemas_are_kept_or_not() {
+        let document = json!({ "components": { "schemas": { "call": {
+            "type": "object",
+            "properties": { "id": { "type": "number" }, "state": { "enum": ["up"] } },
+            "required": ["id"],
+            "additionalProperties": { "type": ["null", "string"] },
+        } } } });
+        let calls = json!({
+            "type": "array", "items": { "$ref": "#/components/schemas/call" },
+        });
+        let check = |value: &Value, expected: &[&str]| {
+            assert_eq!(violations(&document, &calls, value), expected);
+        };
+        check(
+            &json!([{ "id": 1, "state": "up", "a": null, "b": "" }]),
+            &[],
+        );
+        check(&json!({}), &[" is object"]);
+        check(
+            &json!([{ "id": "1", "state": "down" }, { "a": 1 }]),
+            &[
+                "[].id is string",
+                "[].state is \"down\"",
+                "[].id is missing",
+                "[].a is integer",
+            ],
+        );
     }
 
     #[test]

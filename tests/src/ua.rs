@@ -125,6 +125,18 @@ impl Ua {
     /// # Errors
     /// Any answer but 200.
     pub fn register(&self) -> Result<()> {
+        self.registered_with(&[])
+    }
+
+    /// The same, with a `User-Agent`.
+    ///
+    /// # Errors
+    /// As `register`.
+    pub fn register_as(&self, user_agent: &str) -> Result<()> {
+        self.registered_with(&[("User-Agent", user_agent.to_owned())])
+    }
+
+    fn registered_with(&self, more: &[(&str, String)]) -> Result<()> {
         let (own, call) = (self.own(), self.ssrc);
         let cseq = self.registered.fetch_add(1, Ordering::Relaxed) + 1;
         let headers = [
@@ -137,6 +149,7 @@ impl Ua {
             ("Contact", self.contact()),
             ("Expires", "300".to_owned()),
         ];
+        let headers = [&headers[..], more].concat();
         let start = format!("REGISTER sip:{} SIP/2.0", self.domain);
         self.send(&Message::new(start, &headers, None))?;
         let answer = self.response("REGISTER", cseq)?;

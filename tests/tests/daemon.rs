@@ -23,6 +23,10 @@ use towpath_tests::private::{in_private_network, ip};
 use towpath_tests::{clock, http, metrics, process, schema};
 use wire::Wire;
 
+#[path = "daemon/api.rs"]
+mod api;
+#[path = "daemon/dns.rs"]
+mod dns;
 #[path = "daemon/drain.rs"]
 mod drain;
 #[path = "daemon/explain.rs"]
@@ -91,6 +95,7 @@ fn documents_keep_their_shape_and_orders_are_carried_out() {
             for (document, path) in [
                 ("status", "status"),
                 ("calls", "calls"),
+                ("top", "top?n=1&sort=age_s&order=asc&q=1001"),
                 ("call", &*format!("calls/{number}")),
                 ("call-explain", &*format!("calls/{number}/explain")),
                 ("registrations", "registrations"),

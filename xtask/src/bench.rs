@@ -29,12 +29,15 @@ enum What {
     Datapath,
     /// Registrations and calls a second beside Kamailio; writes docs/benchmarks/
     Sip,
+    /// How soon the API answers while 500 calls a second are set up
+    Api,
 }
 
 pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
     let what = match options.what {
         What::Datapath => "datapath",
         What::Sip => "sip",
+        What::Api => "api",
     };
     if let Err(error) = setup::bench() {
         say(&format!("some columns will be left out: {error:#}"));

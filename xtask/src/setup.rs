@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 17] = [
+const PACKAGES: [(&str, &str, &str); 20] = [
     (
         "systemd",
         "/usr/bin/systemd-analyze",
@@ -53,6 +53,21 @@ const PACKAGES: [(&str, &str, &str); 17] = [
     ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
+    (
+        "chromium",
+        "/usr/bin/chromium",
+        "looks at the dashboard in the tests",
+    ),
+    (
+        "chromium-driver",
+        "/usr/bin/chromedriver",
+        "drives chromium in the tests",
+    ),
+    (
+        "fonts-wqy-microhei",
+        "/usr/share/fonts/truetype/wqy/wqy-microhei.ttc",
+        "Chinese in the dashboard's pictures",
+    ),
 ];
 
 /// What `bench` compares with.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
+use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -63,6 +63,40 @@ impl<'a> Client<'a> {
         Self::within(PATIENCE + time, self.exchange(request))
     }
 
+    /// Reads server-sent events until the daemon ends: kind and data of each.
+    pub(super) fn stream(
+        &self,
+        parts: &[&str],
+        query: &[(&str, String)],
+        each: &mut dyn FnMut(&str, &str) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let query: Vec<String> = query.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let path = format!("{}?{}", path(parts), query.join("&"));
+        let mut request = request(Method::GET, &path, String::new(), None)?;
+        let kind = hyper::header::HeaderValue::from_static("text/event-stream");
+        request.headers_mut().insert("accept", kind);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut body = self.open(request).await?;
+            let mut rest = Vec::new();
+            while let Some(frame) = body.frame().await {
+                let frame = frame.context("the daemon hung up")?;
+                rest.extend_from_slice(frame.data_ref().map_or(&[][..], |data| data));
+                while let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
+                    let event: Vec<u8> = rest.drain(..end + 2).collect();
+                    let event = String::from_utf8_lossy(&event);
+                    let field = |name: &str| event.lines().find_map(|l| l.strip_prefix(name));
+                    if let (Some(kind), Some(data)) = (field("event: "), field("data: ")) {
+                        each(kind, data)?;
+                    }
+                }
+            }
+            anyhow::bail!("the daemon ended")
+        })
+    }
+
     fn ask(
         &self,
         method: Method,
@@ -90,6 +124,12 @@ impl<'a> Client<'a> {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Bytes> {
+        let body = self.open(request).await?;
+        Ok(body.collect().await?.to_bytes())
+    }
+
+    /// The body of an answer that is none of refusal.
+    async fn open(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Incoming> {
         let stream = UnixStream::connect(self.socket).await.with_context(|| {
             format!(
                 "cannot reach the daemon on {}: is it running (`systemctl status towpath`), may \
@@ -105,8 +145,9 @@ impl<'a> Client<'a> {
             .await
             .context("the daemon hung up")?;
         let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
+        let body = response.into_body();
         if !status.is_success() {
+            let body = body.collect().await?.to_bytes();
             let value: Value = serde_json::from_slice(&body).unwrap_or_default();
             return Err(Refusal(value).into());
         }
@@ -148,15 +189,22 @@ fn path(parts: &[&str]) -> String {
     let mut path = "/api/v1".to_owned();
     for part in parts {
         path.push('/');
-        for byte in part.bytes() {
-            if byte.is_ascii_alphanumeric() || b"-._~@:".contains(&byte) {
-                path.push(char::from(byte));
-            } else {
-                path.push_str(&format!("%{byte:02X}"));
-            }
-        }
+        path.push_str(&encoded(part));
     }
     path
+}
+
+/// Percent-encoded (RFC 3986 §2.1) but for what needs it not.
+pub(super) fn encoded(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~@:,".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
 }
 
 #[cfg(test)]

@@ -54,6 +54,12 @@ pub(super) enum Kind {
     Generations,
     /// A document whose `text` is what people want.
     Text,
+    /// The list `of` in the document, in these columns; `none` if it is empty.
+    List {
+        of: &'static str,
+        columns: &'static [table::Column],
+        none: &'static str,
+    },
 }
 
 pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result<ExitCode> {
@@ -80,6 +86,10 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
                 .and_then(Value::as_str)
                 .unwrap_or_default()
                 .to_owned(),
+            Kind::List { of, columns, none } => match table::list(value, of) {
+                [] => format!("{none}\n"),
+                rows => table::table(rows, columns),
+            },
             Kind::Bench => bench::table(value),
             Kind::Version => version::table(value),
             Kind::BpfStatus => bpf::status(value),
@@ -187,6 +197,7 @@ fn lines(value: &Value, kind: Kind) -> String {
         Kind::BpfStatus => value.get("interfaces"),
         Kind::BpfMaps => value.get("maps"),
         Kind::BpfDrops => value.get("verdicts"),
+        Kind::List { of, .. } => value.get(of),
     };
     match list.and_then(Value::as_array) {
         Some(elements) => elements.iter().map(|e| format!("{e}\n")).collect(),

@@ -62,6 +62,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.listen", Takes::Hot),
     ("sip.auth", Takes::Hot),
     ("sip.algorithm", Takes::Hot),
+    ("sip.dns", Takes::Hot),
     ("sip.expires_min", Takes::Hot),
     ("sip.expires_max", Takes::Hot),
     ("sip.expires_natted_max", Takes::Hot),
@@ -126,6 +127,14 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("datapath.media_timeout", Takes::Hot),
     ("store.path", Takes::Restart),
     ("store.sync", Takes::Hot),
+    ("api.listen", Takes::Hot),
+    ("api.plaintext", Takes::Hot),
+    ("api.metrics", Takes::Hot),
+    ("api.rate", Takes::Hot),
+    ("api.tls.certificate", Takes::Hot),
+    ("api.tls.key", Takes::Hot),
+    ("log.format", Takes::Hot),
+    ("log.level", Takes::Hot),
 ];
 
 /// Every key that differs, in the order of the file. `calls` counts those a change concerns.
@@ -138,6 +147,8 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         networks,
         datapath,
         store,
+        api,
+        log,
         origins: _,
     } = old;
     let mut changes = Changes {
@@ -164,6 +175,8 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         &new.datapath.entries(),
     );
     changes.section(Concerns::Nobody, &store.entries(), &new.store.entries());
+    changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
+    changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
     changes.found
 }
 

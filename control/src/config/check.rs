@@ -2,6 +2,7 @@
 //! in a password file, are arguments.
 
 mod account;
+mod api;
 pub(super) mod choice;
 pub mod later;
 mod network;
@@ -74,6 +75,9 @@ pub fn check(
     let sip = sip::read(file.sip, &drafts, secrets, &mut problems);
     let datapath = datapath(file.datapath, &mut problems);
     let store = store(file.store, &node.state_dir, &mut problems);
+    let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
+    let api = api::api(file.api, listeners, secrets, &mut problems);
+    let log = api::log(file.log, &mut problems);
     let numbered = (0u16..).map(NetworkId).zip(drafts);
     let networks: Option<Vec<Network>> = numbered.map(|(id, draft)| draft.finish(id)).collect();
     match (sip, networks) {
@@ -83,6 +87,8 @@ pub fn check(
             networks,
             datapath,
             store,
+            api,
+            log,
             origins,
         }),
         _ => Err(problems.into_vec()),

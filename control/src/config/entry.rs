@@ -72,6 +72,8 @@ impl Config {
             networks,
             datapath: _,
             store: _,
+            api: _,
+            log: _,
             origins: _,
         } = self;
         let mut entries = self.node.entries();
@@ -81,6 +83,8 @@ impl Config {
         entries.extend(networks.iter().flat_map(Network::entries));
         entries.extend(self.datapath.entries());
         entries.extend(self.store.entries());
+        entries.extend(self.api.entries());
+        entries.extend(self.log.entries());
         entries
     }
 }
@@ -111,6 +115,7 @@ impl Sip {
             listen,
             auth,
             algorithm,
+            dns,
             accounts: _,
             peers: _,
             expires_min,
@@ -134,6 +139,7 @@ impl Sip {
             plain("sip.listen", texts(listen)),
             plain("sip.auth", word(&AUTH, *auth)),
             plain("sip.algorithm", word(&ALGORITHM, *algorithm)),
+            plain("sip.dns", texts(dns)),
             plain("sip.expires_min", span(*expires_min)),
             plain("sip.expires_max", span(*expires_max)),
             plain("sip.expires_natted_max", span(*expires_natted_max)),
@@ -221,6 +227,7 @@ impl Peer {
         let Self {
             name,
             addresses,
+            host,
             forward,
             tls_name,
             sources,
@@ -234,7 +241,9 @@ impl Peer {
             value,
         };
         // What `uri` says beside the address, if it is not what goes without saying.
-        let uri = addresses.first().map_or(Value::Unset, |first| match first {
+        let found = addresses.first().filter(|_| host.is_none());
+        let uri = host.as_ref().map_or(Value::Unset, text);
+        let uri = found.map_or(uri, |first| match first {
             PeerAddress {
                 priority: 0,
                 weight: 1,
@@ -242,7 +251,8 @@ impl Peer {
             } => Value::Text(first.uri()),
             _ => text(first),
         });
-        let uris: Vec<PeerAddress> = addresses.iter().skip(1).copied().collect();
+        let others = addresses.iter().skip(1).filter(|_| host.is_none());
+        let uris: Vec<PeerAddress> = others.copied().collect();
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
         vec![
@@ -277,7 +287,7 @@ fn count(count: usize) -> Value {
 }
 
 /// Its path, and of what is in it as much as tells one version from another.
-fn file(pem: &Pem) -> Value {
+pub(super) fn file(pem: &Pem) -> Value {
     let digest = Sha256::digest(&pem.text);
     let start = digest.iter().take(4);
     let start: String = start.map(|byte| format!("{byte:02x}")).collect();
@@ -390,7 +400,7 @@ fn optional(number: Option<u8>) -> Value {
     number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 
-fn plain(kind: &'static str, value: Value) -> Entry {
+pub(super) fn plain(kind: &'static str, value: Value) -> Entry {
     Entry {
         key: kind.to_owned(),
         kind,
@@ -398,12 +408,12 @@ fn plain(kind: &'static str, value: Value) -> Entry {
     }
 }
 
-fn text(text: impl ToString) -> Value {
+pub(super) fn text(text: impl ToString) -> Value {
     Value::Text(text.to_string())
 }
 
 /// The word a choice is written with.
-fn word<T: PartialEq>(choices: &[(&str, T)], choice: T) -> Value {
+pub(super) fn word<T: PartialEq>(choices: &[(&str, T)], choice: T) -> Value {
     let word = choices.iter().find(|(_, value)| *value == choice);
     word.map_or(Value::Unset, |(word, _)| text(word))
 }
@@ -416,6 +426,6 @@ fn ports(range: PortRange) -> Value {
     text(format_args!("{}-{}", range.first, range.last))
 }
 
-fn texts<T: ToString>(list: &[T]) -> Value {
+pub(super) fn texts<T: ToString>(list: &[T]) -> Value {
     Value::List(list.iter().map(ToString::to_string).collect())
 }

@@ -2,6 +2,7 @@
 //! reports every key it does not know and every value of a wrong type, not only the first, which
 //! is why it walks the parsed table instead of deserialising into structs.
 
+pub(super) mod api;
 mod table;
 
 use toml::de::DeTable;
@@ -28,6 +29,7 @@ pub(super) struct Sip {
     pub(super) listen: Option<At<Vec<At<String>>>>,
     pub(super) auth: Option<At<String>>,
     pub(super) algorithm: Option<At<String>>,
+    pub(super) dns: Option<At<Vec<At<String>>>>,
     pub(super) expires_min: Option<At<String>>,
     pub(super) expires_max: Option<At<String>>,
     pub(super) expires_natted_max: Option<At<String>>,
@@ -150,12 +152,14 @@ pub(super) struct File {
     pub(super) networks: Vec<Network>,
     pub(super) datapath: Datapath,
     pub(super) store: Store,
+    pub(super) api: api::Api,
+    pub(super) log: api::Log,
     /// Where each of it stands.
     pub(super) origins: Origins,
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 10] = [
+pub(super) const KEYS: [(&str, &[&str]); 13] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -164,6 +168,7 @@ pub(super) const KEYS: [(&str, &[&str]); 10] = [
             "listen",
             "auth",
             "algorithm",
+            "dns",
             "expires_min",
             "expires_max",
             "expires_natted_max",
@@ -244,10 +249,13 @@ pub(super) const KEYS: [(&str, &[&str]); 10] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
+    ("api", &["listen", "plaintext", "metrics", "rate"]),
+    ("api.tls", &["certificate", "key"]),
+    ("log", &["format", "level"]),
 ];
 
 /// Sections the handbook speaks of that this version does not have yet.
-const LATER: [&str; 3] = ["mqtt", "cascade", "api"];
+const LATER: [&str; 2] = ["mqtt", "cascade"];
 
 /// A larger text is refused unread.
 pub const TEXT_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -278,13 +286,18 @@ impl File {
             table: root.get_ref(),
         };
         let origins = Origins::read(text, problems.file(), root.table);
-        root.refuse_unknown(&["node", "sip", "network", "datapath", "store"], problems);
+        root.refuse_unknown(
+            &["node", "sip", "network", "datapath", "store", "api", "log"],
+            problems,
+        );
         Some(Self {
             node: root.table("node", problems, Node::read),
             sip: root.table("sip", problems, Sip::read),
             networks: root.tables("network", problems, Network::read),
             datapath: root.table("datapath", problems, Datapath::read),
             store: root.table("store", problems, Store::read),
+            api: root.table("api", problems, api::Api::read),
+            log: root.table("log", problems, api::Log::read),
             origins,
         })
     }
@@ -309,6 +322,7 @@ impl Sip {
             listen: table.texts("listen", problems),
             auth: table.text("auth", problems),
             algorithm: table.text("algorithm", problems),
+            dns: table.texts("dns", problems),
             expires_min: table.text("expires_min", problems),
             expires_max: table.text("expires_max", problems),
             expires_natted_max: table.text("expires_natted_max", problems),

@@ -1,15 +1,28 @@
 //! The API: axum on the Unix socket. Handlers hold no logic; the loop answers.
 
+mod access;
+mod audit;
 mod ban;
 mod bpf;
 mod capture;
 pub(super) mod config;
+mod door;
 mod drain;
 mod error;
+mod guard;
 mod health;
+mod history;
+mod log;
 mod metrics;
+mod openapi;
+mod page;
+mod pulse;
+mod repeat;
 mod route;
+mod stream;
 mod table;
+mod token;
+mod top;
 mod wire;
 
 use std::fs;
@@ -17,30 +30,83 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use axum::extract::FromRef;
 use serde_json::Value;
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
 
+use crate::config::Config;
 use crate::engine::admin::Command;
+use crate::shell::audit::{Audit, Entry};
 use crate::shell::capture::Limits;
+use crate::shell::reload::Why;
 use crate::shell::{Question, Shell, clock};
 
+use access::Access;
 pub(crate) use bpf::Rates;
+pub(crate) use door::{Certificate, Doors, certificate};
 use error::Problem;
+use history::History;
+use pulse::Pulse;
+use repeat::Repeats;
+use stream::News;
 
 /// What handlers work with; each takes its part (`axum::extract::FromRef`).
 #[derive(Clone)]
 pub(crate) struct Api {
     questions: mpsc::Sender<Question>,
+    pub(crate) access: Arc<Access>,
+    pub(crate) audit: Arc<Audit>,
+    repeats: Arc<Repeats>,
+    pulse: Arc<Pulse>,
+    news: Arc<News>,
+    history: Arc<History>,
+}
+
+impl Api {
+    pub(super) fn new(config: &Config, questions: mpsc::Sender<Question>) -> Self {
+        let state_dir = &config.node.state_dir;
+        Self {
+            questions,
+            access: Arc::new(Access::new(state_dir, &config.api)),
+            audit: Arc::new(Audit::open(state_dir)),
+            repeats: Arc::default(),
+            pulse: Arc::default(),
+            news: Arc::default(),
+            history: Arc::default(),
+        }
+    }
 }
 
 impl FromRef<Api> for mpsc::Sender<Question> {
     fn from_ref(api: &Api) -> Self {
         api.questions.clone()
+    }
+}
+
+impl Api {
+    /// The daemon runs: the first line of its audit log.
+    pub(crate) fn started(&self, generation: u64) {
+        self.audit.set_generation(generation);
+        self.audit.note(&Entry {
+            who: "daemon",
+            address: "-",
+            what: "start",
+            result: "done",
+        });
+    }
+
+    /// What a signal or the file did.
+    pub(crate) fn reloaded(&self, by: &'static str, result: &str) {
+        self.audit.note(&Entry {
+            who: by,
+            address: "-",
+            what: "reload",
+            result,
+        });
     }
 }
 
@@ -53,10 +119,14 @@ pub(crate) struct Ask {
 enum What {
     Status,
     Calls,
+    Top(top::Wanted),
     Call(u64),
     CallExplained(u64),
     /// After this number.
-    Events(u64),
+    Events {
+        since: u64,
+        filter: stream::Filter,
+    },
     Registrations,
     Registration(String),
     RegistrationExplained(String),
@@ -107,15 +177,9 @@ pub(crate) fn claim(path: &Path) -> anyhow::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Answers until aborted.
-pub(crate) fn serve(listener: UnixListener, questions: mpsc::Sender<Question>) -> JoinHandle<()> {
-    let router =
-        route::router(Api { questions }).into_make_service_with_connect_info::<config::Client>();
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "the API stopped");
-        }
-    })
+/// Answers on the Unix socket, and wherever the configuration says.
+pub(crate) fn serve(api: Api, socket: UnixListener, path: &Path) -> Doors {
+    Doors::new(route::router(api), socket, path)
 }
 
 /// The loop's side.
@@ -124,9 +188,10 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     let answer = match ask.what {
         What::Status => Ok(wire::status(shell, now)),
         What::Calls => Ok(wire::calls(shell, now)),
+        What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
-        What::Events(since) => Ok(wire::events(shell, since, now)),
+        What::Events { since, filter } => Ok(wire::events(shell, since, &filter, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),
         What::RegistrationExplained(aor) => wire::registration_explained(shell, &aor, now),
@@ -148,6 +213,11 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
     };
     // The client may have gone; nothing is owed to it then.
     drop(ask.reply.send(answer));
+}
+
+/// The stable name of a refusal.
+pub(crate) fn code(why: Why) -> &'static str {
+    config::code(why).1
 }
 
 /// A reason as a name in metrics and documents: `Bad Via` is `bad_via`, `INVITE` stays.

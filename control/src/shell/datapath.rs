@@ -26,7 +26,7 @@ use crate::shell::shard::Queues;
 
 pub(crate) use self::books::{Books, Carried, Histogram, JITTER_US, LOSS_PPM, MILLION};
 use self::flow::{Counted, Installed};
-pub(crate) use self::flow::{FlowNow, Placement};
+pub(crate) use self::flow::{FlowNow, Glance, Placement};
 use self::passage::Passages;
 
 pub(crate) struct Datapath {
@@ -411,6 +411,13 @@ impl Datapath {
             flow.bits_per_s = first.bits_per_s;
         }
         Some(flow)
+    }
+
+    pub(crate) fn glance(&self, at: SocketAddr) -> Option<Glance> {
+        let its = |at: SocketAddr| self.flows.get(&at).map(Installed::glance);
+        let first = its(self.passages.first(at));
+        let in_kernel = first.filter(|first| first.placement == Placement::Kernel);
+        its(at).map(|own| in_kernel.unwrap_or(own))
     }
 
     /// A state change of a flow, told by the kernel program.

@@ -5,17 +5,20 @@ use std::collections::BTreeSet;
 use std::future;
 use std::net::IpAddr;
 
+use tokio::net::TcpListener;
+
 use crate::config::change::{Change, Concerns, Takes, changes};
 use crate::config::check::Problem;
 use crate::config::{Config, PortRange, shards_for};
 use crate::id::Listener;
+use crate::shell::api::{self, Certificate};
 use crate::shell::configuration::history::{Applied, By, History, hash};
 use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
 use crate::shell::sip::Tls;
-use crate::shell::{Shell, clock, notify, start};
+use crate::shell::{Shell, clock, log, notify, start};
 
 /// What became of configurations.
 pub(crate) struct Reloads {
@@ -72,6 +75,7 @@ struct Prepared {
     reach: Reach,
     listeners: Vec<Listener>,
     watch: Option<Watch>,
+    doors: Vec<TcpListener>,
 }
 
 impl Reloads {
@@ -164,6 +168,9 @@ impl Shell {
             }
             (Ok(source), _) => self.take(source, by).await,
         }
+        let refusal = self.reloads.refused.as_ref();
+        let result = refusal.map_or("done", |refusal| api::code(refusal.why));
+        self.api.reloaded(word, result);
         notify::tell(notify::State::Ready);
     }
 
@@ -221,6 +228,13 @@ impl Shell {
                 Vec::new(),
             )
         })?;
+        let certificate = api::certificate(&config.api);
+        let certificate = certificate.map_err(|wrong| {
+            let refused = start::tls_refused(source, &wrong);
+            let detail = refused.to_string();
+            let problems = refused.problems;
+            self.refused(by.clone(), Why::Invalid, detail, problems, Vec::new())
+        })?;
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
@@ -229,6 +243,7 @@ impl Shell {
             unchanged: same_text && changes.is_empty(),
             config,
             tls,
+            certificate,
             changes,
             netlink,
             shards: self.engine.len(),
@@ -284,7 +299,14 @@ impl Shell {
         }
         self.store.set(plan.config.store.sync);
         self.sip.configure(&plan.config, plan.tls);
-        self.engine.reconfigure(plan.config, clock::now());
+        let mut config = plan.config;
+        let wanted = config.api.listen.clone();
+        self.doors.admit(prepared.doors, &wanted, plan.certificate);
+        self.api.access.configure(&config.api);
+        log::configure(&config.log);
+        self.names.watch(&config);
+        self.names.fill(&mut config);
+        self.engine.reconfigure(config, clock::now());
         let mut borders = start::borders(self.engine.config());
         let former = self.engine.networks_retired();
         borders.extend(former.iter().map(|f| f.network.interface.clone()));
@@ -301,6 +323,7 @@ impl Shell {
             name: source.name,
             text: source.text,
         });
+        self.api.audit.set_generation(generation);
         let changed = listed(&plan.changes);
         tracing::info!(generation, who, changed, "{word}: configuration applied");
         Ok(InForce {
@@ -341,6 +364,9 @@ impl Shell {
         }
         prepared.listeners = self.sip.open(&config.sip.listen).await.map_err(|busy| {
             source.refuse(&["sip.listen", "sip"], busy.to_string(), start::LISTEN)
+        })?;
+        prepared.doors = self.doors.open(&config.api.listen).map_err(|busy| {
+            source.refuse(&["api.listen", "api"], busy.to_string(), start::API_LISTEN)
         })?;
         if self.reloads.watch.is_none() {
             prepared.watch = watch(config, &self.options).map_err(|error| {
@@ -450,6 +476,7 @@ impl Shell {
 pub(crate) struct Plan {
     config: Config,
     tls: Option<Tls>,
+    certificate: Certificate,
     pub(crate) changes: Vec<Change>,
     /// Nothing at all, not even the text.
     pub(crate) unchanged: bool,

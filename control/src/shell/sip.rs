@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use self::table::Shared;
 pub(crate) use self::table::{Sent, View};
-pub(crate) use self::tls::{Tls, Wrong};
+pub(crate) use self::tls::{Tls, Wrong, one_way};
 use crate::config::Config;
 use crate::id::{Listener, Path, Transport};
 use crate::shell::device;

@@ -14,6 +14,7 @@ use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX
 use crate::effect::{Effect, Table};
 use crate::engine::shard::shards;
 use crate::plane::Plane;
+use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
@@ -24,7 +25,9 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store};
-use crate::shell::{Exit, QUESTIONS_MAX, Shell, api, clock, notify, object, plane, stream};
+use crate::shell::{
+    Exit, QUESTIONS_MAX, Shell, api, clock, dns, log, notify, object, plane, stream,
+};
 
 /// Runs the daemon until SIGTERM or SIGINT.
 ///
@@ -33,6 +36,7 @@ use crate::shell::{Exit, QUESTIONS_MAX, Shell, api, clock, notify, object, plane
 pub async fn run(options: Options) -> anyhow::Result<()> {
     let netlink = Netlink::start().await?;
     let (config, source, history) = options.first(&netlink.interfaces())?;
+    log::configure(&config.log);
     if options.config.is_none() {
         tracing::warn!("no --config: embedded defaults, and nobody may register");
     }
@@ -72,13 +76,18 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (store, keeper) = restore(&config, &engine, started);
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let api = api::serve(socket, sender);
+    let api = Api::new(&config, sender);
+    let mut doors = api::serve(api.clone(), socket, &config.node.socket);
+    open(&mut doors, &config, &source)?;
     let (inbox, mail) = plane::inbox();
     let gate = plane::Gate::default();
     plane::start(Plane::default(), mail, plane::Ends { gate });
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
+    api.started(generation);
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    let mut names = dns::Names::new();
+    names.watch(&config);
     let served = Shell {
         options,
         engine,
@@ -89,6 +98,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reloads,
         streams: stream::Streams::new(stream::Limits::DEFAULT),
         store,
+        names,
         plane: inbox,
         told: 0,
         questions,
@@ -96,14 +106,26 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         reports,
         started,
         rates: api::Rates::default(),
+        api,
+        doors,
     };
     let served = served.serve().await;
     notify::tell(notify::State::Stopping);
-    api.abort();
     if let Err(error) = fs::remove_file(&config.node.socket) {
         tracing::debug!(%error, "the API socket was gone");
     }
     served
+}
+
+/// The API is listened at wherever the configuration says.
+fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refused> {
+    let certificate = api::certificate(&config.api).map_err(|w| tls_refused(source, &w))?;
+    let wanted = &config.api.listen;
+    let opened = doors
+        .open(wanted)
+        .map_err(|busy| source.refuse(&["api.listen", "api"], busy.to_string(), API_LISTEN))?;
+    doors.admit(opened, wanted, certificate);
+    Ok(())
 }
 
 /// What an earlier daemon kept goes on.
@@ -202,6 +224,9 @@ pub(super) fn tls_refused(source: &Source, wrong: &Wrong) -> Refused {
 /// What to do if a certificate cannot be used.
 const TLS: &str = "`openssl x509 -text -in FILE` and `openssl pkey -in FILE` show what is there; \
                    the key must be the certificate's, both in PEM form, the key not encrypted";
+/// What to do if the API cannot be listened at.
+pub(super) const API_LISTEN: &str = "`ss -ltnp` shows who has the port, `ip address` which \
+                                     addresses there are";
 /// What to do if the API's socket cannot be had.
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";

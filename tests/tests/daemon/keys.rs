@@ -18,6 +18,7 @@ domain = "example.com"
 listen = ["udp:0.0.0.0:5060", "tls:0.0.0.0:5061"]
 auth = "digest"
 algorithm = "md5"
+dns = []
 expires_min = "60s"
 expires_max = "1h"
 expires_natted_max = "60s"
@@ -95,6 +96,17 @@ media_timeout = "60s"
 [store]
 path = "state.redb"
 sync = "before"
+[api]
+listen = ["127.0.0.1:8080"]
+plaintext = false
+metrics = "token"
+rate = 100
+[api.tls]
+certificate = "PKI/one.pem"
+key = "PKI/one.key"
+[log]
+format = "text"
+level = "info"
 "#;
 
 /// Another value for each, and the value that is in force then, by its key with names.
@@ -113,6 +125,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("sip.auth", "\"none\"", "sip.auth", "none"),
     ("sip.algorithm", "\"sha256\"", "sip.algorithm", "sha256"),
+    (
+        "sip.dns",
+        "[\"10.0.0.53\"]",
+        "sip.dns",
+        "[\"10.0.0.53:53\"]",
+    ),
     ("sip.expires_min", "\"30s\"", "sip.expires_min", "30s"),
     ("sip.expires_max", "\"2h\"", "sip.expires_max", "2h"),
     (
@@ -387,6 +405,24 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("store.path", "\"/b.redb\"", "store.path", "/b.redb"),
     ("store.sync", "\"behind\"", "store.sync", "behind"),
+    (
+        "api.listen",
+        "[\"127.0.0.1:8081\", \"[::1]:8080\"]",
+        "api.listen",
+        "[\"127.0.0.1:8081\",\"[::1]:8080\"]",
+    ),
+    ("api.plaintext", "true", "api.plaintext", "true"),
+    ("api.metrics", "\"open\"", "api.metrics", "open"),
+    ("api.rate", "0", "api.rate", "0"),
+    (
+        "api.tls.certificate",
+        "\"PKI/more.pem\"",
+        "api.tls.certificate",
+        "MORE",
+    ),
+    ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
+    ("log.format", "\"json\"", "log.format", "json"),
+    ("log.level", "\"warn\"", "log.level", "warn"),
 ];
 
 #[test]
@@ -414,7 +450,8 @@ fn each_key_is_applied_or_refused_as_declared() {
             let to = to.replace("SECOND", &secrets[1]);
             let to = to.replace("PKI", pki.directory());
             let expected = &pki.shown(expected);
-            let new = text.replacen(line, &format!("{name} = {to}"), 1);
+            let (front, back) = (&text[..at], &text[at + line.len()..]);
+            let new = format!("{front}{name} = {to}{back}");
             let before = daemon.value(key);
             let answer = daemon.put(&new);
             let overruled = *kind == "node.socket";

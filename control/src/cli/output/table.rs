@@ -7,6 +7,7 @@ use super::show::lined;
 use super::wrap::{WIDTH, field, wrapped};
 
 /// A column: its title, where its value stands, and how it is shown.
+#[derive(Debug)]
 pub(in crate::cli) struct Column {
     title: &'static str,
     /// A JSON pointer into the row.
@@ -14,7 +15,7 @@ pub(in crate::cli) struct Column {
     show: Show,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(in crate::cli) enum Show {
     Text,
     Count,

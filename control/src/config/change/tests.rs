@@ -13,6 +13,7 @@ domain = 'example.com'
 listen = ['udp:0.0.0.0:5060', 'tls:0.0.0.0:5061']
 auth = 'digest'
 algorithm = 'md5'
+dns = []
 expires_min = '60s'
 expires_max = '1h'
 expires_natted_max = '60s'
@@ -100,6 +101,17 @@ media_timeout = '60s'
 [store]
 path = '/var/lib/towpath/state.redb'
 sync = 'before'
+[api]
+listen = ['127.0.0.1:8080']
+plaintext = false
+metrics = 'token'
+rate = 100
+[api.tls]
+certificate = 'old'
+key = 'old'
+[log]
+format = 'text'
+level = 'info,kernel=warn'
 ";
 
 fn config(text: &str) -> Config {
@@ -186,6 +198,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "algorithm",
         "'sha256'",
         "sip.algorithm hot \"md5\" -> \"sha256\" (0)",
+    ),
+    (
+        "sip",
+        "dns",
+        "['10.0.0.53']",
+        "sip.dns hot [] -> [\"10.0.0.53:53\"] (0)",
     ),
     (
         "sip",
@@ -563,6 +581,49 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'behind'",
         "store.sync hot \"before\" -> \"behind\" (0)",
     ),
+    (
+        "api",
+        "listen",
+        "['[::1]:8080']",
+        "api.listen hot [\"127.0.0.1:8080\"] -> [\"[::1]:8080\"] (0)",
+    ),
+    (
+        "api",
+        "plaintext",
+        "true",
+        "api.plaintext hot false -> true (0)",
+    ),
+    (
+        "api",
+        "metrics",
+        "'open'",
+        "api.metrics hot \"token\" -> \"open\" (0)",
+    ),
+    ("api", "rate", "5", "api.rate hot 100 -> 5 (0)"),
+    (
+        "api.tls",
+        "certificate",
+        "'new'",
+        "api.tls.certificate hot \"old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "api.tls",
+        "key",
+        "'new'",
+        "api.tls.key hot \"old (SHA-256 a7937b64)\" -> \"new (SHA-256 16367aac)\" (0)",
+    ),
+    (
+        "log",
+        "format",
+        "'json'",
+        "log.format hot \"text\" -> \"json\" (0)",
+    ),
+    (
+        "log",
+        "level",
+        "'debug'",
+        "log.level hot \"info,kernel=warn\" -> \"debug\" (0)",
+    ),
 ];
 
 #[test]
@@ -571,7 +632,8 @@ fn each_key_says_what_it_takes() {
         let at = TEXT.find(&format!("[{section}]")).unwrap();
         let at = at + TEXT[at..].find(&format!("\n{key} = ")).unwrap() + 1;
         let line = TEXT[at..].lines().next().unwrap();
-        let new = config(&TEXT.replacen(line, &format!("{key} = {to}"), 1));
+        let (before, after) = (&TEXT[..at], &TEXT[at + line.len()..]);
+        let new = config(&format!("{before}{key} = {to}{after}"));
         let found = changes(&config(TEXT), &new, &calls);
         assert_eq!(shown(&found).join("; "), *expected, "{section}.{key}");
         // What is declared is what is done.

@@ -4,6 +4,7 @@ use super::super::{
     AddressChange, Algorithm, Auth, DatapathMode, Ice, KeepAlive, MediaFrom, MediaMode, NatMode,
     RegisterBy, Sync, Verify, XdpAttach,
 };
+use crate::config::api::{LogFormat, MetricsFor};
 use crate::config::problem::{At, Problems, nearest};
 
 pub(in crate::config) const AUTH: [(&str, Auth); 2] =
@@ -51,6 +52,14 @@ pub(in crate::config) const MODE: [(&str, DatapathMode); 3] = [
 ];
 pub(in crate::config) const SYNC: [(&str, Sync); 2] =
     [("before", Sync::Before), ("behind", Sync::Behind)];
+pub(in crate::config) const METRICS_FOR: [(&str, MetricsFor); 2] =
+    [("token", MetricsFor::Viewers), ("open", MetricsFor::Anyone)];
+pub(in crate::config) const LOG_FORMAT: [(&str, LogFormat); 4] = [
+    ("auto", LogFormat::Auto),
+    ("text", LogFormat::Text),
+    ("json", LogFormat::Json),
+    ("journal", LogFormat::Journal),
+];
 pub(in crate::config) const XDP: [(&str, XdpAttach); 2] = [
     ("native", XdpAttach::Native),
     ("generic", XdpAttach::Generic),

@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::choice::{REGISTER, REGISTER_BY, choose};
 use super::network::Draft;
 use super::sip::{EXPIRES_MAX, EXPIRES_MIN};
-use super::value::{self, PeerUri};
+use super::value::{self, Place};
 use super::{is_label, lifetime, parsed};
 use crate::config::problem::{At, Problems, Span};
-use crate::config::{Forward, Peer, PeerAddress, RegisterBy, file};
+use crate::config::{Forward, Peer, PeerAddress, PeerHost, RegisterBy, file};
 use crate::id::{Listener, Transport};
 
 /// Addresses of one peer.
@@ -48,14 +48,17 @@ pub(super) fn read(
         let range = Duration::ZERO..=PROBE_MAX;
         let probe = lifetime(peer.probe.take(), "sip.peer.probe", 0, &range, problems);
         let probe_failures = failures(peer.probe_failures.take(), problems);
-        let addresses = addresses(&peer, networks, listeners, &mut known, problems);
-        if addresses.is_empty() {
+        let Places { addresses, host } = places(&peer, networks, listeners, &mut known, problems);
+        if addresses.is_empty() && host.is_none() {
             continue;
         }
-        let tls_name = tls_name(peer.tls_name, &addresses, problems);
+        let of_host = host.iter().map(|host| host.transport);
+        let transports = addresses.iter().map(|a| a.transport).chain(of_host);
+        let tls_name = tls_name(peer.tls_name, transports.collect(), problems);
         peers.extend(peer.name.map(|name| Peer {
             name: name.value,
             addresses,
+            host,
             forward,
             tls_name,
             sources,
@@ -80,14 +83,21 @@ fn named(name: &At<String>, names: &mut BTreeMap<String, Span>, problems: &mut P
     }
 }
 
-/// `uri`, then `uris`: those without a priority are tried one after the other.
-fn addresses(
+/// Where a peer is.
+#[derive(Default)]
+struct Places {
+    addresses: Vec<PeerAddress>,
+    host: Option<PeerHost>,
+}
+
+/// `uri`, then `uris`: those without a priority are tried one after the other. A name stands alone.
+fn places(
     peer: &file::Peer,
     networks: &[Draft],
     listeners: &[At<Listener>],
     known: &mut BTreeMap<SocketAddr, Span>,
     problems: &mut Problems<'_>,
-) -> Vec<PeerAddress> {
+) -> Places {
     let first = peer.uri.iter().map(|uri| ("sip.peer.uri", uri));
     let others = peer.uris.iter().flat_map(|uris| &uris.value);
     let others = others.map(|uri| ("sip.peer.uris", uri));
@@ -97,14 +107,27 @@ fn addresses(
         let message = format!("a peer has at most {ADDRESSES_MAX} addresses");
         problems.add(&uris.span, "sip.peer.uris", message, "make it two peers");
     }
-    let mut addresses = Vec::new();
+    let alone = peer.uris.as_ref().is_none_or(|uris| uris.value.is_empty());
+    let mut places = Places::default();
     for (place, (key, uri)) in (0_u16..).zip(first.chain(others).take(ADDRESSES_MAX)) {
         let Some(found) = parsed(&uri.value, &uri.span, key, value::peer_uri, problems) else {
             continue;
         };
-        let PeerUri {
-            address, transport, ..
-        } = found;
+        let transport = found.transport;
+        let address = match found.place {
+            Place::Address(address) => address,
+            Place::Host(host) => {
+                if !alone || key != "sip.peer.uri" {
+                    let message = format!("`{}` is a name beside other places", host.name);
+                    let help = "a peer is either known by one name, whose records say where it is, \
+                                or by addresses";
+                    problems.add(&uri.span, key, message, help);
+                }
+                heard((key, &uri.span), transport, listeners, problems);
+                places.host = Some(host);
+                continue;
+            }
+        };
         let written = (key, &uri.span);
         reachable(written, address, transport, networks, listeners, problems);
         if let Some(first) = known.insert(address, uri.span.clone()) {
@@ -112,24 +135,23 @@ fn addresses(
             let message = format!("{address} is the peer of line {line} too");
             problems.add(&uri.span, key, message, "join their routes under one peer");
         }
-        addresses.push(PeerAddress {
+        places.addresses.push(PeerAddress {
             address,
             transport,
             priority: found.priority.unwrap_or(place),
             weight: found.weight.unwrap_or(1),
         });
     }
-    addresses
+    places
 }
 
 fn tls_name(
     written: Option<At<String>>,
-    addresses: &[PeerAddress],
+    transports: Vec<Option<Transport>>,
     problems: &mut Problems<'_>,
 ) -> Option<String> {
     let name = written?;
-    let secured = |a: &PeerAddress| a.transport == Some(Transport::Tls);
-    if !addresses.iter().any(secured) {
+    if !transports.contains(&Some(Transport::Tls)) {
         let help = "write uri = \"sips:…\", or remove it";
         let message = "the peer is not reached over TLS";
         problems.add(&name.span, "sip.peer.tls_name", message, help);
@@ -215,9 +237,20 @@ fn reachable(
         let help = format!("add a prefix that holds {ip} to the `peers` of a network");
         problems.add(span, key, message, help);
     }
+    if understood {
+        heard((key, span), transport, listeners, problems);
+    }
+}
+
+/// Something of ours must listen for what a peer is reached by.
+fn heard(
+    (key, span): (&str, &Span),
+    transport: Option<Transport>,
+    listeners: &[At<Listener>],
+    problems: &mut Problems<'_>,
+) {
     let wanted = transport.unwrap_or(Transport::Udp);
-    if understood && !listeners.is_empty() && !listeners.iter().any(|l| l.value.transport == wanted)
-    {
+    if !listeners.is_empty() && !listeners.iter().any(|l| l.value.transport == wanted) {
         let word = wanted.word();
         let message = format!("nothing listens for {word}: the peer could not call back");
         let help = format!("add \"{word}:0.0.0.0:{}\" to `listen`", wanted.port());

@@ -1,7 +1,7 @@
 //! `[sip]`: who listens where, and which systems are trusted.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
@@ -59,6 +59,7 @@ pub(super) fn read(
             &ALGORITHM,
             problems,
         ),
+        dns: servers(sip.dns, problems),
         accounts: account::read(sip.accounts, secrets, problems),
         peers: peer::read(sip.peers, networks, &listen, problems),
         protection: protection::read(sip.protection, problems),
@@ -209,4 +210,15 @@ fn ports_free(listeners: &[At<Listener>], networks: &[Draft], problems: &mut Pro
 fn own_addresses(networks: &[Draft]) -> String {
     let own = list(networks.iter().filter_map(|network| network.address));
     format!("the networks' addresses are: {own}")
+}
+
+/// Who is asked for names.
+fn servers(written: Option<At<Vec<At<String>>>>, problems: &mut Problems<'_>) -> Vec<SocketAddr> {
+    let texts = written.map_or(Vec::new(), |servers| servers.value);
+    let mut servers = Vec::new();
+    for text in texts {
+        let read = value::name_server;
+        servers.extend(parsed(&text.value, &text.span, "sip.dns", read, problems));
+    }
+    servers
 }

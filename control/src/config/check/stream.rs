@@ -97,7 +97,7 @@ pub(super) fn is_written(tls: &file::Tls) -> bool {
         .any(|key| key.is_some())
 }
 
-fn pem(
+pub(super) fn pem(
     path: &At<String>,
     key: &str,
     files: &mut dyn FnMut(&Path) -> io::Result<String>,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::PortRange;
+use crate::config::{PeerHost, PortRange};
 use crate::id::{Listener, Transport};
 
 /// Why a text is refused, and the help.
@@ -109,10 +109,17 @@ pub(super) fn listen(text: &str) -> Result<Listener, Refusal> {
     Ok(Listener { transport, local })
 }
 
+/// Where a peer listens.
+#[derive(Clone, Debug)]
+pub(super) enum Place {
+    Address(SocketAddr),
+    Host(PeerHost),
+}
+
 /// Where a peer listens, how it is reached if that is said, and how it is chosen among others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct PeerUri {
-    pub(super) address: SocketAddr,
+    pub(super) place: Place,
     pub(super) transport: Option<Transport>,
     pub(super) priority: Option<u16>,
     pub(super) weight: Option<u16>,
@@ -121,7 +128,8 @@ pub(super) struct PeerUri {
 /// `sip:address[:port][;transport=…]` or `sips:address[:port]`, either with `;priority=N` and
 /// `;weight=N`.
 pub(super) fn peer_uri(text: &str) -> Result<PeerUri, Refusal> {
-    let help = "write \"sip:10.0.0.20:5060\"; IPv6 as \"sip:[2001:db8::20]:5060\"";
+    let help = "write \"sip:10.0.0.20:5060\", IPv6 as \"sip:[2001:db8::20]:5060\", or a full name: \
+                \"sip:mcu.example.com\"";
     let Some((scheme, rest)) = text.split_once(':') else {
         return refuse(format!("`{text}` is not a SIP URI"), help);
     };
@@ -151,24 +159,56 @@ pub(super) fn peer_uri(text: &str) -> Result<PeerUri, Refusal> {
     };
     let port = transport.unwrap_or(Transport::Udp).port();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let address = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
-        (Ok(full), _) => full,
-        (_, Ok(ip)) => SocketAddr::new(ip, port),
-        _ => {
-            let message = format!("`{host}` is not an address");
-            return refuse(message, format!("host names are not looked up; {help}"));
-        }
+    let place = match (host.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+        (Ok(full), _) => Place::Address(full),
+        (_, Ok(ip)) => Place::Address(SocketAddr::new(ip, port)),
+        _ => named(host, transport, help)?,
     };
-    if address.port() == 0 {
-        return refuse("port 0 cannot be reached", help);
+    match &place {
+        Place::Address(address) => {
+            if address.port() == 0 {
+                return refuse("port 0 cannot be reached", help);
+            }
+            one_host(address.ip())?;
+        }
+        Place::Host(_) if priority.or(weight).is_some() => {
+            let help = "leave them out: its SRV records say which comes first";
+            return refuse("a name has no priority or weight of its own", help);
+        }
+        Place::Host(_) => {}
     }
-    one_host(address.ip())?;
     Ok(PeerUri {
-        address,
+        place,
         transport,
         priority,
         weight,
     })
+}
+
+/// `name[:port]`; the letters, digits and hyphens of RFC 1123 §2.1, and a dot at least: `mcu` alone
+/// is rather a name of another kind.
+fn named(host: &str, transport: Option<Transport>, help: &'static str) -> Result<Place, Refusal> {
+    let (name, port) = match host.split_once(':') {
+        Some((name, port)) => match port.parse::<u16>() {
+            Ok(port) if port > 0 => (name, Some(port)),
+            _ => return refuse(format!("`{port}` is not a port"), help),
+        },
+        None => (host, None),
+    };
+    let is_label = |label: &str| {
+        let fits = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(fits)
+    };
+    let letters = name.bytes().any(|c| c.is_ascii_alphabetic());
+    if name.len() > 253 || !name.contains('.') || !letters || !name.split('.').all(is_label) {
+        let message = format!("`{host}` is neither an address nor the full name of a host");
+        return refuse(message, help);
+    }
+    Ok(Place::Host(PeerHost {
+        name: name.to_ascii_lowercase(),
+        port,
+        transport,
+    }))
 }
 
 fn transport_word(word: &str) -> Result<Transport, Refusal> {
@@ -187,6 +227,21 @@ fn preference(name: &str, text: &str) -> Result<u16, Refusal> {
         Ok(number) => Ok(number),
         Err(_) => refuse(format!("`{text}` is not a {name}"), "write 0 to 65535"),
     }
+}
+
+/// A server of the domain name system: `address` or `address:port`.
+pub(super) fn name_server(text: &str) -> Result<SocketAddr, Refusal> {
+    let ip = text.parse::<IpAddr>();
+    let address = match (text.parse::<SocketAddr>(), ip) {
+        (Ok(full), _) => full,
+        (_, Ok(ip)) => SocketAddr::new(ip, 53),
+        _ => {
+            let help = "write \"10.0.0.53\", or \"10.0.0.53:5353\"";
+            return refuse(format!("`{text}` is not an address"), help);
+        }
+    };
+    one_host(address.ip())?;
+    Ok(address)
 }
 
 /// An address of one host: not a wildcard, not a group.
@@ -372,15 +427,15 @@ mod tests {
         );
         check(
             peer_uri("sip:10.0.0.20;transport=tcp"),
-            "10.0.0.20:5060, transport: Some(Tcp)",
+            "10.0.0.20:5060), transport: Some(Tcp)",
         );
         check(
             peer_uri("sip:10.0.0.20;transport=tls"),
-            "10.0.0.20:5061, transport: Some(Tls)",
+            "10.0.0.20:5061), transport: Some(Tls)",
         );
         check(
             peer_uri("sips:[2001:db8::1];weight=2"),
-            "[2001:db8::1]:5061, transport: Some(Tls), priority: None, weight: Some(2)",
+            "[2001:db8::1]:5061), transport: Some(Tls), priority: None, weight: Some(2)",
         );
         check(
             peer_uri("sip:10.0.0.20;priority=2;transport=tcp;weight=30"),
@@ -393,7 +448,21 @@ mod tests {
             "`sctp` is not a transport",
         );
         check(peer_uri("sip:10.0.0.20;lr"), "`;lr` says nothing of a peer");
-        check(peer_uri("sip:mcu.example.com"), "names are not looked up");
+        check(
+            peer_uri("sip:MCU.example.com"),
+            "\"mcu.example.com\", port: None",
+        );
+        check(
+            peer_uri("sips:mcu.example.com:5070"),
+            "port: Some(5070), transport: Some(Tls)",
+        );
+        check(peer_uri("sip:mcu"), "neither an address nor the full name");
+        check(peer_uri("sip:10.0.0.256"), "neither an address nor");
+        check(peer_uri("sip:a.example:0"), "`0` is not a port");
+        check(
+            peer_uri("sip:a.example;weight=1"),
+            "no priority or weight of its own",
+        );
         check(peer_uri("sip:0.0.0.0"), "not the address of one host");
         check(peer_uri("10.0.0.20"), "not a SIP URI");
     }

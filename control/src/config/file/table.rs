@@ -171,11 +171,10 @@ impl<'i> Table<'_, 'i> {
         };
         let keys = KEYS.iter().find(|(name, _)| *name == section);
         let mut known = keys.map_or(Vec::new(), |(_, keys)| keys.to_vec());
+        let below = format!("{section}.");
         known.extend(
-            (section == "sip")
-                .then_some(["tcp", "tls", "account", "peer", "protection"])
-                .into_iter()
-                .flatten(),
+            KEYS.iter()
+                .filter_map(|(name, _)| name.strip_prefix(&below)),
         );
         table.refuse_unknown(&known, problems);
         read(&table, problems)

@@ -1,24 +1,22 @@
 //! The configuration in force, what another one would change, and which there were.
 
-use axum::Json;
 use axum::body::Bytes;
-use axum::extract::connect_info::Connected;
 use axum::extract::rejection::BytesRejection;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Path, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
-use axum::serve::IncomingStream;
+use axum::{Extension, Json};
 use serde_json::{Value, json};
-use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::config::change::Change;
 use crate::config::check::{Problem, TEXT_BYTES_MAX};
 use crate::config::entry::{self, Entry};
 use crate::config::redact::redact;
-use crate::shell::api::error::Problem as Told;
+use crate::shell::api::access::Principal;
+use crate::shell::api::error::{Code, Problem as Told};
 use crate::shell::api::table::{Answer, Body, CHANGE, Role, Route, VIEW, Verb, schema};
 use crate::shell::configuration::Source;
 use crate::shell::configuration::history::{By, Generation, hash};
@@ -71,30 +69,8 @@ pub(crate) struct Refused {
     more: Value,
 }
 
-/// Who is at the other end of the socket.
-#[derive(Clone, Debug)]
-pub(super) struct Client {
-    uid: Option<u32>,
-}
-
-impl Connected<IncomingStream<'_, UnixListener>> for Client {
-    fn connect_info(stream: IncomingStream<'_, UnixListener>) -> Self {
-        let credentials = stream.io().peer_cred();
-        Self {
-            uid: credentials.ok().map(|credentials| credentials.uid()),
-        }
-    }
-}
-
-impl Client {
-    fn who(&self) -> String {
-        self.uid
-            .map_or("unknown".to_owned(), |uid| format!("uid {uid}"))
-    }
-}
-
 type Loop = State<mpsc::Sender<Question>>;
-type From = ConnectInfo<Client>;
+type From = Extension<Principal>;
 type Sent = Result<Bytes, BytesRejection>;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -219,13 +195,13 @@ async fn show(events: Loop) -> Result<Response, Refused> {
 }
 
 async fn plan(events: Loop, from: From, body: Sent) -> Result<Response, Refused> {
-    let (text, who) = (text(body)?, from.who());
+    let (text, who) = (text(body)?, from.0.name);
     let answer = ask(&events, What::Plan { text, who }).await?;
     Ok(Json(answer).into_response())
 }
 
 async fn apply(events: Loop, from: From, head: HeaderMap, body: Sent) -> Result<Response, Refused> {
-    let (expected, text, who) = (expected(&head)?, text(body)?, from.who());
+    let (expected, text, who) = (expected(&head)?, text(body)?, from.0.name);
     let what = What::Apply {
         text,
         who,
@@ -250,7 +226,7 @@ async fn rollback(
     Path(number): Path<String>,
     head: HeaderMap,
 ) -> Result<Response, Refused> {
-    let (number, expected, who) = (parsed(&number)?, expected(&head)?, from.who());
+    let (number, expected, who) = (parsed(&number)?, expected(&head)?, from.0.name);
     let what = What::Rollback {
         number,
         who,
@@ -561,7 +537,7 @@ fn one(generation: &Generation, shell: &Shell, whole: bool) -> Value {
     one
 }
 
-fn code(why: Why) -> (StatusCode, &'static str) {
+pub(super) fn code(why: Why) -> (StatusCode, &'static str) {
     let told = match why {
         Why::Unreadable => UNREADABLE,
         Why::Invalid => INVALID,
@@ -610,6 +586,7 @@ impl IntoResponse for Refused {
             body.append(&mut more);
         }
         let kind = [(CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, Json(body).into_response().into_body()).into_response()
+        let body = Json(body).into_response().into_body();
+        (self.status, kind, Extension(Code(self.code)), body).into_response()
     }
 }

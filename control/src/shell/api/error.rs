@@ -1,9 +1,9 @@
 //! Refusals as RFC 9457 problem documents with a stable `code`.
 
-use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 
 use crate::engine::admin::Refused;
 
@@ -44,6 +44,13 @@ impl Problem {
         status: StatusCode::BAD_REQUEST,
         code: "bad_limits",
         detail: "a capture has packets=1..100000 and seconds=1..60",
+    };
+
+    pub(in crate::shell) const BAD_TOP: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_top",
+        detail: "calls are listed by n=1..200, offset, q, order=asc|desc and \
+                 sort=bits_per_s|lost_ppm|silent_s|age_s|id|from|to|state",
     };
 
     pub(in crate::shell) const TOO_MANY_CAPTURES: Self = Self {
@@ -93,6 +100,124 @@ impl Problem {
         code: "no_such_address",
         detail: "no network has this address of ours; `towpath network list` shows them",
         ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const UNAUTHORIZED: Self = Self {
+        status: StatusCode::UNAUTHORIZED,
+        code: "unauthorized",
+        detail: "show a token: Authorization: Bearer TOKEN; `towpath token create` makes one",
+    };
+
+    pub(in crate::shell) const BAD_TOKEN: Self = Self {
+        status: StatusCode::UNAUTHORIZED,
+        code: "bad_token",
+        detail: "this token is nobody's, or not any more; `towpath token list` shows those that \
+                 are",
+    };
+
+    pub(in crate::shell) const FORBIDDEN: Self = Self {
+        status: StatusCode::FORBIDDEN,
+        code: "forbidden",
+        detail: "your role may not do this; /api/v1/openapi.json says which may",
+    };
+
+    pub(in crate::shell) const TOO_MANY_REQUESTS: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many_requests",
+        detail: "you ask more often than api.rate; wait as long as Retry-After says",
+    };
+
+    pub(in crate::shell) const TOO_MANY_FAILURES: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        code: "too_many_failures",
+        detail: "too many wrong tokens came from your address; wait as long as Retry-After says",
+    };
+
+    pub(in crate::shell) const BODY_TOO_LARGE: Self = Self {
+        status: StatusCode::PAYLOAD_TOO_LARGE,
+        code: "body_too_large",
+        detail: "send at most 65536 bytes",
+    };
+
+    pub(in crate::shell) const BODY_TOO_SLOW: Self = Self {
+        status: StatusCode::REQUEST_TIMEOUT,
+        code: "body_too_slow",
+        detail: "what you send did not come within 10 s",
+    };
+
+    pub(in crate::shell) const BAD_KEY: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_key",
+        detail: "an Idempotency-Key has 1 to 128 letters",
+    };
+
+    pub(in crate::shell) const KEY_REUSED: Self = Self {
+        status: StatusCode::UNPROCESSABLE_ENTITY,
+        code: "key_reused",
+        detail: "another order was given under this Idempotency-Key; give each its own",
+    };
+
+    pub(in crate::shell) const IN_PROGRESS: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "in_progress",
+        detail: "the order of this Idempotency-Key is being carried out; ask again in a second",
+    };
+
+    pub(in crate::shell) const BAD_TOKEN_ORDER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_token_order",
+        detail: "write {\"name\": 1 to 64 letters, digits, -_. , \"role\": \"viewer\", \
+                 \"operator\" or \"admin\", \"seconds\": 1 to ten years, or none}",
+    };
+
+    pub(in crate::shell) const TOKEN_EXISTS: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "token_exists",
+        detail: "a token of this name was given out; revoke it, or choose another name",
+    };
+
+    pub(in crate::shell) const TOO_MANY_TOKENS: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "too_many_tokens",
+        detail: "there are 256 tokens, as many as may be; revoke some",
+    };
+
+    pub(in crate::shell) const NO_SUCH_TOKEN: Self = Self {
+        code: "no_such_token",
+        detail: "no token has this name; `towpath token list` shows them",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NOT_STORED: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "not_stored",
+        detail: "it cannot be kept in state_dir, so nothing has changed; the log says why",
+    };
+
+    pub(in crate::shell) const NOT_READY: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "not_ready",
+        detail: "calls cannot be taken now; /healthz says why",
+    };
+
+    pub(in crate::shell) const BAD_FILTER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_filter",
+        detail: "`kind` is one or more kinds of events with commas: ?kind=call,media.silent; \
+                 `subject` has at most 256 letters",
+    };
+
+    pub(in crate::shell) const TOO_MANY_READERS: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "too_many_readers",
+        detail: "64 clients read events as they happen, as many as may; ask for the document",
+    };
+
+    pub(in crate::shell) const BAD_LOG_ORDER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_log_order",
+        detail: "write {\"level\": \"info,control::engine=debug\"} or {\"calls\": [numbers of at \
+                 most 32 calls]}, or both",
     };
 
     pub(in crate::shell) const METHOD_NOT_ALLOWED: Self = Self {
@@ -152,6 +277,10 @@ impl From<Refused> for Problem {
     }
 }
 
+/// The code of a refusal, for those who pass it on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Code(pub(super) &'static str);
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let body = serde_json::json!({
@@ -162,6 +291,7 @@ impl IntoResponse for Problem {
             "detail": self.detail,
         });
         let kind = [(CONTENT_TYPE, "application/problem+json")];
-        (self.status, kind, Json(body).into_response().into_body()).into_response()
+        let body = Json(body).into_response().into_body();
+        (self.status, kind, Extension(Code(self.code)), body).into_response()
     }
 }

@@ -30,6 +30,8 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     }
     warnings.extend(shell.reloads.warning());
     warnings.extend(shell.store.warnings());
+    warnings.extend(shell.names.warnings(config));
+    warnings.extend(shell.api.audit.warning());
     if let Ok(kernel) = &shell.datapath.kernel
         && let Some(why) = kernel.refused()
     {

@@ -1,6 +1,7 @@
 //! Numbers for Prometheus, in its text format 0.0.4. Labels have few values: none names a call, a
 //! party or an address; peers are those of the configuration.
 
+mod requests;
 mod streams;
 
 use std::sync::atomic::Ordering;
@@ -17,6 +18,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     signalling(shell, now, &mut text);
     store(shell, &mut text);
     media(shell, now, &mut text);
+    requests::requests(shell, &mut text);
     text.text
 }
 

@@ -8,6 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{Path, Query, State};
 use axum::http::header::CONTENT_TYPE;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, patch, post};
 use serde_json::Value;
@@ -16,10 +17,12 @@ use tokio::sync::{mpsc, oneshot};
 use crate::engine::admin::{Command, Mode, Side};
 use crate::shell::Question;
 use crate::shell::api::error::Problem;
-use crate::shell::api::table::{
-    Answer, Body, CHANGE, Kind, Parameter, Role, Route, VIEW, Verb, schema,
+use crate::shell::api::guard::{dress, guard};
+use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
+use crate::shell::api::{
+    Api, Ask, What, audit, ban, capture, config, drain, history, log, openapi, page, pulse, stream,
+    token, top,
 };
-use crate::shell::api::{Api, Ask, What, ban, capture, config, drain};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
@@ -33,6 +36,15 @@ const TABLES: &[&[Route]] = &[
     PHONES,
     CALLS,
     config::ROUTES,
+    token::ROUTES,
+    audit::ROUTES,
+    openapi::ROUTES,
+    pulse::ROUTES,
+    stream::ROUTES,
+    history::ROUTES,
+    log::ROUTES,
+    page::ROUTES,
+    top::ROUTES,
 ];
 
 /// One after the other.
@@ -43,31 +55,24 @@ pub(in crate::shell) fn all() -> impl Iterator<Item = &'static Route> {
 pub(super) fn router(api: Api) -> Router {
     let mut router = Router::new();
     for route in all() {
-        router = router.route(route.path, (route.handler)());
+        let state = (api.clone(), route);
+        let guarded = (route.handler)().route_layer(from_fn_with_state(state, guard));
+        router = router.route(route.path, guarded);
     }
     router
         .fallback(|| async { Problem::NOT_FOUND })
         .method_not_allowed_fallback(|| async { Problem::METHOD_NOT_ALLOWED })
+        .layer(from_fn(dress))
         .with_state(api)
 }
 
-const ROOT: &[Route] = &[
-    Route {
-        path: "/livez",
-        role: Role::Anyone,
-        about: "Says that the process answers; asks nothing else",
-        answer: Answer::Other(TEXT),
-        handler: || get(|| async { "ok\n" }),
-        ..VIEW
-    },
-    Route {
-        path: "/metrics",
-        about: "Every metric, in the text form of Prometheus",
-        answer: Answer::Other(METRICS),
-        handler: || get(metrics),
-        ..VIEW
-    },
-];
+const ROOT: &[Route] = &[Route {
+    path: "/metrics",
+    about: "Every metric, in the text form of Prometheus",
+    answer: Answer::Other(METRICS),
+    handler: || get(metrics),
+    ..VIEW
+}];
 
 const NODE: &[Route] = &[
     Route {
@@ -125,20 +130,6 @@ const NODE: &[Route] = &[
         about: "The kernel program: where it runs, maps, verdicts",
         answer: Answer::Document(schema!("bpf")),
         handler: || get(bpf),
-        ..VIEW
-    },
-    Route {
-        path: "/api/v1/events",
-        about: "What happened, each event with a number",
-        query: &[Parameter {
-            name: "since",
-            kind: Kind::Number,
-            required: false,
-            about: "only those after this number",
-        }],
-        answer: Answer::Document(schema!("events")),
-        refuses: &[Problem::BAD_NUMBER],
-        handler: || get(list_events),
         ..VIEW
     },
 ];
@@ -268,7 +259,6 @@ const CALLS: &[Route] = &[
     },
 ];
 
-const TEXT: &str = "text/plain; charset=utf-8";
 const METRICS: &str = "text/plain; version=0.0.4";
 
 async fn status(events: Loop) -> Reply {
@@ -378,15 +368,6 @@ fn media_order(body: &[u8]) -> Option<(Side, Option<Mode>)> {
 async fn refresh(events: Loop, Path(id): Path<String>) -> Reply {
     let order = Command::Refresh { call: number(&id)? };
     ask(&events, What::Order(order)).await.map(Json)
-}
-
-async fn list_events(events: Loop, Query(query): Query<BTreeMap<String, String>>) -> Reply {
-    let since = match query.get("since").map(|text| text.parse()) {
-        Some(Ok(since)) => since,
-        Some(Err(_)) => return Err(Problem::BAD_NUMBER),
-        None => 0,
-    };
-    ask(&events, What::Events(since)).await.map(Json)
 }
 
 async fn capture(

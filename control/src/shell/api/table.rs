@@ -105,6 +105,8 @@ pub(in crate::shell) enum Answer {
     Done,
     /// Something else, of this type.
     Other(&'static str),
+    /// For a browser: not for programs, so not in the document that describes the API.
+    Page,
     /// A document, or server-sent events if they are asked for.
     Stream(Schema),
 }

@@ -62,7 +62,7 @@ impl Streams {
     }
 
     /// Of what was sent, in millionths.
-    fn loss_ppm(self) -> Option<u64> {
+    pub(super) fn loss_ppm(self) -> Option<u64> {
         let lost = self.lost.saturating_mul(MILLION);
         lost.checked_div(self.received.saturating_add(self.lost))
     }

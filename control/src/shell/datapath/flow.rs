@@ -62,6 +62,15 @@ pub(crate) struct FlowNow {
     pub(crate) bits_per_s: u64,
 }
 
+/// What the last look found of a flow: nobody is asked anew.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Glance {
+    pub(crate) placement: Placement,
+    pub(crate) bits_per_s: u64,
+    /// Of all its stream ever sent; none before the first RTP packet.
+    pub(crate) lost_ppm: Option<u64>,
+}
+
 /// What the kernel program did with the packets of a flow.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
@@ -153,6 +162,14 @@ impl Installed {
             unclaimed,
             stream: stream(counted.stream, kernel, port),
             bits_per_s: self.seen.bits_per_s,
+        }
+    }
+
+    pub(super) fn glance(&self) -> Glance {
+        Glance {
+            placement: self.placement,
+            bits_per_s: self.seen.bits_per_s,
+            lost_ppm: self.seen.streams.loss_ppm(),
         }
     }
 

@@ -94,6 +94,20 @@ impl Tls {
     }
 }
 
+/// For those who show no certificate of their own: nobody is asked for one.
+///
+/// # Errors
+/// What is wrong with either.
+pub(crate) fn one_way(
+    (certificate, certificate_key): (&Pem, &'static str),
+    (key, key_key): (&Pem, &'static str),
+) -> Result<Arc<ServerConfig>, Wrong> {
+    let wrong = |key| move |error| Wrong { key, error };
+    let chain = certificates(certificate).map_err(wrong(certificate_key))?;
+    let config = server(&chain, private_key(key), None);
+    config.map(Arc::new).map_err(wrong(key_key))
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
 }

@@ -35,7 +35,7 @@ pub enum System {
 
 /// A running one; ended on drop.
 pub(super) enum Server {
-    Towpath { _daemon: Box<Towpath> },
+    Towpath { daemon: Box<Towpath> },
     Kamailio { proxy: Child, relay: Option<Child> },
 }
 
@@ -57,7 +57,7 @@ impl Server {
                 let config = towpath_configuration(work, users, &state.to_string_lossy());
                 let daemon = Towpath::start(&site.relay, &programs.towpath, &state, &config)?;
                 Ok(Self::Towpath {
-                    _daemon: Box::new(daemon),
+                    daemon: Box::new(daemon),
                 })
             }
             System::Kamailio { workers } => kamailio(site, work, workers, false),

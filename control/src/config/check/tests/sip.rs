@@ -208,10 +208,23 @@ fn peers() {
     );
     check("sip:10.0.0.3:5060", "is ourselves", "other system");
     check(
-        "sip:mcu.example.com",
-        "is not an address",
-        "names are not looked up",
+        "sip:mcu",
+        "`mcu` is neither an address nor the full name of a host",
+        "\"sip:mcu.example.com\"",
     );
+    check(
+        "sips:mcu.example.com",
+        "nothing listens for tls",
+        "add \"tls:0.0.0.0:5061\"",
+    );
+    let named = peer("sip:mcu.example.com:5070");
+    sip_refused(
+        &format!("{named}uris = ['sip:10.0.0.21']\n"),
+        &[(9, 7, "is a name beside other places", "one name")],
+    );
+    let config = accepted(&format!("{LAN}{SIP}{named}"));
+    let host = config.sip.peers[0].host.as_ref().unwrap();
+    assert_eq!(host.to_string(), "sip:mcu.example.com:5070");
     check(
         "sips:10.0.0.20",
         "nothing listens for tls: the peer could not call back",
