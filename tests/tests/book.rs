@@ -1,5 +1,5 @@
-//! The handbook: every page is in its contents, every link leads somewhere, and what it tells readers
-//! to type works as it stands. Needs no root: the commands run in a private network.
+//! The handbook: every page is in its contents, every link leads somewhere, and what it tells
+//! readers to type works as it stands. Needs no root: the commands run in a private network.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 #![allow(

@@ -1,4 +1,5 @@
-//! The Debian package as `cargo xtask dist` makes it, with the binary of the tests in it. Needs no root.
+//! The Debian package as `cargo xtask dist` makes it, with the binary of the tests in it.
+//! Needs no root.
 
 #![allow(clippy::panic, reason = "helpers of tests fail the test")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]

@@ -1,5 +1,5 @@
-//! The daemon as its unit runs it: a user of its own with the capabilities that are named there, and
-//! no other; and over a disk that is full. Needs root.
+//! The daemon as its unit runs it: a user of its own with the capabilities that are named there,
+//! and no other; and over a disk that is full. Needs root.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 #![allow(

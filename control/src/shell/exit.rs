@@ -1,5 +1,5 @@
-//! How `towpath run` ends when it cannot start: a service manager is told which of it a person has to
-//! mend first (sysexits.h).
+//! How `towpath run` ends when it cannot start: a service manager is told which of it a person
+//! has to mend first (sysexits.h).
 
 use std::io;
 
