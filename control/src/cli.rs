@@ -14,7 +14,9 @@ mod event;
 mod init;
 mod log;
 mod output;
+mod pages;
 mod token;
+mod version;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -53,6 +55,8 @@ Exit codes:
   0 done, 1 not done, 64 the command line makes no sense
   of `status`: 0 ok, 1 degraded, 2 down, 3 cannot ask
   of `doctor`: 0 well, 1 warnings, 2 failures, 3 nothing worse than unknown
+  of `run`: 66 no such file, 69 not to be had (a port, the kernel path), 77 no permission,
+            78 configuration refused, 1 anything else
   of `config diff`: 0 no difference, 2 a difference, 1 refused
 
 Environment:
@@ -171,7 +175,7 @@ enum Command {
     /// The kernel program is loaded over maps of its own and attached nowhere; the userspace path
     /// works in a network namespace of its own. Calls are not touched, but the processor is used.
     Bench {
-        /// Kernel program; without it only userspace is tried
+        /// Kernel program, instead of the one that is built in
         #[arg(long, value_name = "FILE")]
         object: Option<PathBuf>,
         /// How long userspace is measured
@@ -179,6 +183,15 @@ enum Command {
         #[arg(value_parser = clap::value_parser!(u64).range(1..=60))]
         seconds: u64,
     },
+    /// Which Towpath this is, and which kernel program it has with it
+    Version,
+    /// What a shell reads to complete the command line: `towpath completions bash`
+    Completions {
+        #[arg(value_enum)]
+        shell: pages::Shell,
+    },
+    /// Manual pages, for `man -l -` or as files
+    Man(pages::Manual),
 }
 
 #[derive(Debug, Subcommand)]
@@ -329,6 +342,7 @@ pub fn main() -> ExitCode {
 impl Cli {
     fn run(self) -> ExitCode {
         let cannot_ask = matches!(self.command, Command::Status { .. } | Command::Doctor(_));
+        let starts = matches!(self.command, Command::Run { .. });
         match self.dispatch() {
             Ok(code) => code,
             Err(error) => {
@@ -340,7 +354,11 @@ impl Cli {
                     },
                 };
                 output::error(&error, &problems);
-                ExitCode::from(if cannot_ask { CANNOT_ASK } else { 1 })
+                ExitCode::from(match (cannot_ask, starts) {
+                    (true, _) => CANNOT_ASK,
+                    (_, true) => configuration::exit(&error),
+                    _ => 1,
+                })
             }
         }
     }
@@ -368,6 +386,9 @@ impl Cli {
                 let time = Duration::from_secs(seconds);
                 show(&shell::bench(object.as_deref(), time)?, output::Kind::Bench)
             }
+            Command::Version => show(&shell::version(), output::Kind::Version),
+            Command::Completions { shell } => pages::completions(shell),
+            Command::Man(what) => pages::manual(&what),
             Command::Drain { deadline, no_wait } => {
                 drain::begin(&client, deadline, !no_wait, self.output)
             }

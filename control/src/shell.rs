@@ -12,6 +12,7 @@ mod datapath;
 mod device;
 mod dns;
 pub mod doctor;
+mod exit;
 mod icmp;
 pub mod kernel;
 pub mod log;
@@ -21,6 +22,7 @@ mod netlink;
 mod news;
 mod node;
 mod notify;
+mod object;
 mod outbox;
 mod plane;
 mod publish;
@@ -50,7 +52,9 @@ use shard::Work;
 
 pub use bench::bench;
 pub use configuration::Options;
+pub use exit::Exit;
 pub use kernel::detach::detach;
+pub use object::version;
 pub use start::{host_interfaces, run};
 
 /// What wakes a shard.
@@ -166,6 +170,8 @@ impl Shell {
                     self.announce();
                     self.retire().await;
                     self.beat();
+                    // Every engine was asked: one that hangs keeps us from here.
+                    notify::alive();
                 }
                 _ = checkups.tick() => self.look_regularly(),
                 _ = neighbours.tick() => {

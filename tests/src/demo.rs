@@ -39,7 +39,7 @@ pub struct Options {
     /// The daemon's binary.
     pub towpath: PathBuf,
     /// The kernel object; none is the one in the binary.
-    pub object: PathBuf,
+    pub object: Option<PathBuf>,
     /// How long each call lasts after every stream is in the kernel.
     pub time: Duration,
 }

@@ -17,6 +17,7 @@ pub mod dns;
 pub mod frame;
 pub mod http;
 pub mod lab;
+pub mod metrics;
 pub mod mqtt;
 pub mod natbox;
 pub mod netns;

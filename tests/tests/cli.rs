@@ -68,17 +68,17 @@ fn vectors(wanted: impl Fn(&str) -> bool) -> Vec<String> {
     found
 }
 
-/// A wrong configuration exits with 1 and says exactly what is beside it in the vectors.
+/// A wrong configuration exits with this code and says exactly what is beside it in the vectors.
 #[track_caller]
-fn refused(name: &str, arguments: &[&str]) {
+fn refused(name: &str, code: i32, arguments: &[&str]) {
     let expected = fs::read_to_string(Path::new(VECTORS).join(format!("{name}.txt"))).unwrap();
-    check(arguments, 1, "", &expected);
+    check(arguments, code, "", &expected);
 }
 
 #[test]
 fn a_wrong_configuration_is_explained() {
     for name in vectors(|n| !n.starts_with("host-") && !n.starts_with("run-")) {
-        refused(&name, &["check", "--no-host", &format!("{name}.toml")]);
+        refused(&name, 1, &["check", "--no-host", &format!("{name}.toml")]);
     }
 }
 
@@ -87,7 +87,7 @@ fn a_configuration_is_compared_with_the_host() {
     in_private_network("a_configuration_is_compared_with_the_host", || {
         ip(LINKS)?;
         for name in vectors(|n| n.starts_with("host-")) {
-            refused(&name, &["check", &format!("{name}.toml")]);
+            refused(&name, 1, &["check", &format!("{name}.toml")]);
         }
         let good = "run-busy-port.toml: ok; networks: lan; accounts: 0\n";
         check(&["check", "run-busy-port.toml"], 0, good, "");
@@ -107,7 +107,8 @@ fn the_daemon_says_what_keeps_it_from_starting() {
             // Where SIP's port is not the matter, another one is free.
             let file = format!("{name}.toml");
             let socket = socket.to_str().unwrap();
-            refused(&name, &["run", "--config", &file, "--socket", socket]);
+            let code = if name == "run-refused" { 78 } else { 69 };
+            refused(&name, code, &["run", "--config", &file, "--socket", socket]);
         }
         Ok(())
     })
@@ -124,7 +125,7 @@ fn files_that_cannot_be_read() {
     };
     let missing = cannot("/no/such/file", "No such file or directory (os error 2)");
     check(&["check", "/no/such/file"], 1, "", &missing);
-    check(&["run", "--config", "/no/such/file"], 1, "", &missing);
+    check(&["run", "--config", "/no/such/file"], 66, "", &missing);
     let directory = cannot("/", "Is a directory (os error 21)");
     check(&["check", "--no-host", "/"], 1, "", &directory);
 
@@ -203,6 +204,10 @@ fn command_lines_that_make_no_sense() {
     );
     let version = format!("towpath {}\n", env!("CARGO_PKG_VERSION"));
     check(&["--version"], 0, &version, "");
+    let output = towpath(&["version", "-o", "json"]).output().unwrap();
+    let told: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told["abi"], common::map::ABI);
 }
 
 /// What is removed must be ours.

@@ -20,7 +20,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use towpath_tests::private::{in_private_network, ip};
-use towpath_tests::{clock, http, process, schema};
+use towpath_tests::{clock, http, metrics, process, schema};
 use wire::Wire;
 
 #[path = "daemon/api.rs"]
@@ -49,6 +49,8 @@ mod shards;
 mod store;
 #[path = "daemon/stream.rs"]
 mod stream;
+#[path = "daemon/watchdog.rs"]
+mod watchdog;
 #[path = "daemon/wire.rs"]
 mod wire;
 
@@ -272,12 +274,12 @@ fn signals_and_health() {
 
         // A second one is refused before it touches anything.
         let (code, told) = daemon.ask(&["run", "--config", "/dev/null"]);
-        assert_eq!(code, 1);
+        assert_eq!(code, 78);
         assert!(told.contains("there is no [[network]]"), "{told}");
         daemon.configure(CONFIG);
         let config = daemon.directory.join("towpath.toml");
         let (code, told) = daemon.ask(&["run", "--config", config.to_str().unwrap()]);
-        assert_eq!(code, 1);
+        assert_eq!(code, 69);
         assert!(told.contains("another towpath is running"), "{told}");
 
         let warned = |(code, text): (i32, String), expected: i32, warning: &str| {
@@ -308,6 +310,7 @@ fn signals_and_health() {
 
 /// Checks the text format: every series belongs to the family announced above it.
 fn parse_metrics(text: &str) {
+    let documented = metrics::documented();
     let mut families = BTreeSet::new();
     let mut family = String::new();
     let (mut typed, mut distributed) = (false, false);
@@ -330,7 +333,22 @@ fn parse_metrics(text: &str) {
             counted = kind == "counter";
         } else {
             let (series, value) = line.rsplit_once(' ').unwrap();
-            let name = series.split('{').next().unwrap();
+            let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+            let known = documented.get(family.strip_prefix("towpath_").unwrap());
+            let known = known.unwrap_or_else(|| panic!("not in docs/metrics.md: {family}"));
+            for label in labels
+                .split("\",")
+                .filter_map(|pair| Some(pair.split_once('=')?.0))
+            {
+                assert!(
+                    label == "le" || known.contains_key(label),
+                    "{line}: {label}"
+                );
+            }
+            assert!(
+                known.keys().all(|label| labels.contains(label)),
+                "{line}: {known:?}"
+            );
             let part = name.strip_prefix(&family);
             assert!(typed, "{line}");
             if distributed {
@@ -372,7 +390,7 @@ impl Daemon {
         let notify = UnixDatagram::bind(directory.join("notify")).unwrap();
         notify.set_read_timeout(Some(LIMIT)).unwrap();
         let log = fs::File::create(directory.join("log")).unwrap();
-        let child = spawn(&directory, log);
+        let child = spawn(&directory, log).spawn().unwrap();
         let daemon = Self {
             directory,
             notify,
@@ -390,7 +408,7 @@ impl Daemon {
         let log = fs::File::options()
             .append(true)
             .open(self.directory.join("log"));
-        self.child = spawn(&self.directory, log.unwrap());
+        self.child = spawn(&self.directory, log.unwrap()).spawn().unwrap();
         assert_eq!(self.told(), "READY=1");
     }
 
@@ -403,7 +421,7 @@ impl Daemon {
         let log = fs::File::options()
             .append(true)
             .open(self.directory.join("log"));
-        self.child = spawn(&self.directory, log.unwrap());
+        self.child = spawn(&self.directory, log.unwrap()).spawn().unwrap();
         assert_eq!(self.told(), "READY=1");
     }
 
@@ -498,8 +516,9 @@ impl Daemon {
     }
 }
 
-fn spawn(directory: &Path, log: fs::File) -> Child {
-    Command::new(process::binary().unwrap())
+fn spawn(directory: &Path, log: fs::File) -> Command {
+    let mut command = Command::new(process::binary().unwrap());
+    command
         .args(["run", "--config", "towpath.toml", "--socket", "socket"])
         .current_dir(directory)
         .env("NOTIFY_SOCKET", directory.join("notify"))
@@ -507,9 +526,8 @@ fn spawn(directory: &Path, log: fs::File) -> Child {
         .env("NO_COLOR", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .unwrap()
+        .stderr(log);
+    command
 }
 
 impl Drop for Daemon {

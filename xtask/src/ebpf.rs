@@ -39,7 +39,7 @@ pub(crate) fn build() -> Result<PathBuf> {
         return Ok(object);
     }
     crate::setup::setup()?;
-    let status = cargo(&root, &root.join("target/ebpf"))
+    let status = cargo(&root, &root.join("target/ebpf"))?
         .status()
         .context("cargo does not start")?;
     if !status.success() {
@@ -51,7 +51,9 @@ pub(crate) fn build() -> Result<PathBuf> {
 }
 
 /// The command that builds the object of a workspace.
-pub(crate) fn cargo(workspace: &Path, target: &Path) -> Command {
+pub(crate) fn cargo(workspace: &Path, target: &Path) -> Result<Command> {
+    let mut flags = RUSTFLAGS.map(str::to_owned).to_vec();
+    flags.extend(crate::run::remap()?);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo
         .current_dir(workspace)
@@ -65,9 +67,9 @@ pub(crate) fn cargo(workspace: &Path, target: &Path) -> Command {
         .arg(target)
         // The one unstable flag, allowed for this one command.
         .env("RUSTC_BOOTSTRAP", "1")
-        .env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"))
+        .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env_remove("RUSTFLAGS");
-    cargo
+    Ok(cargo)
 }
 
 /// The workspace.

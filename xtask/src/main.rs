@@ -3,6 +3,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod ebpf;
 mod fuzz;
 mod mutants;
@@ -51,6 +52,8 @@ enum Command {
     Mutants(mutants::Options),
     /// Conferences in virtual time under loss, reordering, partition, restart: each seed is a run
     Sim(sim::Options),
+    /// Make what is handed out: a Debian package, a tarball, their checksums
+    Dist(dist::Options),
     /// Run one of the long tests of the kernel path
     Soak(soak::Options),
 }
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Fuzz(options) => fuzz::fuzz(&options),
         Command::Mutants(options) => mutants::mutants(&options),
         Command::Sim(options) => sim::sim(&options),
+        Command::Dist(options) => dist::dist(&options),
         Command::Soak(options) => soak::soak(&options),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

@@ -44,6 +44,23 @@ pub(crate) fn cargo(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
+/// Flags of the compiler that hide where sources lie on this machine: it is nobody's business, and
+/// would change what is built.
+pub(crate) fn remap() -> Result<[String; 3]> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let told = Command::new(rustc).args(["--print", "sysroot"]).output();
+    let sysroot = String::from_utf8(told.context("rustc does not start")?.stdout)?;
+    let home = match std::env::var_os("CARGO_HOME") {
+        Some(home) => PathBuf::from(home),
+        None => PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(".cargo"),
+    };
+    Ok([
+        format!("--remap-path-prefix={}=/towpath", root()?.display()),
+        format!("--remap-path-prefix={}=/cargo", home.display()),
+        format!("--remap-path-prefix={}=/rust", sysroot.trim()),
+    ])
+}
+
 /// Another of our own commands.
 pub(crate) fn ourselves(name: &str) -> Result<Command> {
     let program = std::env::current_exe().context("cannot find ourselves")?;

@@ -11,7 +11,17 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 21] = [
+const PACKAGES: [(&str, &str, &str); 23] = [
+    (
+        "systemd",
+        "/usr/bin/systemd-analyze",
+        "judges the unit in a test",
+    ),
+    (
+        "man-db",
+        "/usr/bin/man",
+        "renders the manual pages in a test",
+    ),
     ("build-essential", "/usr/bin/cc", "links programs"),
     ("pkg-config", "/usr/bin/pkg-config", "finds libraries"),
     (
@@ -89,6 +99,25 @@ const PEERS: [(&str, &str, &str); 2] = [
     ),
 ];
 
+/// What `dist` needs besides.
+const PACKAGING: [(&str, &str, &str); 3] = [
+    (
+        "dpkg-dev",
+        "/usr/bin/dpkg-shlibdeps",
+        "names what the package needs",
+    ),
+    (
+        "musl-tools",
+        "/usr/bin/musl-gcc",
+        "a binary that needs no libraries",
+    ),
+    (
+        "debootstrap",
+        "/usr/sbin/debootstrap",
+        "a clean system to try the package in",
+    ),
+];
+
 #[derive(Args)]
 pub(crate) struct Options {
     /// And what `cargo xtask bench` compares with
@@ -104,6 +133,20 @@ pub(crate) fn with(options: &Options) -> Result<()> {
 /// Installs what `bench` compares with. Debian starts what it installs as a service.
 pub(crate) fn bench() -> Result<()> {
     install(&PEERS)
+}
+
+/// Installs what `dist` needs besides.
+pub(crate) fn dist() -> Result<()> {
+    setup()?;
+    install(&PACKAGING)
+}
+
+/// Whether the library is there for a target, or can be fetched.
+pub(crate) fn musl(triple: &str) -> bool {
+    let added = Command::new("rustup")
+        .args(["target", "add", triple])
+        .status();
+    added.is_ok_and(|status| status.success())
 }
 
 /// Installs what is missing, and says what and why. Looks at files only when nothing is.

@@ -42,7 +42,7 @@ pub(crate) fn build() -> Result<()> {
         }
         let tree = base.join("tree");
         copy(&tree, variant)?;
-        let mut command = ebpf::cargo(&tree, &base.join("target"));
+        let mut command = ebpf::cargo(&tree, &base.join("target"))?;
         let opt_level = variant.opt_level;
         let profile = format!("profile.release.package.relay-ebpf.opt-level={opt_level}");
         command.args(["--config", &profile]);

@@ -12,9 +12,10 @@ use std::process::ExitCode;
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::{bench, bpf, conference, doctor};
+use super::{bench, bpf, conference, doctor, version};
 use crate::cli::client::Refusal;
 use crate::config::check::Problem;
+use crate::shell::Exit;
 use crate::shell::configuration::Refused;
 
 /// `json` is the API's document, indented; `jsonl` has a line for each element of a list.
@@ -43,6 +44,7 @@ pub(super) enum Kind {
     MqttClients,
     Bench,
     Doctor,
+    Version,
     BpfStatus,
     BpfMaps,
     BpfDrops,
@@ -97,6 +99,7 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
             },
             Kind::Bench => bench::table(value),
             Kind::Doctor => doctor::table(value),
+            Kind::Version => version::table(value),
             Kind::BpfStatus => bpf::status(value),
             Kind::BpfMaps => bpf::maps(value),
             Kind::BpfDrops => bpf::drops(value),
@@ -164,11 +167,16 @@ pub(super) fn at(error: anyhow::Error, file: &Path) -> anyhow::Error {
         return error;
     }
     let name = file.display().to_string();
-    Refused { name, problems }.into()
+    Refused {
+        name,
+        problems,
+        exit: Exit::Config,
+    }
+    .into()
 }
 
 /// A reader that has seen enough (`| head`) is no error.
-fn write(text: &str) -> anyhow::Result<ExitCode> {
+pub(super) fn write(text: &str) -> anyhow::Result<ExitCode> {
     match io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(ExitCode::SUCCESS),
@@ -183,6 +191,7 @@ fn lines(value: &Value, kind: Kind) -> String {
         | Kind::Explained
         | Kind::InForce
         | Kind::Bench
+        | Kind::Version
         | Kind::Text => None,
         Kind::Events => value.get("events"),
         Kind::Registration => value.get("bindings"),

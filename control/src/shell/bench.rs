@@ -19,8 +19,8 @@ use crate::engine::shard::Shards;
 use crate::shell::clock;
 use crate::shell::kernel::costs;
 use crate::shell::media::Media;
+use crate::shell::object;
 use crate::shell::shard::Queues;
-use crate::shell::start::object_bytes;
 
 /// Sent before what was sent arrives.
 const BURST: usize = 32;
@@ -34,7 +34,7 @@ const ARRIVAL: Duration = Duration::from_millis(500);
 /// # Errors
 /// No right to make namespaces, or a path that does not forward at all.
 pub fn bench(object: Option<&Path>, time: Duration) -> anyhow::Result<Value> {
-    let kernel = match object_bytes(object).and_then(|object| Ok(costs(&object)?)) {
+    let kernel = match object::bytes(object).and_then(|object| Ok(costs(&object)?)) {
         Ok(costs) => {
             let ns = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
             let costs = costs

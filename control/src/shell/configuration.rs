@@ -9,11 +9,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
-
 use crate::config::Config;
 use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX, later};
 
+use crate::shell::Exit;
 use crate::shell::sip::Tls;
 use crate::shell::start;
 use history::{Generation, History};
@@ -137,6 +136,13 @@ pub fn assumed(host: &[Interface]) -> anyhow::Result<Config> {
     Ok(source.check(Some(host))?)
 }
 
+/// The exit code of a daemon that an error kept from starting.
+pub(crate) fn exit(error: &anyhow::Error) -> u8 {
+    let refused = error.downcast_ref().map(|refused: &Refused| refused.exit);
+    let unreadable = error.downcast_ref().map(|_: &Unreadable| Exit::NoInput);
+    refused.or(unreadable).map_or(1, Exit::code)
+}
+
 /// A configuration's text, to point into.
 #[derive(Clone, Debug)]
 pub(super) struct Source {
@@ -154,8 +160,9 @@ impl Source {
 
     fn open(file: &Path) -> anyhow::Result<Self> {
         let name = file.display().to_string();
-        let bytes = bytes(file, TEXT_BYTES_MAX).with_context(|| {
-            format!("cannot read {name}: name a file that exists and that this user may read")
+        let bytes = bytes(file, TEXT_BYTES_MAX).map_err(|source| Unreadable {
+            name: name.clone(),
+            source,
         })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = error.utf8_error().valid_up_to();
@@ -174,6 +181,7 @@ impl Source {
         check::check(&self.name, &self.text, host, &mut secrets).map_err(|problems| Refused {
             name: self.name.clone(),
             problems,
+            exit: Exit::Config,
         })
     }
 
@@ -183,6 +191,7 @@ impl Source {
         Refused {
             name: self.name.clone(),
             problems: vec![later::problem(&self.name, &self.text, keys, message, help)],
+            exit: Exit::Config,
         }
     }
 }
@@ -202,6 +211,16 @@ fn bytes(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
 pub struct Refused {
     pub(crate) name: String,
     pub problems: Vec<Problem>,
+    /// What it makes of a start.
+    pub(crate) exit: Exit,
+}
+
+/// A file that was named and is not there, or is not for us.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {name}: name a file that exists and that this user may read")]
+pub(crate) struct Unreadable {
+    name: String,
+    source: io::Error,
 }
 
 /// The summary; the problems are shown before it.
@@ -216,6 +235,11 @@ impl fmt::Display for Refused {
 impl std::error::Error for Refused {}
 
 impl Refused {
+    /// The configuration is not to blame, or not alone.
+    pub(super) fn because(self, exit: Exit) -> Self {
+        Self { exit, ..self }
+    }
+
     pub(super) fn log(&self) {
         for problem in &self.problems {
             tracing::error!("{problem}");

@@ -44,6 +44,7 @@ use self::reach::check_locals;
 pub use self::report::{Events, Logs};
 use self::slots::Slots;
 use self::upgrade::Kept;
+pub(super) use selftest::abi;
 pub(crate) use selftest::bench::costs;
 
 /// What to load and where to keep it.

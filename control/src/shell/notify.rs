@@ -9,6 +9,8 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// Where systemd listens; unset where nobody does.
 const VARIABLE: &str = "NOTIFY_SOCKET";
+/// Set where systemd ends a daemon that does not say often enough that it works (`WatchdogSec=`).
+const WATCHDOG: &str = "WATCHDOG_USEC";
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum State {
@@ -16,6 +18,15 @@ pub(super) enum State {
     /// Since this time on the monotonic clock, in microseconds.
     Reloading(i64),
     Stopping,
+    /// The loop has just done its work.
+    Alive,
+}
+
+/// Tells a service manager that watches us. A timer of its own would say so of a loop that hangs.
+pub(super) fn alive() {
+    if std::env::var_os(WATCHDOG).is_some() {
+        tell(State::Alive);
+    }
 }
 
 /// Tells the service manager, if there is one.
@@ -33,6 +44,7 @@ fn send(name: &OsStr, state: State) -> io::Result<()> {
         State::Ready => "READY=1".to_owned(),
         State::Reloading(since) => format!("RELOADING=1\nMONOTONIC_USEC={since}"),
         State::Stopping => "STOPPING=1".to_owned(),
+        State::Alive => "WATCHDOG=1".to_owned(),
     };
     let to = match name.as_bytes() {
         [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
@@ -52,6 +64,7 @@ mod tests {
             (State::Ready, "READY=1"),
             (State::Reloading(5), "RELOADING=1\nMONOTONIC_USEC=5"),
             (State::Stopping, "STOPPING=1"),
+            (State::Alive, "WATCHDOG=1"),
         ] {
             send(name.as_ref(), state).unwrap();
             let mut buffer = [0; 64];

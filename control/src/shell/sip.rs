@@ -211,7 +211,7 @@ async fn released(socket: Arc<UdpSocket>) {
 #[error("cannot listen on {on}: {error}")]
 pub(crate) struct Busy {
     pub(crate) on: Listener,
-    error: io::Error,
+    pub(crate) error: io::Error,
 }
 
 async fn read(on: Listener, socket: Arc<UdpSocket>, queues: Queues) {

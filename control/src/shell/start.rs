@@ -27,7 +27,7 @@ use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
 use crate::shell::store::{Keeper, SIP_WAITS, Store, Tables};
-use crate::shell::{QUESTIONS_MAX, Shell, api, clock, dns, log, notify, stream};
+use crate::shell::{Exit, QUESTIONS_MAX, Shell, api, clock, dns, log, notify, object, stream};
 
 pub(super) use plane::MQTT_LISTEN;
 use plane::raise;
@@ -45,17 +45,22 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_file_limit();
     // Before anything another daemon may be using is touched: if one runs, these are taken.
-    let socket = api::claim(&config.node.socket)
-        .map_err(|error| source.refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET))?;
+    let socket = api::claim(&config.node.socket).map_err(|error| {
+        source
+            .refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET)
+            .because(exit(&error))
+    })?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
     let count = shard_count(&config);
     let (queues, events) = Queues::new(shards(seed, count));
     let tls = Tls::load(&config).map_err(|wrong| tls_refused(&source, &wrong))?;
     let mut sip = Sip::new(queues.clone(), netlink.links());
     sip.configure(&config, tls);
-    sip.open(&config.sip.listen)
-        .await
-        .map_err(|busy| source.refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN))?;
+    sip.open(&config.sip.listen).await.map_err(|busy| {
+        source
+            .refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN)
+            .because(Exit::of(&busy.error))
+    })?;
     let path = kernel_path(&config, &netlink, &options, &source)?;
     let mut datapath = Datapath::new(queues.clone(), netlink, path.kernel);
     datapath.set_borders(borders(&config));
@@ -195,7 +200,19 @@ fn impossible(
 ) -> Refused {
     let key = key(error, config, options.object.is_none());
     let message = format!("the kernel path cannot be had: {error:#}");
-    source.refuse(&[&key, "datapath.mode"], message, USERSPACE)
+    let exit = match error.downcast_ref() {
+        Some(KernelError::Permission { .. }) => Exit::Permission,
+        _ => Exit::Unavailable,
+    };
+    source
+        .refuse(&[&key, "datapath.mode"], message, USERSPACE)
+        .because(exit)
+}
+
+/// Of an error of the system's, at whatever depth.
+fn exit(error: &anyhow::Error) -> Exit {
+    let found = error.chain().find_map(|cause| cause.downcast_ref());
+    found.map_or(Exit::Unavailable, Exit::of)
 }
 
 /// Flows of an earlier daemon become the engines'.
@@ -315,7 +332,7 @@ fn kernel(config: &Config, netlink: &Netlink) -> anyhow::Result<(Kernel, Vec<Ado
         leave_kernel(pin_dir);
         bail!("datapath.mode = \"userspace\"");
     }
-    let object = object_bytes(object.as_deref())?;
+    let object = object::bytes(object.as_deref())?;
     let interfaces = interfaces(config, netlink)?;
     let locals = locals(config);
     let attach = Attach {
@@ -373,21 +390,6 @@ fn leave_kernel(pin_dir: &Path) {
         Ok(pins) => tracing::warn!(pins, "took away the kernel path of an earlier daemon"),
         Err(error) => tracing::warn!(%error, "an earlier daemon's kernel path stays"),
     }
-}
-
-pub(super) fn object_bytes(object: Option<&Path>) -> anyhow::Result<Vec<u8>> {
-    let Some(path) = object else {
-        bail!(
-            "no kernel program: build one with `cargo xtask ebpf` and name it in datapath.object \
-             or with --object"
-        );
-    };
-    fs::read(path).with_context(|| {
-        format!(
-            "cannot read the kernel program {} (`cargo xtask ebpf` builds one)",
-            path.display()
-        )
-    })
 }
 
 /// Every media port is a file descriptor: take as many as the system lets us have.

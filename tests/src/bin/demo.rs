@@ -31,6 +31,9 @@ struct Arguments {
     /// The kernel object; default: the one `cargo xtask ebpf` built.
     #[arg(long, value_name = "PATH")]
     object: Option<PathBuf>,
+    /// Use the kernel object in the daemon's binary.
+    #[arg(long, conflicts_with = "object")]
+    embedded: bool,
     /// How long each call lasts.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = seconds())]
     seconds: u64,
@@ -57,9 +60,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let interrupted = interruption()?;
     let stop = || interrupted.load(Ordering::Relaxed);
     let progress = Progress::start();
+    let object = match arguments.embedded {
+        true => None,
+        false => Some(arguments.object.clone().map_or_else(process::object, Ok)?),
+    };
     let options = Options {
         towpath: arguments.towpath.clone().map_or_else(process::binary, Ok)?,
-        object: arguments.object.clone().map_or_else(process::object, Ok)?,
+        object,
         time: Duration::from_secs(arguments.seconds),
     };
     let demo = Demo::set_up(&options, &progress, &stop)?;

@@ -13,8 +13,8 @@ pub struct Paths {
     pub state: PathBuf,
     /// On a BPF file system.
     pub pins: PathBuf,
-    /// The kernel object.
-    pub object: PathBuf,
+    /// The kernel object; none is the one in the binary.
+    pub object: Option<PathBuf>,
 }
 
 /// Each account has its own.
@@ -34,7 +34,10 @@ pub fn towpath_toml(paths: &Paths) -> String {
         )
     };
     let accounts: String = ["1001", "1002", "1003"].iter().map(account).collect();
-    let object = &paths.object;
+    let object = match &paths.object {
+        Some(object) => format!("object = {object:?}"),
+        None => String::new(),
+    };
     format!(
         r#"[node]
 id = "lab-edge"
@@ -74,7 +77,7 @@ media_ports = "40000-49999"
 [datapath]
 mode = "xdp"
 pin_dir = {pins:?}
-object = {object:?}
+{object}
 "#,
         state = paths.state,
         pins = paths.pins,

@@ -91,7 +91,7 @@ fn refuses_and_harms_nothing(cases: &[Case]) {
         let mut config = stage.config.clone();
         change(&mut config);
         let refusal = stage.refusal(&config, &[], None);
-        assert_eq!(refusal.code, Some(1), "{case}: {}", refusal.said);
+        assert_eq!(refusal.code, Some(69), "{case}: {}", refusal.said);
         assert!(refusal.said.contains(expected), "{case}: {}", refusal.said);
         talk.hear(100, LIMIT).unwrap();
     }

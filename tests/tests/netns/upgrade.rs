@@ -172,7 +172,7 @@ fn a_program_that_does_not_pass_its_test_is_no_first_one() {
     config.object = Some(variant("broken"));
     config.sip_port = 5062;
     let refusal = stage.refusal(&config, &[], None);
-    assert_eq!(refusal.code, Some(1), "{}", refusal.said);
+    assert_eq!(refusal.code, Some(69), "{}", refusal.said);
     assert!(
         refusal
             .said
@@ -193,7 +193,7 @@ fn a_program_of_another_abi_is_refused_and_media_goes_on() {
     let mut config = stage.config.clone();
     config.object = Some(of_another_abi(&stage.lab));
     let refusal = stage.refusal(&config, &[], None);
-    assert_eq!(refusal.code, Some(1), "{}", refusal.said);
+    assert_eq!(refusal.code, Some(69), "{}", refusal.said);
     let expected = format!("its map FLOWS is not that of ABI {ABI}");
     assert!(refusal.said.contains(&expected), "{}", refusal.said);
     assert_eq!(programs(&stage.config), before);
@@ -233,7 +233,7 @@ fn a_takeover_that_stops_half_way_is_taken_back() {
     config.networks.push(CORE);
     config.object = Some(variant("other"));
     let refusal = stage.refusal(&config, &[], None);
-    assert_eq!(refusal.code, Some(1), "{}", refusal.said);
+    assert_eq!(refusal.code, Some(69), "{}", refusal.said);
     let expected = "interface core: another XDP program is attached";
     assert!(refusal.said.contains(expected), "{}", refusal.said);
     assert_eq!(programs(&stage.config), before);

@@ -12,8 +12,8 @@ use std::time::Instant;
 
 use common::forward::Reason;
 
-use crate::shell::Shell;
 use crate::shell::api::health;
+use crate::shell::{Shell, object};
 
 pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     let mut text = Text::default();
@@ -32,7 +32,10 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
 fn signalling(shell: &Shell, now: Instant, text: &mut Text) {
     let totals = shell.engine.totals();
     let uptime = now.saturating_duration_since(shell.started).as_secs();
-    let version = [("version", env!("CARGO_PKG_VERSION"))];
+    let version = [
+        ("version", env!("CARGO_PKG_VERSION")),
+        ("commit", object::commit()),
+    ];
     text.family("build_info", Kind::Gauge, "The version that runs.");
     text.series(&version, 1);
     text.family("uptime_seconds", Kind::Gauge, "Time since the start.");
@@ -169,6 +172,9 @@ fn configuration(shell: &Shell, text: &mut Text) {
     let help = "Number of the configuration in force.";
     text.family("config_generation", Kind::Gauge, help);
     text.series(&[], shell.reloads.generation());
+    let help = "Whether the file that was read last is in force or would be.";
+    text.family("config_last_reload_successful", Kind::Gauge, help);
+    text.series(&[], shell.reloads.refused.is_none().into());
     let help = "Configurations read again, by what became of them.";
     text.family("config_reloads_total", Kind::Counter, help);
     for (result, count) in shell.reloads.counts {

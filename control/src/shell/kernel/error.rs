@@ -90,11 +90,13 @@ impl KernelError {
     }
 
     pub(super) fn verify(error: ProgramError) -> Self {
-        match denied(&error) {
+        let why = chain(&error);
+        // Without CAP_PERFMON the verifier itself says so, by what only that capability allows.
+        match denied(&error) || why.contains("pointer comparison prohibited") {
             true => Self::Permission {
                 what: "load the XDP program",
             },
-            false => Self::Refused { why: chain(&error) },
+            false => Self::Refused { why },
         }
     }
 

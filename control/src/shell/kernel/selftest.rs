@@ -88,7 +88,8 @@ fn check_abi(object: &[u8]) -> Result<(), KernelError> {
     })
 }
 
-fn abi(object: &[u8]) -> Option<u32> {
+/// Which one an object says it has.
+pub(in crate::shell) fn abi(object: &[u8]) -> Option<u32> {
     let object = Object::parse(object).ok()?;
     let bytes = object.maps.get(map::ABI_SECTION)?.data();
     Some(u32::from_le_bytes(*bytes.first_chunk()?))

@@ -155,6 +155,7 @@ fn database(path: &Path) -> Result<Database, Trouble> {
     let mut options = OpenOptions::new();
     let options = options.read(true).write(true).create(true).truncate(false);
     let file = options.mode(0o600).open(path).map_err(refused)?;
+    let is_new = file.metadata().is_ok_and(|metadata| metadata.len() == 0);
     let made = FileBackend::new(file).and_then(|file| {
         let mut builder = Builder::new();
         builder
@@ -164,7 +165,10 @@ fn database(path: &Path) -> Result<Database, Trouble> {
     let damaged = [io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
     made.map_err(|error| {
         if let DatabaseError::Storage(StorageError::Io(error)) = error {
-            if damaged.contains(&error.kind()) {
+            if is_new {
+                // A full disk: what was begun would be damaged at the next start.
+                drop(std::fs::remove_file(path));
+            } else if damaged.contains(&error.kind()) {
                 return Trouble::Unusable(format!("it is damaged: {error}"));
             }
             return refused(error);
