@@ -20,9 +20,10 @@ pub enum Exit {
 impl Exit {
     /// Of what the system does not give.
     pub(super) fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::PermissionDenied => Self::Permission,
-            _ => Self::Unavailable,
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            Self::Permission
+        } else {
+            Self::Unavailable
         }
     }
 

@@ -75,15 +75,15 @@ fn mutations_do_no_harm() {
     for round in 0..40_000_u64 {
         let conn = ConnId(round / 8);
         let seeds = SEEDS[dice.next() % 2];
-        let first = round % 8 == 0;
-        let seed = seeds[if first { 0 } else { dice.next() % seeds.len() }];
+        let begins = round % 8 == 0;
+        let seed = seeds[if begins { 0 } else { dice.next() % seeds.len() }];
         let mut bytes = BytesMut::from(seed);
         for _ in 0..dice.next() % 4 {
             let at = dice.next() % bytes.len();
             bytes[at] = u8::try_from(dice.next() % 256).unwrap();
         }
-        if first {
-            if let Ok(Some(First { connect, login: _ })) = super::first(&mut bytes) {
+        if begins {
+            if let Ok(Some(First { connect, login: _ })) = first(&mut bytes) {
                 let local = SocketAddr::from(([10, 0, 0, 3], 1883));
                 let input = Input::Connect {
                     conn,
@@ -99,7 +99,7 @@ fn mutations_do_no_harm() {
             continue;
         }
         let version = [Version::V4, Version::V5][dice.next() % 2];
-        match super::next(&mut bytes, version) {
+        match next(&mut bytes, version) {
             Ok(Some(packet)) => {
                 decoded += 1;
                 broker.handle(Input::Packet { conn, packet }, &Free, now, &mut effects);
@@ -146,11 +146,11 @@ fn a_packet_is_taken_when_it_is_whole() {
     let whole: &[u8] = SEEDS[0][0];
     for cut in 0..whole.len() {
         let mut bytes = BytesMut::from(&whole[..cut]);
-        assert!(super::first(&mut bytes).unwrap().is_none(), "{cut}");
+        assert!(first(&mut bytes).unwrap().is_none(), "{cut}");
         assert_eq!(bytes.len(), cut);
     }
     let mut bytes = BytesMut::from(whole);
-    let connect = super::first(&mut bytes).unwrap().unwrap().connect;
+    let connect = first(&mut bytes).unwrap().unwrap().connect;
     assert_eq!((connect.id.as_str(), connect.version), ("a", Version::V4));
     assert!(connect.will.is_some() && bytes.is_empty());
 }
@@ -158,7 +158,7 @@ fn a_packet_is_taken_when_it_is_whole() {
 #[test]
 fn what_comes_first_is_small() {
     let mut bytes = BytesMut::from(&b"\x10\xff\x7f"[..]);
-    assert_eq!(super::first(&mut bytes).err(), Some(Reason::TooLarge));
+    assert_eq!(first(&mut bytes).err(), Some(Reason::TooLarge));
     let mut bytes = BytesMut::from(&b"\x30\xff\xff\x7f"[..]);
-    assert_eq!(super::next(&mut bytes, Version::V4), Err(Reason::TooLarge));
+    assert_eq!(next(&mut bytes, Version::V4), Err(Reason::TooLarge));
 }

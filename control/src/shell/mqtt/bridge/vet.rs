@@ -188,11 +188,7 @@ pub(super) fn packet(packet: &[u8], version: Version) -> Result<(), Reason> {
                 reader.properties()?;
             }
         }
-        4..=7 => {
-            if reader.short()? == 0 {
-                return Err(Reason::Protocol);
-            }
-        }
+        4..=7 if reader.short()? == 0 => return Err(Reason::Protocol),
         8 | 10 => filters(&mut reader, kind == 8, v5)?,
         12 if !reader.0.is_empty() => return Err(Reason::Malformed),
         14 if !v5 && !reader.0.is_empty() => return Err(Reason::Malformed),
