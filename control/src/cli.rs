@@ -15,6 +15,7 @@ mod init;
 mod log;
 mod output;
 mod pages;
+mod peer;
 mod token;
 mod version;
 
@@ -127,7 +128,7 @@ enum Command {
     Network(NetworkCommand),
     /// Trusted SIP systems: their addresses, and whether they answer
     #[command(subcommand)]
-    Peer(PeerCommand),
+    Peer(peer::PeerCommand),
     /// Sources that are not heard: scanners, guessers, and who you say
     #[command(subcommand)]
     Ban(ban::BanCommand),
@@ -269,18 +270,6 @@ enum MqttCommand {
 }
 
 #[derive(Debug, Subcommand)]
-enum PeerCommand {
-    /// Peers, one line for each address, and links to other servers
-    List,
-    /// Send OPTIONS to every address of a peer now, or ask the upper server; `peer list` shows
-    /// what came of it
-    Probe {
-        /// Its name
-        name: String,
-    },
-}
-
-#[derive(Debug, Subcommand)]
 enum ExplainCommand {
     /// With which address is an account registered, and why?
     Reg {
@@ -410,7 +399,7 @@ impl Cli {
             Command::Network(NetworkCommand::List) => {
                 show(&client.get(&["networks"])?, output::Kind::Networks)
             }
-            Command::Peer(command) => peer(command, &client, self.output),
+            Command::Peer(command) => peer::run(command, &client, self.output),
             Command::Mqtt(MqttCommand::List) => mqtt(&client, self.output),
             Command::Ban(command) => ban::run(command, &client, self.output),
             Command::Conf(command) => conference::run(command, &client, self.output),
@@ -546,23 +535,6 @@ fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
 fn mqtt(client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
     let clients = client.get(&["mqtt", "clients"])?;
     output::print(&clients, output::Kind::MqttClients, format)
-}
-
-fn peer(command: PeerCommand, client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
-    match command {
-        PeerCommand::List => {
-            let (mut peers, mut links) = (client.get(&["peers"])?, client.get(&["links"])?);
-            if let (Some(links), Some(peers)) = (links.get_mut("links"), peers.as_object_mut()) {
-                peers.insert("links".to_owned(), links.take());
-            }
-            output::print(&peers, output::Kind::Peers, format)
-        }
-        PeerCommand::Probe { name } => {
-            let parts = ["peers", &name, "probe"];
-            let answer = client.send(Method::POST, &parts, String::new(), None)?;
-            output::done(&answer, &format!("{name}: asked"), format)
-        }
-    }
 }
 
 fn kernel_path(

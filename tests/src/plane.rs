@@ -1,6 +1,12 @@
 //! The conference plane in virtual time: a node, its store and its clients, and a network between
 //! them that loses, repeats, reorders and parts. What must always hold is checked at every step.
 
+#![allow(
+    clippy::indexing_slicing,
+    reason = "a member that a document lacks is null"
+)]
+#![allow(clippy::panic, reason = "an oracle that is contradicted ends the test")]
+
 pub mod client;
 pub mod oracle;
 
@@ -18,6 +24,9 @@ use control::plane::{Effect, Effects, Input, Order, Outcome, Plane, Settings};
 
 use crate::sim::rng::Rng;
 use client::Client;
+
+/// What is kept under a key, or not any more.
+type Write = (Bytes, Option<Record>);
 use oracle::Oracle;
 
 /// How the network treats messages.
@@ -65,7 +74,7 @@ pub struct World {
     /// What is on disk.
     disk: BTreeMap<Bytes, Record>,
     /// Writes on their way to it, and what waits for each.
-    writes: VecDeque<(Vec<(Bytes, Option<Record>)>, Effects)>,
+    writes: VecDeque<(Vec<Write>, Effects)>,
     /// What the edge retains.
     retained: BTreeMap<String, Bytes>,
     pub clients: Vec<Client>,

@@ -100,7 +100,9 @@ fn check(cascade: &mut Cascade, from: &str, frame: Frame, expected: Option<Reaso
     assert_eq!(reason, expected, "{shown}");
     if expected.is_some() {
         // Who takes itself for a member is told that it is none, and nothing else.
-        let door = |out: &Out| matches!(&out.frame.body, Body::Members { members, .. } if members.is_empty());
+        let is_door =
+            |body: &Body| matches!(body, Body::Members { members, .. } if members.is_empty());
+        let door = |out: &Out| is_door(&out.frame.body);
         assert!(
             told.is_empty() && out.iter().all(door),
             "{shown}: {told:?} {out:?}"

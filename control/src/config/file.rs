@@ -3,11 +3,13 @@
 //! is why it walks the parsed table instead of deserialising into structs.
 
 pub(super) mod api;
+mod conference;
 mod mqtt;
 mod table;
 
 use toml::de::DeTable;
 
+pub(super) use self::conference::{Conference, Floor};
 use self::mqtt::{BROKER_KEYS, MQTT_KEYS};
 pub(super) use self::mqtt::{Mqtt, MqttBroker, MqttTls};
 use self::table::Table;
@@ -145,28 +147,6 @@ pub(super) struct Datapath {
 pub(super) struct Store {
     pub(super) path: Option<At<String>>,
     pub(super) sync: Option<At<String>>,
-}
-
-/// `[conference]`
-#[derive(Debug, Default)]
-pub(super) struct Conference {
-    pub(super) uris: Option<At<Vec<At<String>>>>,
-    pub(super) chairs: Option<At<Vec<At<String>>>>,
-    pub(super) view_hook: Option<At<String>>,
-    pub(super) floors: Vec<Floor>,
-}
-
-/// `[[conference.floor]]`
-#[derive(Debug)]
-pub(super) struct Floor {
-    pub(super) id: Option<At<String>>,
-    pub(super) policy: Option<At<String>>,
-    pub(super) max_holders: Option<At<i64>>,
-    pub(super) max_queue: Option<At<i64>>,
-    pub(super) grant_ttl: Option<At<String>>,
-    pub(super) request_ttl: Option<At<String>>,
-    pub(super) priority: Option<At<i64>>,
-    pub(super) preempt: Option<At<bool>>,
 }
 
 /// `[cascade]`
@@ -570,32 +550,6 @@ impl Store {
         Self {
             path: table.text("path", problems),
             sync: table.text("sync", problems),
-        }
-    }
-}
-
-impl Conference {
-    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
-        Self {
-            uris: table.texts("uris", problems),
-            chairs: table.texts("chairs", problems),
-            view_hook: table.text("view_hook", problems),
-            floors: table.tables("floor", problems, Floor::read),
-        }
-    }
-}
-
-impl Floor {
-    fn read(table: &Table<'_, '_>, problems: &mut Problems<'_>) -> Self {
-        Self {
-            id: table.required("id", problems),
-            policy: table.text("policy", problems),
-            max_holders: table.integer("max_holders", problems),
-            max_queue: table.integer("max_queue", problems),
-            grant_ttl: table.text("grant_ttl", problems),
-            request_ttl: table.text("request_ttl", problems),
-            priority: table.integer("priority", problems),
-            preempt: table.boolean("preempt", problems),
         }
     }
 }

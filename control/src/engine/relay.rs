@@ -71,6 +71,19 @@ pub(super) struct Origin {
 }
 
 impl Engine {
+    /// What we can do, or that we take no calls: whoever asks before it sends them here sends them
+    /// elsewhere.
+    fn say_what_we_can(&mut self, request: &Request, now: Instant, effects: &mut Effects) {
+        if self.drain.is_some() {
+            return self.answer(request, 503, now, effects);
+        }
+        let extra = [
+            ("Allow", ALLOW.to_owned()),
+            ("Accept", "application/sdp".to_owned()),
+        ];
+        self.answer_with(request, 200, &extra, now, effects);
+    }
+
     /// A request outside any dialog (RFC 3261 §16, with our own Via alone).
     pub(super) fn outside(&mut self, request: Request, now: Instant, effects: &mut Effects) {
         let Start::Request { method, uri } = request.message.start() else {
@@ -81,17 +94,7 @@ impl Engine {
         let ours = |uri: Uri<'_>| uri.user.is_none() && self.is_ours(&uri, now);
         let for_us = stranded || Uri::parse(uri).is_some_and(ours);
         match method {
-            // Whoever asks before it sends calls here sends them elsewhere.
-            b"OPTIONS" if for_us && self.drain.is_some() => {
-                return self.answer(&request, 503, now, effects);
-            }
-            b"OPTIONS" if for_us => {
-                let extra = [
-                    ("Allow", ALLOW.to_owned()),
-                    ("Accept", "application/sdp".to_owned()),
-                ];
-                return self.answer_with(&request, 200, &extra, now, effects);
-            }
+            b"OPTIONS" if for_us => return self.say_what_we_can(&request, now, effects),
             b"OPTIONS" | b"MESSAGE" | b"PUBLISH" => {}
             _ if subscription::begins(request.message.method()) => {}
             _ => {

@@ -24,8 +24,9 @@ impl Ours {
     }
 }
 
-/// Ports of ours that are a party's all the same: its call crosses the edge more than once (a spiral,
-/// RFC 3261 §6), and the server in between leaves SDP alone. By the name it was told, which socket.
+/// Ports of ours that are a party's all the same: its call crosses the edge more than once (a
+/// spiral, RFC 3261 §6), and the server in between leaves SDP alone. By the name it was told, which
+/// socket.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Passages(BTreeMap<SocketAddr, SocketAddr>);
 

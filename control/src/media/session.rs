@@ -204,8 +204,8 @@ impl Session {
         self.ours = ours;
     }
 
-    /// Where the other passages of this call are with us: what a trusted party's SDP says of them is
-    /// believed.
+    /// Where the other passages of this call are with us: what a trusted party's SDP says of them
+    /// is believed.
     pub fn set_passages(&mut self, side: Side, passages: Passages) {
         *self.passages.of_mut(side) = passages;
     }

@@ -54,16 +54,19 @@ struct Wanted {
 }
 
 impl Names {
-    pub(crate) fn new() -> Self {
+    /// Looks up the names of a configuration.
+    pub(crate) fn of(config: &Config) -> Self {
         let (sender, news) = mpsc::channel(NEWS_MAX);
-        Self {
+        let mut names = Self {
             found: BTreeMap::new(),
             failing: BTreeMap::new(),
             sender,
             news,
             tasks: JoinSet::new(),
             wanted: None,
-        }
+        };
+        names.watch(config);
+        names
     }
 
     /// Looks up the names of a configuration from now on, and no others.

@@ -311,14 +311,7 @@ impl Shell {
         self.names.watch(&config);
         self.names.fill(&mut config);
         self.engine.reconfigure(config, clock::now());
-        let mut borders = start::borders(self.engine.config());
-        let former = self.engine.networks_retired();
-        borders.extend(former.iter().map(|f| f.network.interface.clone()));
-        self.datapath.set_borders(borders);
-        if reached {
-            self.datapath.replace_all().await;
-        }
-        self.retire().await;
+        self.follow_networks(reached).await;
         let who = by.who().map(str::to_owned);
         let generation = self.reloads.history.push(Applied {
             at: clock::wall_s(),
@@ -335,6 +328,18 @@ impl Shell {
             changes: plan.changes,
             unchanged: false,
         })
+    }
+
+    /// Flows are placed anew where interfaces have come, and what nobody uses is let go of.
+    async fn follow_networks(&mut self, reached: bool) {
+        let mut borders = start::borders(self.engine.config());
+        let former = self.engine.networks_retired();
+        borders.extend(former.iter().map(|f| f.network.interface.clone()));
+        self.datapath.set_borders(borders);
+        if reached {
+            self.datapath.replace_all().await;
+        }
+        self.retire().await;
     }
 
     /// Gets everything new that the configuration asks for, or gives back what it got.

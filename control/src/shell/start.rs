@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
@@ -45,22 +46,12 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     raise_file_limit();
     // Before anything another daemon may be using is touched: if one runs, these are taken.
-    let socket = api::claim(&config.node.socket).map_err(|error| {
-        source
-            .refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET)
-            .because(exit(&error))
-    })?;
+    let socket = claim(&config, &source)?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
     let count = shard_count(&config);
     let (queues, events) = Queues::new(shards(seed, count));
-    let tls = Tls::load(&config).map_err(|wrong| tls_refused(&source, &wrong))?;
-    let mut sip = Sip::new(queues.clone(), netlink.links());
-    sip.configure(&config, tls);
-    sip.open(&config.sip.listen).await.map_err(|busy| {
-        source
-            .refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN)
-            .because(Exit::of(&busy.error))
-    })?;
+    let sip = Sip::new(queues.clone(), netlink.links());
+    let sip = listen(sip, &config, &source).await?;
     let path = kernel_path(&config, &netlink, &options, &source)?;
     let mut datapath = Datapath::new(queues.clone(), netlink, path.kernel);
     datapath.set_borders(borders(&config));
@@ -82,8 +73,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
     tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
-    let mut names = dns::Names::new();
-    names.watch(&config);
+    let names = dns::Names::of(&config);
     let served = Shell {
         options,
         engine,
@@ -116,6 +106,27 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let served = served.serve().await;
     leave(&config.node.socket);
     served
+}
+
+/// The API's socket, if no other daemon has it.
+fn claim(config: &Config, source: &Source) -> Result<UnixListener, Refused> {
+    api::claim(&config.node.socket).map_err(|error| {
+        source
+            .refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET)
+            .because(exit(&error))
+    })
+}
+
+/// SIP is listened for wherever the configuration says.
+async fn listen(mut sip: Sip, config: &Config, source: &Source) -> Result<Sip, Refused> {
+    let tls = Tls::load(config).map_err(|wrong| tls_refused(source, &wrong))?;
+    sip.configure(config, tls);
+    sip.open(&config.sip.listen).await.map_err(|busy| {
+        source
+            .refuse(&["sip.listen", "sip"], busy.to_string(), LISTEN)
+            .because(Exit::of(&busy.error))
+    })?;
+    Ok(sip)
 }
 
 /// Nobody is answered any more.

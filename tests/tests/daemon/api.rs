@@ -205,7 +205,9 @@ fn nonsense_is_refused_as_described() {
         let token = daemon.token("t", "operator");
         let document = daemon.tcp(("GET", "/api/v1/openapi.json"), None, "");
         let document = document.json().unwrap();
-        let operations = operations(&document);
+        // What looks at the host takes its time, and has tests of its own.
+        let quick = |operation: &Operation| operation.path != "/api/v1/doctor";
+        let operations: Vec<Operation> = operations(&document).into_iter().filter(quick).collect();
         let mut random = Random(SEED);
         for round in 0..ROUNDS {
             let operation = &operations[random.below(operations.len())];
@@ -476,7 +478,7 @@ fn listeners_come_and_go_and_tls_is_hot() {
         // A key that is another certificate's: nothing changes.
         daemon.configure(&with("two").replace("two.key", "one.key"));
         daemon.reloads("the key does not belong to the certificate");
-        assert_eq!(shown(&directory).contains("CN = two"), true);
+        assert!(shown(&directory).contains("CN = two"));
         // A busy port: the same.
         let busy = std::net::TcpListener::bind("[::1]:9090")?;
         daemon.configure(&with("two").replace("[::1]:8080", "[::1]:9090"));

@@ -190,7 +190,7 @@ fn an_acknowledged_command_survives_a_kill() {
                     .to_owned();
                 assert_eq!(id, format!("r{round}"));
                 daemon.kill(|_| ());
-                assert_eq!(holders(&daemon, &cid), [id.clone()]);
+                assert_eq!(holders(&daemon, &cid), std::slice::from_ref(&id));
                 assert_eq!(ask(&daemon).body, answer.body);
                 let released = order(&daemon, "DELETE", &format!("{path}/{id}"), "", "");
                 assert_eq!(released.status, 200, "{released:?}");

@@ -75,16 +75,15 @@ fn a_peer_is_found_by_its_records() {
         let pbx = UdpSocket::bind("10.0.0.20:5061")?;
         pbx.set_read_timeout(Some(LIMIT))?;
         let phone = UdpSocket::bind("10.0.0.20:5099")?;
-        let invite = "INVITE sip:900@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.20:5099;branch=z9hG4bK1\r\n\
-                      From: <sip:1001@example.com>;tag=1\r\nTo: <sip:900@example.com>\r\nCall-ID: dns\r\n\
-                      CSeq: 1 INVITE\r\nContact: <sip:1001@10.0.0.20:5099>\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
+        let invite = "INVITE sip:900@example.com SIP/2.0\r\n\
+                      Via: SIP/2.0/UDP 10.0.0.20:5099;branch=z9hG4bK1\r\n\
+                      From: <sip:1001@example.com>;tag=1\r\nTo: <sip:900@example.com>\r\n\
+                      Call-ID: dns\r\nCSeq: 1 INVITE\r\nContact: <sip:1001@10.0.0.20:5099>\r\n\
+                      Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
         phone.send_to(invite.as_bytes(), "10.0.0.3:5060")?;
         let mut buffer = [0; 2048];
         let length = pbx.recv(&mut buffer)?;
-        assert!(
-            buffer[..length]
-                .starts_with(b"INVITE sip:900@10.0.0.20:5061 SIP/2.0\r\n")
-        );
+        assert!(buffer[..length].starts_with(b"INVITE sip:900@10.0.0.20:5061 SIP/2.0\r\n"));
         // Asked elsewhere, it is elsewhere; the name's own address where there are no services.
         daemon.configure(&PEER.replace("5353", "5354"));
         daemon.signal(Signal::SIGHUP);

@@ -43,9 +43,11 @@ fn a_node_is_drained_and_takes_calls_again() {
 fn options() -> anyhow::Result<String> {
     let peer = UdpSocket::bind("10.0.0.20:5070")?;
     peer.set_read_timeout(Some(LIMIT))?;
-    let request = "OPTIONS sip:10.0.0.3 SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.20:5070;branch=z9hG4bK-BRANCH\r\n\
-                   From: <sip:a@example.com>;tag=1\r\nTo: <sip:10.0.0.3>\r\nCall-ID: options-BRANCH\r\n\
-                   CSeq: 1 OPTIONS\r\nMax-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
+    let request = "OPTIONS sip:10.0.0.3 SIP/2.0\r\n\
+                   Via: SIP/2.0/UDP 10.0.0.20:5070;branch=z9hG4bK-BRANCH\r\n\
+                   From: <sip:a@example.com>;tag=1\r\nTo: <sip:10.0.0.3>\r\n\
+                   Call-ID: options-BRANCH\r\nCSeq: 1 OPTIONS\r\n\
+                   Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n";
     static ASKED: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let branch = ASKED
         .fetch_add(1, std::sync::atomic::Ordering::Relaxed)

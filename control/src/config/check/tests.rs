@@ -161,7 +161,7 @@ fn shape() {
     );
     after_refused(
         "[cascade]\nupper = 'x'\n",
-        &[(7, 2, "[cascade] is not available in this version", "remove")],
+        &[(8, 9, "`x` is not an http or https URL", "https://core-01")],
     );
     after_refused(
         "media = 5\n",

@@ -199,7 +199,8 @@ impl Report {
 
     fn page(&self) -> String {
         format!(
-            "# SIP\n\nWritten by `cargo xtask bench sip`; the same in [sip.json](sip.json).\n\n{}\n{}",
+            "# SIP\n\nWritten by `cargo xtask bench sip`; the same in [sip.json](sip.json).\n\n{}\n\
+             {}",
             self.table(),
             self.conditions.section()
         )
