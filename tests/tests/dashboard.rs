@@ -50,7 +50,7 @@ const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
 #[test]
 fn every_view_shows_what_the_api_says() {
-    let mut stage = Stage::with(Mode::Xdp, &parts(), |config| {
+    let stage = Stage::with(Mode::Xdp, &parts(), |config| {
         config.sip = "[api]\nlisten = [\"127.0.0.1:8080\"]\n\n";
         config.flows = 8_192;
         config.media_timeout = "600s";
@@ -58,7 +58,6 @@ fn every_view_shows_what_the_api_says() {
             network.ports = (20_000, 29_999);
         }
     });
-    keep_state(&mut stage);
     // The network of everybody else leads there: doctor looks.
     let edge = stage.lab.namespace(Role::Edge).unwrap();
     edge.ip("route add default dev wan").unwrap();
@@ -104,18 +103,6 @@ fn every_view_shows_what_the_api_says() {
     for crowd in crowds {
         crowd.finish().unwrap();
     }
-}
-
-/// Tokens and the audit log are kept in the lab's own directory.
-fn keep_state(stage: &mut Stage) {
-    let directory = stage.lab.directory("state").unwrap();
-    let written = stage.config.toml();
-    let state = format!("id = \"lab\"\nstate_dir = {directory:?}");
-    stage
-        .towpath
-        .configure(&written.replace("id = \"lab\"", &state))
-        .unwrap();
-    stage.restart();
 }
 
 fn parts() -> Parts {

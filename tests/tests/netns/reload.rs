@@ -42,10 +42,10 @@ struct Talking {
 }
 
 /// The text of every turn: each differs from all before it.
-fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
+fn word(config: &Config, turn: usize) -> Word {
     let mut config = config.clone();
     let mut accepted = true;
-    let base = |config: &Config| in_state(config, state_dir);
+    let base = Config::toml;
     let lan = |config: &mut Config, more| {
         for net in config.networks.iter_mut().filter(|net| net.name == "lan") {
             net.more = more;
@@ -113,11 +113,6 @@ fn word(config: &Config, state_dir: &str, turn: usize) -> Word {
         text: format!("{text}# turn {turn}\n"),
         accepted,
     }
-}
-
-fn in_state(config: &Config, state_dir: &str) -> String {
-    let node = format!("[node]\nstate_dir = {state_dir:?}\n");
-    config.toml().replace("[node]\n", &node)
 }
 
 fn busy() -> SocketAddr {
@@ -218,7 +213,7 @@ fn finish(talking: Vec<Talking>, caller: &Ua, callee: &Ua) -> u64 {
     sent
 }
 
-fn raise(mode: Mode) -> (Stage, String) {
+fn raise(mode: Mode) -> Stage {
     let parts = Parts {
         c3: true,
         mcu: true,
@@ -233,24 +228,22 @@ fn raise(mode: Mode) -> (Stage, String) {
     };
     config.networks = vec![wide(LAN, 20_000), wide(CORE, 40_000)];
     let directory = lab.directory("towpath").unwrap();
-    let state_dir = directory.to_str().unwrap().to_owned();
-    let text = in_state(&config, &state_dir);
+    let text = config.toml();
     let edge = lab.namespace(Role::Edge).unwrap();
     let binary = process::binary().unwrap();
     let towpath = Towpath::start(edge, &binary, &directory, &text).unwrap();
-    let stage = Stage {
+    Stage {
         towpath,
         lab,
         mode,
         config,
-    };
-    (stage, state_dir)
+    }
 }
 
 fn reloads_under_load(mode: Mode) {
     let reloads = std::env::var("TOWPATH_RELOADS").map_or(RELOADS, |n| n.parse().unwrap());
     let calls = if reloads > RELOADS { CALLS.1 } else { CALLS.0 };
-    let (stage, state_dir) = raise(mode);
+    let stage = raise(mode);
     let edge = stage.lab.namespace(Role::Edge).unwrap();
     let _busy = edge.enter(|| UdpSocket::bind(busy())).unwrap().unwrap();
     let mut caller = stage.phone(Role::C3, "1003");
@@ -267,7 +260,7 @@ fn reloads_under_load(mode: Mode) {
     let mut interfaces = attached(&stage);
     let mut seen = BTreeSet::from([hash.clone()]);
     for turn in 0..reloads {
-        let word = word(&stage.config, &state_dir, turn);
+        let word = word(&stage.config, turn);
         ask(&stage, turn, &word);
         let (now, found) = in_force(&stage);
         if word.accepted {
@@ -295,7 +288,7 @@ fn reloads_under_load(mode: Mode) {
     assert_eq!(seen.len(), 1 + reloads.div_ceil(2));
 
     // The last is not digest, so that everybody may hang up.
-    let last = word(&stage.config, &state_dir, 16 * reloads);
+    let last = word(&stage.config, 16 * reloads);
     ask(&stage, 0, &last);
     let sent: u64 = finish(talking, &caller, &callee);
     eprintln!("{reloads} reloads, {calls} calls: {sent} packets, 0 lost");
