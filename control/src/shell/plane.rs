@@ -161,11 +161,13 @@ pub(crate) fn start(
         waiting: Waiting::default(),
         tickets: Arc::default(),
     };
-    let task = Task {
+    let mut task = Task {
         handle: handle.clone(),
         ends,
     };
-    (handle, tokio::spawn(task.run(mail, kept)))
+    // Before anybody can ask for it.
+    task.handle(Input::Restored(kept));
+    (handle, tokio::spawn(task.run(mail)))
 }
 
 struct Task {
@@ -174,8 +176,7 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, Mail(mut mail): Mail, kept: Vec<Kept>) {
-        self.handle(Input::Restored(kept));
+    async fn run(mut self, Mail(mut mail): Mail) {
         loop {
             let next = self.handle.lock().next().map(Instant::from_std);
             tokio::select! {

@@ -146,7 +146,8 @@ impl Config {
         } = self;
         let state_dir = store.parent().unwrap();
         format!(
-            "[node]\nid = \"lab\"\nstate_dir = {state_dir:?}\n\n[sip]\ndomain = \"{DOMAIN}\"\nauth = \"none\"\n\
+            "[node]\nid = \"lab\"\nstate_dir = {state_dir:?}\n\n\
+             [sip]\ndomain = \"{DOMAIN}\"\nauth = \"none\"\n\
              listen = [{listen}]\n{tls}\n{sip}[[sip.peer]]\nname = \"mcu\"\n\
              uri = \"sip:{mcu}:5060\"\n\
              routes = [\"9*\"]\n\n{networks}[datapath]\nmode = \"{mode}\"\n\

@@ -44,7 +44,6 @@ pub(super) async fn raise(
     let broker = outbox::Settings::of(config, announcer.will());
     outbox.configure(limits, broker.map_err(|wrong| tls_refused(source, &wrong))?);
     let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
-    let listeners = serve(&edge, config, source)?;
     let links = cascade::start(config, inbox.clone(), boot(&seed)).await;
     let links = links.map_err(|wrong| links_refused(source, &wrong))?;
     let publisher = Publisher {
@@ -66,6 +65,8 @@ pub(super) async fn raise(
     let hook = plane::Hook::start(config.conference.view_hook.as_deref());
     let conferences = kept(Table::Conferences);
     let (plane, _) = plane::start(core, hook, (inbox, mail), ends, conferences);
+    // Clients find what there was.
+    let listeners = serve(&edge, config, source)?;
     Ok(Raised {
         plane,
         edge,
