@@ -84,7 +84,7 @@ const CASES: &[Case] = &[
         under: "set -- unshare -m sh -c 'mount -t tmpfs -o size=1m none /tmp/towpath-full; \
                 exec \"$@\"' sh \"$@\"",
         finds: &[("disk", "fail")],
-        says: "store /tmp/towpath-full: 1 of 1 MiB free",
+        says: "state /tmp/towpath-full: 1 of 1 MiB free",
         ..CASE
     },
     Case {
