@@ -13,6 +13,7 @@ mod device;
 mod dns;
 pub mod doctor;
 mod exit;
+mod hex;
 mod icmp;
 pub mod kernel;
 pub mod log;
@@ -33,6 +34,7 @@ mod sip;
 mod start;
 mod store;
 mod stream;
+mod tcp;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -96,7 +98,6 @@ struct Shell {
     shards: JoinSet<()>,
     datapath: datapath::Datapath,
     sip: sip::Sip,
-    mqtt: mqtt::Edge,
     /// Where its clients connect.
     mqtt_listeners: mqtt::Listeners,
     reloads: reload::Reloads,
@@ -108,8 +109,6 @@ struct Shell {
     /// The last event it was told of.
     told: u64,
     news: news::News,
-    /// The link to the broker behind us.
-    outbox: outbox::Outbox,
     announcer: server::Announcer,
     publisher: publish::Publisher,
     questions: mpsc::Receiver<Question>,
@@ -184,9 +183,9 @@ impl Shell {
             calls = self.engine.totals().calls,
             "stopping; flows in the kernel go on and the next start takes them over"
         );
-        self.mqtt.shut_down();
+        self.publisher.edge.shut_down();
         self.shards.shutdown().await;
-        self.outbox.close().await;
+        self.publisher.outbox.close().await;
         self.store.close();
         Ok(())
     }
@@ -207,12 +206,12 @@ impl Shell {
         let own = plane.events();
         let own = (own.last(), own.after(seen).cloned().collect());
         drop(plane);
-        for news in self.outbox.news() {
+        for news in self.publisher.outbox.news() {
             let (kind, fields) = news.event();
             self.engine.note_each(news.at, kind, news.broker, fields);
         }
         self.engine.gather_events(own);
-        self.engine.note(self.mqtt.noted());
+        self.engine.note(self.publisher.edge.noted());
         let links = self.links.iter().flat_map(cascade::Links::events);
         self.engine.note(links.collect());
         for event in self.engine.events().after(self.told) {

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::config::check::{self, Interface, Problem, TEXT_BYTES_MAX, later};
+use crate::shell::hex::sha256;
 
 use crate::shell::Exit;
 use crate::shell::sip::Tls;
@@ -55,7 +56,7 @@ impl Options {
     /// What the file holds now, if there is one and it can be read.
     pub(super) fn file_hash(&self) -> Option<String> {
         let source = Source::open(self.config.as_deref()?).ok()?;
-        Some(history::hash(&source.text))
+        Some(sha256(&source.text))
     }
 
     /// The configuration as the daemon runs it.
@@ -111,7 +112,7 @@ impl Options {
         file: &Source,
         last: Option<&'g Generation>,
     ) -> Option<&'g Generation> {
-        let file = self.config.as_ref().map(|_| history::hash(&file.text));
+        let file = self.config.as_ref().map(|_| sha256(&file.text));
         last.filter(|last| last.by.is_api() && last.file_hash == file)
     }
 }

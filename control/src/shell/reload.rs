@@ -15,9 +15,10 @@ use crate::config::check::Problem;
 use crate::config::{Config, PortRange, shards_for};
 use crate::id::Listener;
 use crate::shell::api::{self, Certificate};
-use crate::shell::configuration::history::{Applied, By, History, hash};
+use crate::shell::configuration::history::{Applied, By, History};
 use crate::shell::configuration::watch::Watch;
 use crate::shell::configuration::{Options, Refused, Source};
+use crate::shell::hex::sha256;
 use crate::shell::kernel::Reach;
 use crate::shell::netlink::Netlink;
 use crate::shell::outbox;
@@ -95,7 +96,7 @@ impl Reloads {
         let file_hash = options.file_hash();
         if history
             .last()
-            .is_none_or(|last| last.hash != hash(&source.text))
+            .is_none_or(|last| last.hash != sha256(&source.text))
         {
             history.push(Applied {
                 at: clock::wall_s(),
@@ -153,7 +154,7 @@ impl Shell {
         let source = self.options.source(&[]);
         if by == By::Watch {
             // Other files stand beside it.
-            let now = source.as_ref().ok().map(|source| hash(&source.text));
+            let now = source.as_ref().ok().map(|source| sha256(&source.text));
             if now == self.reloads.file_hash {
                 return;
             }
@@ -183,7 +184,7 @@ impl Shell {
     /// The file's text counts, unless another was applied over the API since it last changed.
     async fn take(&mut self, file: Source, by: By) {
         let word = by.source();
-        self.reloads.file_hash = Some(hash(&file.text));
+        self.reloads.file_hash = Some(sha256(&file.text));
         let over = self
             .options
             .over_the_file(&file, self.reloads.history.last());
@@ -235,7 +236,7 @@ impl Shell {
         let running = self.engine.config();
         let changes = changes(running, &config, &|concerns| self.concerned(concerns));
         let text = self.reloads.history.last().map(|last| last.hash.as_str());
-        let same_text = text == Some(hash(&source.text).as_str());
+        let same_text = text == Some(sha256(&source.text).as_str());
         Ok(Plan {
             unchanged: same_text && changes.is_empty(),
             config,
@@ -300,9 +301,9 @@ impl Shell {
         self.sip.configure(&plan.config, plan.tls);
         self.plane.reconfigure(&plan.config);
         let limits = outbox::limits(&plan.config.mqtt.broker);
-        self.outbox.configure(limits, plan.broker);
+        self.publisher.outbox.configure(limits, plan.broker);
         let mut config = plan.config;
-        self.mqtt.configure(&config, plan.mqtt);
+        self.publisher.edge.configure(&config, plan.mqtt);
         self.mqtt_listeners.keep(&config.mqtt.listen);
         let wanted = config.api.listen.clone();
         self.doors.admit(prepared.doors, &wanted, plan.certificate);

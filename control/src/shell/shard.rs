@@ -244,8 +244,10 @@ impl Worker {
         match event {
             Event::Sip { on, from, bytes } => {
                 let overloaded = self.events.len() > EVENTS_OVERLOAD;
-                self.slot.lock().engine.set_overloaded(overloaded);
-                self.handle(Input::Sip { on, from, bytes });
+                let mut state = self.slot.lock();
+                let State { engine, effects } = &mut *state;
+                engine.set_overloaded(overloaded);
+                engine.handle(Input::Sip { on, from, bytes }, clock::now(), effects);
                 None
             }
             Event::Told(input) => {

@@ -19,7 +19,8 @@ use crate::shell::api::access::Principal;
 use crate::shell::api::error::{Code, Problem as Told};
 use crate::shell::api::table::{Answer, Body, CHANGE, Role, Route, VIEW, Verb, schema};
 use crate::shell::configuration::Source;
-use crate::shell::configuration::history::{By, Generation, hash};
+use crate::shell::configuration::history::{By, Generation};
+use crate::shell::hex::sha256;
 use crate::shell::reload::{InForce, Refusal, Why};
 use crate::shell::{Question, Shell, clock};
 
@@ -375,7 +376,7 @@ async fn planned(shell: &mut Shell, text: String, who: String) -> Result<Value, 
     let takes = plan.changes.iter().map(|change| change.takes).max();
     Ok(json!({
         "generation": shell.reloads.generation(),
-        "hash": hash(&source.text),
+        "hash": sha256(&source.text),
         "unchanged": plan.unchanged,
         "takes": takes.map(crate::config::change::Takes::word),
         "changes": changes(&plan.changes),

@@ -15,7 +15,6 @@ use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -26,6 +25,7 @@ use tokio_rustls::rustls::ServerConfig;
 use super::access::Origin;
 use crate::config::api::Api;
 use crate::shell::sip::{Wrong, one_way};
+use crate::shell::tcp::listen;
 
 /// Connections at a time, of all addresses; as many again of the Unix socket.
 const CONNECTIONS_MAX: usize = 256;
@@ -84,7 +84,7 @@ impl Doors {
     /// Which address cannot be had.
     pub(crate) fn open(&self, wanted: &[SocketAddr]) -> Result<Vec<TcpListener>, Busy> {
         let new = wanted.iter().filter(|at| !self.tcp.contains_key(at));
-        new.map(|at| listen(*at).map_err(|error| Busy { at: *at, error }))
+        new.map(|at| listen(*at, BACKLOG).map_err(|error| Busy { at: *at, error }))
             .collect()
     }
 
@@ -130,19 +130,6 @@ impl std::fmt::Display for Busy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cannot listen at {}: {}", self.at, self.error)
     }
-}
-
-fn listen(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-    if at.is_ipv6() {
-        // 0.0.0.0 may be listened at beside it.
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&at.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn tcp(

@@ -64,7 +64,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
 
 /// What does not reach the broker behind us.
 fn broker(shell: &Shell, now: std::time::Instant) -> Option<String> {
-    let view = shell.outbox.view(now)?;
+    let view = shell.publisher.outbox.view(now)?;
     let url = view.broker;
     match view.link {
         Link::Up { refused, .. } => refused,

@@ -11,10 +11,10 @@ use axum::http::header::{
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use sha2::{Digest, Sha256};
 
 use crate::shell::api::error::Problem;
 use crate::shell::api::table::{Answer, Role, Route, VIEW};
+use crate::shell::hex::sha256;
 
 struct File {
     name: &'static str,
@@ -80,9 +80,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 static TAGS: LazyLock<Vec<String>> = LazyLock::new(|| FILES.iter().map(tag).collect());
 
 fn tag(file: &File) -> String {
-    let digest = Sha256::digest(file.bytes);
-    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{digest}\"")
+    format!("\"{}\"", sha256(file.bytes))
 }
 
 pub(super) const ROUTES: &[Route] = &[

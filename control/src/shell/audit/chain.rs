@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
+use crate::shell::hex::sha256;
 use serde_json::{Map, Value};
-use sha2::{Digest, Sha256};
 
 use super::{FILE, HEAD};
 
@@ -30,7 +30,7 @@ pub(super) fn line(document: &Value, before: &str) -> String {
     let mut text = document.to_string();
     text.pop();
     text.push_str(&format!(",\"prev\":\"{before}\""));
-    let hash = hash(&text);
+    let hash = sha256(&text);
     format!("{text}{MARK}{hash}\"}}")
 }
 
@@ -113,7 +113,7 @@ fn wrong(line: &str, before: Option<&(u64, String)>) -> Option<String> {
         return Some("not a line of the log".to_owned());
     };
     let seq = document.get("seq").and_then(Value::as_u64).unwrap_or(0);
-    if rest.strip_suffix("\"}") != Some(hash(text).as_str()) {
+    if rest.strip_suffix("\"}") != Some(sha256(text).as_str()) {
         return Some(format!("line {seq} was changed"));
     }
     let prev = document.get("prev").and_then(Value::as_str);
@@ -124,9 +124,4 @@ fn wrong(line: &str, before: Option<&(u64, String)>) -> Option<String> {
         Some((number, hash)) if prev == Some(hash) && seq == number + 1 => None,
         Some((number, _)) => Some(format!("line {seq} does not follow line {number}")),
     }
-}
-
-fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -2,12 +2,12 @@
 
 use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
 use super::tls;
 use crate::config::{Lower, Secret};
+use crate::shell::hex::sha256;
 
 /// The header a server names itself in.
 const SERVER: &str = "towpath-server";
@@ -71,8 +71,7 @@ pub(super) fn check<'a>(
         let shown = text(AUTHORIZATION.as_str());
         let shown = shown.and_then(|shown| shown.strip_prefix("Bearer "));
         let shown = shown.ok_or(Refusal::NO_TOKEN)?;
-        let digest = Sha256::digest(shown.as_bytes());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(shown);
         if !bool::from(digest.as_bytes().ct_eq(expected.as_bytes())) {
             return Err(Refusal::WRONG_TOKEN);
         }
@@ -93,8 +92,7 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn lower(id: &str, token: bool, tls_name: Option<&str>) -> Lower {
-        let digest = Sha256::digest(TOKEN.as_bytes());
-        let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = sha256(TOKEN);
         Lower {
             id: id.to_owned(),
             token: token.then_some(Secret::Ha1Sha256(digest)),

@@ -1,9 +1,9 @@
 //! The configurations that were applied, newest last: each with its number, and by whose word.
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::store::Store;
+use crate::shell::hex::sha256;
 
 /// More are forgotten, the oldest first.
 pub(crate) const GENERATIONS_MAX: usize = 50;
@@ -119,7 +119,7 @@ impl History {
             number,
             at: of.at,
             by: of.by,
-            hash: hash(&of.text),
+            hash: sha256(&of.text),
             file_hash: of.file_hash,
             name: of.name,
             text: of.text,
@@ -169,12 +169,6 @@ fn forgotten(generations: &[Generation]) -> Vec<u64> {
         }
     }
     forgotten
-}
-
-/// SHA-256 in hexadecimal.
-pub(crate) fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::config::{Config, Network};
 use crate::doctor::facts::Arrival;
 use crate::doctor::outer_port;
 use crate::shell::clock;
+use crate::shell::hex::hex;
 
 /// Ports tried beside the first and the last.
 const SAMPLED: u16 = 16;
@@ -144,8 +145,7 @@ async fn waited(doors: Vec<Door>, token: &str) -> Vec<Arrival> {
 /// What nobody can guess, in letters.
 fn token() -> Result<String, String> {
     let seed = clock::seed().map_err(|error| format!("/dev/urandom: {error}"))?;
-    let digits: String = seed.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{TOKEN_PREFIX}{digits}"))
+    Ok(format!("{TOKEN_PREFIX}{}", hex(&seed)))
 }
 
 /// What every token begins with: the packet says what it is.

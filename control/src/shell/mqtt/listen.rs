@@ -2,11 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
 use tokio::time::sleep;
 use tokio_rustls::rustls::ServerConfig;
@@ -15,6 +13,7 @@ use super::{Edge, Shared, Task, connection};
 use crate::config::Config;
 use crate::id::{Listener, Transport};
 use crate::shell::sip::{Wrong, one_way};
+use crate::shell::tcp;
 
 /// Connections that wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -67,7 +66,7 @@ impl Listeners {
             if self.open.contains_key(on) {
                 continue;
             }
-            match bind(on.local) {
+            match tcp::listen(on.local, BACKLOG) {
                 Ok(listener) => {
                     let accepting = accept(listener, *on, self.edge.0.clone());
                     self.open.insert(*on, Task(tokio::spawn(accepting)));
@@ -92,19 +91,6 @@ impl Listeners {
     pub(crate) fn keep(&mut self, listeners: &[Listener]) {
         self.open.retain(|on, _| listeners.contains(on));
     }
-}
-
-fn bind(at: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(at), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_nonblocking(true)?;
-    socket.set_reuse_address(true)?;
-    if at.is_ipv6() {
-        // IPv4 has listeners of its own.
-        socket.set_only_v6(true)?;
-    }
-    socket.bind(&at.into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
 }
 
 async fn accept(listener: TcpListener, on: Listener, shared: Arc<Shared>) {

@@ -1,7 +1,6 @@
 //! Who a client is: an account of ours, by user and password.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Instant;
 
@@ -12,6 +11,7 @@ use subtle::ConstantTimeEq;
 use crate::bus::Principal;
 use crate::config::{Auth, Config, Secret};
 use crate::mqtt::packet::Reason;
+use crate::shell::hex::hex;
 
 /// Whoever failed as often from one source waits (`sip.protection.ban_after`, `ban_window`).
 #[derive(Debug, Default)]
@@ -83,15 +83,6 @@ fn is_right(secret: &Secret, user: &str, realm: &str, password: &str) -> bool {
     };
     let hash = |text: &str| Sha256::digest(text);
     hash(kept).ct_eq(&hash(shown)).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // A String takes whatever is written.
-        let written = write!(text, "{byte:02x}");
-        debug_assert!(written.is_ok());
-        text
-    })
 }
 
 #[cfg(test)]

@@ -15,7 +15,6 @@ use crate::shell::{cascade, clock, mqtt, plane};
 /// All of them, at work.
 pub(super) struct Raised {
     pub(super) plane: plane::Handle,
-    pub(super) edge: mqtt::Edge,
     pub(super) listeners: mqtt::Listeners,
     pub(super) links: Option<cascade::Links>,
     pub(super) announcer: Announcer,
@@ -69,7 +68,6 @@ pub(super) async fn raise(
     let listeners = serve(&edge, config, source)?;
     Ok(Raised {
         plane,
-        edge,
         listeners,
         links,
         announcer,

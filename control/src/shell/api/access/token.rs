@@ -7,12 +7,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use crate::shell::api::error::Problem;
 use crate::shell::api::table::Role;
 use crate::shell::clock;
+use crate::shell::hex::{hex, sha256};
 
 /// Tokens at a time.
 pub(in crate::shell::api) const TOKENS_MAX: usize = 256;
@@ -75,7 +75,7 @@ impl Tokens {
 
     /// Whose it is. Takes as long whichever it is, and whether there is one.
     pub(super) fn find(&mut self, text: &str, now_s: u64) -> Option<(String, Role)> {
-        let digest = hash(text);
+        let digest = sha256(text);
         let mut found = None;
         for (index, token) in self.tokens.iter().enumerate() {
             let same = digest.as_bytes().ct_eq(token.sha256.as_bytes());
@@ -118,13 +118,12 @@ impl Tokens {
         if self.tokens.len() >= TOKENS_MAX {
             return Err(Problem::TOO_MANY_TOKENS);
         }
-        let text: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = format!("{PREFIX}{text}");
+        let text = format!("{PREFIX}{}", hex(secret));
         let now_s = clock::wall_s();
         let token = Token {
             name: name.to_owned(),
             role: role.name().to_owned(),
-            sha256: hash(&text),
+            sha256: sha256(&text),
             created: now_s,
             expires: lasts_s.map(|lasts_s| now_s.saturating_add(lasts_s)),
             used: None,
@@ -178,11 +177,6 @@ impl Tokens {
 pub(in crate::shell::api) fn role(name: &str) -> Option<Role> {
     let roles = [Role::Viewer, Role::Operator, Role::Admin];
     roles.into_iter().find(|role| role.name() == name)
-}
-
-fn hash(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

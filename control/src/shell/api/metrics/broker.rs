@@ -10,7 +10,7 @@ use crate::shell::outbox::Link;
 const LINK: (&str, &str) = ("link", "broker");
 
 pub(super) fn broker(shell: &Shell, now: Instant, text: &mut Text) {
-    let Some(view) = shell.outbox.view(now) else {
+    let Some(view) = shell.publisher.outbox.view(now) else {
         return;
     };
     let help = "Whether the broker behind us is reached.";

@@ -5,7 +5,10 @@ use crate::mqtt::broker::Dropped;
 use crate::shell::Shell;
 
 pub(super) fn mqtt(shell: &Shell, text: &mut Text) {
-    let (totals, counters) = (shell.mqtt.totals(), shell.mqtt.counters());
+    let (totals, counters) = (
+        shell.publisher.edge.totals(),
+        shell.publisher.edge.counters(),
+    );
     text.family("mqtt_clients", Kind::Gauge, "Sessions of MQTT clients now.");
     text.series(&[("state", "connected")], count(totals.connected));
     let away = totals.sessions.saturating_sub(totals.connected);
@@ -13,7 +16,10 @@ pub(super) fn mqtt(shell: &Shell, text: &mut Text) {
     let help = "MQTT connections since the start, by what became of them.";
     text.family("mqtt_connections_total", Kind::Counter, help);
     text.series(&[("result", "accepted")], counters.connected);
-    text.series(&[("result", "turned_away")], shell.mqtt.turned_away());
+    text.series(
+        &[("result", "turned_away")],
+        shell.publisher.edge.turned_away(),
+    );
     for (why, number) in &counters.refused {
         text.series(&[("result", why.word())], *number);
     }

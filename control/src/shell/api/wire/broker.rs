@@ -9,7 +9,7 @@ use crate::shell::outbox::Link;
 
 /// For `status`; null where there is none.
 pub(super) fn summary(shell: &Shell, now: Instant) -> Value {
-    let Some(view) = shell.outbox.view(now) else {
+    let Some(view) = shell.publisher.outbox.view(now) else {
         return Value::Null;
     };
     let (state, since, why) = match &view.link {

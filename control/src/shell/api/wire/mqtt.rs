@@ -10,14 +10,14 @@ use crate::mqtt::packet::Version;
 use crate::shell::Shell;
 
 pub(in crate::shell::api) fn clients(shell: &Shell, now: Instant) -> Value {
-    let clients = shell.mqtt.clients(now);
+    let clients = shell.publisher.edge.clients(now);
     let clients: Vec<Value> = clients.iter().map(client).collect();
     json!({ "clients": clients })
 }
 
 /// For `status`.
 pub(super) fn summary(shell: &Shell) -> Value {
-    let totals = shell.mqtt.totals();
+    let totals = shell.publisher.edge.totals();
     json!({
         "connected": totals.connected,
         "sessions": totals.sessions,
