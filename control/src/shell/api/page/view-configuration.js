@@ -26,7 +26,7 @@ export function draw(session) {
     config.refused && notice("poor", h("p", {}, h("strong", {}, t("configuration.refused"))), h("p", {}, config.refused.detail), config.refused.problems.map(problem)),
     config.not_stored && notice("fair", h("p", {}, config.not_stored)),
     section(t("configuration.running"), facts([
-      [t("configuration.since"), clock(config.at)], [t("configuration.source"), config.source], [t("configuration.who"), config.who],
+      [t("configuration.since"), clock(config.at)], [t("configuration.source"), term("source", config.source)], [t("configuration.who"), config.who],
       [t("configuration.file"), mono(config.file)], [t("configuration.hash"), mono(config.hash?.slice(0, 16))],
       [t("configuration.after_restart"), term("after_restart", config.after_restart)],
     ])),
@@ -152,7 +152,7 @@ function history(session) {
     columns: [
       { key: "generation", title: t("configuration.number"), right: true, of: (g) => number(g.generation) },
       { key: "at", title: t("configuration.at"), of: (g) => clock(g.at), class: "nowrap" },
-      { key: "source", title: t("configuration.source") },
+      { key: "source", title: t("configuration.source"), of: (g) => term("source", g.source) },
       { key: "who", title: t("configuration.who"), low: true },
       { key: "bytes", title: t("configuration.size"), right: true, of: (g) => bytes(g.bytes), low: true },
       { key: "hash", title: t("configuration.hash"), of: (g) => h("code", {}, g.hash.slice(0, 12)), low: true },
