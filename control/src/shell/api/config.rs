@@ -19,7 +19,7 @@ use crate::config::check::TEXT_BYTES_MAX;
 use crate::config::redact::restore;
 use crate::shell::api::access::Principal;
 use crate::shell::api::error::{Code, Problem as Told};
-use crate::shell::api::table::{Answer, Body, CHANGE, Role, Route, VIEW, Verb, schema};
+use crate::shell::api::table::{Answer, Body, CHANGE, IfMatch, Role, Route, VIEW, Verb, schema};
 use crate::shell::configuration::Source;
 use crate::shell::configuration::history::{By, Generation};
 use crate::shell::hex::sha256;
@@ -89,7 +89,7 @@ pub(super) const ROUTES: &[Route] = &[
         body: Body::Toml,
         answer: Answer::Document(schema!("config-applied")),
         refuses: REFUSES,
-        if_match: true,
+        if_match: IfMatch::Must,
         handler: || put(apply).layer(DefaultBodyLimit::max(TEXT_BYTES_MAX)),
         ..CHANGE
     },
@@ -125,7 +125,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Puts an earlier configuration in force again",
         answer: Answer::Document(schema!("config-applied")),
         refuses: REFUSES,
-        if_match: true,
+        if_match: IfMatch::Must,
         handler: || post(rollback),
         ..CHANGE
     },
