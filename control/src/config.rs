@@ -215,6 +215,8 @@ pub struct Peer {
     pub probe: Duration,
     /// Failures in a row after which an address counts as down.
     pub probe_failures: u32,
+    /// How much goes there and comes from there at a time.
+    pub limits: Limits,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
 }
@@ -355,6 +357,16 @@ pub struct Network {
     pub dscp: Option<u8>,
     /// Hop limit of media sent into this network, 1..=255; none takes one off the sender's.
     pub hop_limit: Option<u8>,
+    /// How much goes through it at a time.
+    pub limits: Limits,
+}
+
+/// What a peer or a network can carry; none is no limit.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Limits {
+    pub calls: Option<u32>,
+    /// In kbit/s, as `b=AS` has it.
+    pub bandwidth: Option<u32>,
 }
 
 /// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).

@@ -245,6 +245,7 @@ impl Peer {
             sources,
             probe,
             probe_failures,
+            limits,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -289,6 +290,12 @@ impl Peer {
             entry("sources", "sip.peer.sources", texts(sources)),
             entry("probe", "sip.peer.probe", span(*probe)),
             entry("probe_failures", "sip.peer.probe_failures", failures),
+            entry("max_calls", "sip.peer.max_calls", optional(limits.calls)),
+            entry(
+                "max_bandwidth",
+                "sip.peer.max_bandwidth",
+                optional(limits.bandwidth),
+            ),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
@@ -330,6 +337,7 @@ impl Network {
             address_change,
             dscp,
             hop_limit,
+            limits,
         } = self;
         let entries = [
             ("network.interface", text(interface)),
@@ -356,6 +364,8 @@ impl Network {
             ),
             ("network.dscp", optional(*dscp)),
             ("network.hop_limit", optional(*hop_limit)),
+            ("network.max_calls", optional(limits.calls)),
+            ("network.max_bandwidth", optional(limits.bandwidth)),
         ];
         let named = |(kind, value): (&'static str, Value)| Entry {
             key: kind.replacen("network.", &format!("network.{name}."), 1),
@@ -560,7 +570,7 @@ pub(super) fn floor_entries(fid: &str, policy: &Policy) -> Vec<Entry> {
     entries.into_iter().map(named).collect()
 }
 
-fn optional(number: Option<u8>) -> Value {
+fn optional(number: Option<impl Into<u64>>) -> Value {
     number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 

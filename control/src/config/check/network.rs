@@ -15,7 +15,7 @@ use super::value::{self, Refusal};
 use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
 use crate::config::{
-    AddressChange, Ice, KeepAlive, MediaFrom, MediaMode, NatMode, Network, PortRange,
+    AddressChange, Ice, KeepAlive, Limits, MediaFrom, MediaMode, NatMode, Network, PortRange,
 };
 use crate::id::NetworkId;
 
@@ -48,6 +48,7 @@ pub(super) struct Draft {
     address_change: AddressChange,
     dscp: Option<u8>,
     hop_limit: Option<u8>,
+    limits: Limits,
 }
 
 pub(super) fn read(
@@ -106,6 +107,7 @@ impl Draft {
             address_change: self.address_change,
             dscp: self.dscp,
             hop_limit: self.hop_limit,
+            limits: self.limits,
         })
     }
 }
@@ -176,6 +178,11 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         ),
         dscp: network.dscp.and_then(|dscp| codepoint(&dscp, problems)),
         hop_limit: network.hop_limit.and_then(|hops| reach(&hops, problems)),
+        limits: super::limits::read(
+            (network.max_calls, network.max_bandwidth),
+            ("network.max_calls", "network.max_bandwidth"),
+            problems,
+        ),
     }
 }
 

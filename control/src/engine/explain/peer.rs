@@ -91,6 +91,7 @@ impl Engine {
                 step,
                 steps::told(config, network, on),
                 steps::media(config, network, None),
+                steps::capacity(config, network, self.network_load(id)),
             ],
         })
     }

@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::{Choice, Lost, Rule, choose};
 use super::{Loser, Reason, Step, words};
-use crate::config::{Config, MediaMode, NatMode, Network};
+use crate::config::{Config, Limits, MediaMode, NatMode, Network};
+use crate::engine::Load;
 use crate::id::{Listener, NetworkId, Path};
 
 /// Which network, of a packet that arrives at `local` from `from`. `taken` is the network the
@@ -180,6 +181,31 @@ pub(super) fn media(config: &Config, network: &Network, natted: Option<bool>) ->
         question: "Where will its media go?",
         decision: decision.to_owned(),
         reason: Reason::of(config, words, format!("network.{}.media", network.name)),
+        ..Step::default()
+    }
+}
+
+/// Whether there is room for one more call in its network.
+pub(super) fn capacity(config: &Config, network: &Network, load: Load) -> Step {
+    let Limits { calls, bandwidth } = network.limits;
+    let of = |limit: Option<u32>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let key = |key: &str| format!("network.{}.{key}", network.name);
+    let reason = match (calls, bandwidth) {
+        (Some(_), _) => Reason::of(config, "its network has a limit", key("max_calls")),
+        (None, Some(_)) => Reason::of(config, "its network has a limit", key("max_bandwidth")),
+        (None, None) => Reason::fixed("its network has no limit of its own"),
+    };
+    let full = |limit: Option<u32>, now: u64| limit.is_some_and(|limit| now >= limit.into());
+    let full = full(calls, load.calls) || full(bandwidth, load.bandwidth);
+    Step {
+        topic: "capacity",
+        question: "Is there room for another call?",
+        decision: words::yes_no(!full),
+        facts: vec![
+            format!("calls: {}{}", load.calls, of(calls)),
+            format!("kbit/s: {}{}", load.bandwidth, of(bandwidth)),
+        ],
+        reason,
         ..Step::default()
     }
 }
