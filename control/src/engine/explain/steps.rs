@@ -185,19 +185,16 @@ pub(super) fn media(config: &Config, network: &Network, natted: Option<bool>) ->
     }
 }
 
-/// Whether there is room for one more call in its network.
-pub(super) fn capacity(config: &Config, network: &Network, load: Load) -> Step {
+/// Whether there is room for one more call in its network; none if that has no limit.
+pub(super) fn capacity(config: &Config, network: &Network, load: Load) -> Option<Step> {
     let Limits { calls, bandwidth } = network.limits;
     let of = |limit: Option<u32>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
     let key = |key: &str| format!("network.{}.{key}", network.name);
-    let reason = match (calls, bandwidth) {
-        (Some(_), _) => Reason::of(config, "its network has a limit", key("max_calls")),
-        (None, Some(_)) => Reason::of(config, "its network has a limit", key("max_bandwidth")),
-        (None, None) => Reason::fixed("its network has no limit of its own"),
-    };
+    let by = calls.map(|_| "max_calls");
+    let by = by.or_else(|| bandwidth.map(|_| "max_bandwidth"))?;
     let full = |limit: Option<u32>, now: u64| limit.is_some_and(|limit| now >= limit.into());
     let full = full(calls, load.calls) || full(bandwidth, load.bandwidth);
-    Step {
+    Some(Step {
         topic: "capacity",
         question: "Is there room for another call?",
         decision: words::yes_no(!full),
@@ -205,9 +202,9 @@ pub(super) fn capacity(config: &Config, network: &Network, load: Load) -> Step {
             format!("calls: {}{}", load.calls, of(calls)),
             format!("kbit/s: {}{}", load.bandwidth, of(bandwidth)),
         ],
-        reason,
+        reason: Reason::of(config, "its network has a limit", key(by)),
         ..Step::default()
-    }
+    })
 }
 
 /// `SocketAddr`s of the same host and port, whichever form they have.
