@@ -8,6 +8,7 @@ pub mod change;
 pub mod check;
 pub mod entry;
 mod file;
+mod limits;
 pub mod mqtt;
 mod origin;
 mod problem;
@@ -25,6 +26,7 @@ use crate::conference::floor::Policy;
 use crate::id::{Listener, NetworkId, Transport};
 
 pub use self::cascade::{Cascade, Lower, ServerListener, Upper};
+pub use self::limits::Limits;
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -359,14 +361,6 @@ pub struct Network {
     pub hop_limit: Option<u8>,
     /// How much goes through it at a time.
     pub limits: Limits,
-}
-
-/// What a peer or a network can carry; none is no limit.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Limits {
-    pub calls: Option<u32>,
-    /// In kbit/s, as `b=AS` has it.
-    pub bandwidth: Option<u32>,
 }
 
 /// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).

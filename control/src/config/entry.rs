@@ -268,6 +268,7 @@ impl Peer {
         let uris: Vec<PeerAddress> = others.copied().collect();
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
+        let bandwidth = optional(limits.bandwidth);
         vec![
             entry("uri", "sip.peer.uri", uri),
             entry("uris", "sip.peer.uris", texts(&uris)),
@@ -291,11 +292,7 @@ impl Peer {
             entry("probe", "sip.peer.probe", span(*probe)),
             entry("probe_failures", "sip.peer.probe_failures", failures),
             entry("max_calls", "sip.peer.max_calls", optional(limits.calls)),
-            entry(
-                "max_bandwidth",
-                "sip.peer.max_bandwidth",
-                optional(limits.bandwidth),
-            ),
+            entry("max_bandwidth", "sip.peer.max_bandwidth", bandwidth),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
@@ -546,20 +543,16 @@ pub(super) fn floor_entries(fid: &str, policy: &Policy) -> Vec<Entry> {
         priority_max,
         preempt,
     } = policy;
-    let number = |number: usize| Value::Number(u64::try_from(number).unwrap_or(u64::MAX));
     let entries = [
         ("conference.floor.policy", word(&POLICY, *mode)),
-        ("conference.floor.max_holders", number(*holders_max)),
-        ("conference.floor.max_queue", number(*queue_max)),
+        ("conference.floor.max_holders", count(*holders_max)),
+        ("conference.floor.max_queue", count(*queue_max)),
         (
             "conference.floor.grant_ttl",
             span(grant_ttl.unwrap_or_default()),
         ),
         ("conference.floor.request_ttl", span(*request_ttl)),
-        (
-            "conference.floor.priority",
-            Value::Number((*priority_max).into()),
-        ),
+        ("conference.floor.priority", optional(Some(*priority_max))),
         ("conference.floor.preempt", Value::Flag(*preempt)),
     ];
     let named = |(kind, value): (&'static str, Value)| Entry {

@@ -188,7 +188,11 @@ impl Engine {
     ) {
         match refusal {
             Refusal::NoBandwidth => self.answer_full(request, What::Bandwidth, now, effects),
-            _ => self.answer(request, refusal_code(refusal), now, effects),
+            Refusal::NoPorts(_)
+            | Refusal::Malformed(_)
+            | Refusal::TooLarge
+            | Refusal::NotAnAnswer
+            | Refusal::Glare => self.answer(request, refusal_code(refusal), now, effects),
         }
     }
 

@@ -178,12 +178,17 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         ),
         dscp: network.dscp.and_then(|dscp| codepoint(&dscp, problems)),
         hop_limit: network.hop_limit.and_then(|hops| reach(&hops, problems)),
-        limits: super::limits::read(
-            (network.max_calls, network.max_bandwidth),
-            ("network.max_calls", "network.max_bandwidth"),
-            problems,
-        ),
+        limits: limits(network.max_calls, network.max_bandwidth, problems),
     }
+}
+
+fn limits(
+    calls: Option<At<i64>>,
+    bandwidth: Option<At<i64>>,
+    problems: &mut Problems<'_>,
+) -> Limits {
+    let keys = ("network.max_calls", "network.max_bandwidth");
+    super::limits::read((calls, bandwidth), keys, problems)
 }
 
 fn interval(written: Option<At<String>>, problems: &mut Problems<'_>) -> Duration {
