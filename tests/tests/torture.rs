@@ -27,7 +27,6 @@ use control::sip::value::{Contact, NameAddr, Via};
 use control::sip::{framing, verdict, vocabulary};
 use table::{Fate, TABLE};
 
-
 #[test]
 fn every_vector_meets_its_fate() {
     for (name, expected, _) in TABLE {
@@ -158,12 +157,13 @@ fn contacts_with_quoted_everything() {
     );
 }
 
-/// Every vector, cut short at every place and with every byte replaced, is judged without panic.
+/// Every vector, cut short and with bytes replaced all along, is judged without panic.
 #[test]
 fn damaged_vectors() {
     for (name, ..) in TABLE {
         let wire = read(name);
-        for at in 0..wire.len().min(1200) {
+        let step = if name.starts_with("rfc") { 1 } else { 7 };
+        for at in (0..wire.len().min(1200)).step_by(step) {
             judge(wire.slice(..at));
             for with in [b'"', b',', b'\n', b'\r', b' ', 0xff] {
                 let mut damaged = wire.to_vec();

@@ -123,7 +123,11 @@ fn compare(name: &str, sent: &[u8], got: &[u8], told: IpAddr, is_register: bool)
         match (had.next(), has.next()) {
             (None, None) => return,
             (Some((n, old)), Some((m, new))) if n == "contact" && m == n => {
-                assert!(old == new || is_register || names(new, told), "{name}: {}", text(new));
+                assert!(
+                    old == new || is_register || names(new, told),
+                    "{name}: {}",
+                    text(new)
+                );
             }
             (old, new) => {
                 let (old, new) = (old.map(|l| text(l.1)), new.map(|l| text(l.1)));
@@ -160,7 +164,10 @@ fn sdp(name: &str, before: &[u8], after: &[u8], told: IpAddr) {
                 let end = if old.ends_with('\r') { "\r" } else { "" };
                 assert_eq!(is.pop(), Some(format!("{told}{end}")), "{name}: {new}");
                 let kind = is.pop().unwrap();
-                assert!(kind == family || kind == format!("c=IN {family}"), "{name}: {new}");
+                assert!(
+                    kind == family || kind == format!("c=IN {family}"),
+                    "{name}: {new}"
+                );
                 was.truncate(is.len());
             }
             Some("m=") => {
@@ -175,7 +182,9 @@ fn sdp(name: &str, before: &[u8], after: &[u8], told: IpAddr) {
 }
 
 fn request_line(line: &[u8]) -> (&[u8], &[u8], &[u8]) {
-    let mut words = line.split(|byte| *byte == b' ').filter(|word| !word.is_empty());
+    let mut words = line
+        .split(|byte| *byte == b' ')
+        .filter(|word| !word.is_empty());
     let mut next = || words.next().unwrap();
     (next(), next(), next())
 }
@@ -189,7 +198,10 @@ fn user(uri: &[u8]) -> &[u8] {
 
 /// Without line ends before it, and without its own.
 fn start_line(message: &[u8]) -> &[u8] {
-    let line = message.trim_ascii_start().split(|byte| *byte == b'\n').next();
+    let line = message
+        .trim_ascii_start()
+        .split(|byte| *byte == b'\n')
+        .next();
     let line = line.unwrap();
     line.strip_suffix(b"\r").unwrap_or(line)
 }

@@ -60,7 +60,9 @@ impl Edge {
     /// An edge that the URI names: by its domain or its address.
     fn new(uri: Option<&Uri<'_>>) -> Self {
         let (domain, outside) = match uri.map(|uri| &uri.host) {
-            Some(Host::Name(name)) if !name.is_empty() => (std::str::from_utf8(name).unwrap(), OUTSIDE.to_owned()),
+            Some(Host::Name(name)) if !name.is_empty() => {
+                (std::str::from_utf8(name).unwrap(), OUTSIDE.to_owned())
+            }
             Some(Host::V4(ip)) => (DOMAIN, ip.to_string()),
             Some(Host::V6(ip)) => (DOMAIN, ip.to_string()),
             Some(Host::Name(_)) | None => (DOMAIN, OUTSIDE.to_owned()),
@@ -151,7 +153,10 @@ impl Edge {
         self.from_phone(self.request(response, method, number, body.as_deref()));
         let asked = self.to_peer.pop().expect("the request crosses");
         self.from_peer(response.bytes().clone());
-        assert!(self.to_phone.is_empty(), "{name} crosses with somebody's Via");
+        assert!(
+            self.to_phone.is_empty(),
+            "{name} crosses with somebody's Via"
+        );
         let ours = value(&asked, "via").unwrap();
         self.from_peer(compare::with_via(response.bytes(), ours));
         let Some(got) = self.to_phone.pop() else {

@@ -30,7 +30,7 @@ pub(super) enum Seen {
 use Fate::{Cut, Drop, Forward, Refuse};
 use Seen::{Answers, Crosses, Nothing, Pong};
 
-pub(super) const TABLE: [(&str, Fate, Seen); 217] = [
+pub(super) const TABLE: [(&str, Fate, Seen); 218] = [
     // RFC 4475 §3.1.1: valid.
     ("rfc4475-wsinv", Forward, Crosses),
     ("rfc4475-intmeth", Forward, Crosses),
@@ -42,6 +42,7 @@ pub(super) const TABLE: [(&str, Fate, Seen); 217] = [
     ("rfc4475-dblreq", Cut(447), Crosses),
     ("rfc4475-semiuri", Forward, Crosses),
     ("rfc4475-transports", Forward, Crosses),
+    ("rfc4475-mpart01", Forward, Crosses),
     ("rfc4475-unreason", Forward, Crosses),
     ("rfc4475-noreason", Forward, Nothing),
     // §3.1.2: invalid, some of it harmless.

@@ -115,10 +115,12 @@ fn contacts_of<'m>(
     onward: &'m [Onward],
 ) -> impl Iterator<Item = (NameAddr<'m>, Range<usize>, &'m Onward)> {
     let ranges = message.values(Name::Contact).into_iter().zip(onward);
-    ranges.filter_map(|(range, onward)| match Contact::parse(message.slice(&range)) {
-        Some(Contact::Addr(contact)) => Some((contact, range, onward)),
-        Some(Contact::Star) | None => None,
-    })
+    ranges.filter_map(
+        |(range, onward)| match Contact::parse(message.slice(&range)) {
+            Some(Contact::Addr(contact)) => Some((contact, range, onward)),
+            Some(Contact::Star) | None => None,
+        },
+    )
 }
 
 /// How long the registrar granted a contact: what its 200 says of it (RFC 3261 §10.2.4), or else of
