@@ -176,9 +176,10 @@ fn damaged_vectors() {
 
 fn fate(name: &str) -> Fate {
     let wire = read(name);
-    match framing::classify(&wire) {
-        framing::Datagram::Sip => judge(wire),
-        _ => Fate::Drop,
+    if framing::classify(&wire) == framing::Datagram::Sip {
+        judge(wire)
+    } else {
+        Fate::Drop
     }
 }
 

@@ -116,11 +116,11 @@ impl Edge {
         }
     }
 
-    fn from_phone(&mut self, bytes: Bytes) {
+    fn phone_sends(&mut self, bytes: Bytes) {
         self.receive(self.outside, self.phone, bytes);
     }
 
-    fn from_peer(&mut self, bytes: Bytes) {
+    fn peer_sends(&mut self, bytes: Bytes) {
         let local = SocketAddr::new(INSIDE.parse().unwrap(), 5060);
         self.receive(local, PEER.parse().unwrap(), bytes);
     }
@@ -129,7 +129,7 @@ impl Edge {
     fn sent(mut self, name: &str, wire: &Bytes) -> Seen {
         self.to_peer.clear();
         self.to_phone.clear();
-        self.from_phone(wire.clone());
+        self.phone_sends(wire.clone());
         let told = self.to_phone.pop();
         if let Some(got) = self.to_peer.pop() {
             assert_eq!((told, self.to_peer.len()), (None, 0), "{name}");
@@ -150,15 +150,15 @@ impl Edge {
         let body = value(response.bytes(), "content-type")
             .is_some_and(|kind| kind == b"application/sdp")
             .then(|| response.body().to_vec());
-        self.from_phone(self.request(response, method, number, body.as_deref()));
+        self.phone_sends(self.request(response, method, number, body.as_deref()));
         let asked = self.to_peer.pop().expect("the request crosses");
-        self.from_peer(response.bytes().clone());
+        self.peer_sends(response.bytes().clone());
         assert!(
             self.to_phone.is_empty(),
             "{name} crosses with somebody's Via"
         );
         let ours = value(&asked, "via").unwrap();
-        self.from_peer(compare::with_via(response.bytes(), ours));
+        self.peer_sends(compare::with_via(response.bytes(), ours));
         let Some(got) = self.to_phone.pop() else {
             return Seen::Nothing;
         };
@@ -170,7 +170,7 @@ impl Edge {
     /// The call that the message belongs to.
     fn establish(&mut self, message: &Message) {
         let number = message.cseq().0.saturating_sub(1);
-        self.from_phone(self.request(message, "INVITE", number, Some(AUDIO.as_bytes())));
+        self.phone_sends(self.request(message, "INVITE", number, Some(AUDIO.as_bytes())));
         let asked = self.to_peer.pop().expect("the INVITE crosses");
         let tag = String::from_utf8(message.to_tag().unwrap().to_vec()).unwrap();
         let mut answer = b"SIP/2.0 200 OK\r\n".to_vec();
@@ -186,10 +186,10 @@ impl Edge {
             AUDIO.len()
         );
         answer.extend_from_slice(rest.as_bytes());
-        self.from_peer(answer.into());
+        self.peer_sends(answer.into());
         let answer = self.to_phone.pop().expect("the answer crosses");
         assert!(answer.starts_with(b"SIP/2.0 200 "), "{answer:?}");
-        self.from_phone(self.request(message, "ACK", number, None));
+        self.phone_sends(self.request(message, "ACK", number, None));
         assert_eq!(self.to_peer.len(), 1, "the ACK crosses");
         self.established = true;
     }
