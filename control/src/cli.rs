@@ -17,6 +17,7 @@ mod output;
 mod pages;
 mod peer;
 mod token;
+mod trace;
 mod version;
 
 use std::io::Write;
@@ -116,10 +117,11 @@ enum Command {
     },
     /// Take new calls again
     Undrain,
-    /// Write the media of a call to a file: what enters and leaves at its ports
+    /// The SIP messages of a call as a ladder, also after its end; --pcap: its media in a file
     ///
-    /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
-    Trace(capture::Trace),
+    /// Secrets are never shown, names and numbers only with --numbers. With --pcap the call's media
+    /// goes through userspace meanwhile, where both sides of a packet are seen.
+    Trace(trace::Trace),
     /// Registered phones
     #[command(subcommand)]
     Reg(RegCommand),
@@ -382,7 +384,7 @@ impl Cli {
                 drain::begin(&client, deadline, !no_wait, self.output)
             }
             Command::Undrain => drain::end(&client, self.output),
-            Command::Trace(what) => capture::trace(&client, &what),
+            Command::Trace(what) => trace::trace(&client, &what, self.output),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
                 output::Kind::Registrations,

@@ -16,6 +16,7 @@ use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
 use crate::engine::input::{Activity, Input};
 use crate::engine::shard::{self, Silence, retired};
+use crate::engine::trace::{LadderView, Usage};
 use crate::engine::{BanView, Counters, DrainView, Engine, PeerView, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
@@ -257,6 +258,28 @@ impl Node {
 
     pub(crate) fn call(&self, id: u64, now: Instant) -> Option<CallView> {
         self.of_call(id, |state| state.engine.call(id, now))?
+    }
+
+    /// The messages of a call, by its number or by its Call-ID, with names or without.
+    pub(crate) fn ladder(&self, call: &str, names: bool) -> Option<LadderView> {
+        let number = call.parse::<u64>().ok();
+        let by_number = |call| {
+            let view = |state: &mut State| state.engine.ladders().view_of(call, names);
+            self.of_call(call, view).flatten()
+        };
+        number.and_then(by_number).or_else(|| {
+            let all = self.each(|engine| engine.ladders().view(call.as_bytes(), names));
+            all.into_iter().flatten().next()
+        })
+    }
+
+    /// How many messages of calls are kept.
+    pub(crate) fn ladders_usage(&self) -> Usage {
+        let all = self.each(|engine| engine.ladders().usage()).into_iter();
+        all.fold(Usage::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
     }
 
     pub(crate) fn explain_call(&self, id: u64, now: Instant) -> Option<CallExplained> {

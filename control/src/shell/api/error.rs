@@ -126,6 +126,19 @@ impl Problem {
         ..Self::NOT_FOUND
     };
 
+    pub(in crate::shell) const NO_LADDER: Self = Self {
+        code: "no_ladder",
+        detail: "no messages of such a call: they are kept for trace.calls after its end, and \
+                 only with trace.ladder",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const BAD_LADDER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_ladder",
+        detail: "the messages of a call are asked for with full=true|false and numbers=true|false",
+    };
+
     pub(in crate::shell) const BAD_ADDRESS: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_address",

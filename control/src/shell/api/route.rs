@@ -20,7 +20,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
 use crate::shell::api::{
-    Api, Ask, What, audit, ban, capture, conference, config, doctor, drain, history, links, log,
+    Api, Ask, What, audit, ban, capture, conference, config, doctor, drain, history, ladder, links, log,
     mqtt, openapi, page, pulse, stream, token, top,
 };
 
@@ -49,6 +49,7 @@ const TABLES: &[&[Route]] = &[
     log::ROUTES,
     page::ROUTES,
     top::ROUTES,
+    ladder::ROUTES,
 ];
 
 /// One after the other.
