@@ -17,6 +17,7 @@ mod output;
 mod pages;
 mod peer;
 mod token;
+mod top;
 mod trace;
 mod version;
 
@@ -101,6 +102,10 @@ enum Command {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Live: interfaces, calls with bit rate, loss and jitter, drops, events; ? shows the keys
+    ///
+    /// Calls are sorted, searched and paged by the daemon, so very many cost no more than a few.
+    Top(top::Top),
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
@@ -372,6 +377,7 @@ impl Cli {
                 show(&status, output::Kind::Status { verbose })?;
                 Ok(ExitCode::from(health(&status)))
             }
+            Command::Top(what) => top::top(&client, &what, self.output),
             Command::Call(command) => call(command, &client, self.output),
             Command::Bench { object, seconds } => {
                 let time = Duration::from_secs(seconds);

@@ -7,6 +7,7 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod gateway;
+pub mod glance;
 pub mod input;
 mod load;
 pub mod locate;

@@ -93,7 +93,8 @@ impl Limits {
 
     fn share(shard: Shard, calls: usize) -> Self {
         Self {
-            ended: shard.share(calls),
+            // Every shard keeps one at least, if any are kept.
+            ended: shard.share(calls).max(calls.min(1)),
             bytes: shard.share(BYTES_MAX),
         }
     }
@@ -134,14 +135,7 @@ pub struct Ladders {
 impl Ladders {
     /// A message came, and `heard` says whether anything followed from it: strangers that are not
     /// heard are not written down either.
-    fn received(
-        &mut self,
-        engine: &Engine,
-        path: Path,
-        bytes: &Bytes,
-        heard: bool,
-        now: Instant,
-    ) {
+    fn received(&mut self, engine: &Engine, path: Path, bytes: &Bytes, heard: bool, now: Instant) {
         let Some(limits) = Limits::of(engine) else {
             return self.clear();
         };
@@ -265,14 +259,7 @@ impl Ladders {
         }
     }
 
-    fn push(
-        &mut self,
-        place: u64,
-        direction: Direction,
-        path: Path,
-        bytes: &Bytes,
-        now: Instant,
-    ) {
+    fn push(&mut self, place: u64, direction: Direction, path: Path, bytes: &Bytes, now: Instant) {
         let Some(ladder) = self.ladders.get_mut(&place) else {
             return;
         };

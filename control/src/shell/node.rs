@@ -14,6 +14,7 @@ use crate::engine::explain::peer::PeerExplained;
 use crate::engine::explain::registration::RegistrationExplained;
 use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
+use crate::engine::glance::Glance;
 use crate::engine::input::{Activity, Input};
 use crate::engine::shard::{self, Silence, retired};
 use crate::engine::trace::{LadderView, Usage};
@@ -254,6 +255,23 @@ impl Node {
         let mut calls = self.each(|engine| engine.calls(now)).concat();
         calls.sort_by_key(|call| call.id);
         calls
+    }
+
+    /// Shows every call, shard after shard.
+    pub(crate) fn glance(&self, now: Instant, each: &mut dyn FnMut(Glance<'_>)) {
+        for (_, slot) in &self.slots {
+            slot.lock().engine.glance(now, each);
+        }
+    }
+
+    /// Shows one call, if it is still there.
+    pub(crate) fn glance_at<T>(
+        &self,
+        id: u64,
+        now: Instant,
+        show: impl FnOnce(Glance<'_>) -> T,
+    ) -> Option<T> {
+        self.of_call(id, |state| state.engine.glance_at(id, now).map(show))?
     }
 
     pub(crate) fn call(&self, id: u64, now: Instant) -> Option<CallView> {

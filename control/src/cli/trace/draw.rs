@@ -22,7 +22,11 @@ pub(super) fn ladder(document: &Value, width: usize) -> String {
     let missing = number(document, "left_out");
     for (index, message) in messages.iter().enumerate() {
         if missing > 0 && document.get("left_out_before") == Some(&index.into()) {
-            let many = if missing == 1 { "message is" } else { "messages are" };
+            let many = if missing == 1 {
+                "message is"
+            } else {
+                "messages are"
+            };
             shown.push_str(&format!("{:TIME$}… {missing} {many} left out …\n", ""));
         }
         shown.push_str(&match &lanes {
@@ -77,18 +81,21 @@ impl Lanes {
         order.insert(parties.len().min(1), None);
         let gap = width.saturating_sub(TIME + 1) / order.len();
         let gap = gap.min(GAP_MAX);
-        let heads = order.iter().map(|lane| match lane.and_then(|at| parties.get(at)) {
-            Some(party) => {
-                let network = party.get("network").and_then(Value::as_str);
-                let way = text(party, "transport");
-                [
-                    text(party, "role").to_owned(),
-                    text(party, "address").to_owned(),
-                    network.map_or_else(|| way.to_owned(), |network| format!("{way}, {network}")),
-                ]
-            }
-            None => [us.to_owned(), String::new(), String::new()],
-        });
+        let heads = order
+            .iter()
+            .map(|lane| match lane.and_then(|at| parties.get(at)) {
+                Some(party) => {
+                    let network = party.get("network").and_then(Value::as_str);
+                    let way = text(party, "transport");
+                    [
+                        text(party, "role").to_owned(),
+                        text(party, "address").to_owned(),
+                        network
+                            .map_or_else(|| way.to_owned(), |network| format!("{way}, {network}")),
+                    ]
+                }
+                None => [us.to_owned(), String::new(), String::new()],
+            });
         let heads = heads.collect();
         (gap >= GAP_MIN).then_some(Self { order, heads, gap })
     }
@@ -133,13 +140,21 @@ impl Lanes {
         let label = label(message);
         let room = (right + 1 - left).saturating_sub(6);
         let label: String = match label.chars().count() > room {
-            true => label.chars().take(room.saturating_sub(1)).chain(['…']).collect(),
+            true => label
+                .chars()
+                .take(room.saturating_sub(1))
+                .chain(['…'])
+                .collect(),
             false => label,
         };
         for place in left..=right {
             put(&mut row, place, "─");
         }
-        let (end, head) = if rightwards { (right, "▶") } else { (left, "◀") };
+        let (end, head) = if rightwards {
+            (right, "▶")
+        } else {
+            (left, "◀")
+        };
         put(&mut row, end, head);
         let label = format!(" {label} ");
         let begin = left + (right + 1 - left - label.chars().count()) / 2;
@@ -250,8 +265,10 @@ mod tests {
         })
     }
 
-    const PARTIES: [(&str, &str); 2] =
-        [("caller", "10.0.0.5:5060"), ("callee", "[2001:db8::1]:5060")];
+    const PARTIES: [(&str, &str); 2] = [
+        ("caller", "10.0.0.5:5060"),
+        ("callee", "[2001:db8::1]:5060"),
+    ];
 
     #[test]
     fn a_call_in_eighty_columns() {
@@ -259,13 +276,13 @@ mod tests {
 call 7, over, Call-ID a@b
 4 messages from 2026-11-23T05:00:00.000Z on; names are hidden, --numbers shows them
 
-                  caller                edge-01               callee
-               10.0.0.5:5060                            [2001:db8::1]:5060
-                 udp, lan                                    udp, lan
+                  caller                 edge-01                callee
+               10.0.0.5:5060                              [2001:db8::1]:5060
+                 udp, lan                                      udp, lan
     0.000            │──── INVITE, SDP ────▶│                      │
     0.000            │◀──── 100 Trying ─────│                      │
           … 3 messages are left out …
-    0.001            │                      │─ INVITE, NO CONNE… ─▶│
+    0.001            │                      │── INVITE, NO CONN… ─▶│
     0.501            │                      │◀── 200 OK, again ────│
 ";
         let found = ladder(&call(&PARTIES), 80);
@@ -297,7 +314,11 @@ call 7, over, Call-ID a@b
 
     #[test]
     fn a_document_of_another_kind_does_no_harm() {
-        for document in [json!(null), json!({}), json!({ "parties": [1], "messages": [{}, 7] })] {
+        for document in [
+            json!(null),
+            json!({}),
+            json!({ "parties": [1], "messages": [{}, 7] }),
+        ] {
             for width in [0, 1, 40, 80, 500] {
                 ladder(&document, width);
             }

@@ -751,12 +751,7 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "false",
         "trace.ladder hot true -> false (0)",
     ),
-    (
-        "trace",
-        "calls",
-        "10",
-        "trace.calls hot 1000 -> 10 (0)",
-    ),
+    ("trace", "calls", "10", "trace.calls hot 1000 -> 10 (0)"),
     (
         "mqtt",
         "mode",

@@ -84,7 +84,11 @@ fn lines(bytes: &[u8]) -> Vec<Line> {
             header = Some(name);
         }
         let ends = !in_body && !first && text.is_empty();
-        let header = if in_body || ends { None } else { header.clone() };
+        let header = if in_body || ends {
+            None
+        } else {
+            header.clone()
+        };
         if !(first && text.is_empty()) {
             let at = from..from + text.len();
             lines.push(Line {
@@ -328,7 +332,11 @@ impl Names {
             }
             Some(kind @ ("s=" | "i=" | "u=" | "e=" | "p=")) => {
                 let said = line.get(2..).unwrap_or_default().trim();
-                let shown = if said.is_empty() || said == "-" { said } else { "…" };
+                let shown = if said.is_empty() || said == "-" {
+                    said
+                } else {
+                    "…"
+                };
                 format!("{kind}{shown}")
             }
             Some(_) | None => match line.split_once("cname:") {
@@ -352,7 +360,11 @@ fn without_display_names(text: &str) -> String {
         let kept = kept.map_or(0, |comma| comma + 1);
         let (kept, display) = front.split_at(kept);
         shown.push_str(kept);
-        shown.push_str(if display.trim().is_empty() { " <" } else { " \"…\" <" });
+        shown.push_str(if display.trim().is_empty() {
+            " <"
+        } else {
+            " \"…\" <"
+        });
         let (address, behind) = address.split_once('>').unwrap_or((address, ""));
         shown.push_str(address);
         shown.push('>');
@@ -366,5 +378,8 @@ fn without_display_names(text: &str) -> String {
 pub(super) fn plain(text: &str) -> String {
     let odd = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
     let lines = text.replace("\r\n", "\n");
-    lines.chars().map(|c| if odd(c) { '\u{fffd}' } else { c }).collect()
+    lines
+        .chars()
+        .map(|c| if odd(c) { '\u{fffd}' } else { c })
+        .collect()
 }

@@ -70,11 +70,13 @@ impl World {
     fn done(&mut self, effects: Effects) -> Vec<(SocketAddr, Bytes)> {
         self.engine.trace(&effects, self.now);
         self.now += Duration::from_millis(10);
-        let sent = effects.into_iter().filter_map(|effect| match effect {
-            Effect::Send { to, bytes, .. } => Some((to, bytes)),
-            _ => None,
-        });
-        sent.collect()
+        let mut sent = Vec::new();
+        for effect in effects {
+            if let Effect::Send { to, bytes, .. } = effect {
+                sent.push((to, bytes));
+            }
+        }
+        sent
     }
 
     fn invite(&mut self, call_id: &str) -> Vec<(SocketAddr, Bytes)> {
@@ -118,14 +120,18 @@ fn drawn(view: &LadderView) -> Vec<String> {
             Start::Other(line) => line.clone(),
         };
         let (way, role) = (step.direction.word(), view.parties[step.party].role);
-        let again = step.repeats.map_or(String::new(), |first| format!(" = {first}"));
+        let again = step
+            .repeats
+            .map_or(String::new(), |first| format!(" = {first}"));
         format!("{way} {role} {what}{again}")
     });
     steps.collect()
 }
 
 fn requests<'s>(sent: &'s [(SocketAddr, Bytes)], method: &str) -> Option<&'s Bytes> {
-    let mut found = sent.iter().filter(|(_, bytes)| bytes.starts_with(method.as_bytes()));
+    let mut found = sent
+        .iter()
+        .filter(|(_, bytes)| bytes.starts_with(method.as_bytes()));
     found.next().map(|(_, bytes)| bytes)
 }
 
@@ -179,9 +185,15 @@ fn calls_that_ended_go_when_there_are_too_many() {
         world.answer(requests(&sent, "INVITE").unwrap(), 486, "Busy Here");
     }
     let known = |world: &World, call_id: &str| {
-        world.engine.ladders().view(call_id.as_bytes(), false).is_some()
+        world
+            .engine
+            .ladders()
+            .view(call_id.as_bytes(), false)
+            .is_some()
     };
-    let kept: Vec<bool> = ["stays", "a", "b", "c"].map(|id| known(&world, id)).to_vec();
+    let kept: Vec<bool> = ["stays", "a", "b", "c"]
+        .map(|id| known(&world, id))
+        .to_vec();
     assert_eq!(kept, [true, false, true, true]);
     let usage = world.engine.ladders().usage();
     assert_eq!((usage.calls, usage.forgotten), (3, 1));
@@ -193,12 +205,16 @@ fn nothing_is_kept_where_it_is_not_wanted() {
     world.invite("one");
     assert!(world.engine.ladders().usage().bytes > 1_000);
     let other = configured("ladder = false");
-    world.engine.reconfigure(other, world.now, &mut Effects::new());
+    world
+        .engine
+        .reconfigure(other, world.now, &mut Effects::new());
     world.invite("two");
     assert_eq!(world.engine.ladders().usage().calls, 0);
     assert_eq!(world.engine.ladders().usage().bytes, 0);
     let other = configured("ladder = true");
-    world.engine.reconfigure(other, world.now, &mut Effects::new());
+    world
+        .engine
+        .reconfigure(other, world.now, &mut Effects::new());
     world.invite("three");
     assert_eq!(world.engine.ladders().usage().calls, 1);
 }
@@ -240,7 +256,11 @@ fn a_long_message_is_cut() {
         &format!("MESSAGE sip:8001@example.com SIP/2.0\nCall-ID: one\n\n{body}"),
     );
     let view = world.ladder(1);
-    let step = view.steps.iter().rfind(|step| step.direction == Direction::In).unwrap();
+    let step = view
+        .steps
+        .iter()
+        .rfind(|step| step.direction == Direction::In)
+        .unwrap();
     assert!(step.cut && step.length > MESSAGE_BYTES_MAX);
 }
 
@@ -274,7 +294,10 @@ fn octets_are_bounded_and_calls_that_go_on_go_last() {
     ladders.keep(limits);
     let kept: Vec<&[u8]> = ladders.places.keys().map(|id| &**id).collect();
     assert_eq!(kept, [b"a", b"c", b"d"]);
-    ladders.keep(Limits { ended: 10, bytes: 0 });
+    ladders.keep(Limits {
+        ended: 10,
+        bytes: 0,
+    });
     assert_eq!(ladders.usage().bytes, 0);
     assert!(ladders.places.is_empty() && ladders.ended.is_empty());
 }
@@ -287,6 +310,11 @@ fn what_found_no_connection_is_marked() {
     let path = world.ladder(1).parties[1].path;
     let input = Input::Unsent { path, bytes };
     world.engine.handle(input, world.now, &mut Effects::new());
-    let unsent: Vec<bool> = world.ladder(1).steps.iter().map(|step| step.unsent).collect();
+    let unsent: Vec<bool> = world
+        .ladder(1)
+        .steps
+        .iter()
+        .map(|step| step.unsent)
+        .collect();
     assert_eq!(unsent, [false, false, true]);
 }

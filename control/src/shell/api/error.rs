@@ -105,7 +105,7 @@ impl Problem {
         status: StatusCode::BAD_REQUEST,
         code: "bad_top",
         detail: "calls are listed by n=1..200, offset, q, order=asc|desc and \
-                 sort=bits_per_s|lost_ppm|silent_s|age_s|id|from|to|state",
+                 sort=bits_per_s|lost_ppm|jitter_us|silent_s|age_s|id|from|to|state",
     };
 
     pub(in crate::shell) const TOO_MANY_CAPTURES: Self = Self {

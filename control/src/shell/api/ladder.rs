@@ -158,12 +158,17 @@ mod tests {
     #[test]
     fn odd_questions_are_refused() {
         let ask = |query: &[(&str, &str)]| {
-            let pairs = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            let pairs = query
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
             Wanted::of("7".to_owned(), &pairs.collect()).map(|w| (w.full, w.numbers))
         };
         assert_eq!(ask(&[]), Some((false, false)));
         assert_eq!(ask(&[("full", "true")]), Some((true, false)));
-        assert_eq!(ask(&[("numbers", "true"), ("full", "false")]), Some((false, true)));
+        assert_eq!(
+            ask(&[("numbers", "true"), ("full", "false")]),
+            Some((false, true))
+        );
         assert_eq!(ask(&[("full", "yes")]), None);
         assert_eq!(ask(&[("text", "true")]), None);
     }

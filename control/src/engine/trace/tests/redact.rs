@@ -99,7 +99,11 @@ fn names_become_others_the_same_each_time() {
 fn check(line: &str, secrets: &str, names: &str) {
     let message = wire(&format!("OPTIONS sip:e.com SIP/2.0\n{line}\n\n"));
     let line = |text: &str| {
-        let lines: Vec<&str> = text.lines().skip(1).take_while(|line| !line.is_empty()).collect();
+        let lines: Vec<&str> = text
+            .lines()
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .collect();
         lines.join("\n")
     };
     let found = secrets_out(&message);
@@ -139,8 +143,16 @@ fn headers_of_every_form() {
         "Refer-To: <sips:a:*@e.com?Replaces=1%401>",
         "Refer-To: <sips:user1@e.com?Replaces=1%401>",
     );
-    check("Route: <sip:e.com;lr>", "Route: <sip:e.com;lr>", "Route: <sip:e.com;lr>");
-    check("Subject: \u{1b}[2J", "Subject: \u{fffd}[2J", "Subject: \u{fffd}[2J");
+    check(
+        "Route: <sip:e.com;lr>",
+        "Route: <sip:e.com;lr>",
+        "Route: <sip:e.com;lr>",
+    );
+    check(
+        "Subject: \u{1b}[2J",
+        "Subject: \u{fffd}[2J",
+        "Subject: \u{fffd}[2J",
+    );
 }
 
 #[test]
@@ -154,12 +166,22 @@ fn bodies_are_shown_only_where_they_say_nothing() {
     assert_eq!(secrets_out(&text), text);
     let shown = hidden(&text);
     assert!(!shown.contains("hello"), "{shown}");
-    assert!(shown.ends_with("\n\n[8 octets, text/plain, are not shown]\n"), "{shown}");
+    assert!(
+        shown.ends_with("\n\n[8 octets, text/plain, are not shown]\n"),
+        "{shown}"
+    );
 }
 
 #[test]
 fn whatever_comes_is_shown() {
-    for odd in [&b""[..], b"\r\n\r\n", b"\xff\xfe: \xff\r\n", b"x\n\n\n", b":\n:\n", b"sip:@"] {
+    for odd in [
+        &b""[..],
+        b"\r\n\r\n",
+        b"\xff\xfe: \xff\r\n",
+        b"x\n\n\n",
+        b":\n:\n",
+        b"sip:@",
+    ] {
         hidden(&Bytes::copy_from_slice(odd));
     }
 }
