@@ -49,6 +49,6 @@ mod tests {
                         --object names one\nfeatures        daemon\n";
         assert_eq!(table(&value), expected);
         value["object"] = json!({ "bytes": 70_000, "abi": 3 });
-        assert!(table(&value).contains("kernel program  built in, ABI 4, 70000 bytes\n"));
+        assert!(table(&value).contains("kernel program  built in, ABI 3, 70000 bytes\n"));
     }
 }
