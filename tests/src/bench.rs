@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: here who forwards media how fast, on the same links, in one run; `sip` has
-//! registrations and calls.
+//! registrations and calls, `mqtt` messages.
 
 pub mod conditions;
 pub mod cost;
 mod goal;
 mod latency;
 mod memory;
+pub mod mqtt;
 mod path;
 mod plot;
 pub mod report;

@@ -29,6 +29,8 @@ enum What {
     Datapath,
     /// Registrations and calls a second beside Kamailio; writes docs/benchmarks/
     Sip,
+    /// Messages a second, latency and memory beside mosquitto; writes docs/benchmarks/
+    Mqtt,
     /// How soon the API answers while 500 calls a second are set up
     Api,
 }
@@ -37,6 +39,7 @@ pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
     let what = match options.what {
         What::Datapath => "datapath",
         What::Sip => "sip",
+        What::Mqtt => "mqtt",
         What::Api => "api",
     };
     if let Err(error) = setup::bench() {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 use towpath_tests::bench::{self, Programs};
+use towpath_tests::netns::{Namespace, stale};
 use towpath_tests::process;
 
 /// Measures Towpath beside others, in one run.
@@ -32,6 +33,8 @@ enum What {
     Datapath,
     /// Registrations and calls a second, latency, memory.
     Sip,
+    /// Messages a second, latency and memory of the MQTT edge.
+    Mqtt,
     /// How soon the API answers while 500 calls a second are set up.
     Api,
 }
@@ -56,6 +59,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let (text, json) = match arguments.what {
         What::Datapath => datapath(&programs, arguments)?,
         What::Sip => sip(&programs, arguments)?,
+        What::Mqtt => mqtt(arguments)?,
         What::Api => api(&programs, arguments)?,
     };
     let text = if arguments.json {
@@ -86,6 +90,20 @@ fn sip(programs: &Programs, arguments: &Arguments) -> Result<(String, Value)> {
         bench::sip::Depth::FULL
     };
     let report = bench::sip::run(programs, depth, &say)?;
+    if let Some(directory) = &arguments.output {
+        report.write(directory)?;
+    }
+    Ok((report.table(), report.json()))
+}
+
+fn mqtt(arguments: &Arguments) -> Result<(String, Value)> {
+    let depth = if arguments.quick {
+        bench::mqtt::Depth::QUICK
+    } else {
+        bench::mqtt::Depth::FULL
+    };
+    let network = Namespace::create(&stale::unique_name())?;
+    let report = network.enter(|| bench::mqtt::run(depth, &say))??;
     if let Some(directory) = &arguments.output {
         report.write(directory)?;
     }
