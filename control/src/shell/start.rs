@@ -21,6 +21,7 @@ use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
 use crate::shell::kernel::detach::detach;
 use crate::shell::kernel::{Adopted, Attach, Events, Interface as Nic, Kernel, KernelError};
+use crate::shell::mqtt::Known;
 use crate::shell::netlink::Netlink;
 use crate::shell::news::News;
 use crate::shell::node::Node;
@@ -65,8 +66,13 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let noted = queues.noted();
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
-    let raised = raise(&config, &source, seed, &store, &mut kept).await?;
-    let api = Api::new(&config, sender, raised.plane.clone());
+    let access = Arc::new(api::Access::new(&config.node.state_dir, &config.api));
+    let known = Known {
+        access: access.clone(),
+        registrar: engine.slots().next().cloned(),
+    };
+    let raised = raise(&config, &source, seed, &store, &mut kept, known).await?;
+    let api = Api::new(&config, sender, raised.plane.clone(), access);
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);
     open(&mut doors, &config, &source)?;
     let reloads = Reloads::start(history, &options, &config, source);
