@@ -68,7 +68,10 @@ impl Access for Rules {
         if topic.contains(['+', '#']) {
             return true;
         }
-        let tool = matches!(client.principal, Principal::Operator(_) | Principal::Viewer(_));
+        let tool = matches!(
+            client.principal,
+            Principal::Operator(_) | Principal::Viewer(_)
+        );
         if tool && Topic::parse(topic).is_some() {
             return true;
         }
