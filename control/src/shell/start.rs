@@ -67,10 +67,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let access = Arc::new(api::Access::new(&config.node.state_dir, &config.api));
-    let known = Known {
-        access: access.clone(),
-        registrar: engine.slots().next().cloned(),
-    };
+    let known = Known::new(&access, engine.slots().next());
     let raised = raise(&config, &source, seed, &store, &mut kept, known).await?;
     let api = Api::new(&config, sender, raised.plane.clone(), access);
     let mut doors = api::serve(api.clone(), socket, &config.node.socket);

@@ -266,8 +266,7 @@ fn a_broker_is_reached_over_tls() {
         let (ours, others) = (Authority::new(&ours)?, Authority::new(&others)?);
         let Issued { certificate, key } = ours.issue("broker", "IP:127.0.0.1", 30)?;
         let (certificate, key) = (certificate.display(), key.display());
-        let tls =
-            format!("listener 8883 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
+        let tls = format!("listener 8883 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
         let mut broker = Broker::with("broker-tls", &tls);
         broker.start();
         let watcher = Watcher::start();

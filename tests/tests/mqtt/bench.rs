@@ -1,5 +1,5 @@
-//! `cargo xtask bench mqtt`, short: everything runs, all that is sent arrives once and in order, and
-//! what is written is whole.
+//! `cargo xtask bench mqtt`, short: everything runs, all that is sent arrives once and in order,
+//! and what is written is whole.
 
 use serde_json::Value;
 use towpath_tests::bench::mqtt::{self, Depth};

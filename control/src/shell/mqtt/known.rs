@@ -23,12 +23,19 @@ const TOKENS_EVERY: Duration = Duration::from_secs(5);
 /// Those who know.
 #[derive(Clone)]
 pub(in crate::shell) struct Known {
-    pub(in crate::shell) access: Arc<Access>,
+    access: Arc<Access>,
     /// The shard with the registrations.
-    pub(in crate::shell) registrar: Option<Arc<Slot>>,
+    registrar: Option<Arc<Slot>>,
 }
 
 impl Known {
+    pub(in crate::shell) fn new(access: &Arc<Access>, registrar: Option<&Arc<Slot>>) -> Self {
+        Self {
+            access: access.clone(),
+            registrar: registrar.cloned(),
+        }
+    }
+
     /// Whom a password stands for that may be a token; none: it is no valid one of that name.
     pub(super) fn token(&self, login: Option<&(String, String)>) -> Option<Principal> {
         let (user, password) = login?;
