@@ -230,7 +230,7 @@ fn ends() -> Result<Receiver<()>> {
     let read = move || {
         // However it ends, it has ended.
         drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
-        drop(sender.send(()));
+        sender.send(()).unwrap_or_default();
     };
     std::thread::Builder::new().spawn(read)?;
     Ok(over)

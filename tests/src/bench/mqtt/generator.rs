@@ -118,13 +118,13 @@ impl Run {
             };
             if self.exchange()? {
                 progress = clock::now();
-            } else if over && self.is_quiet() {
-                break;
-            } else if now.saturating_duration_since(progress) > REST {
-                break;
-            } else {
-                self.wait(pace, over)?;
+                continue;
             }
+            let waited = now.saturating_duration_since(progress);
+            if (over && self.is_quiet()) || waited > REST {
+                break;
+            }
+            self.wait(pace, over)?;
         }
         self.outcome.took = progress.saturating_duration_since(self.began);
         for publisher in &self.publishers {

@@ -145,14 +145,13 @@ fn everybody_sees_who_asks(stage: &Stage, members: &mut [Member<'_>]) {
         member.subscribe(&format!("towpath/v1/c/{cid}/roster/{user}"));
     }
     for asks in PLACES.map(|(_, user, _)| user) {
-        let command = |kind: &str, data: Value| json!({ "id": format!("{kind}-{asks}"), "type": kind, "data": data });
         let data = json!({ "fid": "audio" });
         for member in &mut *members {
             member.subscribe(&format!("towpath/v1/c/{cid}/floor/audio"));
         }
         let topic = format!("towpath/v1/c/{cid}/cmd/{asks}");
         let index = members.iter().position(|m| m.user == asks).unwrap();
-        members[index].publish(&topic, &command("floor.request", data.clone()));
+        members[index].publish(&topic, &command(asks, "floor.request", &data));
         let held = || {
             let path = format!("/api/v1/conferences/{cid}/floor");
             let floors = stage.towpath.get(&path)?;
@@ -162,9 +161,9 @@ fn everybody_sees_who_asks(stage: &Stage, members: &mut [Member<'_>]) {
         for member in &mut *members {
             // Whoever reads now sees it: it is retained, and was told.
             member.subscribe(&format!("towpath/v1/c/{cid}/floor/audio"));
-            member.told(&format!("/floor/audio '("));
+            member.told("/floor/audio '(");
         }
-        members[index].publish(&topic, &command("floor.release", data));
+        members[index].publish(&topic, &command(asks, "floor.release", &data));
         members[index].told(&format!("/rsp/{asks}"));
         let free = || {
             let path = format!("/api/v1/conferences/{cid}/floor");
@@ -173,6 +172,10 @@ fn everybody_sees_who_asks(stage: &Stage, members: &mut [Member<'_>]) {
         };
         clock::until("the floor is given back", LIMIT, free).unwrap();
     }
+}
+
+fn command(who: &str, kind: &str, data: &Value) -> Value {
+    json!({ "id": format!("{kind}-{who}"), "type": kind, "data": data })
 }
 
 #[test]
