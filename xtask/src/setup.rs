@@ -100,7 +100,7 @@ const PEERS: [(&str, &str, &str); 2] = [
 ];
 
 /// What `dist` needs besides.
-const PACKAGING: [(&str, &str, &str); 3] = [
+const PACKAGING: [(&str, &str, &str); 4] = [
     (
         "dpkg-dev",
         "/usr/bin/dpkg-shlibdeps",
@@ -110,6 +110,11 @@ const PACKAGING: [(&str, &str, &str); 3] = [
         "musl-tools",
         "/usr/bin/musl-gcc",
         "a binary that needs no libraries",
+    ),
+    (
+        "systemd-container",
+        "/usr/bin/systemd-nspawn",
+        "boots it",
     ),
     (
         "debootstrap",
@@ -139,6 +144,15 @@ pub(crate) fn bench() -> Result<()> {
 pub(crate) fn dist() -> Result<()> {
     setup()?;
     install(&PACKAGING)
+}
+
+/// And what the image is built by.
+pub(crate) fn image() -> Result<()> {
+    install(&[(
+        "buildah",
+        "/usr/bin/buildah",
+        "builds images without a daemon",
+    )])
 }
 
 /// Whether the library is there for a target, or can be fetched.
