@@ -108,7 +108,10 @@ fn the_trouble_book_is_tried() {
         let [_, named, tried] = cells[..] else {
             panic!("{row}");
         };
-        if let Some((_, id)) = named.split_once("`: ").filter(|_| named.starts_with("`doctor")) {
+        if let Some((_, id)) = named
+            .split_once("`: ")
+            .filter(|_| named.starts_with("`doctor"))
+        {
             assert!(checks.contains(&format!("\n## {id}\n")), "{row}");
             let found = format!("(\"{id}\", ");
             assert!(tests.contains(&found), "{row}: no test expects {id}");

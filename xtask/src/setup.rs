@@ -111,11 +111,7 @@ const PACKAGING: [(&str, &str, &str); 4] = [
         "/usr/bin/musl-gcc",
         "a binary that needs no libraries",
     ),
-    (
-        "systemd-container",
-        "/usr/bin/systemd-nspawn",
-        "boots it",
-    ),
+    ("systemd-container", "/usr/bin/systemd-nspawn", "boots it"),
     (
         "debootstrap",
         "/usr/sbin/debootstrap",

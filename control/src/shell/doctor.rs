@@ -46,12 +46,7 @@ pub use wire::document;
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// Sources that open ports of ours for a moment.
-const PROBES: [Source; 4] = [
-    Source::Stun,
-    Source::Hairpin,
-    Source::Inbound,
-    Source::Alg,
-];
+const PROBES: [Source; 4] = [Source::Stun, Source::Hairpin, Source::Inbound, Source::Alg];
 
 /// What is looked at, and how far.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +188,9 @@ async fn reader(source: Source, config: Arc<Config>, look: Look) -> Result<Part,
             blocking(move || Ok(Part::Host(Box::new(host::read(&config, pid))))).await
         }
         Source::Clock => Ok(Part::Clock(clock::read().await)),
-        Source::Config | Source::Nft | Source::Xt | Source::Drops => Err("it has another reader".to_owned()),
+        Source::Config | Source::Nft | Source::Xt | Source::Drops => {
+            Err("it has another reader".to_owned())
+        }
     }
 }
 

@@ -31,7 +31,8 @@ fn what_init_writes_is_accepted_as_it_is() {
 
         // Accounts can be had with it, where nothing but comments stands.
         fs::write(file, "# Towpath is not configured yet.\n\n")?;
-        let written = towpath(&["init", file, "--account", "1001", "--account", "1002"]).output()?;
+        let written =
+            towpath(&["init", file, "--account", "1001", "--account", "1002"]).output()?;
         let said = text(&written.stderr);
         assert_eq!(written.status.code(), Some(0), "{said}");
         let good = format!("{file}: ok; networks: wan, lan; accounts: 2\n");

@@ -40,9 +40,10 @@ pub(super) fn live(config: &Config, facts: &Facts) -> Verdict {
         return Verdict::pass(meaning).seen(evidence);
     };
     let (meaning, fix) = cure(worst);
-    let verdict = match worst.by {
-        Dropper::Connections => Verdict::fail(meaning),
-        _ => Verdict::warn(meaning),
+    let verdict = if worst.by == Dropper::Connections {
+        Verdict::fail(meaning)
+    } else {
+        Verdict::warn(meaning)
     };
     verdict
         .seen([line(worst)])
@@ -87,7 +88,10 @@ fn cure(dropped: &Dropped) -> (&'static str, Vec<&'static str>) {
         Dropper::Checksum => (
             "Packets come with wrong checksums now: a sender on this machine leaves them to a \
              card, or a line is broken.",
-            vec!["nstat -az UdpInCsumErrors", "ethtool -K NAME tx off   # in the sender"],
+            vec![
+                "nstat -az UdpInCsumErrors",
+                "ethtool -K NAME tx off   # in the sender",
+            ],
         ),
         Dropper::Backlog => (
             "A processor drops packets now: its queue is full before they are looked at.",
@@ -159,14 +163,39 @@ mod tests {
         let nft = Dropper::Firewall(Backend::Nft);
         check(nft, "inet f, in: udp dport 5060 drop", 1, Status::Warn);
         check(nft, "inet f, in: udp dport 5000-5100 drop", 1, Status::Warn);
-        check(nft, "inet f, in: udp dport { 22, 20010 } drop", 1, Status::Warn);
+        check(
+            nft,
+            "inet f, in: udp dport { 22, 20010 } drop",
+            1,
+            Status::Warn,
+        );
         check(nft, "inet f, in: tcp dport 22 drop", 500, Status::Pass);
-        check(nft, "inet f, in: ip saddr 192.0.2.5 drop", 500, Status::Pass);
+        check(
+            nft,
+            "inet f, in: ip saddr 192.0.2.5 drop",
+            500,
+            Status::Pass,
+        );
         let xt = Dropper::Firewall(Backend::Xt);
-        check(xt, "-A INPUT -p udp --dport 20000:29999 -j DROP", 1, Status::Warn);
+        check(
+            xt,
+            "-A INPUT -p udp --dport 20000:29999 -j DROP",
+            1,
+            Status::Warn,
+        );
         check(Dropper::Connections, "nf_conntrack drop", 1, Status::Fail);
         check(Dropper::Buffer, "UdpRcvbufErrors", 1, Status::Warn);
-        check(Dropper::Sources, "TcpExtIPReversePathFilter", 19, Status::Pass);
-        check(Dropper::Sources, "TcpExtIPReversePathFilter", 20, Status::Warn);
+        check(
+            Dropper::Sources,
+            "TcpExtIPReversePathFilter",
+            19,
+            Status::Pass,
+        );
+        check(
+            Dropper::Sources,
+            "TcpExtIPReversePathFilter",
+            20,
+            Status::Warn,
+        );
     }
 }

@@ -23,7 +23,11 @@ fn judged(trips: &Trips, words: &Words, fix: Vec<String>) -> Verdict {
     let Trips { to, limit, took } = trips;
     let took = match took {
         Ok(took) => took,
-        Err(why) => return Verdict::fail(words.unreached).seen([told(to, why)]).fix(fix),
+        Err(why) => {
+            return Verdict::fail(words.unreached)
+                .seen([told(to, why)])
+                .fix(fix);
+        }
     };
     // One that is slow by chance is not the way's.
     let mut sorted = took.clone();
@@ -98,7 +102,9 @@ pub(super) fn broker(config: &Config, facts: &Facts) -> Verdict {
         let user = config.mqtt.broker.user.as_ref();
         let user = user.map_or(String::new(), |user| format!(" -u {user} -P PASSWORD"));
         let (host, port) = (&url.host, url.port);
-        fix.push(format!("mosquitto_pub -h {host} -p {port}{user} -t test -n"));
+        fix.push(format!(
+            "mosquitto_pub -h {host} -p {port}{user} -t test -n"
+        ));
         fix.push(format!("nc -vz {host} {port}"));
     }
     judged(trips, &words, fix)

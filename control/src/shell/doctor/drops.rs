@@ -99,7 +99,9 @@ fn listed(text: &str, counts: &mut Counts) {
 fn saved(text: &str, backend: Backend, counts: &mut Counts) {
     for line in text.lines() {
         let drops = line.contains("-j DROP") || line.contains("-j REJECT");
-        let counted = line.strip_prefix('[').and_then(|rest| rest.split_once("] "));
+        let counted = line
+            .strip_prefix('[')
+            .and_then(|rest| rest.split_once("] "));
         let Some((numbers, rule)) = counted.filter(|_| drops) else {
             continue;
         };

@@ -28,6 +28,9 @@ pub enum Peer {
 
 /// Within which an order over TCP is carried out.
 const DEADLINE: Duration = Duration::from_secs(8);
+/// A node takes one order in a second, whoever gives it.
+const ORDERS_EVERY: Duration = Duration::from_millis(1100);
+const TRIES_MAX: usize = 2;
 
 impl Peer {
     fn name(&self) -> String {
@@ -44,12 +47,22 @@ impl Peer {
         path: &'static str,
         order: String,
     ) -> Result<Value, String> {
-        let done = match self {
-            Self::Socket(socket) => by_socket(socket.clone(), path, order).await,
-            Self::Url { base, token } => by_url(config, base, token, path, order).await,
-        };
         let told = |why: String| format!("{}: {why}", self.name());
-        let (status, body) = done.map_err(told)?;
+        let mut tries = 0;
+        let (status, body) = loop {
+            let order = order.clone();
+            let done = match self {
+                Self::Socket(socket) => by_socket(socket.clone(), path, order).await,
+                Self::Url { base, token } => by_url(config, base, token, path, order).await,
+            };
+            let (status, body) = done.map_err(told)?;
+            tries += 1;
+            if status != StatusCode::TOO_MANY_REQUESTS || tries == TRIES_MAX {
+                break (status, body);
+            }
+            // Somebody else's order, or our own for another network.
+            tokio::time::sleep(ORDERS_EVERY).await;
+        };
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| told(error.to_string()));
         }

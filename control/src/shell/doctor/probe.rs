@@ -18,8 +18,8 @@ use crate::shell::hex::hex;
 
 /// Ports tried beside the first and the last.
 const SAMPLED: u16 = 16;
-/// How long a packet may take from there to here.
-pub(super) const ARRIVAL: Duration = Duration::from_secs(2);
+/// How long a packet may take from there to here, with an order that had to wait for another.
+pub(super) const ARRIVAL: Duration = Duration::from_secs(3);
 /// How often a knock is repeated: one may be lost.
 const KNOCKS: usize = 2;
 
@@ -74,10 +74,7 @@ pub(super) async fn hairpin(config: &Config) -> Result<Vec<Arrival>, String> {
     Ok(arrivals)
 }
 
-pub(super) async fn inbound(
-    config: &Config,
-    peer: Option<Peer>,
-) -> Result<Vec<Arrival>, String> {
+pub(super) async fn inbound(config: &Config, peer: Option<Peer>) -> Result<Vec<Arrival>, String> {
     let Some(peer) = peer else {
         return Ok(Vec::new());
     };
@@ -87,9 +84,6 @@ pub(super) async fn inbound(
         let targets: Vec<String> = doors.iter().map(|door| door.outside.to_string()).collect();
         if targets.is_empty() {
             continue;
-        }
-        if !arrivals.is_empty() {
-            tokio::time::sleep(ORDERS_EVERY).await;
         }
         let order = json!({ "token": token, "targets": targets }).to_string();
         let knocks = peer.order(config, "/api/v1/doctor/knock", order);
@@ -105,9 +99,6 @@ pub(super) fn is_outside(network: &Network) -> bool {
     network.advertise_media != network.address
         || network.peers.iter().any(|net| net.prefix_len() == 0)
 }
-
-/// A node knocks once a second, whoever asks.
-pub(super) const ORDERS_EVERY: Duration = Duration::from_millis(1100);
 
 /// Whether the token comes to each of them in time.
 async fn waited(doors: Vec<Door>, token: &str) -> Vec<Arrival> {

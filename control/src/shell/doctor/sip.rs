@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::time::timeout;
 
 use super::peer::Peer;
-use super::probe::{self, ARRIVAL, ORDERS_EVERY};
+use super::probe::{self, ARRIVAL};
 use crate::config::{Config, Network};
 use crate::doctor::facts::{Heard, Reached};
 use crate::id::Transport;
@@ -32,8 +32,6 @@ pub(super) async fn read(config: &Config, peer: Option<&Peer>) -> Result<Tried, 
         return Ok((heard, reached));
     };
     for network in config.networks.iter().filter(|n| probe::is_outside(n)) {
-        // Knocks were ordered just now, or another network's.
-        tokio::time::sleep(ORDERS_EVERY).await;
         let ports = Ports::of(config, network);
         let Some(target) = ports.target else {
             continue;
@@ -54,7 +52,8 @@ pub(super) async fn read(config: &Config, peer: Option<&Peer>) -> Result<Tried, 
             wait(&socket, network.address.is_ipv4(), &token)
         );
         let answer = answer?;
-        let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
+        let text =
+            |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_owned);
         heard.push(Heard {
             network: network.name.clone(),
             sent_to: target,

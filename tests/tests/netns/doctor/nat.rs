@@ -166,7 +166,11 @@ fn what_a_node_outside_reaches_is_told() {
     patient.broken(&half, &peer);
     let nobody = Case {
         name: "the node outside does not run",
-        finds: &[("nat.inbound", "unknown")],
+        finds: &[
+            ("nat.inbound", "unknown"),
+            ("sip.alg", "unknown"),
+            ("sip.inbound", "unknown"),
+        ],
         says: "/no/such/socket: No such file or directory",
         ..CASE
     };

@@ -217,7 +217,7 @@ impl Drop for Upper {
 fn an_upper_server_that_is_not_there_or_late_is_named() {
     let patient = Patient::new();
     assert_eq!(plan::ip(plan::MCU_V4), "10.9.0.20");
-    password(&patient, "a token of some length\n");
+    password(&patient, "0123456789abcdef0123\n");
     let gone = Case {
         name: "no upper server",
         config: |config| {
@@ -232,7 +232,11 @@ fn an_upper_server_that_is_not_there_or_late_is_named() {
     for (takes, finds, says) in [
         (5, &[][..], ""),
         (130, &[("upstream.path", "warn")][..], "limit 200 ms"),
-        (350, &[("upstream.path", "fail")][..], "[cascade] deadline = \""),
+        (
+            350,
+            &[("upstream.path", "fail")][..],
+            "[cascade] deadline = \"",
+        ),
     ] {
         let upper = Upper::start(&patient, Duration::from_millis(takes));
         assert_eq!(upper.at.port(), 8443);
@@ -301,8 +305,10 @@ fn sip_that_is_rewritten_or_does_not_arrive_is_named() {
 
     let router = patient.lab.namespace(Role::PortMap).unwrap();
     let redirect = |rule: &str| router.nft(rule).unwrap();
-    redirect("table ip alg {\nchain pre {\ntype filter hook prerouting priority -150;\n\
-              iifname \"out\" udp dport 5060 drop\n}\n}");
+    redirect(
+        "table ip alg {\nchain pre {\ntype filter hook prerouting priority -150;\n\
+              iifname \"out\" udp dport 5060 drop\n}\n}",
+    );
     let case = Case {
         name: "the router does not map SIP",
         finds: &[("sip.inbound", "fail")],
@@ -311,8 +317,10 @@ fn sip_that_is_rewritten_or_does_not_arrive_is_named() {
     };
     patient.broken(&case, &by_socket);
     redirect("delete table ip alg");
-    redirect("table ip alg {\nchain pre {\ntype nat hook prerouting priority -150;\n\
-              iifname \"out\" udp dport 5060 redirect to :5999\n}\n}");
+    redirect(
+        "table ip alg {\nchain pre {\ntype nat hook prerouting priority -150;\n\
+              iifname \"out\" udp dport 5060 redirect to :5999\n}\n}",
+    );
     let mut gateway = router.command("python3").unwrap();
     let mut gateway = gateway.args(["-c", GATEWAY]).spawn().unwrap();
     let bound = || {
