@@ -14,6 +14,7 @@ pub mod shard;
 
 mod abandoned;
 mod call;
+mod capacity;
 mod dialog;
 mod fork;
 mod gate;
@@ -56,6 +57,8 @@ use crate::sip::verdict::{self, judge};
 use crate::sip::vocabulary::{self, Method};
 
 use call::Call;
+use capacity::Capacity;
+pub use capacity::Load;
 use event::Events;
 use guard::Guard;
 pub use guard::ban::BanView;
@@ -135,6 +138,8 @@ pub struct Engine {
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
+    /// What peers and networks carry, in all shards.
+    capacity: Capacity,
     calls: BTreeMap<CallKey, Call>,
     /// Calls by Call-ID: more than one when a call crosses the edge twice.
     dialogs: BTreeMap<Bytes, Vec<CallKey>>,
@@ -201,6 +206,7 @@ impl Engine {
             transactions: Transactions::new(Timing::default()),
             names,
             started: now,
+            capacity: Capacity::default().of(&config),
             calls: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             relays: BTreeMap::new(),
