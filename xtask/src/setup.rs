@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 23] = [
+const PACKAGES: [(&str, &str, &str); 24] = [
     (
         "systemd",
         "/usr/bin/systemd-analyze",
@@ -33,6 +33,11 @@ const PACKAGES: [(&str, &str, &str); 23] = [
         "ethtool",
         "/usr/sbin/ethtool",
         "checksum offload of the tests' interfaces",
+    ),
+    (
+        "strace",
+        "/usr/bin/strace",
+        "a slow disk, and the daemon's privileged calls",
     ),
     ("nftables", "/usr/sbin/nft", "NAT in the lab"),
     ("iptables", "/usr/sbin/iptables", "NAT in the lab"),

@@ -1,5 +1,5 @@
-//! `dist --try`: the package in a clean Debian that systemd has booted: installed, configured, run as
-//! its unit says, called through, upgraded, removed, and nothing left. What is done there is in
+//! `dist --try`: the package in a clean Debian that systemd has booted: installed, configured, run
+//! as its unit says, called through, upgraded, removed, and nothing left. What is done there is in
 //! `try.sh`; it happens in namespaces, and nothing of this machine is reached.
 
 use std::fs;

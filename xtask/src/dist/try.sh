@@ -127,7 +127,8 @@ speaks() {
 until_done speaks
 user towpath call list
 flows() {
-    inside towpath call show 1 -o json > /tmp/call
+    id=$(sed -n 's/.*"id": *\([0-9]*\).*/\1/p' /tmp/calls | head -n 1)
+    inside towpath call show "$id" -o json > /tmp/call
     [ "$(grep -c '"path": *"xdp"' /tmp/call)" -ge 2 ]
 }
 until_done flows
@@ -155,7 +156,7 @@ grep -q '^net.core.rmem_max = 8388608' /tmp/sysctl || die "sysctl.d"
 inside sh -c 'systemd-tmpfiles --cat-config 2> /dev/null || true' > /tmp/tmpfiles
 grep -q '^d /sys/fs/bpf/towpath' /tmp/tmpfiles || die "tmpfiles.d"
 inside dpkg-query -W -f '${Conffiles}' towpath | grep -q /etc/towpath/towpath.toml || die conffiles
-inside systemd-analyze verify /usr/lib/systemd/system/towpath.service
+inside systemd-analyze verify --man=no /usr/lib/systemd/system/towpath.service
 inside systemd-analyze security towpath --no-pager | tail -n 1
 
 say "removed: the configuration stays; purged: nothing does"
@@ -163,7 +164,7 @@ inside apt-get remove -y towpath > /tmp/apt 2>&1 || { cat /tmp/apt; exit 1; }
 inside test -e /etc/towpath/towpath.toml || die "removed, and the configuration is gone"
 inside systemctl is-active towpath > /tmp/active || true
 grep -qE 'inactive|unknown' /tmp/active || die "it still runs"
-[ -z "$(inside ls /sys/fs/bpf)" ] || die "still pinned: $(inside ls /sys/fs/bpf)"
+inside test ! -e /sys/fs/bpf/towpath || die "still pinned: $(inside ls /sys/fs/bpf/towpath)"
 inside apt-get purge -y towpath > /tmp/apt 2>&1 || { cat /tmp/apt; exit 1; }
 files > /tmp/after
 left=$(LC_ALL=C comm -13 /tmp/before /tmp/after | grep -vE '^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$' || true)

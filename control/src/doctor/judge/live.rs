@@ -1,5 +1,5 @@
-//! What is dropped while we look. Rules that would stop a call are `fw.nft`'s and its siblings'; here
-//! is what they cannot know: that it happens now, and what no rule says.
+//! What is dropped while we look. Rules that would stop a call are those of `fw.nft` and its
+//! siblings; here is what they cannot know: that it happens now, and what no rule says.
 
 use std::ops::RangeInclusive;
 

@@ -1,5 +1,5 @@
-//! How long the store's disk takes to keep a write. The file it is measured with has no name, and is
-//! gone when it is closed.
+//! How long the store's disk takes to keep a write. The file it is measured with has no name, and
+//! is gone when it is closed.
 
 use std::fs::OpenOptions;
 use std::io::Write;
