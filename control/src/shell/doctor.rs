@@ -137,6 +137,7 @@ pub async fn examine(
     }
     if let Some(before) = drops {
         facts.drops = drops::since(before).await;
+        done(Source::Drops, all, all);
     }
     judge(&config, &facts, Some(&chosen))
 }
