@@ -13,6 +13,7 @@ pub mod mqtt;
 mod origin;
 mod problem;
 pub mod redact;
+pub mod trace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub struct Config {
     pub conference: Conference,
     pub api: api::Api,
     pub log: api::Log,
+    pub trace: trace::Trace,
     pub mqtt: Mqtt,
     pub cascade: Cascade,
     origins: Origins,

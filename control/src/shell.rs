@@ -6,7 +6,7 @@ mod audit;
 mod bench;
 mod capture;
 mod cascade;
-mod clock;
+pub(crate) mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
@@ -164,6 +164,7 @@ impl Shell {
                     if let Ok(kernel) = &self.datapath.kernel {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
+                    self.shut_out();
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
                     self.announce();
@@ -188,6 +189,14 @@ impl Shell {
         self.publisher.outbox.close().await;
         self.store.close();
         Ok(())
+    }
+
+    /// Bans of the last second are the kernel program's too.
+    fn shut_out(&mut self) {
+        let bans = self
+            .engine
+            .bans_at_border(datapath::BORDER_MAX, clock::now());
+        self.datapath.shut_out(&bans, self.engine.config());
     }
 
     /// A peer that is known by name is somewhere else: as if the configuration had said so.

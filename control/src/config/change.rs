@@ -152,6 +152,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("api.tls.key", Takes::Hot),
     ("log.format", Takes::Hot),
     ("log.level", Takes::Hot),
+    ("trace.ladder", Takes::Hot),
+    ("trace.calls", Takes::Hot),
     ("mqtt.mode", Takes::Hot),
     ("mqtt.url", Takes::Hot),
     ("mqtt.listen", Takes::Hot),
@@ -197,6 +199,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         conference,
         api,
         log,
+        trace,
         mqtt,
         cascade,
         origins: _,
@@ -233,6 +236,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
     changes.members("conference.floor", &floors(conference), &floors(other));
     changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
     changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
+    changes.section(Concerns::Nobody, &trace.entries(), &new.trace.entries());
     changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
     changes.section(Concerns::Nobody, &cascade.entries(), &new.cascade.entries());
     let lowers = |lowers: &[Lower]| -> Vec<Member> { lowers.iter().map(Member::lower).collect() };

@@ -124,6 +124,9 @@ key = "PKI/one.key"
 [log]
 format = "text"
 level = "info"
+[trace]
+ladder = true
+calls = 1000
 [mqtt]
 mode = "external"
 url = "mqtts://127.0.0.1:9"
@@ -550,6 +553,8 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
     ("log.format", "\"json\"", "log.format", "json"),
     ("log.level", "\"warn\"", "log.level", "warn"),
+    ("trace.ladder", "false", "trace.ladder", "false"),
+    ("trace.calls", "10", "trace.calls", "10"),
     ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
     (
         "mqtt.url",

@@ -129,6 +129,9 @@ key = 'old'
 [log]
 format = 'text'
 level = 'info,kernel=warn'
+[trace]
+ladder = true
+calls = 1000
 [mqtt]
 mode = 'embedded'
 url = 'mqtts://broker:8883'
@@ -770,6 +773,13 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'debug'",
         "log.level hot \"info,kernel=warn\" -> \"debug\" (0)",
     ),
+    (
+        "trace",
+        "ladder",
+        "false",
+        "trace.ladder hot true -> false (0)",
+    ),
+    ("trace", "calls", "10", "trace.calls hot 1000 -> 10 (0)"),
     (
         "mqtt",
         "mode",
