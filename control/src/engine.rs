@@ -16,6 +16,7 @@ pub mod trace;
 
 mod abandoned;
 mod call;
+mod capacity;
 mod dialog;
 mod fork;
 mod gate;
@@ -58,6 +59,8 @@ use crate::sip::verdict::{self, judge};
 use crate::sip::vocabulary::{self, Method};
 
 use call::Call;
+use capacity::Capacity;
+pub use capacity::Load;
 use event::Events;
 use guard::Guard;
 pub use guard::ban::BanView;
@@ -137,6 +140,8 @@ pub struct Engine {
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
+    /// What peers and networks carry, in all shards.
+    capacity: Capacity,
     calls: BTreeMap<CallKey, Call>,
     /// Calls by Call-ID: more than one when a call crosses the edge twice.
     dialogs: BTreeMap<Bytes, Vec<CallKey>>,
@@ -205,6 +210,7 @@ impl Engine {
             transactions: Transactions::new(Timing::default()),
             names,
             started: now,
+            capacity: Capacity::default().of(&config),
             calls: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             relays: BTreeMap::new(),

@@ -8,6 +8,7 @@ mod cascade;
 pub(super) mod choice;
 mod conference;
 pub mod later;
+mod limits;
 mod mqtt;
 mod network;
 mod peer;

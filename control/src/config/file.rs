@@ -100,6 +100,8 @@ pub(super) struct Peer {
     pub(super) sources: Option<At<Vec<At<String>>>>,
     pub(super) probe: Option<At<String>>,
     pub(super) probe_failures: Option<At<i64>>,
+    pub(super) max_calls: Option<At<i64>>,
+    pub(super) max_bandwidth: Option<At<i64>>,
     pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) register_by: Option<At<String>>,
@@ -130,6 +132,8 @@ pub(super) struct Network {
     pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
     pub(super) hop_limit: Option<At<i64>>,
+    pub(super) max_calls: Option<At<i64>>,
+    pub(super) max_bandwidth: Option<At<i64>>,
 }
 
 /// `[datapath]`
@@ -248,6 +252,8 @@ pub(super) const KEYS: [(&str, &[&str]); 21] = [
             "sources",
             "probe",
             "probe_failures",
+            "max_calls",
+            "max_bandwidth",
             "register",
             "register_by",
             "register_expires",
@@ -276,6 +282,8 @@ pub(super) const KEYS: [(&str, &[&str]); 21] = [
             "address_change",
             "dscp",
             "hop_limit",
+            "max_calls",
+            "max_bandwidth",
         ],
     ),
     (
@@ -474,6 +482,8 @@ impl Peer {
             sources: table.texts("sources", problems),
             probe: table.text("probe", problems),
             probe_failures: table.integer("probe_failures", problems),
+            max_calls: table.integer("max_calls", problems),
+            max_bandwidth: table.integer("max_bandwidth", problems),
             tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             register_by: table.text("register_by", problems),
@@ -506,6 +516,8 @@ impl Network {
             address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
             hop_limit: table.integer("hop_limit", problems),
+            max_calls: table.integer("max_calls", problems),
+            max_bandwidth: table.integer("max_bandwidth", problems),
         }
     }
 }

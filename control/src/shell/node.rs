@@ -18,7 +18,7 @@ use crate::engine::glance::Glance;
 use crate::engine::input::{Activity, Input};
 use crate::engine::shard::{self, Silence, retired};
 use crate::engine::trace::{LadderView, Usage};
-use crate::engine::{BanView, Counters, DrainView, Engine, PeerView, RetiredView};
+use crate::engine::{BanView, Counters, DrainView, Engine, Load, PeerView, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
 
@@ -35,8 +35,12 @@ impl Node {
             let engine = Engine::shard(config.clone(), seed, shard, now);
             (shard, Arc::new(Slot::new(engine)))
         };
+        let slots: Vec<_> = Shard::all(shards).map(slot).collect();
+        let mut states: Vec<_> = slots.iter().map(|(_, slot)| slot.lock()).collect();
+        shard::share(states.iter_mut().map(|state| &mut state.engine));
+        drop(states);
         Self {
-            slots: Shard::all(shards).map(slot).collect(),
+            slots,
             config,
             events: Log::default(),
         }
@@ -380,6 +384,17 @@ impl Node {
             sum.entry(id).or_default().add(usage);
         }
         sum
+    }
+
+    /// All shards count together.
+    pub(crate) fn network_load(&self, id: NetworkId) -> Load {
+        self.first(|engine| engine.network_load(id))
+            .unwrap_or_default()
+    }
+
+    pub(crate) fn peer_load(&self, name: &str) -> Load {
+        self.first(|engine| engine.peer_load(name))
+            .unwrap_or_default()
     }
 
     pub(crate) fn silence(&self) -> BTreeMap<NetworkId, Silence> {

@@ -62,6 +62,8 @@ tls_name = "mcu.example.com"
 sources = []
 probe = "0s"
 probe_failures = 3
+max_calls = 30
+max_bandwidth = 60000
 register = "forward"
 register_by = "contact"
 register_expires = "1h"
@@ -86,6 +88,8 @@ ice = "strip"
 address_change = "ignore"
 dscp = 34
 hop_limit = 64
+max_calls = 200
+max_bandwidth = 400000
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -329,6 +333,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip.peer.mcu.probe_failures",
         "5",
     ),
+    ("sip.peer.max_calls", "40", "sip.peer.mcu.max_calls", "40"),
+    (
+        "sip.peer.max_bandwidth",
+        "80000",
+        "sip.peer.mcu.max_bandwidth",
+        "80000",
+    ),
     (
         "sip.peer.register",
         "'forward'",
@@ -442,6 +453,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
     ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
+    ("network.max_calls", "300", "network.lan.max_calls", "300"),
+    (
+        "network.max_bandwidth",
+        "500000",
+        "network.lan.max_bandwidth",
+        "500000",
+    ),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),

@@ -216,6 +216,18 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
         let used = shell.engine.ports_used(id, now);
         text.series(&[("network", &network.name)], count(used));
     }
+    let help = "Calls with a party in the network, or asked there.";
+    text.family("network_calls", Kind::Gauge, help);
+    for (id, network) in config.networks() {
+        let load = shell.engine.network_load(id);
+        text.series(&[("network", &network.name)], load.calls);
+    }
+    let help = "Bandwidth of their legs in it, by what SDP says.";
+    text.family("network_bandwidth_bits", Kind::Gauge, help);
+    for (id, network) in config.networks() {
+        let bits = shell.engine.network_load(id).bandwidth * 1000;
+        text.series(&[("network", &network.name)], bits);
+    }
     let help = "Neighbours that look like routers which rewrite sources.";
     text.family("gateways_suspected", Kind::Gauge, help);
     let suspects = shell.engine.suspected_gateways();
