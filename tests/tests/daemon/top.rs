@@ -2,7 +2,7 @@
 
 use super::*;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/pty.py");
+const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/daemon/terminal.py");
 
 /// `top` in a terminal where this is to be done.
 fn start(socket: &Path, steps: &[&str]) -> Command {
@@ -44,10 +44,10 @@ fn a_terminal_shows_what_goes_on_and_is_given_back() {
         let sent = terminal(
             &daemon,
             &[
+                "expect:EVENTS",
                 "expect:INTERFACE",
                 "expect:eth1",
                 "expect:1001",
-                "expect:EVENTS",
                 "send:?",
                 "expect:PgUp",
                 "send:q",
@@ -61,6 +61,7 @@ fn a_terminal_shows_what_goes_on_and_is_given_back() {
         let sent = terminal(
             &daemon,
             &[
+                "expect:INTERFACE",
                 "expect:1002",
                 "send:\r",
                 "expect:10.0.1.20",
