@@ -32,7 +32,7 @@ enum What {
     Datapath,
     /// Registrations and calls a second beside Kamailio; writes docs/benchmarks/
     Sip,
-    /// How soon the API answers while 500 calls a second are set up
+    /// How soon the API answers under load, one scrape, the cost of top; writes docs/benchmarks/
     Api,
 }
 
