@@ -35,6 +35,7 @@ mod start;
 mod store;
 mod stream;
 mod tcp;
+mod trace;
 
 use std::net::SocketAddr;
 use std::time::Duration;
