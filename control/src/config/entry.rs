@@ -514,6 +514,7 @@ impl Conference {
         let Self {
             uris,
             chairs,
+            share,
             view_hook,
             floors: _,
         } = self;
@@ -521,6 +522,7 @@ impl Conference {
         vec![
             plain("conference.uris", texts(uris)),
             plain("conference.chairs", texts(chairs)),
+            plain("conference.share", texts(share)),
             plain("conference.view_hook", hook),
         ]
     }
