@@ -167,8 +167,7 @@ impl Conference {
         }
         let missing = have.filter(|have| have.epoch == mark.epoch && have.seq < mark.seq);
         if let Some(have) = missing {
-            let after =
-                |change: &&Change| change.mark.epoch == mark.epoch && change.mark > have;
+            let after = |change: &&Change| change.mark.epoch == mark.epoch && change.mark > have;
             let changes: Vec<Change> = self.changes.iter().filter(after).cloned().collect();
             // All of them, or they are worth nothing.
             let first = changes.first().map(|change| change.mark.seq);

@@ -183,8 +183,10 @@ mod tests {
             .collect();
         for line in [
             &["conference", "edge~1"][..],
-            &["its", "home", "cannot", "be", "reached:", "nothing", "is", "decided;", "see",
-              "towpath", "peer", "list"],
+            &[
+                "its", "home", "cannot", "be", "reached:", "nothing", "is", "decided;", "see",
+                "towpath", "peer", "list",
+            ],
             &["core", "down"],
             &["1001", "chair", "joined", "call", "T"],
             &["floor", "audio,", "fifo"],

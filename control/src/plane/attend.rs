@@ -243,7 +243,11 @@ impl Plane {
 
     /// A member cannot be reached: whoever is there is lost, and waited for.
     pub(super) fn member_away(&mut self, cid: &str, sid: &str, now: Now, effects: &mut Effects) {
-        let Some(guests) = self.attendance.get_mut(cid).and_then(|all| all.get_mut(sid)) else {
+        let Some(guests) = self
+            .attendance
+            .get_mut(cid)
+            .and_then(|all| all.get_mut(sid))
+        else {
             return;
         };
         let there = std::mem::take(&mut guests.there);

@@ -143,16 +143,16 @@ impl Plane {
         now: Now,
         effects: &mut Effects,
     ) -> Result<(), super::Refused> {
-        if !is_id(sid) || sid == self.sid {
-            return Err(super::Refused::NotAServer);
-        }
         let Some(conference) = self.conferences.get_mut(cid) else {
-            return Err(if self.cascade.documents(cid).is_some() {
+            return Err(if self.foreign.contains_key(cid) {
                 super::Refused::NotHome
             } else {
                 super::Refused::NoSuchConference
             });
         };
+        if !is_id(sid) || sid == self.sid {
+            return Err(super::Refused::NotAServer);
+        }
         let mut steps = Steps::default();
         if !conference.share(sid, on, &self.settings.share, &mut steps) {
             return Err(super::Refused::TooManyMembers);

@@ -105,8 +105,8 @@ impl Plane {
                 Some(code) => self.refuse(&awaited, code, now, effects),
                 None => {
                     let subject = format!("{cid}/{}", from.pid);
-                    self.unplaced(Unplaced::ForeignServer, &subject, client, now);
-                    self.refuse(&awaited, Unplaced::ForeignServer.word(), now, effects);
+                    self.unplaced(Unplaced::NotShared, &subject, client, now);
+                    self.refuse(&awaited, Unplaced::NotShared.word(), now, effects);
                 }
             },
         }
@@ -138,13 +138,7 @@ impl Plane {
         answered(&cid, &pid, whose, answer, effects);
     }
 
-    fn refuse(
-        &mut self,
-        awaited: &Awaited,
-        code: &'static str,
-        now: Now,
-        effects: &mut Effects,
-    ) {
+    fn refuse(&mut self, awaited: &Awaited, code: &'static str, now: Now, effects: &mut Effects) {
         *self.counts.forwarded.entry(code).or_default() += 1;
         let answer = Answer::refused(Status::Error, code);
         let answer = answer.document(&self.sid, awaited.id.as_deref(), None, now);

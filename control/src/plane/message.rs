@@ -28,6 +28,8 @@ pub(super) enum Unplaced {
     NotYours,
     /// Its conference is that of a server we do not know.
     ForeignServer,
+    /// Its home shares it with no server that leads here.
+    NotShared,
     /// Its conference is over, or never was.
     NoSuchConference,
     Malformed(&'static str),
@@ -39,6 +41,7 @@ impl Unplaced {
             Self::NotACommand => "not_a_command",
             Self::NotYours => "not_yours",
             Self::ForeignServer => "foreign_server",
+            Self::NotShared => "not_shared",
             Self::NoSuchConference => "no_such_conference",
             Self::Malformed(code) => code,
         }
@@ -52,6 +55,10 @@ impl Unplaced {
             Self::ForeignServer => {
                 "the part of the conference id before the last ~ is its home \
                 server; we have no link to that one"
+            }
+            Self::NotShared => {
+                "its home, the part of its id before the last ~, does not share it with this \
+                server: `towpath conf share CID SERVER` there does"
             }
             Self::NoSuchConference => {
                 "read c/+/roster/{pid} for the conferences you are in; they \

@@ -61,12 +61,10 @@ impl Plane {
                 self.end(&cid, "ended", now, effects);
                 Outcome::Ended
             }
-            Order::Share { cid, sid, on } => {
-                match self.share(&cid, &sid, on, now, effects) {
-                    Ok(()) => Outcome::Shared,
-                    Err(refused) => Outcome::Refused(refused),
-                }
-            }
+            Order::Share { cid, sid, on } => match self.share(&cid, &sid, on, now, effects) {
+                Ok(()) => Outcome::Shared,
+                Err(refused) => Outcome::Refused(refused),
+            },
             Order::Command { cid, pid, command } if self.foreign.contains_key(&cid) => {
                 let from = From {
                     pid: &pid,

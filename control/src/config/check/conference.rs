@@ -7,8 +7,8 @@ use super::choice::{POLICY, choose};
 use super::{lifetime, parsed, value};
 use crate::bus::topic::is_id;
 use crate::conference::FLOORS_MAX;
-use crate::conference::sharing::MEMBERS_MAX;
 use crate::conference::floor::{Mode, PRIORITY_MAX, Policy};
+use crate::conference::sharing::MEMBERS_MAX;
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Conference, file};
 

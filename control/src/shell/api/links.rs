@@ -39,7 +39,10 @@ pub(super) fn links(shell: &Shell, now: Instant) -> Value {
     let links: Vec<Value> = each
         .map(|(links, view)| {
             let mut document = document(links, &view, now);
-            let shared = view.sid.as_deref().map(|sid| plane.cascade().shared_with(sid));
+            let shared = view
+                .sid
+                .as_deref()
+                .map(|sid| plane.cascade().shared_with(sid));
             put(&mut document, "conferences", shared);
             document
         })

@@ -29,7 +29,11 @@ pub(super) fn summary(conference: &Conference) -> Value {
     put(&mut document, "waiting", waiting);
     put(&mut document, "views", conference.views().len());
     put(&mut document, "reachable", true);
-    put(&mut document, "members", conference.sharing().members().len());
+    put(
+        &mut document,
+        "members",
+        conference.sharing().members().len(),
+    );
     document
 }
 
@@ -77,11 +81,7 @@ pub(super) fn foreign(cascade: &Cascade, cid: &str) -> Option<Value> {
     put(&mut document, "reachable", cascade.home_there(cid));
     put(&mut document, "members", members(cid, cascade));
     for (kind, name) in [("roster", "roster"), ("floor", "floors"), ("view", "views")] {
-        put(
-            &mut document,
-            name,
-            parts.remove(kind).unwrap_or_default(),
-        );
+        put(&mut document, name, parts.remove(kind).unwrap_or_default());
     }
     Some(document)
 }
@@ -129,12 +129,13 @@ pub(super) fn summary_of(whole: &Value) -> Value {
 /// Whose a request is.
 pub(super) fn owner(floors: &Value, fid: &str, rid: &str) -> Option<String> {
     let floors = floors.get("floors")?.as_array()?;
-    let named = |value: &&Value, name: &str, id: &str| {
-        value.get(name).and_then(Value::as_str) == Some(id)
-    };
+    let named =
+        |value: &&Value, name: &str, id: &str| value.get(name).and_then(Value::as_str) == Some(id);
     let floor = floors.iter().find(|floor| named(floor, "fid", fid))?;
     let requests = ["holders", "queue"].into_iter();
-    let mut requests = requests.filter_map(|of| floor.get(of)?.as_array()).flatten();
+    let mut requests = requests
+        .filter_map(|of| floor.get(of)?.as_array())
+        .flatten();
     let request = requests.find(|request| named(request, "request_id", rid))?;
     request.get("pid")?.as_str().map(str::to_owned)
 }

@@ -17,7 +17,7 @@ const OUTCOMES: [&str; 6] = [
     "revoked",
     "refused",
 ];
-const FORWARDED: [&str; 4] = ["answered", "home_unreachable", "busy", "foreign_server"];
+const FORWARDED: [&str; 4] = ["answered", "home_unreachable", "busy", "not_shared"];
 const STALE: [&str; 2] = ["old_cseq", "rev_conflict"];
 
 pub(super) fn conference(shell: &Shell, text: &mut Text) {
