@@ -84,7 +84,8 @@ pub trait Flows {
     /// PORTS.
     fn port(&self, index: u32) -> Port;
 
-    fn flow(&self, slot: u32) -> Option<&Flow>;
+    /// FLOWS, and what else will be needed of the flow in a while.
+    fn flow(&self, port: Port) -> Option<&Flow>;
 
     /// Whether a stranger to this flow may be shown to userspace now, by the flow's budget and by
     /// the one all flows share (`FlowStats::show`).
@@ -390,9 +391,7 @@ fn find<'f>(
         return None;
     }
     // The two numbers are written at once; were they ever read half, nobody's counts would suffer.
-    flows
-        .flow(port.flow)
-        .filter(|flow| flow.stats == port.stats)
+    flows.flow(port).filter(|flow| flow.stats == port.stats)
 }
 
 /// Whether a packet may go the flow's way; `Forwarded` if nothing speaks against it.

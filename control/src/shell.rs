@@ -6,7 +6,7 @@ mod audit;
 mod bench;
 mod capture;
 mod cascade;
-mod clock;
+pub(crate) mod clock;
 pub mod configuration;
 mod datapath;
 mod device;

@@ -8,7 +8,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::xdp::DevMapHash;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use common::event::{Event, EventKind};
-use common::flow::{Endpoint, Flow};
+use common::flow::{Endpoint, Flags, Flow};
 use common::forward::{Flows, Reason};
 use common::map::{EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, Port, SLOT_NONE, Settings};
 use common::media::Media;
@@ -47,8 +47,20 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
-    fn flow(&self, slot: u32) -> Option<&Flow> {
-        FLOWS.get(slot)
+    fn flow(&self, port: Port) -> Option<&Flow> {
+        let flow = FLOWS.get(port.flow)?;
+        if early(&flow.flags).has(Flags::MEASURE) {
+            // With many flows these come from far away, and reading a clock, which is next, waits
+            // for every load before it and holds up those after it: asked for now, all come
+            // together. Without a clock to wait for, the processor does as well by itself.
+            if let Some(media) = MEDIA.get(port.stats) {
+                early(&media.generation);
+            }
+            if let Some(stats) = stats(port.stats) {
+                early(&stats.generation);
+            }
+        }
+        Some(flow)
     }
 
     #[inline(always)]
@@ -73,12 +85,6 @@ impl Flows for Maps {
         let Some(media) = MEDIA.get_ptr_mut(flow.stats) else {
             return EventKind::NONE;
         };
-        // Reading a clock waits for every load before it, and holds up those after it: with many
-        // flows the counters, which are needed next, come from far away.
-        if let Some(stats) = stats(flow.stats) {
-            // SAFETY: a reference to the entry.
-            let _early = unsafe { core::ptr::read_volatile(&raw const stats.generation) };
-        }
         // SAFETY: the entry lies in the map. Another CPU may write to it too: every field is read
         // and written as a whole, and any values are valid.
         let media = unsafe { &mut *media };
@@ -87,6 +93,13 @@ impl Flows for Maps {
             unsafe { bpf_ktime_get_ns() }
         })
     }
+}
+
+/// Reads now what the compiler would read later.
+#[inline(always)]
+fn early<T: Copy>(of: &T) -> T {
+    // SAFETY: a reference to it.
+    unsafe { core::ptr::read_volatile(of) }
 }
 
 /// This CPU's account at a stats slot.

@@ -161,6 +161,14 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
     })
 }
 
+/// What the program alone costs, for each number of flows.
+///
+/// # Errors
+/// As `run`.
+pub fn cost(programs: &Programs, depth: Depth) -> Result<Vec<Cost>> {
+    cost::measure(programs, depth.flows, depth.cost_runs)
+}
+
 /// The middle one; zero of none.
 fn median(values: &mut [f64]) -> f64 {
     quantile(values, 0.5)

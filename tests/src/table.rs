@@ -88,8 +88,8 @@ impl Flows for Table {
         self.ports.get(&index).copied().unwrap_or_default()
     }
 
-    fn flow(&self, slot: u32) -> Option<&Flow> {
-        self.flows.get(&slot)
+    fn flow(&self, port: Port) -> Option<&Flow> {
+        self.flows.get(&port.flow)
     }
 
     fn show_stranger(&self, flow: &Flow, settings: &Settings, now_ns: u64) -> bool {

@@ -55,6 +55,7 @@ fn every_column_forwards_and_is_reported() {
     assert!(best > 0.5, "{best}");
     for cost in &report.costs {
         assert!(cost.nop_ns > 0.0, "{cost:?}");
+        assert_eq!(cost.floor_ns.is_some(), !cost.v6 && !cost.measured);
     }
     // 100,000 flows, ports included, on two CPUs.
     let memory = &report.memory;

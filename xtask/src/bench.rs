@@ -18,6 +18,9 @@ pub(crate) struct Options {
     /// Show that everything runs, in seconds; the numbers say little
     #[arg(long)]
     quick: bool,
+    /// Of `datapath` only what the kernel program alone costs; printed, not written
+    #[arg(long)]
+    cost: bool,
     /// Where to write the results; default: docs/benchmarks, and nowhere with --quick
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
@@ -52,10 +55,11 @@ pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
     let mut command = Command::new(release.join("bench"));
     command.arg(what).args(options.json.then_some("--json"));
     command.args(options.quick.then_some("--quick"));
+    command.args(options.cost.then_some("--cost"));
     let usual = || root().map(|root| root.join("docs/benchmarks"));
     let output = match &options.output {
         Some(directory) => Some(directory.clone()),
-        None if options.quick => None,
+        None if options.quick || options.cost => None,
         None => Some(usual()?),
     };
     if let Some(directory) = output {

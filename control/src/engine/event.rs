@@ -50,6 +50,8 @@ pub enum Kind {
     MediaResumed,
     MediaSource,
     PortsExhausted,
+    /// A peer or a network carries as much as it may, and something was refused.
+    CapacityReached,
     ConfigurationApplied,
     NetworkRetired,
     NetworkGone,
@@ -118,6 +120,7 @@ impl Kind {
             Self::MediaResumed => "media.resumed",
             Self::MediaSource => "media.source",
             Self::PortsExhausted => "ports.exhausted",
+            Self::CapacityReached => "capacity.reached",
             Self::ConfigurationApplied => "configuration.applied",
             Self::NetworkRetired => "network.retired",
             Self::NetworkGone => "network.gone",

@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod health;
 mod history;
+mod ladder;
 mod links;
 mod log;
 mod metrics;
@@ -139,6 +140,7 @@ enum What {
     Top(top::Wanted),
     Call(u64),
     CallExplained(u64),
+    Ladder(ladder::Wanted),
     /// After this number.
     Events {
         since: u64,
@@ -214,6 +216,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
+        What::Ladder(wanted) => ladder::ladder(shell, &wanted, now),
         What::Events { since, filter } => Ok(wire::events(shell, since, &filter, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),

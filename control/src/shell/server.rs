@@ -178,6 +178,7 @@ fn named(event: &Event) -> Option<(About, &'static str)> {
         Kind::MediaSource => (About::Media, "media.other_source"),
         Kind::RegistrationsRestored
         | Kind::PortsExhausted
+        | Kind::CapacityReached
         | Kind::ConfigurationApplied
         | Kind::NetworkRetired
         | Kind::NetworkGone

@@ -155,6 +155,16 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is to be done now.
+    fn take(&self) -> Effects {
+        let mut state = self.lock();
+        let effects = std::mem::take(&mut state.effects);
+        if !effects.is_empty() {
+            state.engine.trace(&effects, clock::now());
+        }
+        effects
+    }
+
     /// There may be something to do, or another time-out.
     pub(super) fn wake(&self) {
         self.left.notify_one();
@@ -295,7 +305,7 @@ impl Worker {
     /// In order; what fails comes back as input.
     async fn perform(&mut self) {
         loop {
-            let effects = std::mem::take(&mut self.slot.lock().effects);
+            let effects = self.slot.take();
             if effects.is_empty() {
                 return;
             }

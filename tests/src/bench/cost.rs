@@ -14,7 +14,7 @@ use nix::net::if_::if_nametoindex;
 use nix::unistd::Pid;
 
 use super::path::{self, CORE, MAC_A0, MAC_A1};
-use super::stand::{CLOCK_HZ, Programs, install, loaded};
+use super::stand::{CLOCK_HZ, Programs, install, loaded, place, with_room};
 use super::{median, quantile};
 use crate::frame::{Datagram, rtp};
 use crate::netns::{Namespace, stale};
@@ -30,6 +30,8 @@ pub struct Cost {
     pub ns: f64,
     pub ns_p10: f64,
     pub nop_ns: f64,
+    /// What looking up alone costs above it: port, flow, counters. Taken of plain IPv4.
+    pub floor_ns: Option<f64>,
 }
 
 /// The hop limit ends after so many.
@@ -44,6 +46,7 @@ pub fn measure(programs: &Programs, flows: &[u32], runs: u32) -> Result<Vec<Cost
     let peer = Namespace::create(&stale::unique_name())?;
     host.veth("b0", &peer, "b1")?;
     host.veth("c0", &peer, "c1")?;
+    host.veth("d0", &peer, "d1")?;
     host.enter(|| {
         path::pin(Pid::from_raw(0), &[CORE])?;
         let mut costs = Vec::new();
@@ -59,6 +62,10 @@ pub fn measure(programs: &Programs, flows: &[u32], runs: u32) -> Result<Vec<Cost
 fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32) -> Result<Cost> {
     let mut nop = path::load(&programs.bench, "nop")?;
     let mut relay = loaded(programs, count)?;
+    let mut floor = match v6 || measured {
+        true => None,
+        false => Some(floor_loaded(programs, count)?),
+    };
     let mut random = Random(0x70b3_a7b3_5eed_0001);
     let order = shuffled(count, &mut random)?;
     let mut flows = ring(v6, &order, if_nametoindex("b0")?);
@@ -66,12 +73,16 @@ fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32
         flows = flows.into_iter().map(|f| f.measured(CLOCK_HZ)).collect();
     }
     install(&mut relay, &flows)?;
+    if let Some(floor) = &mut floor {
+        place(floor, &flows)?;
+    }
     // Attached, as in real life: the kernel calls such programs directly, and does not wait for
     // everybody else before and after a run.
     let _links = [
         path::attach(&mut relay, map::PROGRAM, "b0")?,
         path::attach(&mut nop, "nop", "c0")?,
     ];
+    let _link = floor.as_mut().map(|floor| path::attach(floor, FLOOR, "d0"));
     let frame = |place: u32| -> Result<Vec<u8>> {
         let index = order.get(place as usize).context("a flow")?;
         let payload = rtp(1, &[0x5a; MEDIA_BYTES]);
@@ -83,10 +94,13 @@ fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32
     for place in (0..count).step_by(RUN as usize) {
         run(&mut relay, map::PROGRAM, &frame(place)?, REDIRECT)?;
     }
-    let (mut with, mut without) = (Vec::new(), Vec::new());
+    let (mut with, mut without, mut looked) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..runs {
         let frame = frame(random.below(count))?;
         with.push(run(&mut relay, map::PROGRAM, &frame, REDIRECT)?);
+        if let Some(floor) = &mut floor {
+            looked.push(run(floor, FLOOR, &frame, PASS)?);
+        }
         without.push(run(&mut nop, "nop", &frame, PASS)?);
     }
     let nop_ns = median(&mut without);
@@ -97,8 +111,19 @@ fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32
         ns: median(&mut with) - nop_ns,
         ns_p10: quantile(&mut with, 0.1) - quantile(&mut without, 0.1),
         nop_ns,
+        floor_ns: floor.map(|_| median(&mut looked) - nop_ns),
     })
 }
+
+/// The program that looks up and does nothing else, with the relay's room.
+fn floor_loaded(programs: &Programs, count: u32) -> Result<Ebpf> {
+    let mut ebpf = with_room(&programs.bench.with_file_name(FLOOR), count)?;
+    let program: &mut Xdp = ebpf.program_mut(FLOOR).context("no program")?.try_into()?;
+    program.load()?;
+    Ok(ebpf)
+}
+
+const FLOOR: &str = "floor";
 
 const PASS: u32 = 2;
 const REDIRECT: u32 = 4;

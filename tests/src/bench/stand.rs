@@ -258,33 +258,38 @@ pub(super) fn loaded(programs: &Programs, flows_max: u32) -> Result<Ebpf> {
 
 /// The maps alone.
 pub(super) fn room(programs: &Programs, flows_max: u32) -> Result<Ebpf> {
-    let object = std::fs::read(&programs.relay)
-        .with_context(|| format!("read {}", programs.relay.display()))?;
+    with_room(&programs.relay, flows_max)
+}
+
+/// An object with tables of the relay's, and room in them as the daemon makes it.
+pub(super) fn with_room(object: &std::path::Path, flows_max: u32) -> Result<Ebpf> {
+    let bytes = std::fs::read(object).with_context(|| format!("read {}", object.display()))?;
     EbpfLoader::new()
         .map_max_entries(map::FLOWS, map::flow_entries(flows_max))
         .map_max_entries(map::STATS, map::stats_entries(flows_max))
         .map_max_entries(map::MEDIA, map::stats_entries(flows_max))
-        .load(&object)
-        .context("load the relay's object")
+        .load(&bytes)
+        .with_context(|| format!("load {}", object.display()))
 }
 
 /// Flows at slots 1…, the addresses they are at and the interfaces they leave by.
 pub(super) fn install(ebpf: &mut Ebpf, flows: &[Flow]) -> Result<()> {
-    let mut locals: Vec<_> = flows.iter().map(|f| f.local.ip).collect();
-    locals.dedup();
-    let settings = Settings::new(&locals).with_tick(TICK_NS);
     let mut egress: Vec<u32> = flows.iter().map(|f| f.egress).collect();
     egress.dedup();
     let mut devices = DevMapHash::try_from(ebpf.map_mut(map::EGRESS).context("no EGRESS")?)?;
     for index in egress {
         devices.insert(index, index, None, 0)?;
     }
+    let settings = ebpf.map_mut(map::SETTINGS).context("no SETTINGS")?;
+    let mut array = Array::<_, Settings>::try_from(settings)?;
+    array.set(0, settings_of(flows), 0)?;
+    place(ebpf, flows)
+}
+
+/// The flows alone.
+pub(super) fn place(ebpf: &mut Ebpf, flows: &[Flow]) -> Result<()> {
+    let settings = settings_of(flows);
     let map = |name| move || format!("no map {name}");
-    let mut array = Array::<_, Settings>::try_from(
-        ebpf.map_mut(map::SETTINGS)
-            .with_context(map(map::SETTINGS))?,
-    )?;
-    array.set(0, settings, 0)?;
     let mut array =
         Array::<_, Flow>::try_from(ebpf.map_mut(map::FLOWS).with_context(map(map::FLOWS))?)?;
     for (slot, flow) in (1..).zip(flows) {
@@ -303,6 +308,13 @@ pub(super) fn install(ebpf: &mut Ebpf, flows: &[Flow]) -> Result<()> {
         array.set(index, port, 0)?;
     }
     Ok(())
+}
+
+/// The addresses flows are at, in their order.
+fn settings_of(flows: &[Flow]) -> Settings {
+    let mut locals: Vec<_> = flows.iter().map(|f| f.local.ip).collect();
+    locals.dedup();
+    Settings::new(&locals).with_tick(TICK_NS)
 }
 
 fn nat(path: &Path) -> Result<Held> {

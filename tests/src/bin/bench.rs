@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
-use towpath_tests::bench::{self, Programs};
+use towpath_tests::bench::{self, Programs, report};
 use towpath_tests::process;
 
 /// Measures Towpath beside others, in one run.
@@ -21,6 +21,9 @@ struct Arguments {
     /// Show that everything runs, in seconds; the numbers say little.
     #[arg(long)]
     quick: bool,
+    /// Of the data path only what the program alone costs, for each number of flows.
+    #[arg(long)]
+    cost: bool,
     /// Where to write the results; default: nowhere.
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
@@ -72,6 +75,10 @@ fn datapath(programs: &Programs, arguments: &Arguments) -> Result<(String, Value
     } else {
         bench::Depth::FULL
     };
+    if arguments.cost {
+        let costs = bench::cost(programs, depth)?;
+        return Ok((report::costs(&costs), report::costs_json(&costs)));
+    }
     let report = bench::run(programs, depth, &say)?;
     if let Some(directory) = &arguments.output {
         report.write(directory)?;

@@ -62,6 +62,8 @@ tls_name = "mcu.example.com"
 sources = []
 probe = "0s"
 probe_failures = 3
+max_calls = 30
+max_bandwidth = 60000
 register = "forward"
 register_by = "contact"
 register_expires = "1h"
@@ -86,6 +88,8 @@ ice = "strip"
 address_change = "ignore"
 dscp = 34
 hop_limit = 64
+max_calls = 200
+max_bandwidth = 400000
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -121,6 +125,9 @@ key = "PKI/one.key"
 [log]
 format = "text"
 level = "info"
+[trace]
+ladder = true
+calls = 1000
 [mqtt]
 mode = "external"
 url = "mqtts://127.0.0.1:9"
@@ -323,6 +330,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip.peer.mcu.probe_failures",
         "5",
     ),
+    ("sip.peer.max_calls", "40", "sip.peer.mcu.max_calls", "40"),
+    (
+        "sip.peer.max_bandwidth",
+        "80000",
+        "sip.peer.mcu.max_bandwidth",
+        "80000",
+    ),
     (
         "sip.peer.register",
         "'forward'",
@@ -436,6 +450,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
     ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
+    ("network.max_calls", "300", "network.lan.max_calls", "300"),
+    (
+        "network.max_bandwidth",
+        "500000",
+        "network.lan.max_bandwidth",
+        "500000",
+    ),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
@@ -539,6 +560,8 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
     ("log.format", "\"json\"", "log.format", "json"),
     ("log.level", "\"warn\"", "log.level", "warn"),
+    ("trace.ladder", "false", "trace.ladder", "false"),
+    ("trace.calls", "10", "trace.calls", "10"),
     ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
     (
         "mqtt.url",

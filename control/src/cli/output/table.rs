@@ -65,12 +65,13 @@ const REGISTRATIONS: [Column; 6] = [
     },
 ];
 
-const PEERS: [Column; 9] = [
+const PEERS: [Column; 10] = [
     text("PEER", "/name"),
     text("ADDRESS", "/address"),
     text("OVER", "/transport"),
     count("PRIO", "/priority"),
     count("WEIGHT", "/weight"),
+    count("CALLS", "/calls"),
     text("STATE", "/state"),
     Column {
         title: "HEARD",

@@ -56,6 +56,8 @@ uris = []
 sources = []
 probe = '0s'
 probe_failures = 3
+max_calls = 30
+max_bandwidth = 60000
 register = 'forward'
 register_by = 'contact'
 register_expires = '1h'
@@ -87,6 +89,8 @@ ice = 'strip'
 address_change = 'reinvite'
 dscp = 34
 hop_limit = 64
+max_calls = 200
+max_bandwidth = 400000
 [[network]]
 name = 'wan'
 interface = 'eth0'
@@ -126,6 +130,9 @@ key = 'old'
 [log]
 format = 'text'
 level = 'info,kernel=warn'
+[trace]
+ladder = true
+calls = 1000
 [mqtt]
 mode = 'embedded'
 url = 'mqtts://broker:8883'
@@ -445,6 +452,18 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "5",
         "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
+    (
+        "sip.peer",
+        "max_calls",
+        "40",
+        "sip.peer.mcu.max_calls hot 30 -> 40 (0)",
+    ),
+    (
+        "sip.peer",
+        "max_bandwidth",
+        "80000",
+        "sip.peer.mcu.max_bandwidth hot 60000 -> 80000 (0)",
+    ),
     ("sip.peer", "register", "'forward' #", ""),
     (
         "sip.peer",
@@ -582,6 +601,18 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "hop_limit",
         "32",
         "network.lan.hop_limit drain 64 -> 32 (3)",
+    ),
+    (
+        "network",
+        "max_calls",
+        "300",
+        "network.lan.max_calls hot 200 -> 300 (3)",
+    ),
+    (
+        "network",
+        "max_bandwidth",
+        "500000",
+        "network.lan.max_bandwidth hot 400000 -> 500000 (3)",
     ),
     (
         "datapath",
@@ -749,6 +780,13 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "'debug'",
         "log.level hot \"info,kernel=warn\" -> \"debug\" (0)",
     ),
+    (
+        "trace",
+        "ladder",
+        "false",
+        "trace.ladder hot true -> false (0)",
+    ),
+    ("trace", "calls", "10", "trace.calls hot 1000 -> 10 (0)"),
     (
         "mqtt",
         "mode",

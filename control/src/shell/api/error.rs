@@ -132,7 +132,7 @@ impl Problem {
         status: StatusCode::BAD_REQUEST,
         code: "bad_top",
         detail: "calls are listed by n=1..200, offset, q, order=asc|desc and \
-                 sort=bits_per_s|lost_ppm|silent_s|age_s|id|from|to|state",
+                 sort=bits_per_s|lost_ppm|jitter_us|silent_s|age_s|id|from|to|state",
     };
 
     pub(in crate::shell) const TOO_MANY_CAPTURES: Self = Self {
@@ -151,6 +151,19 @@ impl Problem {
         code: "no_such_call",
         detail: "no such call, or it ended",
         ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_LADDER: Self = Self {
+        code: "no_ladder",
+        detail: "no messages of such a call: they are kept for trace.calls after its end, and \
+                 only with trace.ladder",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const BAD_LADDER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_ladder",
+        detail: "the messages of a call are asked for with full=true|false and numbers=true|false",
     };
 
     pub(in crate::shell) const BAD_ADDRESS: Self = Self {

@@ -283,8 +283,9 @@ impl Flows for Table {
         })
     }
 
-    fn flow(&self, slot: u32) -> Option<&Flow> {
-        self.flows.get(usize::try_from(slot).ok()?.checked_sub(1)?)
+    fn flow(&self, port: Port) -> Option<&Flow> {
+        self.flows
+            .get(usize::try_from(port.flow).ok()?.checked_sub(1)?)
     }
 
     /// No flow here asks.
