@@ -13,6 +13,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount, umount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use towpath_tests::clock;
 use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::process::{self, Refusal, Towpath};
@@ -141,7 +143,11 @@ fn every_privileged_call_is_in_the_handbook() {
     let mut towpath = edge.start(&under, &config);
     let status = towpath.get("/api/v1/status").unwrap();
     assert_eq!(status["datapath"]["interfaces"][0], "lan", "{status:#}");
-    towpath.stop().unwrap();
+    // A signal to `strace` would end that alone.
+    let daemon = status["pid"].as_i64().and_then(|pid| pid.try_into().ok());
+    kill(Pid::from_raw(daemon.unwrap()), Signal::SIGTERM).unwrap();
+    let ended = || Ok((!towpath.is_running()?).then_some(()));
+    clock::until("the daemon to end", LIMIT, ended).unwrap();
     let trace = fs::read_to_string(trace).unwrap();
     let (mut commands, mut raw) = (0, 0);
     for line in trace.lines().filter_map(|line| line.split_once(' ')) {
