@@ -135,6 +135,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("store.sync", Takes::Hot),
     ("conference.uris", Takes::Hot),
     ("conference.chairs", Takes::Hot),
+    ("conference.share", Takes::Hot),
     ("conference.view_hook", Takes::Hot),
     ("conference.floor.id", Takes::Hot),
     ("conference.floor.policy", Takes::Hot),

@@ -291,7 +291,7 @@ pub(super) const KEYS: [(&str, &[&str]); 21] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
-    ("conference", &["uris", "chairs", "view_hook"]),
+    ("conference", &["uris", "chairs", "share", "view_hook"]),
     (
         "conference.floor",
         &[

@@ -21,6 +21,7 @@ pub use self::report::Report;
 use self::server::Server;
 pub use self::server::System;
 use self::site::Site;
+pub(super) use self::site::user_and_system;
 use super::{Programs, median};
 
 /// One that is measured.

@@ -103,6 +103,7 @@ sync = "before"
 [conference]
 uris = ["8*"]
 chairs = ["1000"]
+share = ["core-01"]
 view_hook = "http://10.0.0.20/views"
 [[conference.floor]]
 id = "audio"
@@ -484,6 +485,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "[\"1001\"]",
         "conference.chairs",
         "[\"1001\"]",
+    ),
+    (
+        "conference.share",
+        "[\"core-02\"]",
+        "conference.share",
+        "[\"core-02\"]",
     ),
     (
         "conference.view_hook",

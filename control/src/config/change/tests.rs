@@ -108,6 +108,7 @@ sync = 'before'
 [conference]
 uris = ['8*']
 chairs = ['1000']
+share = ['core-01']
 view_hook = 'http://10.0.0.20/views'
 [[conference.floor]]
 id = 'audio'
@@ -677,6 +678,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "chairs",
         "[]",
         "conference.chairs hot [\"1000\"] -> [] (0)",
+    ),
+    (
+        "conference",
+        "share",
+        "[]",
+        "conference.share hot [\"core-01\"] -> [] (0)",
     ),
     (
         "conference",
