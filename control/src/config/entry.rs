@@ -93,9 +93,7 @@ impl Config {
         entries.extend(conference.entries());
         let floors = conference.floors.iter();
         entries.extend(floors.flat_map(|(fid, policy)| floor_entries(fid, policy)));
-        entries.extend(self.api.entries());
-        entries.extend(self.log.entries());
-        entries.extend(self.trace.entries());
+        entries.extend([self.api.entries(), self.log.entries(), self.trace.entries()].concat());
         entries.extend(self.mqtt.entries());
         entries.extend(self.cascade.entries());
         entries.extend(self.cascade.lowers.iter().flat_map(Lower::entries));

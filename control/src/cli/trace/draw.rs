@@ -57,7 +57,7 @@ fn title(document: &Value) -> String {
     let messages = if count == 1 { "message" } else { "messages" };
     let names = match document.get("numbers") {
         Some(Value::Bool(true)) => "",
-        _ => "; names are hidden, --numbers shows them",
+        _ => "; names hidden (--numbers)",
     };
     let call_id = text(document, "call_id");
     let first = list(document, "messages").first();
@@ -274,7 +274,7 @@ mod tests {
     fn a_call_in_eighty_columns() {
         let expected = "\
 call 7, over, Call-ID a@b
-4 messages from 2026-11-23T05:00:00.000Z on; names are hidden, --numbers shows them
+4 messages from 2026-11-23T05:00:00.000Z on; names hidden (--numbers)
 
                   caller                 edge-01                callee
                10.0.0.5:5060                              [2001:db8::1]:5060

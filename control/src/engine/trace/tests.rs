@@ -81,9 +81,9 @@ impl World {
 
     fn invite(&mut self, call_id: &str) -> Vec<(SocketAddr, Bytes)> {
         let message = format!(
-            "INVITE sip:8001@example.com SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bK{call_id}\n\
-             Max-Forwards: 70\nFrom: \"Ann\" <sip:1001@example.com>;tag=1\n\
-             To: <sip:8001@example.com>\nCall-ID: {call_id}\nCSeq: 1 INVITE\n\
+            "INVITE sip:8001@example.com SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;\
+             branch=z9hG4bK{call_id}\nMax-Forwards: 70\n\
+             From: \"Ann\" <sip:1001@example.com>;tag=1\nTo: <sip:8001@example.com>\nCall-ID: {call_id}\nCSeq: 1 INVITE\n\
              Contact: <sip:1001@10.0.0.5>\nContent-Length: 0\n\n"
         );
         self.send("10.0.0.5:5060", &message)
@@ -226,8 +226,8 @@ fn the_middle_of_a_long_row_is_left_out() {
     let info = |n: usize| {
         format!(
             "INFO sip:8001@example.com SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;branch=z9hG4bKi{n}\n\
-             Max-Forwards: 70\nFrom: <sip:1001@example.com>;tag=9\nTo: <sip:8001@example.com>;tag=8\n\
-             Call-ID: one\nCSeq: {n} INFO\nContent-Length: 0\n\n"
+             Max-Forwards: 70\nFrom: <sip:1001@example.com>;tag=9\n\
+             To: <sip:8001@example.com>;tag=8\nCall-ID: one\nCSeq: {n} INFO\nContent-Length: 0\n\n"
         )
     };
     for n in 0..MESSAGES_MAX {

@@ -173,11 +173,11 @@ mod tests {
 
     #[test]
     fn a_message_over_ipv6_and_tcp() {
-        let message = Message {
+        let tcp = Message {
             is_udp: false,
             ..message("[2001:db8::5]:5070", "[2001:db8::3]:5061", b"BYE")
         };
-        let chunks = decoded(&packet(&message));
+        let chunks = decoded(&packet(&tcp));
         let kinds: Vec<u16> = chunks.iter().map(|(kind, _)| *kind).collect();
         assert_eq!(kinds, [1, 2, 5, 6, 7, 8, 9, 10, 11, 12, 15]);
         assert_eq!((&*chunks[0].1, &*chunks[1].1), (&[10][..], &[6][..]));
@@ -185,7 +185,7 @@ mod tests {
         (from[0], from[1], from[2], from[3], from[15]) = (0x20, 1, 0x0d, 0xb8, 5);
         assert_eq!(chunks[2].1, from);
         // IPv4 in its mapped form is IPv4.
-        let mapped = super::tests::message("[::ffff:10.0.0.5]:1", "10.0.0.3:2", b"");
+        let mapped = message("[::ffff:10.0.0.5]:1", "10.0.0.3:2", b"");
         assert_eq!(decoded(&packet(&mapped))[2], (3, vec![10, 0, 0, 5]));
     }
 
