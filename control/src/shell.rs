@@ -35,6 +35,7 @@ mod start;
 mod store;
 mod stream;
 mod tcp;
+mod trace;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -223,8 +224,10 @@ impl Shell {
         self.engine.note(self.publisher.edge.noted());
         let links = self.links.iter().flat_map(cascade::Links::events);
         self.engine.note(links.collect());
+        let mut moved = mqtt::Moved::default();
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
+            moved.note(event);
             if let Some(publication) = self.announcer.event(event) {
                 self.publisher.publish(publication);
             }
@@ -232,6 +235,7 @@ impl Shell {
                 .inbox
                 .try_tell(crate::plane::Input::Noted(event.clone()));
         }
+        self.publisher.edge.registered(&moved);
     }
 
     /// Says how this server is, where that has changed.

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: here who forwards media how fast, on the same links, in one run; `sip` has
-//! registrations and calls.
+//! registrations and calls, `mqtt` messages.
 
 pub mod border;
 pub mod conditions;
@@ -7,6 +7,7 @@ pub mod cost;
 mod goal;
 mod latency;
 mod memory;
+pub mod mqtt;
 mod path;
 mod plot;
 pub mod report;
