@@ -21,7 +21,9 @@ impl Guard {
     ) -> BTreeMap<IpNet, bool> {
         let mut bans = self.bans.list(now);
         bans.retain(|ban| {
-            ban.account.is_none()
+            // One by hand is listed until it is swept away.
+            ban.left.is_none_or(|left| !left.is_zero())
+                && ban.account.is_none()
                 && !trusted.iter().any(|net| net.contains(&ban.net))
                 && (ban.why == "manual" || !self.knows_any(ban.net, now))
         });
