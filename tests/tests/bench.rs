@@ -100,6 +100,7 @@ fn the_api_is_asked_while_calls_are_set_up() {
         assert!(answers.count > 0, "{path}");
         assert!(answers.p50 <= answers.p99 && answers.p99 <= answers.longest);
     }
+    assert!(report.watched.top_percent > 0.0, "{:?}", report.watched);
     assert_eq!(report.scrapes.len(), 3);
     for scrape in &report.scrapes {
         assert!(

@@ -249,11 +249,44 @@ fn call(page: &Page<'_>) {
         page.says(flow["target"].as_str().unwrap());
     }
     page.picture("dashboard-call");
-    page.click("main details:last-of-type summary");
+    ladder(page, &id);
+    page.click("main section:last-of-type details:last-of-type summary");
     let steps = explained["flows"][flows.len() - 1]["steps"]
         .as_array()
         .unwrap();
     page.says(steps[0]["question"].as_str().unwrap());
+}
+
+/// Every message is an arrow and a line of the list; its text is shown when it is asked for.
+fn ladder(page: &Page<'_>, id: &str) {
+    let ladder = page.get(&format!("calls/{id}/ladder?full=true"));
+    let messages = ladder["messages"].as_array().unwrap();
+    assert!(messages.len() >= 6, "{ladder:#}");
+    let said = |message: &Value| match message["method"].as_str() {
+        Some(method) => method.to_owned(),
+        None => format!("{} {}", message["code"], message["words"].as_str().unwrap()),
+    };
+    let arrows = page.value(
+        "[...document.querySelectorAll('.ladder .said')].map(e => e.textContent.split(' · ')[0])",
+    );
+    let expected: Vec<String> = messages.iter().map(said).collect();
+    assert_eq!(arrows, serde_json::json!(expected));
+    page.click("details[data-key=ladder] summary");
+    let rows = page.rows("Messages as a list");
+    assert_eq!(rows.len(), messages.len());
+    for (row, message) in rows.iter().zip(messages) {
+        let party = usize::try_from(message["party"].as_u64().unwrap()).unwrap();
+        let other = ladder["parties"][party]["address"].as_str().unwrap();
+        let ends = match message["direction"].as_str().unwrap() {
+            "in" => [other, "lab"],
+            _ => ["lab", other],
+        };
+        assert_eq!(row[1..3], ends, "{message:#}");
+    }
+    page.press("details[data-key=ladder] tbody tr:first-child", "Show");
+    let text = messages[0]["text"].as_str().unwrap();
+    page.says(text.lines().next().unwrap());
+    page.says("Content-Type: application/sdp");
 }
 
 fn registrations(page: &Page<'_>) {

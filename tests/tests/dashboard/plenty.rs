@@ -279,6 +279,7 @@ pub(crate) fn cascade(page: &Page<'_>, upper: &mut Towpath, stage: &Stage) {
         .restart(stage.lab.namespace(Role::Mcu).unwrap())
         .unwrap();
     link_becomes(page, "up");
+    page.picture("dashboard-cascade");
 }
 
 /// On the page and in the API.

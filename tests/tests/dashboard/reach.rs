@@ -44,7 +44,7 @@ const SOUND: &str = "least => {
     level = now;
   }
   for (const e of all('th')) if (!e.scope) tell('heading of what', e);
-  for (const e of all('th')) if (!e.innerText.trim()) tell('empty heading', e);
+  for (const e of all('th')) if (!e.textContent.trim()) tell('empty heading', e);
   for (const e of all('ul > :not(li), ol > :not(li), dl > :not(div)')) tell('not of a list', e);
   for (const e of all('dl > div')) if (!e.querySelector('dt + dd')) tell('no pair', e);
   for (const e of all('img')) if (e.getAttribute('alt') === null) tell('no words', e);

@@ -46,6 +46,7 @@ const FILES: &[File] = files![
     "dom.js" SCRIPT,
     "en.json" JSON,
     "icon.svg" SVG,
+    "ladder.js" SCRIPT,
     "main.js" SCRIPT,
     "part.js" SCRIPT,
     "past.js" SCRIPT,

@@ -4,6 +4,7 @@
 mod report;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
@@ -64,10 +65,6 @@ pub const PATHS: [&str; 12] = [
 /// Clients that ask at the same time, and how often each does.
 const CLIENTS: usize = 2;
 const EVERY: Duration = Duration::from_millis(20);
-
-/// What `top` asks, and how often.
-const TOP_PATHS: [&str; 3] = ["/api/v1/top?n=50", "/api/v1/bpf", "/api/v1/events?since=0"];
-const TOP_EVERY: Duration = Duration::from_secs(1);
 
 /// For 99 of 100 answers.
 pub const ANSWER_MAX: Duration = Duration::from_millis(50);
@@ -150,7 +147,7 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
     say("scrapes");
     let scrapes = asked.scrapes()?;
     say("nobody looks, then top does");
-    let watched = asked.watched()?;
+    let watched = asked.watched(&programs.towpath)?;
     let all = standing(asked.socket)?;
     let retransmitted = loud.outcome()?.retransmitted;
     drop((loud, rest));
@@ -276,12 +273,12 @@ impl Asked<'_> {
     }
 
     /// What nobody's and what `top`'s looking costs.
-    fn watched(&self) -> Result<Watched> {
+    fn watched(&self, towpath: &Path) -> Result<Watched> {
         let (idle, _) = self.daemon_percent(|| {
             clock::wait_until(clock::now() + self.depth.watched);
             Ok(())
         })?;
-        let (daemon, own) = self.daemon_percent(|| self.poll())?;
+        let (daemon, own) = self.daemon_percent(|| self.top(towpath))?;
         Ok(Watched {
             idle_percent: idle,
             daemon_percent: daemon,
@@ -289,16 +286,19 @@ impl Asked<'_> {
         })
     }
 
-    /// Asks what `top` asks, as often.
-    fn poll(&self) -> Result<()> {
-        let end = clock::now() + self.depth.watched;
-        while clock::now() < end {
-            let next = clock::now() + TOP_EVERY;
-            for path in TOP_PATHS {
-                http::text(self.socket, path)?;
-            }
-            clock::wait_until(next.min(end));
-        }
+    /// `towpath top` for as long, a picture a second.
+    fn top(&self, towpath: &Path) -> Result<()> {
+        let pictures = self.depth.watched.as_secs().max(2);
+        let status = Command::new(towpath)
+            .arg("--socket")
+            .arg(self.socket)
+            .args(["top", "--batch", "--delay", "1"])
+            .args(["--iterations", &pictures.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .status()
+            .context("start towpath top")?;
+        ensure!(status.success(), "towpath top: {status}");
         Ok(())
     }
 

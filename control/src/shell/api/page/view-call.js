@@ -2,17 +2,36 @@
 import * as api from "./api.js";
 import { attempt, order, tell, why } from "./ask.js";
 import { h } from "./dom.js";
+import { ladder, listed } from "./ladder.js";
 import { facts, mono, notice, pill, section, sentences, steps, title } from "./part.js";
 import { bits, bytes, duration, ms, number, ppm, t, term } from "./words.js";
 
 export const every = 2000;
 
-export const load = ({ args: [id] }, signal) => api.get(`calls/${encodeURIComponent(id)}/explain`, signal);
+// A call that has ended is known by its messages for a while.
+export async function load(session, signal) {
+  const path = `calls/${encodeURIComponent(session.args[0])}`;
+  const [explained, trace] = await Promise.all([
+    api.get(`${path}/explain`, signal).catch((problem) => problem), messages(session, path, signal),
+  ]);
+  if (!(explained instanceof Error)) return { explained, trace };
+  const has_ended = explained instanceof api.Problem && explained.status === 404;
+  if (!has_ended || !trace) throw explained;
+  return { explained: null, trace };
+}
+
+// With their texts once somebody has asked to read one: they are long.
+const messages = (session, path, signal) =>
+  api.get(`${path}/ladder${session.open === undefined ? "" : "?full=true"}`, signal).catch((problem) => {
+    if (problem instanceof api.Problem && problem.status === 404) return null;
+    throw problem;
+  });
 
 export function draw(session) {
   const id = session.args[0];
   if (!session.data) return title(t("call.title", { id }));
-  const explained = session.data;
+  const { explained, trace } = session.data;
+  if (!explained) return [title(t("call.title", { id }), pill("call", "ended", "plain")), rungs(session, trace)];
   const { call } = explained;
   return [
     title(t("call.title", { id }), pill("call", call.state, call.state === "established" ? "good" : "plain"), actions(session, call)),
@@ -22,8 +41,26 @@ export function draw(session) {
       [t("call.age"), duration(call.age_s)], [t("call.setup"), ms(call.setup_ms)], [t("call.call_id"), mono(call.call_id)],
     ]), h("div", { class: "columns" }, leg("caller", call.caller), call.callee && leg("callee", call.callee)), branches(call.branches)),
     section(t("call.streams"), call.flows.length ? flows(call.flows) : h("p", { class: "muted" }, t("call.no_streams"))),
+    rungs(session, trace),
     section(t("call.decisions"), decisions(explained)),
   ];
+}
+
+function rungs(session, trace) {
+  if (!trace) return section(t("ladder.title"), h("p", { class: "muted" }, t("ladder.none")));
+  const choose = (index) => {
+    const first = session.open === undefined;
+    session.open = session.open === index ? null : index;
+    session.draw();
+    if (first) session.again();
+  };
+  const shown = trace.messages[session.open];
+  return section(t("ladder.title"),
+    !trace.numbers && h("p", { class: "muted" }, t("ladder.redacted")),
+    trace.left_out > 0 && h("p", { class: "muted" }, t("ladder.left_out", { n: number(trace.left_out) })),
+    ladder(trace, session.open, choose),
+    h("div", { "aria-live": "polite" }, shown && h("pre", {}, shown.text ?? t("ladder.loading"))),
+    h("details", { "data-key": "ladder" }, h("summary", {}, t("ladder.list")), listed(trace, session.open, choose)));
 }
 
 function actions(session, call) {

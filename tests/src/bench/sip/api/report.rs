@@ -78,9 +78,15 @@ impl Report {
     #[must_use]
     pub fn json(&self) -> Value {
         let answers = self.answers.iter().map(|(path, answers)| {
+            let Answers {
+                count,
+                p50,
+                p99,
+                longest,
+            } = answers;
             json!({
-                "path": path, "answers": answers.count, "p50_ms": hundredths(ms(answers.p50)),
-                "p99_ms": hundredths(ms(answers.p99)), "longest_ms": hundredths(ms(answers.longest)),
+                "path": path, "answers": count, "p50_ms": hundredths(ms(*p50)),
+                "p99_ms": hundredths(ms(*p99)), "longest_ms": hundredths(ms(*longest)),
             })
         });
         let scrape = self.scrape();
@@ -173,7 +179,8 @@ impl Report {
     /// The directory cannot be written to.
     pub fn write(&self, directory: &Path) -> Result<()> {
         let page = format!(
-            "# API\n\nWritten by `cargo xtask bench api`; the same in [api.json](api.json).\n\n{}\n{}",
+            "# API\n\nWritten by `cargo xtask bench api`; the same in [api.json](api.json).\n\n{}\n\
+             {}",
             self.table(),
             self.conditions.section()
         );
