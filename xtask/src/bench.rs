@@ -34,7 +34,7 @@ enum What {
     Sip,
     /// Messages a second, latency and memory beside mosquitto; writes docs/benchmarks/
     Mqtt,
-    /// How soon the API answers while 500 calls a second are set up
+    /// How soon the API answers under load, one scrape, the cost of top; writes docs/benchmarks/
     Api,
 }
 

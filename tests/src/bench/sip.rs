@@ -1,7 +1,7 @@
 //! `cargo xtask bench sip`: registrations and calls a second, beside Kamailio on the same cores in
 //! one run.
 
-mod asked;
+pub mod api;
 mod latency;
 mod load;
 mod report;
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use self::asked::{Asked, LIMIT, asked};
 pub use self::latency::Added;
 use self::latency::Captures;
 use self::load::{Callee, Load, Users};

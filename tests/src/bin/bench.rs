@@ -38,7 +38,7 @@ enum What {
     Sip,
     /// Messages a second, latency and memory of the MQTT edge.
     Mqtt,
-    /// How soon the API answers while 500 calls a second are set up.
+    /// How soon the API answers while calls are set up, one scrape, the cost of `top`.
     Api,
 }
 
@@ -118,25 +118,16 @@ fn mqtt(arguments: &Arguments) -> Result<(String, Value)> {
 }
 
 fn api(programs: &Programs, arguments: &Arguments) -> Result<(String, Value)> {
-    let seconds = if arguments.quick { 3 } else { 20 };
-    let found = bench::sip::asked(programs, seconds)?;
-    let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-    let (p50, p99, longest) = (ms(found.p50), ms(found.p99), ms(found.longest));
-    let text = format!(
-        "{} answers while {} calls a second were set up ({} done, {} failed): half within \
-         {p50:.1} ms, 99 of 100 within {p99:.1} ms (at most {:.0} ms wanted), all within \
-         {longest:.1} ms",
-        found.answers,
-        found.calls_per_s,
-        found.calls,
-        found.failed,
-        ms(bench::sip::LIMIT),
-    );
-    let json = serde_json::json!({
-        "calls_per_s": found.calls_per_s, "calls": found.calls, "failed": found.failed,
-        "answers": found.answers, "p50_ms": p50, "p99_ms": p99, "longest_ms": longest,
-    });
-    Ok((text, json))
+    let depth = if arguments.quick {
+        bench::sip::api::Depth::QUICK
+    } else {
+        bench::sip::api::Depth::FULL
+    };
+    let report = bench::sip::api::run(programs, depth, &say)?;
+    if let Some(directory) = &arguments.output {
+        report.write(directory)?;
+    }
+    Ok((report.table(), report.json()))
 }
 
 fn say(what: &str) {

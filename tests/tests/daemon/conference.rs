@@ -122,6 +122,57 @@ fn a_call_makes_a_conference() {
     .unwrap();
 }
 
+/// Whoever says what state is meant changes no other: of the whole, and of a floor.
+#[test]
+fn if_match_counts_for_a_conference_and_its_floors() {
+    in_private_network(
+        "conference::if_match_counts_for_a_conference_and_its_floors",
+        || {
+            let daemon = start("conference-match");
+            let opened = order(&daemon, "POST", "", "", r#"{"uri":"8002"}"#);
+            let cid = opened.body["cid"].as_str().unwrap().to_owned();
+            let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+            let room = Phone::register(&daemon, "8002", "10.0.1.20", "10.0.1.3");
+            caller.call(&room).speak();
+            let there = || {
+                let whole = order(&daemon, "GET", &format!("/{cid}"), "", "");
+                let joined = whole.body["roster"][0]["media"]["audio"] == "heard";
+                Ok(joined.then_some(whole.etag))
+            };
+            let whole = clock::until("the caller is there", LIMIT, there)?.unwrap();
+            let ask = |tag: &str| {
+                let (path, head) = (
+                    format!("/{cid}/floor/audio/requests"),
+                    format!("If-Match: {tag}\r\n"),
+                );
+                order(&daemon, "POST", &path, &head, r#"{"pid":"1001"}"#)
+            };
+            assert_eq!(ask(&whole).status, 200);
+            // The floor has another holder than the one that was seen.
+            let late = ask(&whole);
+            assert_eq!((late.status, &late.body["code"]), (412, &"conflict".into()));
+            let floors = late.body["answer"]["floors"].as_array().unwrap();
+            assert!(
+                floors
+                    .iter()
+                    .any(|floor| floor["holders"][0]["pid"] == "1001")
+            );
+            assert_eq!(ask("\"nonsense\"").status, 412);
+            let end = |tag: &str| {
+                let head = format!("If-Match: {tag}\r\n");
+                order(&daemon, "DELETE", &format!("/{cid}"), &head, "")
+            };
+            let late = end(&whole);
+            assert_eq!((late.status, &late.body["code"]), (412, &"conflict".into()));
+            let now = order(&daemon, "GET", &format!("/{cid}"), "", "").etag;
+            assert_eq!(end(&now.unwrap()).status, 200);
+            assert_eq!(end("*").status, 404);
+            Ok(())
+        },
+    )
+    .unwrap();
+}
+
 /// A client that knows nothing but its account finds its conference, asks to speak, and sees that
 /// it may.
 #[test]
