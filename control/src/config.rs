@@ -478,6 +478,8 @@ pub struct Conference {
     pub uris: Vec<String>,
     /// Accounts that chair every conference, in the same manner.
     pub chairs: Vec<String>,
+    /// Servers that every conference is shared with, by their ids.
+    pub share: Vec<String>,
     /// Where accepted views are posted to; none: they are published only.
     pub view_hook: Option<String>,
     /// At least one.

@@ -35,6 +35,7 @@ mod start;
 mod store;
 mod stream;
 mod tcp;
+mod trace;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -164,6 +165,7 @@ impl Shell {
                     if let Ok(kernel) = &self.datapath.kernel {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
+                    self.shut_out();
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
                     self.announce();
@@ -188,6 +190,14 @@ impl Shell {
         self.publisher.outbox.close().await;
         self.store.close();
         Ok(())
+    }
+
+    /// Bans of the last second are the kernel program's too.
+    fn shut_out(&mut self) {
+        let bans = self
+            .engine
+            .bans_at_border(datapath::BORDER_MAX, clock::now());
+        self.datapath.shut_out(&bans, self.engine.config());
     }
 
     /// A peer that is known by name is somewhere else: as if the configuration had said so.

@@ -523,6 +523,7 @@ impl Conference {
         let Self {
             uris,
             chairs,
+            share,
             view_hook,
             floors: _,
         } = self;
@@ -530,6 +531,7 @@ impl Conference {
         vec![
             plain("conference.uris", texts(uris)),
             plain("conference.chairs", texts(chairs)),
+            plain("conference.share", texts(share)),
             plain("conference.view_hook", hook),
         ]
     }

@@ -291,7 +291,7 @@ pub(super) const KEYS: [(&str, &[&str]); 21] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
-    ("conference", &["uris", "chairs", "view_hook"]),
+    ("conference", &["uris", "chairs", "share", "view_hook"]),
     (
         "conference.floor",
         &[
@@ -308,7 +308,7 @@ pub(super) const KEYS: [(&str, &[&str]); 21] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
-    ("trace", &["ladder", "calls"]),
+    ("trace", trace::TRACE_KEYS),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
     ("mqtt.broker", BROKER_KEYS),

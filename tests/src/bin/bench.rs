@@ -80,8 +80,12 @@ fn datapath(programs: &Programs, arguments: &Arguments) -> Result<(String, Value
         bench::Depth::FULL
     };
     if arguments.cost {
-        let costs = bench::cost(programs, depth)?;
-        return Ok((report::costs(&costs), report::costs_json(&costs)));
+        let (costs, border) = bench::cost(programs, depth)?;
+        let text = report::costs(&costs) + &report::border(&border);
+        let json = serde_json::json!({
+            "cost": report::costs_json(&costs), "border": report::border_json(&border),
+        });
+        return Ok((text, json));
     }
     let report = bench::run(programs, depth, &say)?;
     if let Some(directory) = &arguments.output {

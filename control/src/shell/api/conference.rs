@@ -14,7 +14,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use serde_json::{Map, Value, json};
 
-use crate::conference::Conference;
 use crate::conference::envelope::Revision;
 use crate::plane::{Order, Outcome, Refused};
 use crate::shell::api::error::Problem;
@@ -28,6 +27,14 @@ const REFUSES: &[Problem] = &[
     Problem::COMMAND_DENIED,
     Problem::STALE,
     Problem::CONFLICT,
+    Problem::HOME_UNREACHABLE,
+];
+
+const SHARE_REFUSES: &[Problem] = &[
+    Problem::NO_SUCH_CONFERENCE,
+    Problem::NOT_HOME,
+    Problem::NOT_A_SERVER,
+    Problem::TOO_MANY_MEMBERS,
 ];
 
 pub(super) const ROUTES: &[Route] = &[
@@ -62,6 +69,23 @@ pub(super) const ROUTES: &[Route] = &[
         refuses: &[Problem::NO_SUCH_CONFERENCE, Problem::CONFLICT],
         if_match: IfMatch::May,
         handler: || delete(end),
+        ..CHANGE
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/api/v1/conferences/{cid}/members/{sid}",
+        about: "Shares a conference with a server, whatever the configuration says. Every server \
+                on the way must share it",
+        refuses: SHARE_REFUSES,
+        handler: || put(share),
+        ..CHANGE
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/conferences/{cid}/members/{sid}",
+        about: "Shares a conference with a server no more; participants there are lost",
+        refuses: SHARE_REFUSES,
+        handler: || delete(unshare),
         ..CHANGE
     },
     Route {
@@ -154,7 +178,12 @@ type Plane = State<Handle>;
 
 async fn list(State(plane): Plane) -> Json<Value> {
     let plane = plane.lock();
-    let conferences: Vec<Value> = plane.conferences().map(wire::summary).collect();
+    let own = plane.conferences().map(wire::summary);
+    let cascade = plane.cascade();
+    let foreign = cascade.foreign();
+    let foreign = foreign.filter_map(|cid| wire::foreign(cascade, cid));
+    let foreign = foreign.map(|whole| wire::summary_of(&whole));
+    let conferences: Vec<Value> = own.chain(foreign).collect();
     Json(json!({ "conferences": conferences }))
 }
 
@@ -174,10 +203,10 @@ async fn open(State(plane): Plane, body: Bytes) -> Reply {
 const URI_BYTES_MAX: usize = 128;
 
 async fn show(State(plane): Plane, Path(cid): Path<String>) -> Result<Response, Problem> {
-    let plane = plane.lock();
-    let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-    let tag = [(ETAG, format!("\"{}\"", conference.revision()))];
-    Ok((tag, Json(wire::whole(conference))).into_response())
+    let Json(whole) = of(&plane, &cid, wire::whole)?;
+    let revision = whole.get("revision").and_then(Value::as_str);
+    let tag = format!("\"{}\"", revision.unwrap_or_default());
+    Ok(([(ETAG, tag)], Json(whole)).into_response())
 }
 
 async fn end(
@@ -185,7 +214,10 @@ async fn end(
     Path(cid): Path<String>,
     head: HeaderMap,
 ) -> Result<Response, Problem> {
-    let current = plane.lock().conference(&cid).map(Conference::revision);
+    let current = plane
+        .lock()
+        .conference(&cid)
+        .map(|conference| conference.revision());
     let current = current.ok_or(Problem::NO_SUCH_CONFERENCE)?;
     if is_past(&head, &(current..=current)) {
         return Ok(conflict(&plane, &cid, wire::whole));
@@ -213,17 +245,44 @@ async fn view(
     State(plane): Plane,
     Path((cid, vid)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let plane = plane.lock();
-    let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-    let view = conference.views().get(&vid).ok_or(Problem::NO_SUCH_VIEW)?;
-    let tag = [(ETAG, format!("\"{}\"", view.revision))];
-    Ok((tag, Json(wire::view(&vid, view))).into_response())
+    let Json(views) = of(&plane, &cid, wire::views)?;
+    let mut views = views.get("views").and_then(Value::as_array).into_iter();
+    let mut views = views.by_ref().flatten();
+    let view = views.find(|view| view.get("vid").and_then(Value::as_str) == Some(&*vid));
+    let view = view.ok_or(Problem::NO_SUCH_VIEW)?.clone();
+    let number = |name: &str| view.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let tag = format!("\"{}.{}\"", number("epoch"), number("rev"));
+    Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 
-fn of(plane: &Handle, cid: &str, document: fn(&Conference) -> Value) -> Reply {
+/// A part of a conference, at home here or not.
+fn of(plane: &Handle, cid: &str, part: fn(Value) -> Value) -> Reply {
     let plane = plane.lock();
-    let conference = plane.conference(cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-    Ok(Json(document(conference)))
+    let whole = match plane.conference(cid) {
+        Some(conference) => Some(wire::home(conference, plane.cascade())),
+        None => wire::foreign(plane.cascade(), cid),
+    };
+    let whole = whole.ok_or(Problem::NO_SUCH_CONFERENCE)?;
+    Ok(Json(part(whole)))
+}
+
+async fn share(State(plane): Plane, Path((cid, sid)): Path<(String, String)>) -> Reply {
+    shared(&plane, cid, sid, true).await
+}
+
+async fn unshare(State(plane): Plane, Path((cid, sid)): Path<(String, String)>) -> Reply {
+    shared(&plane, cid, sid, false).await
+}
+
+async fn shared(plane: &Handle, cid: String, sid: String, on: bool) -> Reply {
+    match plane.order(Order::Share { cid, sid, on }).await {
+        Some(Outcome::Shared) => Ok(Json(json!({ "done": true }))),
+        Some(Outcome::Refused(Refused::NotHome)) => Err(Problem::NOT_HOME),
+        Some(Outcome::Refused(Refused::NotAServer)) => Err(Problem::NOT_A_SERVER),
+        Some(Outcome::Refused(Refused::TooManyMembers)) => Err(Problem::TOO_MANY_MEMBERS),
+        Some(_) => Err(Problem::NO_SUCH_CONFERENCE),
+        None => Err(Problem::BUSY),
+    }
 }
 
 /// Whether `If-Match` names a state that is not there any more.
@@ -248,8 +307,8 @@ fn is_past_floor(plane: &Handle, cid: &str, fid: &str, head: &HeaderMap) -> bool
     held.is_some_and(|held| is_past(head, &held))
 }
 
-fn conflict(plane: &Handle, cid: &str, document: fn(&Conference) -> Value) -> Response {
-    let current = plane.lock().conference(cid).map(document);
+fn conflict(plane: &Handle, cid: &str, part: fn(Value) -> Value) -> Response {
+    let current = of(plane, cid, part).ok().map(|Json(part)| part);
     Problem::CONFLICT.with(json!({ "reason": "rev_conflict", "answer": current }))
 }
 
@@ -274,14 +333,8 @@ async fn give_up(
         return Ok(conflict(&plane, &cid, wire::floors));
     }
     // Whose it is follows from the request.
-    let owner = {
-        let plane = plane.lock();
-        let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-        let floor = conference.floors().get(&fid);
-        let request = floor.and_then(|floor| floor.find(&rid));
-        request.map(|request| request.pid.clone())
-    };
-    let owner = owner.ok_or(Problem::NO_SUCH_REQUEST)?;
+    let Json(floors) = of(&plane, &cid, wire::floors)?;
+    let owner = wire::owner(&floors, &fid, &rid).ok_or(Problem::NO_SUCH_REQUEST)?;
     let body = json!({ "pid": owner }).to_string();
     let named = [("fid", fid), ("request_id", rid)];
     command(&plane, cid, "floor.release", &named, &head, body.as_bytes()).await
@@ -357,6 +410,8 @@ fn answered(answer: &Bytes) -> Result<Response, Problem> {
         ("stale", _) => Some(Problem::STALE),
         ("conflict", _) => Some(Problem::CONFLICT),
         ("denied", _) => Some(Problem::COMMAND_DENIED),
+        (_, "home_unreachable") => Some(Problem::HOME_UNREACHABLE),
+        (_, "busy") => Some(Problem::BUSY),
         (_, "no_such_request") => Some(Problem::NO_SUCH_REQUEST),
         (_, _) => Some(Problem::BAD_COMMAND),
     };

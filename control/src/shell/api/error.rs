@@ -70,6 +70,33 @@ impl Problem {
         detail: "there are as many conferences as may be; end some",
     };
 
+    pub(in crate::shell) const NOT_HOME: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "not_home",
+        detail: "only the home of a conference says who shares it: the server that its id begins \
+                 with",
+    };
+
+    pub(in crate::shell) const NOT_A_SERVER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "not_a_server",
+        detail: "write the node.id of another server: a-z, 0-9 and `-`; `towpath peer list` shows \
+                 those that are linked to this one",
+    };
+
+    pub(in crate::shell) const TOO_MANY_MEMBERS: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "too_many_members",
+        detail: "as many servers share it as may; unshare one",
+    };
+
+    pub(in crate::shell) const HOME_UNREACHABLE: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "home_unreachable",
+        detail: "the server that decides about this conference cannot be reached; try again, \
+                 `towpath peer list` shows why",
+    };
+
     pub(in crate::shell) const BAD_COMMAND: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_command",
