@@ -37,8 +37,8 @@ const NOTES: [&str; 8] = [
      them: what is counted has arrived",
     "columns take turns in every round, each with a broker that has just been started; the median \
      of the rounds counts",
-    "mosquitto: no persistence, no delay, 64 in flight to a client, queues long enough; its other \
-     settings are Debian's",
+    "mosquitto: no persistence, no delay, 64 in flight to a client; its other settings are \
+     Debian's; both: at most 10,000 messages wait for a client",
     "Towpath judges each message by the topics clients have; nothing else runs in it",
     "processor time is the broker's own for each message that arrived",
     "latency counts from when a message was due at the steady rate until it was read, at QoS 1",

@@ -21,7 +21,10 @@ pub enum System {
 
 /// Both listen where nobody else does: the network is the measurement's own.
 const PORT: u16 = 1883;
-const OURS: &str = "topics = [\"bench/#\"]";
+/// Queues as long as the other's: who is slow for a while is not turned out.
+const OURS: &str = "topics = [\"bench/#\"]\nqueue_messages = 10000\nqueue_bytes = 16777216";
+/// All conferences are made by one who asks.
+const UNLIMITED: &str = "[api]\nrate = 0";
 /// Without these its receivers wait for each other, or lose what they are slow to take.
 const THEIRS: &str = "max_inflight_messages 64\nmax_queued_messages 10000\nlog_type error";
 /// `USER_HZ` is 100 on every platform that Debian has.
@@ -58,7 +61,7 @@ impl Running {
     pub(super) fn start(system: System) -> Result<Self> {
         let files = Scratch::create(&stale::unique_name())?;
         let broker = match system {
-            System::Towpath => Broker::towpath(files.path(), PORT, OURS, "")?,
+            System::Towpath => Broker::towpath(files.path(), PORT, OURS, UNLIMITED)?,
             System::Mosquitto => Broker::mosquitto(files.path(), PORT, THEIRS)?,
         };
         Ok(Self {
