@@ -68,6 +68,7 @@ const PACKAGES: [(&str, &str, &str); 23] = [
     ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
+    ("linphone-cli", "/usr/bin/linphonec", "a phone of the tests"),
     (
         "chromium",
         "/usr/bin/chromium",
