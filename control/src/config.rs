@@ -8,10 +8,12 @@ pub mod change;
 pub mod check;
 pub mod entry;
 mod file;
+mod limits;
 pub mod mqtt;
 mod origin;
 mod problem;
 pub mod redact;
+pub mod trace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -25,6 +27,7 @@ use crate::conference::floor::Policy;
 use crate::id::{Listener, NetworkId, Transport};
 
 pub use self::cascade::{Cascade, Lower, ServerListener, Upper};
+pub use self::limits::Limits;
 
 /// Everything the daemon was told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -38,6 +41,7 @@ pub struct Config {
     pub conference: Conference,
     pub api: api::Api,
     pub log: api::Log,
+    pub trace: trace::Trace,
     pub mqtt: Mqtt,
     pub cascade: Cascade,
     origins: Origins,
@@ -215,6 +219,8 @@ pub struct Peer {
     pub probe: Duration,
     /// Failures in a row after which an address counts as down.
     pub probe_failures: u32,
+    /// How much goes there and comes from there at a time.
+    pub limits: Limits,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
 }
@@ -355,6 +361,8 @@ pub struct Network {
     pub dscp: Option<u8>,
     /// Hop limit of media sent into this network, 1..=255; none takes one off the sender's.
     pub hop_limit: Option<u8>,
+    /// How much goes through it at a time.
+    pub limits: Limits,
 }
 
 /// An even first port and an odd last one, so that it holds whole RTP/RTCP pairs (RFC 3550 §11).
@@ -470,6 +478,8 @@ pub struct Conference {
     pub uris: Vec<String>,
     /// Accounts that chair every conference, in the same manner.
     pub chairs: Vec<String>,
+    /// Servers that every conference is shared with, by their ids.
+    pub share: Vec<String>,
     /// Where accepted views are posted to; none: they are published only.
     pub view_hook: Option<String>,
     /// At least one.

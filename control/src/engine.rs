@@ -7,13 +7,16 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod gateway;
+pub mod glance;
 pub mod input;
 mod load;
 pub mod locate;
 pub mod shard;
+pub mod trace;
 
 mod abandoned;
 mod call;
+mod capacity;
 mod dialog;
 mod fork;
 mod gate;
@@ -56,6 +59,8 @@ use crate::sip::verdict::{self, judge};
 use crate::sip::vocabulary::{self, Method};
 
 use call::Call;
+use capacity::Capacity;
+pub use capacity::Load;
 use event::Events;
 use guard::Guard;
 pub use guard::ban::BanView;
@@ -135,6 +140,8 @@ pub struct Engine {
     pools: Pools,
     /// Every media port of ours.
     ours: Arc<Ours>,
+    /// What peers and networks carry, in all shards.
+    capacity: Capacity,
     calls: BTreeMap<CallKey, Call>,
     /// Calls by Call-ID: more than one when a call crosses the edge twice.
     dialogs: BTreeMap<Bytes, Vec<CallKey>>,
@@ -154,6 +161,8 @@ pub struct Engine {
     /// Connections, of TCP and TLS.
     flows: flow::Flows,
     counters: Counters,
+    /// The messages of calls.
+    ladders: trace::Ladders,
     events: Events,
     /// Who is silent, as it was last looked at.
     silence: BTreeMap<NetworkId, Silence>,
@@ -201,6 +210,7 @@ impl Engine {
             transactions: Transactions::new(Timing::default()),
             names,
             started: now,
+            capacity: Capacity::default().of(&config),
             calls: BTreeMap::new(),
             dialogs: BTreeMap::new(),
             relays: BTreeMap::new(),
@@ -212,6 +222,7 @@ impl Engine {
             sweeps: 0,
             gateways: gateway::Watch::default(),
             flows: flow::Flows::default(),
+            ladders: trace::Ladders::default(),
             counters: Counters::default(),
             events: Events::default(),
             silence: BTreeMap::new(),
@@ -237,10 +248,17 @@ impl Engine {
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {
-            Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
+            Input::Sip { on, from, bytes } => {
+                let (path, before) = (Path { on, to: from }, effects.len());
+                self.datagram(on, from, bytes.clone(), now, effects);
+                self.trace_received(path, &bytes, effects.len() > before, now);
+            }
             Input::Connected(path) => self.connected(path),
             Input::Closed(path) => self.closed(path, now, effects),
-            Input::Unsent { path, bytes } => self.unsent(path, bytes, now, effects),
+            Input::Unsent { path, bytes } => {
+                self.ladders.unsent(path, &bytes);
+                self.unsent(path, bytes, now, effects);
+            }
             Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),

@@ -1,5 +1,6 @@
 //! A call's media: ports, legs, latches and the flows they want.
 
+pub mod bandwidth;
 pub mod leg;
 pub mod ours;
 pub mod plan;

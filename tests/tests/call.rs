@@ -5,6 +5,8 @@
 
 #[path = "call/abandoned.rs"]
 mod abandoned;
+#[path = "call/capacity.rs"]
+mod capacity;
 #[path = "call/change.rs"]
 mod change;
 #[path = "call/fork.rs"]

@@ -49,6 +49,10 @@ mod shards;
 mod store;
 #[path = "daemon/stream.rs"]
 mod stream;
+#[path = "daemon/top.rs"]
+mod top;
+#[path = "daemon/trace.rs"]
+mod trace;
 #[path = "daemon/watchdog.rs"]
 mod watchdog;
 #[path = "daemon/wire.rs"]
@@ -246,8 +250,8 @@ fn probed(daemon: &Daemon) {
     assert_eq!(
         lines,
         [
-            "mcu 10.0.0.77:5060 udp 0 1 unknown - - -",
-            "mcu 10.0.0.78:5070 udp 1 2 unknown - - -",
+            "mcu 10.0.0.77:5060 udp 0 1 0 unknown - - -",
+            "mcu 10.0.0.78:5070 udp 1 2 0 unknown - - -",
         ]
     );
     let asked = answer(0, "mcu: asked\n");

@@ -97,6 +97,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.peer.sources", Takes::Hot),
     ("sip.peer.probe", Takes::Hot),
     ("sip.peer.probe_failures", Takes::Hot),
+    ("sip.peer.max_calls", Takes::Hot),
+    ("sip.peer.max_bandwidth", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
     ("sip.peer.register_by", Takes::Hot),
     ("sip.peer.register_expires", Takes::Hot),
@@ -121,6 +123,8 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("network.address_change", Takes::Hot),
     ("network.dscp", Takes::Drain),
     ("network.hop_limit", Takes::Drain),
+    ("network.max_calls", Takes::Hot),
+    ("network.max_bandwidth", Takes::Hot),
     ("datapath.mode", Takes::Restart),
     ("datapath.xdp", Takes::Restart),
     ("datapath.object", Takes::Restart),
@@ -131,6 +135,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("store.sync", Takes::Hot),
     ("conference.uris", Takes::Hot),
     ("conference.chairs", Takes::Hot),
+    ("conference.share", Takes::Hot),
     ("conference.view_hook", Takes::Hot),
     ("conference.floor.id", Takes::Hot),
     ("conference.floor.policy", Takes::Hot),
@@ -148,6 +153,12 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("api.tls.key", Takes::Hot),
     ("log.format", Takes::Hot),
     ("log.level", Takes::Hot),
+    ("trace.ladder", Takes::Hot),
+    ("trace.calls", Takes::Hot),
+    ("trace.hep", Takes::Hot),
+    ("trace.hep_id", Takes::Hot),
+    ("trace.hep_password_file", Takes::Hot),
+    ("trace.hep_secrets", Takes::Hot),
     ("mqtt.mode", Takes::Hot),
     ("mqtt.url", Takes::Hot),
     ("mqtt.listen", Takes::Hot),
@@ -193,6 +204,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         conference,
         api,
         log,
+        trace,
         mqtt,
         cascade,
         origins: _,
@@ -229,6 +241,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
     changes.members("conference.floor", &floors(conference), &floors(other));
     changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
     changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
+    changes.section(Concerns::Nobody, &trace.entries(), &new.trace.entries());
     changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
     changes.section(Concerns::Nobody, &cascade.entries(), &new.cascade.entries());
     let lowers = |lowers: &[Lower]| -> Vec<Member> { lowers.iter().map(Member::lower).collect() };

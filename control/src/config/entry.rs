@@ -78,6 +78,7 @@ impl Config {
             conference,
             api: _,
             log: _,
+            trace: _,
             mqtt: _,
             cascade: _,
             origins: _,
@@ -94,6 +95,7 @@ impl Config {
         entries.extend(floors.flat_map(|(fid, policy)| floor_entries(fid, policy)));
         entries.extend(self.api.entries());
         entries.extend(self.log.entries());
+        entries.extend(self.trace.entries());
         entries.extend(self.mqtt.entries());
         entries.extend(self.cascade.entries());
         entries.extend(self.cascade.lowers.iter().flat_map(Lower::entries));
@@ -245,6 +247,7 @@ impl Peer {
             sources,
             probe,
             probe_failures,
+            limits,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -267,6 +270,7 @@ impl Peer {
         let uris: Vec<PeerAddress> = others.copied().collect();
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
+        let bandwidth = optional(limits.bandwidth);
         vec![
             entry("uri", "sip.peer.uri", uri),
             entry("uris", "sip.peer.uris", texts(&uris)),
@@ -289,12 +293,14 @@ impl Peer {
             entry("sources", "sip.peer.sources", texts(sources)),
             entry("probe", "sip.peer.probe", span(*probe)),
             entry("probe_failures", "sip.peer.probe_failures", failures),
+            entry("max_calls", "sip.peer.max_calls", optional(limits.calls)),
+            entry("max_bandwidth", "sip.peer.max_bandwidth", bandwidth),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }
 }
 
-fn count(count: usize) -> Value {
+pub(super) fn count(count: usize) -> Value {
     Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
@@ -330,6 +336,7 @@ impl Network {
             address_change,
             dscp,
             hop_limit,
+            limits,
         } = self;
         let entries = [
             ("network.interface", text(interface)),
@@ -356,6 +363,8 @@ impl Network {
             ),
             ("network.dscp", optional(*dscp)),
             ("network.hop_limit", optional(*hop_limit)),
+            ("network.max_calls", optional(limits.calls)),
+            ("network.max_bandwidth", optional(limits.bandwidth)),
         ];
         let named = |(kind, value): (&'static str, Value)| Entry {
             key: kind.replacen("network.", &format!("network.{name}."), 1),
@@ -514,6 +523,7 @@ impl Conference {
         let Self {
             uris,
             chairs,
+            share,
             view_hook,
             floors: _,
         } = self;
@@ -521,6 +531,7 @@ impl Conference {
         vec![
             plain("conference.uris", texts(uris)),
             plain("conference.chairs", texts(chairs)),
+            plain("conference.share", texts(share)),
             plain("conference.view_hook", hook),
         ]
     }
@@ -536,20 +547,16 @@ pub(super) fn floor_entries(fid: &str, policy: &Policy) -> Vec<Entry> {
         priority_max,
         preempt,
     } = policy;
-    let number = |number: usize| Value::Number(u64::try_from(number).unwrap_or(u64::MAX));
     let entries = [
         ("conference.floor.policy", word(&POLICY, *mode)),
-        ("conference.floor.max_holders", number(*holders_max)),
-        ("conference.floor.max_queue", number(*queue_max)),
+        ("conference.floor.max_holders", count(*holders_max)),
+        ("conference.floor.max_queue", count(*queue_max)),
         (
             "conference.floor.grant_ttl",
             span(grant_ttl.unwrap_or_default()),
         ),
         ("conference.floor.request_ttl", span(*request_ttl)),
-        (
-            "conference.floor.priority",
-            Value::Number((*priority_max).into()),
-        ),
+        ("conference.floor.priority", optional(Some(*priority_max))),
         ("conference.floor.preempt", Value::Flag(*preempt)),
     ];
     let named = |(kind, value): (&'static str, Value)| Entry {
@@ -560,7 +567,7 @@ pub(super) fn floor_entries(fid: &str, policy: &Policy) -> Vec<Entry> {
     entries.into_iter().map(named).collect()
 }
 
-fn optional(number: Option<u8>) -> Value {
+fn optional(number: Option<impl Into<u64>>) -> Value {
     number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 

@@ -6,6 +6,7 @@ pub(super) mod api;
 mod conference;
 mod mqtt;
 mod table;
+pub(super) mod trace;
 
 use toml::de::DeTable;
 
@@ -99,6 +100,8 @@ pub(super) struct Peer {
     pub(super) sources: Option<At<Vec<At<String>>>>,
     pub(super) probe: Option<At<String>>,
     pub(super) probe_failures: Option<At<i64>>,
+    pub(super) max_calls: Option<At<i64>>,
+    pub(super) max_bandwidth: Option<At<i64>>,
     pub(super) tls_name: Option<At<String>>,
     pub(super) register: Option<At<String>>,
     pub(super) register_by: Option<At<String>>,
@@ -129,6 +132,8 @@ pub(super) struct Network {
     pub(super) address_change: Option<At<String>>,
     pub(super) dscp: Option<At<i64>>,
     pub(super) hop_limit: Option<At<i64>>,
+    pub(super) max_calls: Option<At<i64>>,
+    pub(super) max_bandwidth: Option<At<i64>>,
 }
 
 /// `[datapath]`
@@ -184,6 +189,7 @@ pub(super) struct File {
     pub(super) conference: Conference,
     pub(super) api: api::Api,
     pub(super) log: api::Log,
+    pub(super) trace: trace::Trace,
     pub(super) mqtt: Mqtt,
     pub(super) cascade: Cascade,
     /// Where each of it stands.
@@ -191,7 +197,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 20] = [
+pub(super) const KEYS: [(&str, &[&str]); 21] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -246,6 +252,8 @@ pub(super) const KEYS: [(&str, &[&str]); 20] = [
             "sources",
             "probe",
             "probe_failures",
+            "max_calls",
+            "max_bandwidth",
             "register",
             "register_by",
             "register_expires",
@@ -274,6 +282,8 @@ pub(super) const KEYS: [(&str, &[&str]); 20] = [
             "address_change",
             "dscp",
             "hop_limit",
+            "max_calls",
+            "max_bandwidth",
         ],
     ),
     (
@@ -281,7 +291,7 @@ pub(super) const KEYS: [(&str, &[&str]); 20] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
-    ("conference", &["uris", "chairs", "view_hook"]),
+    ("conference", &["uris", "chairs", "share", "view_hook"]),
     (
         "conference.floor",
         &[
@@ -298,6 +308,7 @@ pub(super) const KEYS: [(&str, &[&str]); 20] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
+    ("trace", trace::TRACE_KEYS),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
     ("mqtt.broker", BROKER_KEYS),
@@ -355,6 +366,7 @@ impl File {
                 "conference",
                 "api",
                 "log",
+                "trace",
                 "mqtt",
                 "cascade",
             ],
@@ -369,6 +381,7 @@ impl File {
             conference: root.table("conference", problems, Conference::read),
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
+            trace: root.table("trace", problems, trace::Trace::read),
             mqtt: root.table("mqtt", problems, Mqtt::read),
             cascade: root.table("cascade", problems, Cascade::read),
             origins,
@@ -469,6 +482,8 @@ impl Peer {
             sources: table.texts("sources", problems),
             probe: table.text("probe", problems),
             probe_failures: table.integer("probe_failures", problems),
+            max_calls: table.integer("max_calls", problems),
+            max_bandwidth: table.integer("max_bandwidth", problems),
             tls_name: table.text("tls_name", problems),
             register: table.text("register", problems),
             register_by: table.text("register_by", problems),
@@ -501,6 +516,8 @@ impl Network {
             address_change: table.text("address_change", problems),
             dscp: table.integer("dscp", problems),
             hop_limit: table.integer("hop_limit", problems),
+            max_calls: table.integer("max_calls", problems),
+            max_bandwidth: table.integer("max_bandwidth", problems),
         }
     }
 }

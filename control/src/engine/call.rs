@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::effect::{CallRecord, Effect, Rule};
 use crate::engine::admin::{CallView, LegView, flows, text};
+use crate::engine::capacity::Claim;
 use crate::engine::event::Kind;
 use crate::engine::fork::{Asked, Refusal, Rival};
 use crate::engine::pulse::STRANGERS_MAX;
@@ -32,6 +33,8 @@ pub(super) struct Call {
     /// Others who may become the callee.
     pub(super) rivals: Vec<Rival>,
     pub(super) session: Option<Session>,
+    /// What it holds of peers and networks.
+    pub(super) claims: Vec<Claim>,
     /// The INVITE transaction that is open, the first or a later one.
     pub(super) setup: Option<Setup>,
     /// The last 2xx to an INVITE, for its repeats.
@@ -118,6 +121,8 @@ pub(super) struct Setup {
     pub(super) redirects: u8,
     /// It carried an offer.
     pub(super) offered: bool,
+    /// Somebody could not be asked, because there was no room for the call.
+    pub(super) crowded: bool,
     pub(super) cancelled: bool,
     /// Timer C (§16.6 step 11), or the end of our patience after a CANCEL.
     pub(super) give_up_at: Instant,
@@ -182,7 +187,7 @@ impl Call {
         })
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match (&self.setup, self.answered) {
             (Some(setup), _) if setup.cancelled => "cancelled",
             (Some(_), Some(_)) => "renegotiating",

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::effect::{Effect, Effects};
 use crate::engine::call::{Call, Setup};
+use crate::engine::capacity::What;
 use crate::engine::fork::Asked;
 use crate::engine::invite::TOKEN;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, refusal_code, sdp_range};
@@ -13,7 +14,7 @@ use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Hop, Origin, Purpose};
 use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::Path;
-use crate::media::session::Side;
+use crate::media::session::{Refusal, Side};
 use crate::sip::b2bua::{self, Onward};
 use crate::sip::dialog::{Leg, contact_uri};
 use crate::sip::index::Message;
@@ -101,9 +102,7 @@ impl Engine {
         let part = Part::Offer;
         let body = match self.exchange(key, call, from, part, &request.message, now, effects) {
             Ok(body) => body,
-            Err(refusal) => {
-                return self.answer(request, refusal_code(refusal), now, effects);
-            }
+            Err(refusal) => return self.answer_refusal(request, refusal, now, effects),
         };
         let origin = Origin {
             key: request.key.clone(),
@@ -130,6 +129,7 @@ impl Engine {
             best: None,
             redirects: 0,
             offered: sdp_range(&request.message).is_some(),
+            crowded: false,
             cancelled: false,
             give_up_at: now + TIMER_C,
         });
@@ -178,6 +178,24 @@ impl Engine {
         self.finish(key, call, now, effects);
     }
 
+    /// Its SDP is not accepted: the call goes on as it was.
+    fn answer_refusal(
+        &mut self,
+        request: &Request,
+        refusal: Refusal,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        match refusal {
+            Refusal::NoBandwidth => self.answer_full(request, What::Bandwidth, now, effects),
+            Refusal::NoPorts(_)
+            | Refusal::Malformed(_)
+            | Refusal::TooLarge
+            | Refusal::NotAnAnswer
+            | Refusal::Glare => self.answer(request, refusal_code(refusal), now, effects),
+        }
+    }
+
     /// Any other request: edited and forwarded; UPDATE and PRACK may carry SDP (RFC 3311, 3262).
     fn through(
         &mut self,
@@ -215,7 +233,7 @@ impl Engine {
         };
         let body = match body {
             Ok(body) => body,
-            Err(refusal) => return self.answer(request, refusal_code(refusal), now, effects),
+            Err(refusal) => return self.answer_refusal(request, refusal, now, effects),
         };
         let offered = part == Some(Part::Offer) && body.is_some();
         let origin = Origin {

@@ -50,6 +50,8 @@ pub enum Kind {
     MediaResumed,
     MediaSource,
     PortsExhausted,
+    /// A peer or a network carries as much as it may, and something was refused.
+    CapacityReached,
     ConfigurationApplied,
     NetworkRetired,
     NetworkGone,
@@ -73,6 +75,9 @@ pub enum Kind {
     ConferenceStarted,
     ConferenceRestored,
     ConferenceEnded,
+    /// Another server shares one with us, or not any more.
+    ConferenceShared,
+    ConferenceUnshared,
     /// A participant came, is not heard of, is gone.
     ConferenceJoined,
     ConferenceLost,
@@ -115,6 +120,7 @@ impl Kind {
             Self::MediaResumed => "media.resumed",
             Self::MediaSource => "media.source",
             Self::PortsExhausted => "ports.exhausted",
+            Self::CapacityReached => "capacity.reached",
             Self::ConfigurationApplied => "configuration.applied",
             Self::NetworkRetired => "network.retired",
             Self::NetworkGone => "network.gone",
@@ -131,6 +137,8 @@ impl Kind {
             Self::ConferenceStarted => "conference.started",
             Self::ConferenceRestored => "conference.restored",
             Self::ConferenceEnded => "conference.ended",
+            Self::ConferenceShared => "conference.shared",
+            Self::ConferenceUnshared => "conference.unshared",
             Self::ConferenceJoined => "conference.joined",
             Self::ConferenceLost => "conference.lost",
             Self::ConferenceLeft => "conference.left",

@@ -279,6 +279,25 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) -> Result<(), u16> {
+        loop {
+            let outcome = self.ask_group(key, call, now, effects);
+            let setup = call.setup.as_ref();
+            // Where there is no room, others are next.
+            let next = setup.is_some_and(|setup| setup.crowded && !setup.targets.is_empty());
+            if outcome.is_ok() || !next {
+                return outcome;
+            }
+            self.counters.count("call_setup", "next_target");
+        }
+    }
+
+    fn ask_group(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<(), u16> {
         let setup = call.setup.as_mut().ok_or(500_u16)?;
         let request = setup.origin.request.clone();
         let breadth = max_breadth(&request).unwrap_or(MAX_BREADTH);
@@ -313,9 +332,20 @@ impl Engine {
         let branch = setup.asked.last().map_or(0, |asked| asked.branch + 1);
         let origin = setup.origin.clone();
         let leg = self.seat_callee(key, call, branch, &target, request.cseq().0)?;
-        let part = Part::Offer;
-        let outcome = self.exchange(key, call, Side::A, part, request, now, effects);
-        let client = match outcome.map_err(refusal_code) {
+        let outcome = match self.hold_invite(call, request, now) {
+            Ok(()) => {
+                let part = Part::Offer;
+                let body = self.exchange(key, call, Side::A, part, request, now, effects);
+                body.map_err(refusal_code)
+            }
+            Err(full) => {
+                if let Some(setup) = call.setup.as_mut() {
+                    setup.crowded = true;
+                }
+                Err(full.what.code())
+            }
+        };
+        let client = match outcome {
             Ok(body) => {
                 let uri = contact_uri(request);
                 let contact = self.contact(target.network, target.path, call, uri.as_deref());

@@ -13,7 +13,7 @@ use crate::engine::media::{NO_BODY, Part, TIMER_C, capabilities, refusal_code, s
 use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Origin, REPEATS};
 use crate::engine::route::Target;
-use crate::engine::{CallKey, Engine, RETRY_AFTER_S, Request};
+use crate::engine::{CallKey, Engine, Request};
 use crate::id::{NetworkId, Path};
 use crate::media::session::{Both, Side};
 use crate::sip::b2bua::{self, Back};
@@ -45,10 +45,13 @@ impl Engine {
             self.counters.count("sip_refused", "loop");
             return self.answer(&request, 482, now, effects);
         }
+        let mut call = self.new_call(&request, targets, now);
+        if let Err(full) = self.hold_invite(&mut call, &request.message, now) {
+            return self.answer_full(&request, full.what, now, effects);
+        }
         self.answer(&request, 100, now, effects);
         let key = CallKey(self.shard.number(self.calls_made));
         self.calls_made += 1;
-        let mut call = self.new_call(&request, targets, now);
         let parties = vec![("from", call.from.clone()), ("to", call.to.clone())];
         self.note(now, Kind::CallStarted, key.0.to_string(), parties);
         self.dialogs
@@ -107,6 +110,7 @@ impl Engine {
             branch: 0,
             rivals: Vec::new(),
             session: None,
+            claims: Vec::new(),
             setup: Some(Setup {
                 first: true,
                 origin: Origin {
@@ -119,6 +123,7 @@ impl Engine {
                 best: None,
                 redirects: 0,
                 offered: sdp_range(message).is_some(),
+                crowded: false,
                 cancelled: false,
                 give_up_at: now + TIMER_C,
             }),
@@ -459,8 +464,8 @@ impl Engine {
                 _ => {
                     let tag = self.names.token();
                     let request = &origin.request;
-                    let later = [("Retry-After", RETRY_AFTER_S.to_owned())];
-                    let extra = if code == 503 { &later[..] } else { &[] };
+                    let extra = self.refusal_fields(code, setup.crowded);
+                    let extra = extra.as_slice();
                     vocabulary::response(request, code, None, Some(&tag), extra, None)
                 }
             };

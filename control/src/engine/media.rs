@@ -97,10 +97,16 @@ impl Engine {
             return Ok(None);
         };
         self.inform(call);
-        let Some(session) = call.session.as_mut() else {
+        if call.session.is_none() {
+            return Ok(None);
+        }
+        let Some(sdp) = message.body().get(range.clone()) else {
             return Ok(None);
         };
-        let Some(sdp) = message.body().get(range.clone()) else {
+        if part == Part::Offer && !self.hold_offer(call, sdp, now) {
+            return Err(Refusal::NoBandwidth);
+        }
+        let Some(session) = call.session.as_mut() else {
             return Ok(None);
         };
         let before = effects.len();
@@ -112,6 +118,7 @@ impl Engine {
         self.index_sockets(key, effects.get(before..).unwrap_or_default());
         call.sources
             .expect(effects.get(before..).unwrap_or_default());
+        self.hold_agreed(call);
         match outcome {
             Ok(sdp) => Ok(Some(multipart::splice(message.body(), &range, &sdp))),
             Err(refusal) => {
@@ -192,6 +199,7 @@ impl Engine {
         let before = effects.len();
         if let Some(session) = call.session.as_mut() {
             work(session, &mut self.pools, effects);
+            self.hold_agreed(call);
         }
         call.sources
             .expect(effects.get(before..).unwrap_or_default());
@@ -404,7 +412,7 @@ pub(super) fn refusal_code(refusal: Refusal) -> u16 {
     match refusal {
         Refusal::NoPorts(_) => 503,
         Refusal::TooLarge => 513,
-        Refusal::Malformed(_) | Refusal::NotAnAnswer => 488,
+        Refusal::Malformed(_) | Refusal::NotAnAnswer | Refusal::NoBandwidth => 488,
         Refusal::Glare => 491,
     }
 }
@@ -412,6 +420,7 @@ pub(super) fn refusal_code(refusal: Refusal) -> u16 {
 fn refusal_reason(refusal: Refusal) -> &'static str {
     match refusal {
         Refusal::NoPorts(_) => "no_ports",
+        Refusal::NoBandwidth => "no_bandwidth",
         Refusal::TooLarge => "too_large",
         Refusal::Malformed(why) => why,
         Refusal::NotAnAnswer => "not_an_answer",

@@ -53,7 +53,17 @@ pub fn reconfigure(
     if let Some((first, _)) = shards.first_mut() {
         first.note_applied(&networks, calls, now);
     }
+    share(shards.iter_mut().map(|(engine, _)| &mut **engine));
     config
+}
+
+/// Lets all shards of a node count together what peers and networks carry.
+pub fn share<'e>(mut engines: impl Iterator<Item = &'e mut Engine>) {
+    let Some(first) = engines.next() else { return };
+    first.capacity = first.capacity.of(&first.config);
+    for other in engines {
+        other.capacity = first.capacity.clone();
+    }
 }
 
 /// Gives every network the number it had, or one that nothing in use has in any shard.

@@ -17,10 +17,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
+use super::bandwidth;
 use super::ours::{Ours, Passages};
 use super::plan::{Installed, Listening};
 use super::port::Pools;
-use super::stream::{Change, Component, Pair, Seen, Silence, Stream, StreamView};
+use super::stream::{Change, Component, Pair, Seen, Silence, Stream, StreamView, Terms};
 use super::told::Told;
 use crate::effect::{Effect, Effects, Rule};
 use crate::id::{NetworkId, SessionId};
@@ -37,6 +38,8 @@ pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
 pub enum Refusal {
     /// The network has no free port pair: 503.
     NoPorts(NetworkId),
+    /// More than a peer or a network has left for it: 488. Said by who keeps the books.
+    NoBandwidth,
     /// Not SDP, and why: 400 or 488.
     Malformed(&'static str),
     /// Over the limits of `sdp::lines`: 513.
@@ -329,6 +332,23 @@ impl Session {
         wanted
     }
 
+    /// What it takes in one direction, in kbit/s: by what is agreed, and by an offer that is open.
+    /// The larger of what both parties say holds, or what one of them says.
+    #[must_use]
+    pub fn bandwidth(&self) -> u64 {
+        let streams: Vec<&Terms> = self.streams_agreed().map(Stream::terms).collect();
+        let by = |side: Side| {
+            let lines = streams.iter();
+            let lines = lines.map(|t| (t.kind.as_bytes(), t.remote.of(side).bandwidth));
+            bandwidth::of(&lines.collect::<Vec<_>>())
+        };
+        let agreed = by(Side::A).max(by(Side::B));
+        let usual = || bandwidth::usual(streams.iter().map(|terms| terms.kind.as_bytes()));
+        let open = self.exchange.as_ref().filter(|exchange| exchange.is_open());
+        let offered = open.map_or(0, Exchange::bandwidth);
+        agreed.unwrap_or_else(usual).max(offered)
+    }
+
     /// Every local media socket of this call.
     #[must_use]
     pub fn locals(&self) -> Vec<(NetworkId, SocketAddr)> {
@@ -338,6 +358,13 @@ impl Session {
         };
         let udp = self.open.iter().filter(|(_, t)| **t == Transport::Udp);
         udp.flat_map(both).collect()
+    }
+
+    /// Where media of the agreed streams arrives, and since when whose is silent while the other
+    /// party's is not.
+    pub fn flows(&self, each: &mut dyn FnMut(SocketAddr, Option<Instant>)) {
+        self.streams_agreed()
+            .for_each(|stream| stream.flow_ends(each));
     }
 
     /// The agreed streams, for status and explanation.

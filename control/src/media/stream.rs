@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use super::bandwidth::Said;
 use super::leg::{Both, Side, rtcp_policy};
 use crate::effect::{Effect, Effects, MediaKind, RtcpWay, Rule};
 use crate::id::NetworkId;
@@ -49,6 +50,7 @@ pub struct Remote {
     pub mux_needed: bool,
     pub payload_types: u128,
     pub ssrcs: Vec<u32>,
+    pub bandwidth: Said,
 }
 
 /// What a stream is agreed to be.
@@ -158,6 +160,10 @@ impl Remote {
                 || !media.mux.is_empty() && media.protocol == Protocol::DtlsRtp,
             payload_types: media.payload_types,
             ssrcs: media.known_ssrcs().to_vec(),
+            bandwidth: Said {
+                line: media.bandwidth,
+                session: sdp.bandwidth,
+            },
         })
     }
 

@@ -35,6 +35,8 @@ pub struct Sdp {
     pub connection: Option<Connection>,
     pub direction: Option<Direction>,
     pub setup: Option<Setup>,
+    /// Session-level `b=`, in kbit/s: all media together.
+    pub bandwidth: Option<u32>,
     pub media: Vec<Media>,
     /// Whole lines, line end included, that belong to ICE (RFC 8839), at any level.
     pub ice: Vec<Range<usize>>,
@@ -73,6 +75,8 @@ pub struct Media {
     pub mux_only: bool,
     pub direction: Option<Direction>,
     pub setup: Option<Setup>,
+    /// `b=`, in kbit/s.
+    pub bandwidth: Option<u32>,
     /// From `a=ssrc` (RFC 5576); empty if there are none, or too many.
     pub ssrcs: Vec<u32>,
     /// Where a media-level `c=` would have to stand.
@@ -216,6 +220,14 @@ impl Sdp {
                     None => self.connection = Some(connection),
                 }
             }
+            Some(b'b') => {
+                let bandwidth = match self.media.last_mut() {
+                    Some(media) => &mut media.bandwidth,
+                    None => &mut self.bandwidth,
+                };
+                // Several say the same in different ways: the largest holds.
+                *bandwidth = (*bandwidth).max(kbits(slice(body, &line.value)));
+            }
             Some(b'a') => self.take_attribute(body, line),
             Some(_) | None => {}
         }
@@ -295,6 +307,7 @@ impl Media {
             mux_only: false,
             direction: None,
             setup: None,
+            bandwidth: None,
             ssrcs: Vec::new(),
             connection_goes_at: line.whole.end,
             ends_at: line.whole.end,
@@ -337,6 +350,22 @@ impl Rtcp {
             connection,
         })
     }
+}
+
+/// `b=AS:…` and `b=CT:…` in kbit/s, `b=TIAS:…` in bit/s (RFC 8866 §5.8, RFC 3890); what others
+/// there are, such as `RS` and `RR`, is not media. More than can be counted is as much as can be.
+fn kbits(value: &[u8]) -> Option<u32> {
+    let colon = value.iter().position(|b| *b == b':')?;
+    let (kind, amount) = (value.get(..colon)?, value.get(colon + 1..)?.trim_ascii());
+    let digits = !amount.is_empty() && amount.iter().all(u8::is_ascii_digit);
+    let amount = std::str::from_utf8(amount).ok().filter(|_| digits)?;
+    let amount: u64 = amount.parse().unwrap_or(u64::MAX);
+    let amount = match kind {
+        b"AS" | b"CT" => amount,
+        b"TIAS" => amount.div_ceil(1000),
+        _ => return None,
+    };
+    Some(u32::try_from(amount).unwrap_or(u32::MAX))
 }
 
 impl Connection {

@@ -178,6 +178,7 @@ fn named(event: &Event) -> Option<(About, &'static str)> {
         Kind::MediaSource => (About::Media, "media.other_source"),
         Kind::RegistrationsRestored
         | Kind::PortsExhausted
+        | Kind::CapacityReached
         | Kind::ConfigurationApplied
         | Kind::NetworkRetired
         | Kind::NetworkGone
@@ -195,6 +196,8 @@ fn named(event: &Event) -> Option<(About, &'static str)> {
         | Kind::ConferenceStarted
         | Kind::ConferenceRestored
         | Kind::ConferenceEnded
+        | Kind::ConferenceShared
+        | Kind::ConferenceUnshared
         | Kind::ConferenceJoined
         | Kind::ConferenceLost
         | Kind::ConferenceLeft

@@ -19,7 +19,7 @@ use control::effect::{CallRecord, Effect, Effects, Kept, Record, Rule};
 use control::engine::admin::{CallView, Command, Totals};
 use control::engine::input::{Activity, Input};
 use control::engine::shard::{self, Shards};
-use control::engine::{Counters, Engine};
+use control::engine::{Counters, Engine, Load};
 use control::id::{Listener, NetworkId, Path, Shard};
 use control::media::port::QUARANTINE;
 use control::nat::packet as media;
@@ -57,6 +57,8 @@ pub struct Edge {
     touched: bool,
     /// The first thing that was sent and must not have been.
     wrong: Option<String>,
+    /// It had another configuration before.
+    reconfigured: bool,
     rules: BTreeMap<SocketAddr, Rule>,
     kernel: Option<Kernel>,
     /// Flows that carried packets since the last report.
@@ -125,7 +127,9 @@ impl Edge {
         let kernel = (datapath == Datapath::Frames).then(|| Kernel::new(&config));
         let config = Arc::new(config);
         let engine = |shard| Engine::shard(config.clone(), whole, shard, now);
-        let mut engines = Shard::all(shards).map(engine);
+        let mut engines: Vec<Engine> = Shard::all(shards).map(engine).collect();
+        shard::share(engines.iter_mut());
+        let mut engines = engines.into_iter();
         Self {
             engine: engines.next().expect("one at least"),
             others: engines.collect(),
@@ -137,6 +141,7 @@ impl Edge {
             told: BTreeSet::new(),
             touched: true,
             wrong: None,
+            reconfigured: false,
             rules: BTreeMap::new(),
             kernel,
             carried: BTreeMap::new(),
@@ -236,6 +241,7 @@ impl Edge {
         let engines = std::iter::once(&mut self.engine).chain(&mut self.others);
         let mut shards: Vec<_> = engines.zip(&mut effects).collect();
         shard::reconfigure(&mut shards, config, now);
+        self.reconfigured = true;
         let listeners = self.engines().flat_map(|e| e.listeners_in_use(now));
         self.listeners = listeners.map(|on| (on.local, on)).collect();
         self.touched = true;
@@ -364,9 +370,27 @@ impl Edge {
                 return Err(format!("a flow between sockets of ours: {at} {rule:?}"));
             }
         }
+        self.check_loads()?;
         match &self.kernel {
             Some(kernel) if !kernel.holds(&self.rules) => Err("the kernel's table differs".into()),
             Some(_) | None => Ok(()),
+        }
+    }
+
+    /// No network carries more than it may. Another configuration may find it otherwise.
+    fn check_loads(&self) -> Result<(), String> {
+        let within = |limit: Option<u32>, now| limit.is_none_or(|limit| now <= u64::from(limit));
+        let over = self.engine.config().networks().find(|(id, network)| {
+            let load = self.engine.network_load(*id);
+            let limits = network.limits;
+            !(within(limits.calls, load.calls) && within(limits.bandwidth, load.bandwidth))
+        });
+        match over.filter(|_| !self.reconfigured) {
+            Some((id, network)) => {
+                let load = self.engine.network_load(id);
+                Err(format!("{} carries {load:?}", network.name))
+            }
+            None => Ok(()),
         }
     }
 
@@ -458,7 +482,13 @@ impl Edge {
         let totals = self.totals();
         let networks = self.engine.config().networks();
         let ports: usize = networks.map(|(id, _)| self.ports_used(id.0, now)).sum();
+        let networks = self.engine.config().networks();
+        let loads = networks.map(|(id, _)| self.engine.network_load(id));
+        let peers = self.engine.config().sip.peers.iter();
+        let peers = peers.map(|peer| self.engine.peer_load(&peer.name));
+        let held = loads.chain(peers).filter(|load| *load != Load::default());
         let left = [
+            ("places in use", held.count()),
             ("calls", totals.calls),
             ("transactions", totals.transactions),
             ("flows", self.rules.len()),

@@ -62,6 +62,8 @@ tls_name = "mcu.example.com"
 sources = []
 probe = "0s"
 probe_failures = 3
+max_calls = 30
+max_bandwidth = 60000
 register = "forward"
 register_by = "contact"
 register_expires = "1h"
@@ -86,6 +88,8 @@ ice = "strip"
 address_change = "ignore"
 dscp = 34
 hop_limit = 64
+max_calls = 200
+max_bandwidth = 400000
 [datapath]
 mode = "userspace"
 xdp = "native"
@@ -99,6 +103,7 @@ sync = "before"
 [conference]
 uris = ["8*"]
 chairs = ["1000"]
+share = ["core-01"]
 view_hook = "http://10.0.0.20/views"
 [[conference.floor]]
 id = "audio"
@@ -120,6 +125,13 @@ key = "PKI/one.key"
 [log]
 format = "text"
 level = "info"
+[trace]
+ladder = true
+calls = 1000
+hep = "udp:127.0.0.1:9"
+hep_id = 1
+hep_password_file = "FIRST"
+hep_secrets = false
 [mqtt]
 mode = "external"
 url = "mqtts://127.0.0.1:9"
@@ -322,6 +334,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "sip.peer.mcu.probe_failures",
         "5",
     ),
+    ("sip.peer.max_calls", "40", "sip.peer.mcu.max_calls", "40"),
+    (
+        "sip.peer.max_bandwidth",
+        "80000",
+        "sip.peer.mcu.max_bandwidth",
+        "80000",
+    ),
     (
         "sip.peer.register",
         "'forward'",
@@ -435,6 +454,13 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ),
     ("network.dscp", "46", "network.lan.dscp", "46"),
     ("network.hop_limit", "32", "network.lan.hop_limit", "32"),
+    ("network.max_calls", "300", "network.lan.max_calls", "300"),
+    (
+        "network.max_bandwidth",
+        "500000",
+        "network.lan.max_bandwidth",
+        "500000",
+    ),
     ("datapath.mode", "\"auto\"", "datapath.mode", "auto"),
     ("datapath.xdp", "\"generic\"", "datapath.xdp", "generic"),
     ("datapath.object", "\"/b.o\"", "datapath.object", "/b.o"),
@@ -459,6 +485,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "[\"1001\"]",
         "conference.chairs",
         "[\"1001\"]",
+    ),
+    (
+        "conference.share",
+        "[\"core-02\"]",
+        "conference.share",
+        "[\"core-02\"]",
     ),
     (
         "conference.view_hook",
@@ -532,6 +564,17 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
     ("log.format", "\"json\"", "log.format", "json"),
     ("log.level", "\"warn\"", "log.level", "warn"),
+    ("trace.ladder", "false", "trace.ladder", "false"),
+    ("trace.calls", "10", "trace.calls", "10"),
+    ("trace.hep", "\"udp:[::1]:9\"", "trace.hep", "udp:[::1]:9"),
+    ("trace.hep_id", "7", "trace.hep_id", "7"),
+    (
+        "trace.hep_password_file",
+        "\"SECOND\"",
+        "trace.hep_password_file",
+        "…",
+    ),
+    ("trace.hep_secrets", "true", "trace.hep_secrets", "true"),
     ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
     (
         "mqtt.url",

@@ -65,12 +65,13 @@ const REGISTRATIONS: [Column; 6] = [
     },
 ];
 
-const PEERS: [Column; 9] = [
+const PEERS: [Column; 10] = [
     text("PEER", "/name"),
     text("ADDRESS", "/address"),
     text("OVER", "/transport"),
     count("PRIO", "/priority"),
     count("WEIGHT", "/weight"),
+    count("CALLS", "/calls"),
     text("STATE", "/state"),
     Column {
         title: "HEARD",
@@ -116,7 +117,7 @@ pub(super) fn mqtt_clients(value: &Value) -> String {
 }
 
 /// Links to other servers of the cascade.
-const LINKS: [Column; 9] = [
+const LINKS: [Column; 10] = [
     text("SERVER", "/server"),
     text("SIDE", "/side"),
     text("STATE", "/state"),
@@ -128,6 +129,7 @@ const LINKS: [Column; 9] = [
     count("RTT ms", "/rtt_ms"),
     count("TIMEOUT", "/timeout_ms"),
     text("BREAKER", "/breaker"),
+    count("CONF", "/conferences"),
     count("QUEUE", "/queued"),
     text("WHY", "/why"),
 ];

@@ -56,6 +56,8 @@ uris = []
 sources = []
 probe = '0s'
 probe_failures = 3
+max_calls = 30
+max_bandwidth = 60000
 register = 'forward'
 register_by = 'contact'
 register_expires = '1h'
@@ -87,6 +89,8 @@ ice = 'strip'
 address_change = 'reinvite'
 dscp = 34
 hop_limit = 64
+max_calls = 200
+max_bandwidth = 400000
 [[network]]
 name = 'wan'
 interface = 'eth0'
@@ -104,6 +108,7 @@ sync = 'before'
 [conference]
 uris = ['8*']
 chairs = ['1000']
+share = ['core-01']
 view_hook = 'http://10.0.0.20/views'
 [[conference.floor]]
 id = 'audio'
@@ -125,6 +130,13 @@ key = 'old'
 [log]
 format = 'text'
 level = 'info,kernel=warn'
+[trace]
+ladder = true
+calls = 1000
+hep = 'udp:h:9060'
+hep_id = 1
+hep_password_file = 'old'
+hep_secrets = false
 [mqtt]
 mode = 'embedded'
 url = 'mqtts://broker:8883'
@@ -444,6 +456,18 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "5",
         "sip.peer.mcu.probe_failures hot 3 -> 5 (0)",
     ),
+    (
+        "sip.peer",
+        "max_calls",
+        "40",
+        "sip.peer.mcu.max_calls hot 30 -> 40 (0)",
+    ),
+    (
+        "sip.peer",
+        "max_bandwidth",
+        "80000",
+        "sip.peer.mcu.max_bandwidth hot 60000 -> 80000 (0)",
+    ),
     ("sip.peer", "register", "'forward' #", ""),
     (
         "sip.peer",
@@ -583,6 +607,18 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "network.lan.hop_limit drain 64 -> 32 (3)",
     ),
     (
+        "network",
+        "max_calls",
+        "300",
+        "network.lan.max_calls hot 200 -> 300 (3)",
+    ),
+    (
+        "network",
+        "max_bandwidth",
+        "500000",
+        "network.lan.max_bandwidth hot 400000 -> 500000 (3)",
+    ),
+    (
         "datapath",
         "mode",
         "'xdp'",
@@ -642,6 +678,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "chairs",
         "[]",
         "conference.chairs hot [\"1000\"] -> [] (0)",
+    ),
+    (
+        "conference",
+        "share",
+        "[]",
+        "conference.share hot [\"core-01\"] -> [] (0)",
     ),
     (
         "conference",
@@ -741,6 +783,32 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "level",
         "'debug'",
         "log.level hot \"info,kernel=warn\" -> \"debug\" (0)",
+    ),
+    (
+        "trace",
+        "ladder",
+        "false",
+        "trace.ladder hot true -> false (0)",
+    ),
+    ("trace", "calls", "10", "trace.calls hot 1000 -> 10 (0)"),
+    (
+        "trace",
+        "hep",
+        "'udp:[::1]:9060'",
+        "trace.hep hot \"udp:h:9060\" -> \"udp:[::1]:9060\" (0)",
+    ),
+    ("trace", "hep_id", "2", "trace.hep_id hot 1 -> 2 (0)"),
+    (
+        "trace",
+        "hep_password_file",
+        "'new'",
+        "trace.hep_password_file hot … -> … (0)",
+    ),
+    (
+        "trace",
+        "hep_secrets",
+        "true",
+        "trace.hep_secrets hot false -> true (0)",
     ),
     (
         "mqtt",

@@ -15,7 +15,7 @@ use super::value::{self, Refusal};
 use crate::config::file;
 use crate::config::problem::{At, Problems, Span, nearest};
 use crate::config::{
-    AddressChange, Ice, KeepAlive, MediaFrom, MediaMode, NatMode, Network, PortRange,
+    AddressChange, Ice, KeepAlive, Limits, MediaFrom, MediaMode, NatMode, Network, PortRange,
 };
 use crate::id::NetworkId;
 
@@ -48,6 +48,7 @@ pub(super) struct Draft {
     address_change: AddressChange,
     dscp: Option<u8>,
     hop_limit: Option<u8>,
+    limits: Limits,
 }
 
 pub(super) fn read(
@@ -106,6 +107,7 @@ impl Draft {
             address_change: self.address_change,
             dscp: self.dscp,
             hop_limit: self.hop_limit,
+            limits: self.limits,
         })
     }
 }
@@ -176,7 +178,17 @@ fn draft(network: file::Network, host: Option<&[Interface]>, problems: &mut Prob
         ),
         dscp: network.dscp.and_then(|dscp| codepoint(&dscp, problems)),
         hop_limit: network.hop_limit.and_then(|hops| reach(&hops, problems)),
+        limits: limits(network.max_calls, network.max_bandwidth, problems),
     }
+}
+
+fn limits(
+    calls: Option<At<i64>>,
+    bandwidth: Option<At<i64>>,
+    problems: &mut Problems<'_>,
+) -> Limits {
+    let keys = ("network.max_calls", "network.max_bandwidth");
+    super::limits::read((calls, bandwidth), keys, problems)
 }
 
 fn interval(written: Option<At<String>>, problems: &mut Problems<'_>) -> Duration {

@@ -8,7 +8,7 @@ use super::choice::{REGISTER, REGISTER_BY, choose};
 use super::network::Draft;
 use super::sip::{EXPIRES_MAX, EXPIRES_MIN};
 use super::value::{self, Place};
-use super::{is_label, lifetime, parsed};
+use super::{is_label, lifetime, limits, parsed};
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Forward, Peer, PeerAddress, PeerHost, RegisterBy, file};
 use crate::id::{Listener, Transport};
@@ -48,6 +48,11 @@ pub(super) fn read(
         let range = Duration::ZERO..=PROBE_MAX;
         let probe = lifetime(peer.probe.take(), "sip.peer.probe", 0, &range, problems);
         let probe_failures = failures(peer.probe_failures.take(), problems);
+        let limits = limits::read(
+            (peer.max_calls.take(), peer.max_bandwidth.take()),
+            ("sip.peer.max_calls", "sip.peer.max_bandwidth"),
+            problems,
+        );
         let Places { addresses, host } = places(&peer, networks, listeners, &mut known, problems);
         if addresses.is_empty() && host.is_none() {
             continue;
@@ -64,6 +69,7 @@ pub(super) fn read(
             sources,
             probe,
             probe_failures,
+            limits,
             routes,
         }));
     }

@@ -85,13 +85,17 @@ impl Engine {
             network.name,
             words::told(network)
         );
+        let load = self.network_load(id);
+        let limited = steps::capacity(config, network, load);
+        let mut steps = vec![
+            step,
+            steps::told(config, network, on),
+            steps::media(config, network, None),
+        ];
+        steps.extend(limited);
         Some(Explanation {
             answer: vec![answer],
-            steps: vec![
-                step,
-                steps::told(config, network, on),
-                steps::media(config, network, None),
-            ],
+            steps,
         })
     }
 }

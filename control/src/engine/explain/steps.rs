@@ -4,7 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::network::{Choice, Lost, Rule, choose};
 use super::{Loser, Reason, Step, words};
-use crate::config::{Config, MediaMode, NatMode, Network};
+use crate::config::{Config, Limits, MediaMode, NatMode, Network};
+use crate::engine::Load;
 use crate::id::{Listener, NetworkId, Path};
 
 /// Which network, of a packet that arrives at `local` from `from`. `taken` is the network the
@@ -182,6 +183,28 @@ pub(super) fn media(config: &Config, network: &Network, natted: Option<bool>) ->
         reason: Reason::of(config, words, format!("network.{}.media", network.name)),
         ..Step::default()
     }
+}
+
+/// Whether there is room for one more call in its network; none if that has no limit.
+pub(super) fn capacity(config: &Config, network: &Network, load: Load) -> Option<Step> {
+    let Limits { calls, bandwidth } = network.limits;
+    let of = |limit: Option<u32>| limit.map_or(String::new(), |limit| format!(" of {limit}"));
+    let key = |key: &str| format!("network.{}.{key}", network.name);
+    let by = calls.map(|_| "max_calls");
+    let by = by.or_else(|| bandwidth.map(|_| "max_bandwidth"))?;
+    let full = |limit: Option<u32>, now: u64| limit.is_some_and(|limit| now >= limit.into());
+    let full = full(calls, load.calls) || full(bandwidth, load.bandwidth);
+    Some(Step {
+        topic: "capacity",
+        question: "Is there room for another call?",
+        decision: words::yes_no(!full),
+        facts: vec![
+            format!("calls: {}{}", load.calls, of(calls)),
+            format!("kbit/s: {}{}", load.bandwidth, of(bandwidth)),
+        ],
+        reason: Reason::of(config, "its network has a limit", key(by)),
+        ..Step::default()
+    })
 }
 
 /// `SocketAddr`s of the same host and port, whichever form they have.

@@ -223,7 +223,7 @@ fn a_changed_configuration_counts_from_the_next_request_on() {
 
 #[test]
 fn what_would_become_of_a_stranger() {
-    let engine = engine(NETWORKS);
+    let engine = engine(&format!("{NETWORKS}max_calls = 8\n"));
     let ip = "198.51.100.7".parse().unwrap();
     let found = engine.explain_peer(ip, None, start()).unwrap();
     assert_eq!(found.towards, Some(crate::id::NetworkId(1)));
@@ -248,7 +248,12 @@ told: Which address of ours is it told? 203.0.113.9:5060
 media: Where will its media go? where its SDP says; if it is behind a NAT, back to where its \
          packets come from
   < media = \"auto\": each is treated as it shows itself
-  @ - network.wan.media",
+  @ - network.wan.media
+capacity: Is there room for another call? yes
+  = calls: 0 of 8
+  = kbit/s: 0
+  < its network has a limit
+  @ towpath.toml:21 network.wan.max_calls",
     );
     assert!(engine.explain_peer(ip, Some(ip), start()).is_none());
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::{Both, Refusal, Session, Side};
 use crate::effect::{Effect, Effects};
+use crate::media::bandwidth;
 use crate::media::port::Pools;
 use crate::media::stream::{ACTIVE_PORT, Component, Pair, Remote, Stream, Terms};
 use crate::nat::latch::Policy;
@@ -70,6 +71,15 @@ impl Exchange {
     /// Its offer is not answered yet.
     pub(super) fn is_open(&self) -> bool {
         self.stage == Stage::Offered
+    }
+
+    /// What the offer asks for, in kbit/s.
+    pub(super) fn bandwidth(&self) -> u64 {
+        let lines = self.lines.iter().filter_map(|line| line.offered.as_ref());
+        let lines: Vec<_> = lines
+            .map(|line| (line.kind.as_bytes(), line.remote.bandwidth))
+            .collect();
+        bandwidth::of(&lines).unwrap_or_else(|| bandwidth::usual(lines.iter().map(|l| l.0)))
     }
 }
 

@@ -6,6 +6,7 @@ mod conference;
 mod mqtt;
 mod requests;
 mod streams;
+mod trace;
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -23,6 +24,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     mqtt::mqtt(shell, &mut text);
     conference::conference(shell, &mut text);
     broker::broker(shell, now, &mut text);
+    trace::trace(shell, &mut text);
     doctor(shell, &mut text);
     media(shell, now, &mut text);
     requests::requests(shell, &mut text);
@@ -213,6 +215,18 @@ fn media(shell: &Shell, now: Instant, text: &mut Text) {
     for (id, network) in config.networks() {
         let used = shell.engine.ports_used(id, now);
         text.series(&[("network", &network.name)], count(used));
+    }
+    let help = "Calls with a party in the network, or asked there.";
+    text.family("network_calls", Kind::Gauge, help);
+    for (id, network) in config.networks() {
+        let load = shell.engine.network_load(id);
+        text.series(&[("network", &network.name)], load.calls);
+    }
+    let help = "Bandwidth of their legs in it, by what SDP says.";
+    text.family("network_bandwidth_bits", Kind::Gauge, help);
+    for (id, network) in config.networks() {
+        let bits = shell.engine.network_load(id).bandwidth * 1000;
+        text.series(&[("network", &network.name)], bits);
     }
     let help = "Neighbours that look like routers which rewrite sources.";
     text.family("gateways_suspected", Kind::Gauge, help);

@@ -139,6 +139,10 @@ impl Planned {
         if let Some(dscp) = self.dscp {
             text.push_str(&format!("dscp = {dscp}\n"));
         }
+        // Some have a limit that life runs into.
+        if index % 2 == 1 {
+            text.push_str("max_calls = 4\nmax_bandwidth = 6000\n");
+        }
         text
     }
 }

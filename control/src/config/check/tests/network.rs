@@ -52,6 +52,10 @@ fn networks_against_the_host() {
         &net("interface = 'eth1'\ndscp = 64\n"),
         &[(6, 8, "64 is not a DSCP", "0 to 63")],
     );
+    network_refused(
+        &net("interface = 'eth1'\nmax_calls = -1\n"),
+        &[(6, 13, "-1 is out of range", "1 to 1000000")],
+    );
     for hops in ["0", "256"] {
         network_refused(
             &net(&format!("interface = 'eth1'\nhop_limit = {hops}\n")),

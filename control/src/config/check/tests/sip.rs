@@ -283,6 +283,16 @@ fn peers() {
         &format!("{good}probe_failures = 0\n"),
         &[(10, 18, "0 is out of range", "1 to 100")],
     );
+    sip_refused(
+        &format!("{good}max_calls = 0\nmax_bandwidth = 1000000001\n"),
+        &[
+            (10, 13, "0 is out of range", "no limit"),
+            (11, 17, "1000000001 is out of range", "kbit/s"),
+        ],
+    );
+    let config = accepted(&format!("{LAN}{SIP}{good}max_calls = 2\n"));
+    let limits = config.sip.peers[0].limits;
+    assert_eq!((limits.calls, limits.bandwidth), (Some(2), None));
     let more = "uris = ['sip:10.0.0.21;transport=udp;weight=2', 'sip:10.0.0.22;priority=0']\n";
     let config = accepted(&format!("{LAN}{SIP}{good}{more}"));
     let addresses = config.sip.peers[0].addresses.iter();

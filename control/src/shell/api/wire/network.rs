@@ -53,6 +53,9 @@ fn one(
         "pairs_free": used.ports.free,
         "registrations": used.registrations,
         "calls": used.calls,
+        "max_calls": network.limits.calls,
+        "bandwidth_kbps": shell.engine.network_load(id).bandwidth,
+        "max_bandwidth_kbps": network.limits.bandwidth,
         "peers_seen": { "count": used.peers.len(), "examples": ips(shown) },
         "suspected_gateways":
             here.map(|suspect| suspected(shell, suspect, now)).collect::<Vec<_>>(),

@@ -4,18 +4,23 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::config::PeerAddress;
+use crate::config::{Limits, PeerAddress};
 use crate::engine::PeerView;
 use crate::id::Transport;
 use crate::shell::Shell;
 
 pub(in crate::shell::api) fn peers(shell: &Shell, now: Instant) -> Value {
     let peers = shell.engine.peers(now);
-    let peers: Vec<Value> = peers.iter().map(peer).collect();
+    let peers: Vec<Value> = peers.iter().map(|view| peer(shell, view)).collect();
     json!({ "peers": peers })
 }
 
-fn peer(view: &PeerView) -> Value {
+fn peer(shell: &Shell, view: &PeerView) -> Value {
+    // Of the peer, not of one of its addresses.
+    let load = shell.engine.peer_load(&view.name);
+    let mut peers = shell.engine.config().sip.peers.iter();
+    let limits = peers.find(|peer| peer.name == view.name);
+    let limits = limits.map_or(Limits::default(), |peer| peer.limits);
     let ms = |rtt: Duration| u64::try_from(rtt.as_millis()).unwrap_or(u64::MAX);
     let PeerAddress {
         address, transport, ..
@@ -26,6 +31,10 @@ fn peer(view: &PeerView) -> Value {
         "transport": transport.unwrap_or(Transport::Udp).word(),
         "priority": view.address.priority,
         "weight": view.address.weight,
+        "calls": load.calls,
+        "max_calls": limits.calls,
+        "bandwidth_kbps": load.bandwidth,
+        "max_bandwidth_kbps": limits.bandwidth,
         "state": view.state,
         "failures": view.failures,
         "why": view.why,
