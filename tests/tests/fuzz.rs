@@ -4,7 +4,7 @@
 #![allow(clippy::indexing_slicing, reason = "what is wrong fails the test")]
 #![allow(clippy::panic, reason = "what is wrong fails the test")]
 
-#[path = "../fuzz/targets.rs"]
+#[path = "fuzz/targets.rs"]
 mod targets;
 
 use std::fs;
