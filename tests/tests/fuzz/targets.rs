@@ -1,6 +1,7 @@
 //! What is asked of any input, however odd: the fuzzer runs these, and so does a test, on what the
 //! fuzzer has found before. A panic is a finding.
 
+use std::hint::black_box;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -21,9 +22,9 @@ use control::sip::value::{CSeq, Contact, NameAddr, Params, Via, delta_seconds, s
 use control::sip::{verdict, vocabulary};
 
 /// A name, and what it does with an input.
-pub type Target = (&'static str, fn(&[u8]));
+pub(crate) type Target = (&'static str, fn(&[u8]));
 
-pub const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 5] = [
     ("framing", framing),
     ("index", index),
     ("values", values),
@@ -32,7 +33,7 @@ pub const TARGETS: [Target; 5] = [
 ];
 
 /// A stream yields the same, however it is cut.
-pub fn framing(data: &[u8]) {
+pub(crate) fn framing(data: &[u8]) {
     let whole = cut(data, |_| 4096);
     let single = cut(data, |_| 1);
     assert_eq!(whole, single, "cut into octets");
@@ -89,8 +90,8 @@ fn leading(bytes: &[u8]) -> usize {
 }
 
 /// The index accounts for every octet, and a message that is indexed again is the same.
-pub fn index(data: &[u8]) {
-    let _ = classify(data);
+pub(crate) fn index(data: &[u8]) {
+    black_box(classify(data));
     let shards = Shards::new(4, [7; 16]);
     let shard = shards.of(data);
     assert!(shard < 4);
@@ -127,14 +128,14 @@ pub fn index(data: &[u8]) {
     if message.cseq().1 != b"REGISTER" {
         assert_eq!(shard, shards.of_call_id(message.call_id()), "another shard");
     }
-    let _ = verdict::judge(&message, &[]);
+    black_box(verdict::judge(&message, &[]));
     let again = Message::parse(bytes.clone()).expect("it was one before");
     assert_eq!(again.fields(), message.fields());
     assert_eq!(again.top_via(), message.top_via());
 }
 
 /// What values say of their places is true, and their parts mean the same alone.
-pub fn values(data: &[u8]) {
+pub(crate) fn values(data: &[u8]) {
     let mut end = 0;
     for element in split_list(data) {
         assert!(element.start >= end && element.end <= data.len());
@@ -142,7 +143,7 @@ pub fn values(data: &[u8]) {
         value(&data[element]);
     }
     value(data);
-    let _ = delta_seconds(data);
+    black_box(delta_seconds(data));
     if let Some(credentials) = Credentials::parse(data) {
         assert!(credentials.username.len() <= data.len());
     }
@@ -188,7 +189,7 @@ fn params(data: &[u8], params: Params<'_>) {
 
 fn uri(data: &[u8]) {
     let Some(uri) = Uri::parse(data) else { return };
-    let _ = uri.user_decoded();
+    black_box(uri.user_decoded());
     assert!(
         uri.equivalent(&uri),
         "not itself: {:?}",
@@ -200,7 +201,7 @@ fn uri(data: &[u8]) {
 }
 
 /// What is sent on is a message with our lines in it, and all others as they came.
-pub fn editor(data: &[u8]) {
+pub(crate) fn editor(data: &[u8]) {
     let Ok(message) = Message::parse(Bytes::copy_from_slice(data)) else {
         return;
     };
@@ -323,7 +324,7 @@ fn crossed_identity(request: &Message, bytes: Bytes) {
 
 /// A body that was rewritten is one still, has no address but ours where we act, and no other line
 /// has changed. The first line may name a content type instead.
-pub fn sdp(data: &[u8]) {
+pub(crate) fn sdp(data: &[u8]) {
     let (kind, body) = match data.strip_prefix(b"Content-Type: ") {
         Some(rest) => {
             let end = rest
