@@ -16,7 +16,7 @@ use crate::clock;
 use crate::lab::{Lab, Parts, Role, plan};
 use crate::observer::{Observed, Observer};
 use crate::packet::Direction;
-use crate::phone::{Phone, Settings};
+use crate::phone::{Codec, Phone, Settings};
 use crate::process::{self, Towpath};
 use progress::Progress;
 use summary::{Heard, Leg, Packets, Summary};
@@ -147,7 +147,8 @@ impl Demo {
             password: registers.then(|| config::password(user)),
             auto_answer: role != Role::C3,
             tone_hz,
-            video: true,
+            video: Some(Codec::Vp8),
+            srtp: false,
             ca: None,
         };
         let observer = Observer::start(namespace, "eth0")?;

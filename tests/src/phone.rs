@@ -41,10 +41,19 @@ pub struct Settings {
     pub auto_answer: bool,
     /// What it plays.
     pub tone_hz: u32,
-    /// Offers VP8, with a generated picture.
-    pub video: bool,
+    /// Offers it, with a generated picture.
+    pub video: Option<Codec>,
+    /// Encrypts media with keys in SDP, and talks to nobody who does not (RFC 4568).
+    pub srtp: bool,
     /// Who issues the certificates it believes; none: whoever.
     pub ca: Option<PathBuf>,
+}
+
+/// Of video.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Codec {
+    Vp8,
+    H264,
 }
 
 /// A running phone. There is one per namespace. Dropping it kills the process.

@@ -22,7 +22,7 @@ use towpath_tests::lab::{Lab, Parts, PortMap, Role, plan};
 use towpath_tests::netns::{Checksums, Namespace, stale};
 use towpath_tests::observer::Observer;
 use towpath_tests::packet::{Direction, PacketSocket};
-use towpath_tests::phone::{Phone, Settings};
+use towpath_tests::phone::{Codec, Phone, Settings};
 use towpath_tests::rtp::{Report, RtpSocket, Stream};
 use towpath_tests::scratch::Scratch;
 use towpath_tests::xdp::{Verdict, attach};
@@ -463,7 +463,8 @@ fn phones_call_each_other_and_hear_the_other_ones_tone() {
             password: None,
             auto_answer,
             tone_hz,
-            video: true,
+            video: Some(Codec::Vp8),
+            srtp: false,
             ca: None,
         };
         let directory = lab.directory(role.name()).unwrap();
@@ -572,7 +573,8 @@ fn phones_register_with_digest_through_the_nat() {
             password: Some("x".to_owned()),
             auto_answer: true,
             tone_hz: 440,
-            video: false,
+            video: None,
+            srtp: false,
             ca: None,
         };
         let directory = lab.directory(user).unwrap();

@@ -34,6 +34,8 @@ mod nat;
 mod neighbour;
 #[path = "netns/nic.rs"]
 mod nic;
+#[path = "netns/phones.rs"]
+mod phones;
 #[path = "netns/quality.rs"]
 mod quality;
 #[path = "netns/refusal.rs"]

@@ -46,7 +46,7 @@ enum Command {
     Demo(demo::Options),
     /// Measure in private namespaces, beside others that forward
     Bench(bench::Options),
-    /// Send generated packets through host and kernel, and compare
+    /// Send generated packets through host and kernel and compare, or fuzz the readers of SIP
     Fuzz(fuzz::Options),
     /// Break what decides about media packets, one line at a time: each must turn a test red
     Mutants(mutants::Options),

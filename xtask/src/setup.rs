@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 24] = [
+const PACKAGES: [(&str, &str, &str); 25] = [
     (
         "systemd",
         "/usr/bin/systemd-analyze",
@@ -73,6 +73,7 @@ const PACKAGES: [(&str, &str, &str); 24] = [
     ),
     ("sip-tester", "/usr/bin/sipp", "a SIP peer of the tests"),
     ("sipvicious", "/usr/bin/svwar", "a scanner for the tests"),
+    ("linphone-cli", "/usr/bin/linphonec", "a phone of the tests"),
     (
         "chromium",
         "/usr/bin/chromium",

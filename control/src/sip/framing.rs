@@ -207,14 +207,11 @@ impl Stream {
             let rest = self.buffer.get(self.scanned..).unwrap_or_default();
             let Some(lf) = rest.iter().position(|&byte| byte == b'\n') else {
                 self.scanned = self.buffer.len();
-                let long = self.scanned - self.line > LINE_BYTES_MAX;
-                return if long {
-                    Err(Malformed::TooLarge(Limit::Line))
-                } else {
-                    Ok(None)
-                };
+                return bounded(self.scanned - self.line).map(|()| None);
             };
             let (start, end) = (self.line, self.scanned + lf + 1);
+            // The same whether its end came with it or later.
+            bounded(self.scanned + lf - start)?;
             let line = self.buffer.get(start..end).unwrap_or_default();
             if start == 0 && !is_sip(line) {
                 return Err(Malformed::NotSip);
@@ -228,6 +225,13 @@ impl Stream {
             (self.line, self.scanned) = (end, end);
         }
     }
+}
+
+fn bounded(line: usize) -> Result<(), Malformed> {
+    if line > LINE_BYTES_MAX {
+        return Err(Malformed::TooLarge(Limit::Line));
+    }
+    Ok(())
 }
 
 const CRLF_CRLF: &[u8] = b"\r\n\r\n";

@@ -289,16 +289,23 @@ fn decides(name: &[u8]) -> bool {
 
 /// Every parameter of `one` is matched by `two`, or is absent there and does not matter.
 fn covers(one: &[u8], two: &[u8], matters: &dyn Fn(&[u8]) -> bool) -> bool {
+    let named = |name| Params::new(two).filter(move |param| same_name(param.name, name));
+    let equal = |one: Option<&[u8]>, two: Option<&[u8]>| match (one, two) {
+        (Some(one), Some(two)) => units(one, true).eq(units(two, true)),
+        (None, None) => true,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    // None may stand twice (RFC 3261 §19.1.1); one that does is still equal to itself.
     Params::new(one)
         .filter(|param| !param.name.is_empty())
-        .all(|param| match Params::new(two).get(param.name) {
-            Some(value) => match (param.value, value) {
-                (Some(one), Some(two)) => units(one, true).eq(units(two, true)),
-                (None, None) => true,
-                (Some(_), None) | (None, Some(_)) => false,
-            },
+        .all(|param| match named(param.name).next() {
+            Some(_) => named(param.name).any(|other| equal(param.value, other.value)),
             None => !matters(param.name),
         })
+}
+
+fn same_name(one: &[u8], two: &[u8]) -> bool {
+    one.eq_ignore_ascii_case(two)
 }
 
 fn same_headers(one: Option<&[u8]>, two: Option<&[u8]>) -> bool {
@@ -512,6 +519,7 @@ mod tests {
             "sip:carol@chicago.com;newparam=5",
             true,
         );
+        check("sip:a@b;x=1;x=2", "sip:a@b;x=1;x=2", true);
         check(
             "sip:carol@chicago.com;security=on",
             "sip:carol@chicago.com;newparam=5",

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{CONTROL, Settings};
+use super::{CONTROL, Codec, Settings};
 use crate::wav;
 
 /// How long the tone lasts; a call that outlives it falls silent.
@@ -21,7 +21,18 @@ const MODULES: &str = "/usr/lib/baresip/modules";
 pub(super) fn write(directory: &Path, settings: &Settings) -> Result<()> {
     let tone = directory.join("tone.wav");
     wav::write_tone(&tone, f64::from(settings.tone_hz), TONE_LENGTH)?;
-    let video = if settings.video { VIDEO } else { "" };
+    let video = settings.video.map_or(String::new(), |codec| {
+        let module = match codec {
+            Codec::Vp8 => "vp8",
+            Codec::H264 => "avcodec",
+        };
+        format!("module {module}.so\n{VIDEO}")
+    });
+    let srtp = if settings.srtp {
+        "module srtp.so\n"
+    } else {
+        ""
+    };
     let ca = settings.ca.as_ref();
     let ca = ca.map_or(String::new(), |ca| {
         format!("sip_verify_server yes\nsip_cafile {}\n", ca.display())
@@ -34,7 +45,7 @@ sip_listen 0.0.0.0:5060
 module g711.so
 module aufile.so
 module sndfile.so
-{video}module_tmp uuid.so
+{video}{srtp}module_tmp uuid.so
 module_tmp account.so
 module_app menu.so
 module_app ctrl_tcp.so
@@ -64,8 +75,7 @@ rtp_ports 10000-10999
     Ok(())
 }
 
-const VIDEO: &str = "module vp8.so
-module fakevideo.so
+const VIDEO: &str = "module fakevideo.so
 video_source fakevideo,nil
 video_display fakevideo,nil
 video_size 320x240
@@ -90,6 +100,9 @@ pub(super) fn account(settings: &Settings) -> String {
     if settings.auto_answer {
         account += ";answermode=auto";
     }
+    if settings.srtp {
+        account += ";mediaenc=srtp-mand";
+    }
     account
 }
 
@@ -110,7 +123,8 @@ mod tests {
             password: None,
             auto_answer: false,
             tone_hz: 440,
-            video: false,
+            video: None,
+            srtp: false,
             ca: None,
         };
         check(&plain, "<sip:1001@10.0.0.1>;regint=0");
@@ -119,12 +133,13 @@ mod tests {
             outbound: Some("sip:10.0.0.1:5060".into()),
             password: Some("x".into()),
             auto_answer: true,
+            srtp: true,
             ..plain
         };
         check(
             &full,
             "<sip:1001@example.com>;auth_user=1001;auth_pass=x;regint=60\
-             ;outbound=\"sip:10.0.0.1:5060\";answermode=auto",
+             ;outbound=\"sip:10.0.0.1:5060\";answermode=auto;mediaenc=srtp-mand",
         );
     }
 }

@@ -82,7 +82,8 @@ fn real_phone(stage: &Stage, role: Role, user: &str, edge: &str, auto_answer: bo
         password: Some("not asked for".to_owned()),
         auto_answer,
         tone_hz: 440,
-        video: false,
+        video: None,
+        srtp: false,
         ca: None,
     };
     let namespace = stage.lab.namespace(role).unwrap();

@@ -145,7 +145,8 @@ fn phone(lab: &Lab, role: Role, user: &str, edge: &str, password: &str) -> Phone
         password: Some(password.to_owned()),
         auto_answer: true,
         tone_hz: 440,
-        video: false,
+        video: None,
+        srtp: false,
         ca: None,
     };
     let directory = lab.directory(user).unwrap();

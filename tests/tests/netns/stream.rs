@@ -53,7 +53,8 @@ fn phone(stage: &Stage, role: Role, user: &str, transport: &str, ca: &Path, hz: 
         password: Some("unasked".to_owned()),
         auto_answer: true,
         tone_hz: hz,
-        video: false,
+        video: None,
+        srtp: false,
         ca: Some(ca.to_owned()),
     };
     let phone = Phone::start(namespace, &directory, &settings).unwrap();
