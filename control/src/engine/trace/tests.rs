@@ -83,8 +83,9 @@ impl World {
         let message = format!(
             "INVITE sip:8001@example.com SIP/2.0\nVia: SIP/2.0/UDP 10.0.0.5;\
              branch=z9hG4bK{call_id}\nMax-Forwards: 70\n\
-             From: \"Ann\" <sip:1001@example.com>;tag=1\nTo: <sip:8001@example.com>\nCall-ID: {call_id}\nCSeq: 1 INVITE\n\
-             Contact: <sip:1001@10.0.0.5>\nContent-Length: 0\n\n"
+             From: \"Ann\" <sip:1001@example.com>;tag=1\nTo: <sip:8001@example.com>\n\
+             Call-ID: {call_id}\nCSeq: 1 INVITE\nContact: <sip:1001@10.0.0.5>\n\
+             Content-Length: 0\n\n"
         );
         self.send("10.0.0.5:5060", &message)
     }
