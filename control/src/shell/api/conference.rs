@@ -23,6 +23,7 @@ use crate::shell::plane::Handle;
 
 const REFUSES: &[Problem] = &[
     Problem::NO_SUCH_CONFERENCE,
+    Problem::NO_SUCH_REQUEST,
     Problem::BAD_COMMAND,
     Problem::COMMAND_DENIED,
     Problem::STALE,
