@@ -49,6 +49,8 @@ mod shards;
 mod store;
 #[path = "daemon/stream.rs"]
 mod stream;
+#[path = "daemon/top.rs"]
+mod top;
 #[path = "daemon/trace.rs"]
 mod trace;
 #[path = "daemon/watchdog.rs"]

@@ -308,7 +308,7 @@ pub(super) const KEYS: [(&str, &[&str]); 21] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
-    ("trace", &["ladder", "calls"]),
+    ("trace", trace::TRACE_KEYS),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
     ("mqtt.broker", BROKER_KEYS),

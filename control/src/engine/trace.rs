@@ -7,6 +7,7 @@ mod redact;
 mod tests;
 mod view;
 
+pub use crate::sip::shard::call_id;
 pub use redact::secrets_out;
 pub use view::{LadderView, Party, Start, Step};
 
@@ -18,7 +19,6 @@ use bytes::Bytes;
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::id::{Path, Shard};
-use crate::sip::shard::call_id;
 
 /// Messages of one call. When there are more, those in the middle are left out.
 pub const MESSAGES_MAX: usize = 256;

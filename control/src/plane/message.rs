@@ -281,7 +281,7 @@ impl Plane {
 fn name_of(principal: &Principal) -> Option<&str> {
     match principal {
         Principal::Account(name) | Principal::Anonymous(name) => Some(name),
-        Principal::Server(_) | Principal::Operator(_) => None,
+        Principal::Server(_) | Principal::Operator(_) | Principal::Viewer(_) => None,
     }
 }
 

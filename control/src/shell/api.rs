@@ -50,7 +50,7 @@ use crate::shell::capture::Limits;
 use crate::shell::reload::Why;
 use crate::shell::{Question, Shell, clock, plane};
 
-use access::Access;
+pub(crate) use access::Access;
 pub(crate) use bpf::Rates;
 pub(crate) use door::{Certificate, Doors, certificate};
 use error::Problem;
@@ -77,12 +77,13 @@ impl Api {
         config: &Config,
         questions: mpsc::Sender<Question>,
         plane: plane::Handle,
+        access: Arc<Access>,
     ) -> Self {
         let state_dir = &config.node.state_dir;
         Self {
             questions,
             plane,
-            access: Arc::new(Access::new(state_dir, &config.api)),
+            access,
             audit: Arc::new(Audit::open(state_dir)),
             repeats: Arc::default(),
             pulse: Arc::default(),

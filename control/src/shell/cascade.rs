@@ -6,7 +6,8 @@ pub(crate) mod client;
 mod dial;
 mod line;
 mod listen;
-mod tls;
+pub(crate) mod tls;
+pub(crate) mod trip;
 mod who;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
+
 use crate::config::Config;
 use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
@@ -358,6 +360,12 @@ impl Node {
     /// Every shard knows of them.
     pub(crate) fn bans(&self, now: Instant) -> Vec<BanView> {
         self.first(|engine| engine.bans(now)).unwrap_or_default()
+    }
+
+    /// The same as a packet filter takes them.
+    pub(crate) fn bans_at_border(&self, max: usize, now: Instant) -> BTreeMap<IpNet, bool> {
+        self.first(|engine| engine.bans_at_border(max, now))
+            .unwrap_or_default()
     }
 
     pub(crate) fn draining(&self, now: Instant) -> Option<DrainView> {

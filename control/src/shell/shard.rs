@@ -14,6 +14,7 @@ use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::engine::shard::Shards;
+use crate::engine::trace::Direction;
 use crate::id::{Listener, Path, Shard};
 use crate::shell::media::Marks;
 use crate::shell::sip::Sent;
@@ -253,6 +254,8 @@ impl Worker {
     fn event(&self, event: Event) -> Option<Work> {
         match event {
             Event::Sip { on, from, bytes } => {
+                let path = Path { on, to: from };
+                self.sip.copies.copy(Direction::In, path, &bytes);
                 let overloaded = self.events.len() > EVENTS_OVERLOAD;
                 let mut state = self.slot.lock();
                 let State { engine, effects } = &mut *state;
@@ -374,6 +377,7 @@ impl Worker {
 
     /// What found no connection is the core's again.
     async fn send(&self, path: Path, bytes: Bytes) {
+        self.sip.copies.copy(Direction::Out, path, &bytes);
         match self.sip.send(path.on, path.to, &bytes).await {
             Sent::Queued => {}
             Sent::Nowhere => self.handle(Input::Unsent { path, bytes }),

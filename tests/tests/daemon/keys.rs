@@ -128,6 +128,10 @@ level = "info"
 [trace]
 ladder = true
 calls = 1000
+hep = "udp:127.0.0.1:9"
+hep_id = 1
+hep_password_file = "FIRST"
+hep_secrets = false
 [mqtt]
 mode = "external"
 url = "mqtts://127.0.0.1:9"
@@ -562,6 +566,15 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("log.level", "\"warn\"", "log.level", "warn"),
     ("trace.ladder", "false", "trace.ladder", "false"),
     ("trace.calls", "10", "trace.calls", "10"),
+    ("trace.hep", "\"udp:[::1]:9\"", "trace.hep", "udp:[::1]:9"),
+    ("trace.hep_id", "7", "trace.hep_id", "7"),
+    (
+        "trace.hep_password_file",
+        "\"SECOND\"",
+        "trace.hep_password_file",
+        "…",
+    ),
+    ("trace.hep_secrets", "true", "trace.hep_secrets", "true"),
     ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
     (
         "mqtt.url",

@@ -117,3 +117,103 @@ fn messages_of_a_call_are_shown_also_after_its_end() {
     })
     .unwrap();
 }
+
+/// Type and value of every chunk (HEP version 3).
+fn chunks(packet: &[u8]) -> std::collections::BTreeMap<u16, Vec<u8>> {
+    assert_eq!(&packet[..4], b"HEP3");
+    let two = |at: usize| usize::from(u16::from_be_bytes([packet[at], packet[at + 1]]));
+    assert_eq!(two(4), packet.len());
+    let (mut at, mut chunks) = (6, std::collections::BTreeMap::new());
+    while at < packet.len() {
+        let kind = u16::try_from(two(at + 2)).unwrap();
+        assert!(
+            chunks
+                .insert(kind, packet[at + 6..at + two(at + 4)].to_vec())
+                .is_none()
+        );
+        at += two(at + 4);
+    }
+    chunks
+}
+
+/// The next copy of a message that begins like this.
+fn copied(server: &UdpSocket, begins: &str) -> std::collections::BTreeMap<u16, Vec<u8>> {
+    let mut buffer = [0; 65_536];
+    loop {
+        let length = server.recv(&mut buffer).unwrap();
+        let chunks = chunks(&buffer[..length]);
+        if chunks[&15].starts_with(begins.as_bytes()) {
+            return chunks;
+        }
+    }
+}
+
+#[test]
+fn a_capture_server_gets_every_message() {
+    let name = "trace::a_capture_server_gets_every_message";
+    in_private_network(name, || {
+        ip(LINKS)?;
+        let (ipv4, ipv6) = (bind("127.0.0.1", 9060), bind("::1", 9060));
+        let secret = std::env::temp_dir().join(format!("towpath-homer-{}", std::process::id()));
+        fs::write(&secret, "homer\n")?;
+        let section = |hep: &str, secrets: bool| {
+            let secret = secret.display();
+            format!(
+                "{CONFIG}[trace]\nhep = \"{hep}\"\nhep_id = 2001\n\
+                 hep_password_file = \"{secret}\"\nhep_secrets = {secrets}\n"
+            )
+        };
+        let mut daemon = Daemon::with("hep", &section("udp:127.0.0.1:9060", false));
+        let phone = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let request = copied(&ipv4, "REGISTER ");
+        assert_eq!(
+            (&*request[&1], &*request[&2], &*request[&11]),
+            (&[2][..], &[17][..], &[1][..])
+        );
+        assert_eq!(
+            (&*request[&3], &*request[&4]),
+            (&[10, 0, 0, 20][..], &[10, 0, 0, 3][..])
+        );
+        let (from, to) = (5070_u16.to_be_bytes(), 5060_u16.to_be_bytes());
+        assert_eq!((&*request[&7], &*request[&8]), (&from[..], &to[..]));
+        assert_eq!(
+            (&*request[&12], &*request[&14]),
+            (&2001_u32.to_be_bytes()[..], &b"homer"[..])
+        );
+        let answer = copied(&ipv4, "SIP/2.0 200");
+        assert_eq!(
+            (&*answer[&3], &*answer[&4]),
+            (&[10, 0, 0, 3][..], &[10, 0, 0, 20][..])
+        );
+
+        let digest = "Authorization: Digest username=\"1001\", response=\"0123456789abcdef\"\r\n";
+        phone.request("OPTIONS", "sip:10.0.0.3", "1001", 7, digest, "");
+        let options = copied(&ipv4, "OPTIONS ");
+        assert_eq!(&*options[&17], b"OPTIONS-1001");
+        let text = String::from_utf8(options[&15].clone())?;
+        assert!(text.contains("response=\"****************\""), "{text}");
+        assert!(text.contains("username=\"1001\""), "{text}");
+
+        // Elsewhere, and with the secrets, without a restart.
+        daemon.configure(&section("udp:[::1]:9060", true));
+        daemon.reloads("trace.hep");
+        phone.request("OPTIONS", "sip:10.0.0.3", "1001", 8, digest, "");
+        let options = copied(&ipv6, "OPTIONS ");
+        let text = String::from_utf8(options[&15].clone())?;
+        assert!(text.contains("response=\"0123456789abcdef\""), "{text}");
+        clock::until("copies are counted", LIMIT, || {
+            let metrics = daemon.metrics();
+            let sent = "\ntowpath_hep_messages_total{result=\"sent\"} ";
+            let (_, sent) = metrics.split_once(sent).unwrap();
+            let sent: u32 = sent.lines().next().unwrap().parse()?;
+            Ok((sent >= 5).then_some(()))
+        })?;
+
+        // Not any more.
+        daemon.configure(CONFIG);
+        daemon.reloads("configuration applied");
+        fs::remove_file(&secret)?;
+        Ok(())
+    })
+    .unwrap();
+}

@@ -133,6 +133,10 @@ level = 'info,kernel=warn'
 [trace]
 ladder = true
 calls = 1000
+hep = 'udp:h:9060'
+hep_id = 1
+hep_password_file = 'old'
+hep_secrets = false
 [mqtt]
 mode = 'embedded'
 url = 'mqtts://broker:8883'
@@ -787,6 +791,25 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "trace.ladder hot true -> false (0)",
     ),
     ("trace", "calls", "10", "trace.calls hot 1000 -> 10 (0)"),
+    (
+        "trace",
+        "hep",
+        "'udp:[::1]:9060'",
+        "trace.hep hot \"udp:h:9060\" -> \"udp:[::1]:9060\" (0)",
+    ),
+    ("trace", "hep_id", "2", "trace.hep_id hot 1 -> 2 (0)"),
+    (
+        "trace",
+        "hep_password_file",
+        "'new'",
+        "trace.hep_password_file hot … -> … (0)",
+    ),
+    (
+        "trace",
+        "hep_secrets",
+        "true",
+        "trace.hep_secrets hot false -> true (0)",
+    ),
     (
         "mqtt",
         "mode",

@@ -3,6 +3,8 @@
 
 mod wire;
 
+use std::ops::RangeInclusive;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -12,10 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use serde_json::{Map, Value, json};
 
+use crate::conference::envelope::Revision;
 use crate::plane::{Order, Outcome, Refused};
 use crate::shell::api::error::Problem;
 use crate::shell::api::route::Reply;
-use crate::shell::api::table::{Answer, Body, CHANGE, Route, VIEW, Verb, schema};
+use crate::shell::api::table::{Answer, Body, CHANGE, IfMatch, Route, VIEW, Verb, schema};
 use crate::shell::plane::Handle;
 
 const REFUSES: &[Problem] = &[
@@ -53,7 +56,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v1/conferences/{cid}",
-        about: "All of one conference at once",
+        about: "All of one conference at once, its revision as the entity tag",
         answer: Answer::Document(schema!("conference")),
         refuses: &[Problem::NO_SUCH_CONFERENCE],
         handler: || get(show),
@@ -63,7 +66,8 @@ pub(super) const ROUTES: &[Route] = &[
         verb: Verb::Delete,
         path: "/api/v1/conferences/{cid}",
         about: "Ends a conference; calls go on",
-        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        refuses: &[Problem::NO_SUCH_CONFERENCE, Problem::CONFLICT],
+        if_match: IfMatch::May,
         handler: || delete(end),
         ..CHANGE
     },
@@ -109,6 +113,7 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || post(request),
         ..CHANGE
     },
@@ -118,6 +123,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Gives up a request, or the floor it was granted",
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || delete(give_up),
         ..CHANGE
     },
@@ -130,6 +136,7 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || post(decide),
         ..CHANGE
     },
@@ -161,6 +168,7 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || put(set_view),
         ..CHANGE
     },
@@ -194,13 +202,28 @@ async fn open(State(plane): Plane, body: Bytes) -> Reply {
 /// Of the user part of a conference's URI.
 const URI_BYTES_MAX: usize = 128;
 
-async fn show(State(plane): Plane, Path(cid): Path<String>) -> Reply {
-    of(&plane, &cid, wire::whole)
+async fn show(State(plane): Plane, Path(cid): Path<String>) -> Result<Response, Problem> {
+    let Json(whole) = of(&plane, &cid, wire::whole)?;
+    let revision = whole.get("revision").and_then(Value::as_str);
+    let tag = format!("\"{}\"", revision.unwrap_or_default());
+    Ok(([(ETAG, tag)], Json(whole)).into_response())
 }
 
-async fn end(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+async fn end(
+    State(plane): Plane,
+    Path(cid): Path<String>,
+    head: HeaderMap,
+) -> Result<Response, Problem> {
+    let current = plane
+        .lock()
+        .conference(&cid)
+        .map(|conference| conference.revision());
+    let current = current.ok_or(Problem::NO_SUCH_CONFERENCE)?;
+    if is_past(&head, &(current..=current)) {
+        return Ok(conflict(&plane, &cid, wire::whole));
+    }
     match plane.order(Order::End { cid }).await {
-        Some(Outcome::Ended) => Ok(Json(json!({ "done": true }))),
+        Some(Outcome::Ended) => Ok(Json(json!({ "done": true })).into_response()),
         Some(_) => Err(Problem::NO_SUCH_CONFERENCE),
         None => Err(Problem::BUSY),
     }
@@ -262,12 +285,42 @@ async fn shared(plane: &Handle, cid: String, sid: String, on: bool) -> Reply {
     }
 }
 
+/// Whether `If-Match` names a state that is not there any more.
+fn is_past(head: &HeaderMap, held: &RangeInclusive<Revision>) -> bool {
+    let fields = head.get_all(IF_MATCH).iter();
+    let tags = fields.filter_map(|field| field.to_str().ok());
+    let mut tags = tags.flat_map(|field| field.split(',')).map(str::trim);
+    let means = |tag: &str| tag.trim_matches('"').parse().ok();
+    let is_held = |tag: &str| tag == "*" || means(tag).is_some_and(|meant| held.contains(&meant));
+    head.contains_key(IF_MATCH) && !tags.any(is_held)
+}
+
+/// The same of a floor: it is what it was, whatever else has changed since in the conference.
+fn is_past_floor(plane: &Handle, cid: &str, fid: &str, head: &HeaderMap) -> bool {
+    let plane = plane.lock();
+    let conference = plane.conference(cid);
+    let held = conference.and_then(|conference| {
+        let floor = conference.floors().get(fid)?;
+        Some(floor.revision..=conference.revision())
+    });
+    // What is not there is refused by its name.
+    held.is_some_and(|held| is_past(head, &held))
+}
+
+fn conflict(plane: &Handle, cid: &str, part: fn(Value) -> Value) -> Response {
+    let current = of(plane, cid, part).ok().map(|Json(part)| part);
+    Problem::CONFLICT.with(json!({ "reason": "rev_conflict", "answer": current }))
+}
+
 async fn request(
     State(plane): Plane,
     Path((cid, fid)): Path<(String, String)>,
     head: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    if is_past_floor(&plane, &cid, &fid, &head) {
+        return Ok(conflict(&plane, &cid, wire::floors));
+    }
     command(&plane, cid, "floor.request", &[("fid", fid)], &head, &body).await
 }
 
@@ -276,6 +329,9 @@ async fn give_up(
     Path((cid, fid, rid)): Path<(String, String, String)>,
     head: HeaderMap,
 ) -> Result<Response, Problem> {
+    if is_past_floor(&plane, &cid, &fid, &head) {
+        return Ok(conflict(&plane, &cid, wire::floors));
+    }
     // Whose it is follows from the request.
     let Json(floors) = of(&plane, &cid, wire::floors)?;
     let owner = wire::owner(&floors, &fid, &rid).ok_or(Problem::NO_SUCH_REQUEST)?;
@@ -290,6 +346,9 @@ async fn decide(
     head: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    if is_past_floor(&plane, &cid, &fid, &head) {
+        return Ok(conflict(&plane, &cid, wire::floors));
+    }
     let named = [("fid", fid), ("request_id", rid)];
     command(&plane, cid, "floor.decide", &named, &head, &body).await
 }

@@ -1,5 +1,7 @@
 //! What is kept of calls.
 
+use std::sync::atomic::Ordering;
+
 use super::{Kind, Text, count};
 use crate::shell::Shell;
 
@@ -17,4 +19,15 @@ pub(super) fn trace(shell: &Shell, text: &mut Text) {
     let help = "Messages that were left out of calls with very many.";
     text.family("trace_messages_left_out_total", Kind::Counter, help);
     text.series(&[], usage.left_out);
+    let help = "Copies of SIP messages for a capture server.";
+    text.family("hep_messages_total", Kind::Counter, help);
+    let out = shell.sip.out();
+    let counts = &out.copies.counts;
+    for (result, messages) in [
+        ("sent", &counts.sent),
+        ("dropped", &counts.dropped),
+        ("failed", &counts.failed),
+    ] {
+        text.series(&[("result", result)], messages.load(Ordering::Relaxed));
+    }
 }
