@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use control::bus::Access;
 use control::conference::roster::Presence;
 
 use super::links::Wiring;
