@@ -30,16 +30,18 @@ fn any_seed() {
         Some(None) => (0, asked.unwrap().parse().unwrap()),
         None => (0, SEEDS),
     };
-    let (mut answers, mut terminals) = (0, 0);
-    let mut failed = Vec::new();
-    for seed in first..last {
-        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
-            Ok((some, ended)) => {
-                answers += some;
-                terminals += ended;
-            }
-            Err(_) => failed.push(seed),
-        }
+    // Two halves side by side.
+    let middle = first + (last - first) / 2;
+    let halves = std::thread::scope(|scope| {
+        let halves = [(first, middle), (middle, last)];
+        let halves = halves.map(|(first, last)| scope.spawn(move || all(first, last)));
+        halves.map(|half| half.join().unwrap())
+    });
+    let (mut answers, mut terminals, mut failed) = (0, 0, Vec::new());
+    for (some, ended, wrong) in halves {
+        answers += some;
+        terminals += ended;
+        failed.extend(wrong);
     }
     assert!(
         failed.is_empty(),
@@ -54,6 +56,21 @@ fn any_seed() {
         terminals > runs,
         "{terminals} requests ended in {runs} runs"
     );
+}
+
+/// Commands answered, requests ended, and seeds that failed.
+fn all(first: u64, last: u64) -> (usize, u64, Vec<u64>) {
+    let (mut answers, mut terminals, mut failed) = (0, 0, Vec::new());
+    for seed in first..last {
+        match catch_unwind(AssertUnwindSafe(|| run(seed))) {
+            Ok((some, ended)) => {
+                answers += some;
+                terminals += ended;
+            }
+            Err(_) => failed.push(seed),
+        }
+    }
+    (answers, terminals, failed)
 }
 
 /// Two conferences, at home at one server or two and shared by all, each with a chair, two

@@ -310,7 +310,10 @@ fn a_partition_freezes_and_healing_catches_up() {
     let mut edge = server("edge-01", &["core-01"], &[]);
     let told = carry(&mut out, &mut core, &mut edge, now);
     assert!(
-        matches!(&told[..], [(_, Up::Changed { documents, .. })] if documents.len() == 1),
+        matches!(
+            &told[..],
+            [(_, Up::Changed { documents, .. }), (_, Up::Caught { .. })] if documents.len() == 1
+        ),
         "{told:?}"
     );
     let re = edge.command(CID, Bytes::from_static(ANSWER), now, &mut out);

@@ -135,6 +135,7 @@ impl Plane {
         let Awaited {
             cid, pid, whose, ..
         } = awaited;
+        let answer = self.as_ours(&cid, answer);
         answered(&cid, &pid, whose, answer, effects);
     }
 

@@ -107,7 +107,7 @@ impl Oracle {
     /// and does not go back.
     pub(super) fn relayed(
         &mut self,
-        node: usize,
+        (node, sid): (usize, &str),
         publication: &Publication,
         home: Option<&Conference>,
     ) {
@@ -121,6 +121,8 @@ impl Oracle {
         }
         let now = revision(&publication.payload);
         let home = home.expect("its home has it");
+        // Where its clients look for their server's address.
+        assert_eq!(document(&publication.payload)["src"]["sid"], sid, "{topic}");
         assert!(now <= home.revision(), "{topic} is ahead of its home");
         let seq = document(&publication.payload)["seq"].as_u64().unwrap_or(0);
         let before = self.relayed.insert((node, topic.to_owned()), (now, seq));

@@ -222,7 +222,7 @@ impl Daemon {
     }
 }
 
-/// Each server below the next, on purpose: two conferences, one at home at each of two servers, both
+/// Each server below the next, on purpose: two conferences, at home at one server each and both
 /// shared by all, stay apart; nothing goes round.
 #[test]
 fn two_conferences_in_a_ring() {
