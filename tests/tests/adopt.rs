@@ -403,8 +403,8 @@ fn interfaces_and_addresses_come_and_go_around_live_flows() {
     lab.programs_become([true, false]);
     kernel.extend(&[core], &[]).unwrap();
     drop(kernel);
-    // Eight maps, two links, the program.
-    assert_eq!(detach(&lab.pins()).unwrap(), 11);
+    // Nine maps, two links, the program.
+    assert_eq!(detach(&lab.pins()).unwrap(), 12);
     lab.programs_become([false, false]);
 }
 
