@@ -325,6 +325,15 @@ impl Stream {
         crosses.then(|| (self.terms.pairs.of(other).at(there), to))
     }
 
+    /// A flow at this socket was there before us, from this source.
+    pub fn adopt(&mut self, (side, component): (Side, Component), from: SocketAddr, now: Instant) {
+        let latches = self.latches.of_mut(side);
+        match component {
+            Component::Rtp => latches.rtp.adopt(from, now),
+            Component::Rtcp => latches.rtcp.adopt(from, now),
+        }
+    }
+
     /// A flow at this socket carried packets.
     pub fn heard(&mut self, (side, component): (Side, Component), ssrc: Option<u32>, now: Instant) {
         self.active = self.active.max(now);

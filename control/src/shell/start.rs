@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Effect, Table};
-use crate::engine::shard::shards;
+use crate::effect::{Record, Table};
+use crate::engine::shard::{KEY_BYTES, Shards, shards};
 use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
@@ -27,7 +28,7 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, SIP_WAITS, Store, Tables};
+use crate::shell::store::{Store, Tables};
 use crate::shell::{Exit, QUESTIONS_MAX, Shell, api, clock, dns, log, notify, object, stream};
 
 pub(super) use plane::MQTT_LISTEN;
@@ -49,7 +50,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let socket = claim(&config, &source)?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
     let count = shard_count(&config);
-    let (queues, events) = Queues::new(shards(seed, count));
+    let (store, mut kept) = Store::open(&config.store);
+    let whose = Shards::new(count, call_ids(&store, &mut kept, seed));
+    let (queues, events) = Queues::new(whose);
     let sip = Sip::new(queues.clone(), netlink.links());
     let sip = listen(sip, &config, &source).await?;
     let path = kernel_path(&config, &netlink, &options, &source)?;
@@ -59,11 +62,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         datapath.adopt(*at, flow);
     }
     let started = clock::now();
-    let engine = Node::new(Arc::new(config.clone()), seed, count, started);
+    let engine = Node::new(Arc::new(config.clone()), seed, whose, started);
     take_over(&datapath, &engine, started);
-    let (store, keeper, mut kept) = restore(&config, &engine, started);
+    restore(&mut kept, &engine, started);
     let noted = queues.noted();
-    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
+    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), &store);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let raised = raise(&config, &source, seed, &store, &mut kept).await?;
     let api = Api::new(&config, sender, raised.plane.clone());
@@ -176,17 +179,42 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Tables) {
-    let (store, mut tables) = Store::open(&config.store);
-    let keeper = store.keeper(Some(SIP_WAITS));
+fn restore(tables: &mut Tables, engine: &Node, now: Instant) {
     let kept = tables.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
-    (store, keeper, tables)
+    let kept = tables.remove(&Table::Calls).unwrap_or_default();
+    if !kept.is_empty() {
+        engine.restored_calls(&kept, now);
+        let calls = engine.totals().calls;
+        tracing::info!(calls, "calls of before the start go on");
+    }
 }
+
+/// What decides which Call-ID is whose: the same as before, so that calls stay where they are.
+fn call_ids(store: &Store, tables: &mut Tables, seed: [u8; 32]) -> [u8; KEY_BYTES] {
+    let calls = tables.entry(Table::Calls).or_default();
+    let known = calls.iter().position(|kept| kept.key == CALL_IDS);
+    let known = known.map(|at| calls.swap_remove(at).record.bytes);
+    let known = known.and_then(|bytes| <[u8; KEY_BYTES]>::try_from(&bytes[..]).ok());
+    known.unwrap_or_else(|| {
+        let key = shards(seed, 1).key();
+        let record = Record {
+            at: clock::now(),
+            bytes: Bytes::copy_from_slice(&key),
+        };
+        let write = ((Table::Calls, Bytes::from_static(CALL_IDS)), Some(record));
+        let mut keeper = store.keeper::<()>(None);
+        drop(keeper.write(vec![write], Vec::new()));
+        key
+    })
+}
+
+/// Under which key that is kept, among the calls.
+const CALL_IDS: &[u8] = b"call-ids";
 
 /// The kernel path, or why there is none; an error if it must be had.
 fn kernel_or_why(
