@@ -13,6 +13,8 @@ fn a_call_survives_a_kill_and_either_party_ends_it() {
         let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
         let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
         for (asks, answers) in [(&caller, &callee), (&callee, &caller)] {
+            // Two registrations and what shards go by, or a call that has ended.
+            becomes(&daemon, "what was before is kept", |d| number(d, KEPT) >= 3);
             let before = number(&daemon, KEPT);
             let call = caller.call(&callee);
             call.speak();
@@ -46,12 +48,15 @@ const CALLS: &str = "towpath_calls{state=\"answered\"}";
 fn number(daemon: &Daemon, series: &str) -> u64 {
     let text = daemon.metrics();
     let mut values = text.lines().filter_map(|line| line.strip_prefix(series));
-    let value = values.next().unwrap_or_else(|| panic!("no {series} in\n{text}"));
+    let value = values
+        .next()
+        .unwrap_or_else(|| panic!("no {series} in\n{text}"));
     value.trim().parse().unwrap()
 }
 
 fn becomes(daemon: &Daemon, what: &str, is: impl Fn(&Daemon) -> bool) {
-    clock::until(what, LIMIT, || Ok(is(daemon).then_some(()))).unwrap();
+    let found = clock::until(what, LIMIT, || Ok(is(daemon).then_some(())));
+    found.unwrap_or_else(|late| panic!("{late}: {:?}\n{}", daemon.ask(&["events"]), daemon.log()));
 }
 
 /// A request inside the call that 1001 made, which the other party gets and answers.
