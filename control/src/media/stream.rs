@@ -1,5 +1,6 @@
 //! One agreed `m=` line: where both parties are, their latches, and the flows that follow.
 
+mod adopt;
 mod pulse;
 mod tcp;
 mod view;
@@ -323,15 +324,6 @@ impl Stream {
         let latch = self.latches.of(side).of(component);
         let crosses = Packet::read(packet) == Packet::Stun && latch.admits(from);
         crosses.then(|| (self.terms.pairs.of(other).at(there), to))
-    }
-
-    /// A flow at this socket was there before us, from this source.
-    pub fn adopt(&mut self, (side, component): (Side, Component), from: SocketAddr, now: Instant) {
-        let latches = self.latches.of_mut(side);
-        match component {
-            Component::Rtp => latches.rtp.adopt(from, now),
-            Component::Rtcp => latches.rtcp.adopt(from, now),
-        }
     }
 
     /// A flow at this socket carried packets.
