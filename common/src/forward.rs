@@ -8,7 +8,7 @@ use crate::event::EventKind;
 use crate::flow::{Endpoint, Flags, Flow};
 use crate::map::{LOCALS_MAX, Port, SLOT_NONE, Settings, port_index};
 use crate::rtp::{Kind, Rtp};
-use crate::wire::{Be16, ETHERNET_BYTES, Ethernet, Frame, TAG_BYTES, Tagged, Udp, Udp4, Udp6};
+use crate::wire::{Be16, ETHERNET_BYTES, Ethernet, Frame, Ip, TAG_BYTES, Tagged, Udp, Udp4, Udp6};
 
 /// Decides about a frame that came in by interface `ingress`. Everything is checked before
 /// anything is changed: a frame that is passed to the stack is as it came.
@@ -87,6 +87,9 @@ pub trait Flows {
     /// FLOWS, and what else will be needed of the flow in a while.
     fn flow(&self, port: Port) -> Option<&Flow>;
 
+    /// Whether BANS shuts this source out.
+    fn is_banned(&self, source: Ip) -> bool;
+
     /// Whether a stranger to this flow may be shown to userspace now, by the flow's budget and by
     /// the one all flows share (`FlowStats::show`).
     fn show_stranger(&self, flow: &Flow, settings: &Settings, now_ns: u64) -> bool;
@@ -162,10 +165,12 @@ pub enum Reason {
     WrongInterface = 16,
     /// The driver leaves no room for the tag it has to be sent with.
     NoRoom = 17,
+    /// Its sender is banned, and it is of no flow.
+    Banned = 18,
 }
 
 impl Reason {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::Forwarded,
         Self::NotIp,
         Self::Vlan,
@@ -184,9 +189,10 @@ impl Reason {
         Self::NoEgress,
         Self::WrongInterface,
         Self::NoRoom,
+        Self::Banned,
     ];
     /// Entries of REASONS.
-    pub const COUNT: u32 = 18;
+    pub const COUNT: u32 = 19;
 
     /// The name it has in metrics and in the interface.
     #[must_use]
@@ -210,6 +216,7 @@ impl Reason {
             Self::NoEgress => "no-egress",
             Self::WrongInterface => "wrong-interface",
             Self::NoRoom => "no-room",
+            Self::Banned => "banned",
         }
     }
 }
@@ -263,13 +270,27 @@ fn forward_as<H: Headers>(
         return Verdict::pass(Reason::Truncated);
     };
     if let Err(reason) = headers.shape() {
+        if headers.is_tcp() && is_shut_out(headers, settings, flows) {
+            return Verdict::of(Action::Drop, Reason::Banned, SLOT_NONE, 0);
+        }
         return Verdict::pass(reason);
     }
     let Some(flow) = find(headers, settings, flows) else {
+        if is_shut_out(headers, settings, flows) {
+            return Verdict::of(Action::Drop, Reason::Banned, SLOT_NONE, 0);
+        }
         return Verdict::pass(Reason::NoFlow);
     };
     let verdict = |action, reason| Verdict::of(action, reason, flow.stats, flow.generation);
     let reason = judge(headers, frame_bytes, came, head, flow);
+    // The flow's own peer is heard to the end of the call, banned or not.
+    if reason != Reason::Forwarded
+        && settings.bans != 0
+        && headers.source() != flow.peer
+        && flows.is_banned(headers.source().ip)
+    {
+        return verdict(Action::Drop, Reason::Banned);
+    }
     if reason == Reason::HopLimit || reason == Reason::WrongInterface {
         return verdict(Action::Drop, reason);
     }
@@ -372,6 +393,19 @@ fn send<H: Headers>(
         },
         Some(_) | None => sent,
     }
+}
+
+/// Whether a packet of no flow is for a port of ours that its sender may not speak to. TCP has its
+/// ports where UDP does (RFC 9293 §3.1).
+#[inline(always)]
+fn is_shut_out(headers: &impl Headers, settings: &Settings, flows: &impl Flows) -> bool {
+    if settings.bans == 0 {
+        return false;
+    }
+    let local = headers.destination();
+    settings.guards(local.port)
+        && settings.slot(local.ip) < LOCALS_MAX
+        && flows.is_banned(headers.source().ip)
 }
 
 /// The flow of the endpoint a packet was sent to.

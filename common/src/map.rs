@@ -10,6 +10,7 @@
 //! | `REASONS` | per-CPU array | `Reason` → `u64` | kernel |
 //! | `EVENTS` | ring buffer | `Event` | kernel |
 //! | `EGRESS` | device hash | interface index → itself | control |
+//! | `BANS` | longest prefix | prefix → `BANNED` or `HEARD` | control |
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -17,7 +18,7 @@ use crate::wire::{Be16, Ip};
 
 /// Grows with every change of a map's name, type, key, value or meaning. Pinned maps live under a
 /// path that contains it.
-pub const ABI: u32 = 3;
+pub const ABI: u32 = 4;
 
 /// The section in which an object says its ABI.
 pub const ABI_SECTION: &str = ".rodata.abi";
@@ -30,9 +31,10 @@ pub const MEDIA: &str = "MEDIA";
 pub const REASONS: &str = "REASONS";
 pub const EVENTS: &str = "EVENTS";
 pub const EGRESS: &str = "EGRESS";
+pub const BANS: &str = "BANS";
 /// Every map the program shares with userspace.
-pub const NAMES: [&str; 8] = [
-    SETTINGS, PORTS, FLOWS, STATS, MEDIA, REASONS, EVENTS, EGRESS,
+pub const NAMES: [&str; 9] = [
+    SETTINGS, PORTS, FLOWS, STATS, MEDIA, REASONS, EVENTS, EGRESS, BANS,
 ];
 
 /// The program's name in the object.
@@ -51,6 +53,15 @@ pub const SLOT_NONE: u32 = 0;
 pub const EVENTS_BYTES: u32 = 256 * 1024;
 /// Interfaces a flow can leave by.
 pub const EGRESS_MAX: u32 = 64;
+
+/// Prefixes the program is told to shut out, or not to. Memory is taken as they come.
+pub const BANS_MAX: u32 = 16_384;
+/// Ranges of ports a ban covers.
+pub const GUARDED_MAX: u32 = 16;
+/// A source whose longest prefix in BANS has this is not heard at our ports.
+pub const BANNED: u32 = 1;
+/// One that is, though a shorter prefix is banned.
+pub const HEARD: u32 = 0;
 
 /// One stranger of a flow is shown to userspace in this time, by each CPU.
 pub const STRANGER_FLOW_NS: u64 = 100_000_000;
@@ -98,6 +109,22 @@ pub const fn port_index(local: u32, port: Be16) -> u32 {
     (local << 16) | port.get() as u32
 }
 
+/// Ports a ban covers, in host order, both included.
+#[repr(C)]
+#[derive(
+    Clone, Copy, Debug, Default, Eq, PartialEq, FromBytes, Immutable, IntoBytes, KnownLayout,
+)]
+pub struct Guarded {
+    pub first: u16,
+    pub last: u16,
+}
+
+/// The prefix of a key of BANS: an IPv4 prefix is one of mapped addresses.
+#[must_use]
+pub const fn ban_prefix(v4: bool, bits: u8) -> u32 {
+    if v4 { 96 + bits as u32 } else { bits as u32 }
+}
+
 /// What the program has to know that is not a flow's.
 ///
 /// All zeros is harmless: no address is ours.
@@ -120,12 +147,18 @@ pub struct Settings {
     pub tick_ns: u64,
     /// The tick at which the monotonic clock began.
     pub tick_first: u64,
+    /// Entries of BANS; without any nobody is looked up.
+    pub bans: u32,
+    /// How many of `guarded` there are.
+    pub guarded_used: u32,
+    /// SIP's ports and those of media.
+    pub guarded: [Guarded; GUARDED_MAX as usize],
     /// Our media addresses. The position of an address is its slot in PORTS and does not change
     /// while the address is ours; a hole is all zeros and its ports are not ours.
     pub locals: [Ip; LOCALS_MAX as usize],
 }
 
-const _: () = assert!(size_of::<Settings>() == 304);
+const _: () = assert!(size_of::<Settings>() == 376);
 
 impl Settings {
     #[must_use]
@@ -161,6 +194,22 @@ impl Settings {
         ticks
             .wrapping_sub(self.tick_first)
             .wrapping_mul(self.tick_ns)
+    }
+
+    /// Whether a ban covers this port.
+    #[must_use]
+    #[inline(always)]
+    pub fn guards(&self, port: Be16) -> bool {
+        let port = port.get();
+        for (slot, guarded) in (0..GUARDED_MAX).zip(&self.guarded) {
+            if slot >= self.guarded_used {
+                break;
+            }
+            if guarded.first <= port && port <= guarded.last {
+                return true;
+            }
+        }
+        false
     }
 
     /// The slot of one of our addresses; `LOCALS_MAX` if it is not ours.

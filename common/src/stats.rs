@@ -71,7 +71,9 @@ impl FlowStats {
                 self.last_ns = now_ns;
                 return change;
             }
-            Action::Pass | Action::Drop if verdict.reason == Reason::WrongSource => {
+            Action::Pass | Action::Drop
+                if matches!(verdict.reason, Reason::WrongSource | Reason::Banned) =>
+            {
                 self.strangers += 1;
             }
             Action::Pass | Action::Drop => self.punted += 1,

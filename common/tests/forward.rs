@@ -27,7 +27,7 @@ use std::net::SocketAddr;
 use common::event::EventKind;
 use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::{Action, Reason, Verdict};
-use common::map::{Port, Settings, port_index};
+use common::map::{BANNED, Guarded, HEARD, Port, Settings, ban_prefix, port_index};
 use common::wire::Mac;
 use frame::{Checksum, Datagram, Seen, read, rtcp, rtp, stun};
 use proptest::prelude::*;
@@ -400,6 +400,79 @@ fn padding_is_carried_along() {
     let verdict = run(&mut table(v4(), None, Flags::NONE, EGRESS), &mut frame);
     assert_eq!((verdict.reason, verdict.bytes), (Reason::Forwarded, bytes));
     assert!(read(&frame).is_ok());
+}
+
+/// Who is banned is not heard at our ports, by whatever protocol; a flow's own peer is, and so is
+/// everybody at ports that are not ours.
+#[test]
+fn the_banned_are_dropped_at_our_ports() {
+    let local_only = Guarded {
+        first: 30_000,
+        last: 30_001,
+    };
+    for way in [v4(), v6()] {
+        let ban = |table: &mut Table, bits: u8, word| {
+            let ip = Endpoint::from(way.peer).ip;
+            let key = (ban_prefix(ip.is_v4(), bits), ip.0);
+            table.bans.insert(key, word);
+            table.settings.bans = table.bans.len() as u32;
+            table.settings.guarded_used = 1;
+            table.settings.guarded[0] = local_only;
+        };
+        let all = if way.peer.is_ipv4() { 32 } else { 128 };
+        let check = |bits, heard: bool, change: &dyn Fn(&mut Datagram), tcp: bool, expected| {
+            let mut table = table(way, None, Flags::SHOW_STRANGERS, EGRESS);
+            ban(&mut table, bits, BANNED);
+            if heard {
+                ban(&mut table, all, HEARD);
+            }
+            let mut datagram = datagram(way);
+            change(&mut datagram);
+            let mut frame = datagram.build();
+            if tcp {
+                frame[if way.peer.is_ipv4() { 23 } else { 20 }] = 6;
+            }
+            let verdict = run(&mut table, &mut frame);
+            assert_eq!((verdict.action, verdict.reason), expected, "{way:?}");
+            table.stats(STATS).strangers
+        };
+        let (drop, pass) = (Action::Drop, Action::Pass);
+        let banned = (drop, Reason::Banned);
+        let part = all - 3;
+        let same = |_: &mut Datagram| {};
+        let own_port = |d: &mut Datagram| d.from.set_port(40_011);
+        let next_port = |d: &mut Datagram| d.to.set_port(30_001);
+        let other_port = |d: &mut Datagram| d.to.set_port(30_002);
+        let below = |d: &mut Datagram| d.to.set_port(29_999);
+        let not_rtp = |d: &mut Datagram| {
+            d.from.set_port(40_011);
+            d.payload = stun();
+        };
+        let forwarded = (Action::Redirect, Reason::Forwarded);
+        assert_eq!(check(all, false, &same, false, forwarded), 0);
+        assert_eq!(check(all, false, &own_port, false, banned), 1);
+        check(part, false, &own_port, false, banned);
+        check(part, true, &own_port, false, (pass, Reason::WrongSource));
+        check(all, false, &not_rtp, false, banned);
+        let own_stun = |d: &mut Datagram| d.payload = stun();
+        check(all, false, &own_stun, false, (pass, Reason::NotRtp));
+        assert_eq!(check(all, false, &next_port, false, banned), 0);
+        check(part, true, &next_port, false, (pass, Reason::NoFlow));
+        check(all, false, &other_port, false, (pass, Reason::NoFlow));
+        check(all, false, &below, false, (pass, Reason::NoFlow));
+        check(all, false, &same, true, banned);
+        check(all, false, &other_port, true, (pass, Reason::NotUdp));
+        let elsewhere = |d: &mut Datagram| {
+            let ip = if way.peer.is_ipv4() {
+                "203.0.113.8"
+            } else {
+                "2001:db8:a::8"
+            };
+            d.to.set_ip(ip.parse().unwrap());
+        };
+        check(all, false, &elsewhere, false, (pass, Reason::NoFlow));
+        check(all, false, &elsewhere, true, (pass, Reason::NotUdp));
+    }
 }
 
 #[test]

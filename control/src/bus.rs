@@ -37,6 +37,8 @@ pub enum Principal {
     Server(String),
     /// A tool of the operator's, by its name.
     Operator(String),
+    /// The same, of one that only looks on.
+    Viewer(String),
     /// Nobody asked who (`auth = "none"`); the client's own word.
     Anonymous(String),
 }

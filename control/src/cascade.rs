@@ -80,6 +80,14 @@ pub enum Up {
     },
     /// We share it no more: these parts of it are forgotten.
     Ended { cid: String, parts: Vec<String> },
+    /// A member says who of its clients is there; told where the conference is at home.
+    Attended {
+        cid: String,
+        sid: String,
+        document: Bytes,
+    },
+    /// We have all there is of it, and the home hears us: it is to be told who is here.
+    Caught { cid: String },
 }
 
 /// Where a command came from, for its answer.
@@ -116,6 +124,8 @@ pub struct Cascade {
     /// Neighbours, and whether they are there.
     links: BTreeMap<String, bool>,
     conferences: BTreeMap<String, Conference>,
+    /// Those that wait for something.
+    waiting: BTreeSet<String>,
     seen: Seen,
     dropped: BTreeMap<Reason, u64>,
 }
@@ -130,9 +140,16 @@ impl Cascade {
             numbered: 0,
             links: BTreeMap::new(),
             conferences: BTreeMap::new(),
+            waiting: BTreeSet::new(),
             seen: Seen::default(),
             dropped: BTreeMap::new(),
         }
+    }
+
+    /// Our own id.
+    #[must_use]
+    pub fn own(&self) -> &str {
+        &self.own
     }
 
     /// Servers that may be linked to us, whether they are now or not.
@@ -171,6 +188,25 @@ impl Cascade {
         }
     }
 
+    /// A conference at home elsewhere that was shared with us before the start, by the neighbour on
+    /// the way: its home is asked once it can be.
+    pub fn recall(&mut self, cid: &str, via: &str) {
+        let Some(home) = Self::home(cid).filter(|home| *home != self.own) else {
+            return;
+        };
+        if self.conferences.len() < CONFERENCES_MAX {
+            let own = self.own.clone();
+            let known = self.conferences.entry(cid.to_owned());
+            known.or_insert_with(|| Conference::recalled(home, via, own));
+        }
+    }
+
+    /// The neighbour on the way to a conference's home.
+    #[must_use]
+    pub fn via(&self, cid: &str) -> Option<&str> {
+        self.conferences.get(cid)?.via.as_deref()
+    }
+
     /// Something has changed in a conference that is at home here.
     pub fn change(&mut self, cid: &str, change: Change, out: &mut Vec<Out>) {
         let Some(conference) = self.at_home(cid) else {
@@ -193,6 +229,7 @@ impl Cascade {
         if self.conferences.contains_key(cid) {
             self.share(cid, &[], version, out);
             self.conferences.remove(cid);
+            self.waiting.remove(cid);
         }
     }
 
@@ -222,9 +259,22 @@ impl Cascade {
         let id = frame.id;
         if let Some(conference) = self.conferences.get_mut(cid) {
             conference.pending.insert(id, now + ANSWER_WITHIN);
+            self.waiting.insert(cid.to_owned());
         }
         out.push(Out { to: via, frame });
         Ok(id)
+    }
+
+    /// Who of the clients here is there, for the home. What it does not get now is said anew once
+    /// it is reached ([`Up::Caught`]).
+    pub fn attend(&mut self, cid: &str, document: Bytes, out: &mut Vec<Out>) {
+        let known = self.conferences.get(cid).filter(|c| c.home_there);
+        let via = known.and_then(|c| c.via.clone());
+        if let Some(to) = via.filter(|via| self.is_up(via)) {
+            let cid = cid.to_owned();
+            let frame = self.frame(Body::Attend { cid, document });
+            out.push(Out { to, frame });
+        }
     }
 
     /// The one answer to a command of [`Up::Command`].
@@ -250,6 +300,54 @@ impl Cascade {
         let conference = self.conferences.get(cid);
         let members = conference.into_iter().flat_map(|c| c.members.iter());
         members.map(String::as_str)
+    }
+
+    /// Whether others share a conference that is at home here.
+    #[must_use]
+    pub fn is_shared(&self, cid: &str) -> bool {
+        let known = self.conferences.get(cid);
+        known.is_some_and(|c| c.via.is_none() && !c.members.is_empty())
+    }
+
+    /// Conferences of other homes that are shared with us.
+    pub fn foreign(&self) -> impl Iterator<Item = &str> {
+        let all = self.conferences.iter().filter(|(_, c)| c.via.is_some());
+        all.map(|(cid, _)| cid.as_str())
+    }
+
+    /// Conferences at home here that others share.
+    #[must_use]
+    pub fn shared(&self) -> usize {
+        let all = self.conferences.values();
+        all.filter(|c| c.via.is_none() && !c.members.is_empty())
+            .count()
+    }
+
+    /// What is known of a conference, by its parts, and how far it has come.
+    #[must_use]
+    pub fn documents(&self, cid: &str) -> Option<Change> {
+        let known = self.conferences.get(cid)?;
+        Some(Change {
+            mark: known.mark?,
+            documents: known.documents(),
+        })
+    }
+
+    /// Whether a member can be reached; none: nothing was heard of it.
+    #[must_use]
+    pub fn reaches(&self, cid: &str, sid: &str) -> Option<bool> {
+        if let Some(up) = self.links.get(sid) {
+            return Some(*up);
+        }
+        let known = self.conferences.get(cid)?;
+        let by = known.routes.get(sid)?;
+        Some(self.is_up(by) && !known.away.contains(sid))
+    }
+
+    /// Whether every server that may be linked to us is, and there is one.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        !self.links.is_empty() && self.links.values().all(|up| *up)
     }
 
     /// Whether its home can be reached; our own always is.
@@ -388,6 +486,7 @@ impl Cascade {
             }
             Body::Ask { have, .. } => self.hear_ask(&cid, have, &path, onward, out),
             Body::Command { document, .. } => self.hear_command(&cid, document, &path, onward, out),
+            Body::Attend { document, .. } => self.hear_attend(&cid, document, &path, onward, out),
             Body::Answer {
                 to, re, document, ..
             } => {
@@ -435,7 +534,7 @@ impl Cascade {
             | Body::Answer { .. }
             | Body::Refused { .. } => true,
             Body::Reach { sid, .. } => sid == home,
-            Body::Command { .. } | Body::Ask { .. } => false,
+            Body::Command { .. } | Body::Attend { .. } | Body::Ask { .. } => false,
         };
         if from_home {
             if home == self.own {
@@ -532,6 +631,29 @@ impl Cascade {
             re,
         });
         self.send_down(cid, &to, refused, out);
+        Ok(Vec::new())
+    }
+
+    fn hear_attend(
+        &mut self,
+        cid: &str,
+        document: Bytes,
+        path: &[String],
+        onward: Frame,
+        out: &mut Vec<Out>,
+    ) -> Result<Vec<Up>, Reason> {
+        let (Some(origin), Some(from)) = (path.first(), path.last()) else {
+            return Err(Reason::Forged);
+        };
+        let conference = self.conferences.get_mut(cid).ok_or(Reason::NotMember)?;
+        conference.learn(origin, from);
+        let Some(to) = conference.via.clone() else {
+            let (cid, sid) = (cid.to_owned(), origin.clone());
+            return Ok(vec![Up::Attended { cid, sid, document }]);
+        };
+        if self.is_up(&to) {
+            out.push(Out { to, frame: onward });
+        }
         Ok(Vec::new())
     }
 

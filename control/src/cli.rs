@@ -17,6 +17,8 @@ mod output;
 mod pages;
 mod peer;
 mod token;
+mod top;
+mod trace;
 mod version;
 
 use std::io::Write;
@@ -100,6 +102,10 @@ enum Command {
         #[arg(short, long)]
         verbose: bool,
     },
+    /// Live: interfaces, calls with bit rate, loss and jitter, drops, events; ? shows the keys
+    ///
+    /// Calls are sorted, searched and paged by the daemon, so very many cost no more than a few.
+    Top(top::Top),
     /// Calls that are being set up or go on
     #[command(subcommand)]
     Call(CallCommand),
@@ -116,10 +122,11 @@ enum Command {
     },
     /// Take new calls again
     Undrain,
-    /// Write the media of a call to a file: what enters and leaves at its ports
+    /// The SIP messages of a call as a ladder, also after its end; --pcap: its media in a file
     ///
-    /// Meanwhile the call's media goes through userspace, where both sides of a packet are seen.
-    Trace(capture::Trace),
+    /// Secrets are never shown, names and numbers only with --numbers. With --pcap the call's media
+    /// goes through userspace meanwhile, where both sides of a packet are seen.
+    Trace(trace::Trace),
     /// Registered phones
     #[command(subcommand)]
     Reg(RegCommand),
@@ -370,6 +377,7 @@ impl Cli {
                 show(&status, output::Kind::Status { verbose })?;
                 Ok(ExitCode::from(health(&status)))
             }
+            Command::Top(what) => top::top(&client, &what, self.output),
             Command::Call(command) => call(command, &client, self.output),
             Command::Bench { object, seconds } => {
                 let time = Duration::from_secs(seconds);
@@ -382,7 +390,7 @@ impl Cli {
                 drain::begin(&client, deadline, !no_wait, self.output)
             }
             Command::Undrain => drain::end(&client, self.output),
-            Command::Trace(what) => capture::trace(&client, &what),
+            Command::Trace(what) => trace::trace(&client, &what, self.output),
             Command::Reg(RegCommand::List) => show(
                 &client.get(&["registrations"])?,
                 output::Kind::Registrations,

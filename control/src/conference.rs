@@ -10,6 +10,7 @@ pub mod presence;
 pub mod record;
 pub mod roster;
 pub mod seen;
+pub mod sharing;
 pub mod tell;
 pub mod view;
 
@@ -27,6 +28,7 @@ use legacy::Turns;
 use log::Log;
 use roster::Roster;
 use seen::Seen;
+use sharing::Sharing;
 use view::View;
 
 /// How long a conference that nobody is in is kept.
@@ -58,6 +60,7 @@ pub struct Conference {
     /// Clients that know neither sequence nor revision, by participant and view.
     turns: BTreeMap<(String, String), Turns>,
     empty_since: Option<Instant>,
+    sharing: Sharing,
 }
 
 /// What follows from something that happened, beside its answer.
@@ -66,6 +69,8 @@ pub struct Steps {
     /// Below the conference's key; none: forget it. Before anything is published.
     pub keep: Vec<(String, Option<Bytes>)>,
     pub publish: Vec<Publication>,
+    /// Where each event stands in `publish`, as the count of what is before it and it.
+    pub events: Vec<Place>,
     /// Who may read it from now on, and who not any more.
     pub admitted: Vec<(String, bool)>,
     /// Views that were accepted, and their documents.
@@ -77,6 +82,14 @@ pub struct Steps {
     pub waits: Vec<Duration>,
     /// Commands that came too late, and why.
     pub stale: Vec<&'static str>,
+}
+
+/// An event's place in its conference's log.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Place {
+    pub published: usize,
+    pub revision: Revision,
+    pub seq: u64,
 }
 
 /// What an operator would want to have seen.
@@ -92,6 +105,9 @@ pub enum What {
     Started,
     Restored,
     Ended,
+    /// Another server shares it, or not any more.
+    Shared,
+    Unshared,
     Joined,
     Lost,
     Left,
@@ -129,6 +145,7 @@ impl Conference {
             log: Log::default(),
             turns: BTreeMap::new(),
             empty_since: Some(now.at),
+            sharing: Sharing::default(),
         };
         let fields = vec![("uri", conference.uri.clone())];
         conference.note(What::Started, fields, steps);

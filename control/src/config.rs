@@ -13,6 +13,7 @@ pub mod mqtt;
 mod origin;
 mod problem;
 pub mod redact;
+pub mod trace;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -40,6 +41,7 @@ pub struct Config {
     pub conference: Conference,
     pub api: api::Api,
     pub log: api::Log,
+    pub trace: trace::Trace,
     pub mqtt: Mqtt,
     pub cascade: Cascade,
     origins: Origins,
@@ -476,6 +478,8 @@ pub struct Conference {
     pub uris: Vec<String>,
     /// Accounts that chair every conference, in the same manner.
     pub chairs: Vec<String>,
+    /// Servers that every conference is shared with, by their ids.
+    pub share: Vec<String>,
     /// Where accepted views are posted to; none: they are published only.
     pub view_hook: Option<String>,
     /// At least one.

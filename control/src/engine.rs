@@ -7,10 +7,12 @@ pub mod event;
 pub mod explain;
 pub mod flow;
 pub mod gateway;
+pub mod glance;
 pub mod input;
 mod load;
 pub mod locate;
 pub mod shard;
+pub mod trace;
 
 mod abandoned;
 mod call;
@@ -162,6 +164,8 @@ pub struct Engine {
     /// Connections, of TCP and TLS.
     flows: flow::Flows,
     counters: Counters,
+    /// The messages of calls.
+    ladders: trace::Ladders,
     events: Events,
     /// Who is silent, as it was last looked at.
     silence: BTreeMap<NetworkId, Silence>,
@@ -231,6 +235,7 @@ impl Engine {
             sweeps: 0,
             gateways: gateway::Watch::default(),
             flows: flow::Flows::default(),
+            ladders: trace::Ladders::default(),
             counters: Counters::default(),
             events: Events::default(),
             silence: BTreeMap::new(),
@@ -256,10 +261,17 @@ impl Engine {
     /// Something happened.
     pub fn handle(&mut self, input: Input, now: Instant, effects: &mut Effects) {
         match input {
-            Input::Sip { on, from, bytes } => self.datagram(on, from, bytes, now, effects),
+            Input::Sip { on, from, bytes } => {
+                let (path, before) = (Path { on, to: from }, effects.len());
+                self.datagram(on, from, bytes.clone(), now, effects);
+                self.trace_received(path, &bytes, effects.len() > before, now);
+            }
             Input::Connected(path) => self.connected(path),
             Input::Closed(path) => self.closed(path, now, effects),
-            Input::Unsent { path, bytes } => self.unsent(path, bytes, now, effects),
+            Input::Unsent { path, bytes } => {
+                self.ladders.unsent(path, &bytes);
+                self.unsent(path, bytes, now, effects);
+            }
             Input::Media { at, from, packet } => self.media(at, from, &packet, now, effects),
             Input::Active(flows) => self.active(&flows),
             Input::OpenFailed { at } => self.open_failed(at, now, effects),

@@ -4,7 +4,7 @@
 pub mod address;
 pub mod broker;
 pub mod filter;
-mod json;
+pub mod json;
 pub mod packet;
 mod retained;
 mod session;

@@ -2,7 +2,10 @@
 //! node, on a task of its own.
 
 pub mod access;
+mod attend;
+mod cascade;
 pub mod count;
+mod member;
 mod message;
 mod name;
 mod order;
@@ -17,11 +20,13 @@ use bytes::Bytes;
 use crate::bus::moment::Now;
 use crate::bus::topic::id_of;
 use crate::bus::{Client, Publication};
+use crate::cascade::{self as shared, Cascade};
 use crate::conference::floor::Policy;
 use crate::conference::{Conference, Names, Note, Steps, What};
 use crate::config::Config;
 use crate::effect::{Kept, Record, Table};
 use crate::engine::event::{Event, Events, Kind};
+use crate::mqtt::address;
 
 use count::Counts;
 pub use order::{Order, Outcome, Refused};
@@ -114,6 +119,14 @@ pub struct Settings {
     /// Patterns of accounts that chair conferences.
     pub chairs: Vec<String>,
     pub floors: Vec<(String, Policy)>,
+    /// Servers every conference of ours is shared with.
+    pub share: Vec<String>,
+    /// Servers that may be linked to us, as far as they are known by name.
+    pub neighbours: Vec<String>,
+    /// Whether there may be any.
+    pub linked: bool,
+    /// Where old clients look for the address of their server, each a path of names.
+    pub address_fields: Vec<Vec<String>>,
 }
 
 impl Settings {
@@ -124,6 +137,15 @@ impl Settings {
             uris: conference.uris.clone(),
             chairs: conference.chairs.clone(),
             floors: conference.floors.clone(),
+            share: conference.share.clone(),
+            neighbours: config.cascade.lowers.iter().map(|l| l.id.clone()).collect(),
+            linked: config.cascade.upper.is_some() || !config.cascade.listen.is_empty(),
+            address_fields: config
+                .mqtt
+                .legacy_address_fields
+                .iter()
+                .map(|field| address::levels(field))
+                .collect(),
         }
     }
 }
@@ -150,6 +172,17 @@ pub struct Plane {
     /// When something happens by itself, and in which conference.
     schedule: BTreeSet<(Instant, String)>,
     due: BTreeMap<String, Instant>,
+    /// What servers share.
+    cascade: Cascade,
+    /// Conferences at home elsewhere.
+    foreign: BTreeMap<String, member::Foreign>,
+    foreign_by_uri: BTreeMap<String, String>,
+    /// Commands that are under way to a home elsewhere.
+    awaited: BTreeMap<shared::Id, member::Awaited>,
+    /// Homes elsewhere that were told of a participant here.
+    attends: BTreeMap<String, BTreeSet<String>>,
+    /// Of conferences of ours: who is there at which member.
+    attendance: BTreeMap<String, BTreeMap<String, attend::Guests>>,
     events: Events,
     counts: Counts,
 }
@@ -158,8 +191,11 @@ impl Plane {
     /// `seed` makes ids unique.
     #[must_use]
     pub fn new(node: &str, settings: Settings, seed: u64, now: Now) -> Self {
+        let sid = id_of(node);
+        let mut cascade = Cascade::new(&sid, seed);
+        cascade.neighbours(settings.neighbours.iter().map(String::as_str));
         Self {
-            sid: id_of(node),
+            sid,
             settings,
             began: now,
             random: seed,
@@ -170,6 +206,12 @@ impl Plane {
             calls: BTreeMap::new(),
             schedule: BTreeSet::new(),
             due: BTreeMap::new(),
+            cascade,
+            foreign: BTreeMap::new(),
+            foreign_by_uri: BTreeMap::new(),
+            awaited: BTreeMap::new(),
+            attends: BTreeMap::new(),
+            attendance: BTreeMap::new(),
             events: Events::default(),
             counts: Counts::default(),
         }
@@ -195,14 +237,16 @@ impl Plane {
             Input::Asked { ticket, order } => self.asked(ticket, order, now, effects),
             Input::Reconfigured(settings) => self.reconfigured(settings, now, effects),
             Input::Tick => self.tick(now, effects),
-            Input::Frame { .. } | Input::Link { .. } => {}
+            Input::Frame { from, frame } => self.frame(&from, &frame, now, effects),
+            Input::Link { to, up } => self.link(&to, up, now, effects),
         }
     }
 
     /// When it wants [`Input::Tick`].
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        self.schedule.first().map(|(at, _)| *at)
+        let own = self.schedule.first().map(|(at, _)| *at);
+        own.into_iter().chain(self.cascade.next()).min()
     }
 
     #[must_use]
@@ -218,6 +262,12 @@ impl Plane {
     /// In the order of their ids.
     pub fn conferences(&self) -> impl Iterator<Item = &Conference> {
         self.conferences.values()
+    }
+
+    /// What servers share.
+    #[must_use]
+    pub fn cascade(&self) -> &Cascade {
+        &self.cascade
     }
 
     #[must_use]
@@ -241,6 +291,9 @@ impl Plane {
     }
 
     fn tick(&mut self, now: Now, effects: &mut Effects) {
+        if self.cascade.next().is_some_and(|at| at <= now.at) {
+            self.cascade_expire(now, effects);
+        }
         while let Some((at, cid)) = self.schedule.first().cloned() {
             if at > now.at {
                 return;
@@ -264,6 +317,8 @@ impl Plane {
     }
 
     fn reconfigured(&mut self, settings: Settings, now: Now, effects: &mut Effects) {
+        let known = settings.neighbours.iter().map(String::as_str);
+        self.cascade.neighbours(known);
         self.settings = settings;
         let floors = self.settings.floors.clone();
         let cids: Vec<String> = self.conferences.keys().cloned().collect();
@@ -271,6 +326,7 @@ impl Plane {
             self.with(&cid, now, effects, |conference, steps| {
                 conference.reconfigure(&floors, now, steps);
             });
+            self.share_as_told(&cid, now, effects);
         }
     }
 
@@ -295,12 +351,15 @@ impl Plane {
             uri,
         };
         let mut steps = Steps::default();
-        let conference = Conference::start(names, pinned, &self.settings.floors, now, &mut steps);
+        let mut conference =
+            Conference::start(names, pinned, &self.settings.floors, now, &mut steps);
+        conference.share_as_told(&self.settings.share, &mut steps);
         let next = conference.next();
         self.conferences.insert(cid.clone(), conference);
         self.by_uri.insert(uri.to_owned(), cid.clone());
         self.schedule(&cid, next);
         self.perform(&cid, steps, now, effects);
+        self.announce(&cid, now, effects);
         Some(cid)
     }
 
@@ -316,6 +375,7 @@ impl Plane {
         let mut steps = Steps::default();
         conference.end(reason, now, &mut steps);
         self.perform(cid, steps, now, effects);
+        self.share_no_more(&conference, now, effects);
     }
 
     /// Does something with a conference that is there, and what follows from it.
@@ -364,18 +424,14 @@ impl Plane {
             let cid = cid.to_owned();
             effects.push(Effect::Admit { cid, pid });
         }
+        self.pass_on(cid, &steps.publish, &steps.events, now, effects);
         effects.extend(steps.publish.into_iter().map(Effect::Publish));
         for (vid, document) in steps.shown {
             let cid = cid.to_owned();
             effects.push(Effect::HandOver { cid, vid, document });
         }
         for (pid, _) in dismissed {
-            if let Some(cids) = self.memberships.get_mut(&pid) {
-                cids.remove(cid);
-                if cids.is_empty() {
-                    self.memberships.remove(&pid);
-                }
-            }
+            self.no_membership(cid, &pid);
             let cid = cid.to_owned();
             effects.push(Effect::Dismiss { cid, pid });
         }
@@ -383,6 +439,17 @@ impl Plane {
             .count(&steps.outcomes, &steps.waits, &steps.stale);
         for Note { what, fields } in steps.notes {
             self.events.push(now.at, kind(what), cid.to_owned(), fields);
+        }
+    }
+}
+
+impl Plane {
+    fn no_membership(&mut self, cid: &str, pid: &str) {
+        if let Some(cids) = self.memberships.get_mut(pid) {
+            cids.remove(cid);
+            if cids.is_empty() {
+                self.memberships.remove(pid);
+            }
         }
     }
 }
@@ -395,6 +462,8 @@ fn kind(what: What) -> Kind {
         What::Started => Kind::ConferenceStarted,
         What::Restored => Kind::ConferenceRestored,
         What::Ended => Kind::ConferenceEnded,
+        What::Shared => Kind::ConferenceShared,
+        What::Unshared => Kind::ConferenceUnshared,
         What::Joined => Kind::ConferenceJoined,
         What::Lost => Kind::ConferenceLost,
         What::Left => Kind::ConferenceLeft,

@@ -6,7 +6,7 @@ mod audit;
 mod bench;
 mod capture;
 mod cascade;
-mod clock;
+pub(crate) mod clock;
 pub mod configuration;
 mod datapath;
 mod device;
@@ -35,6 +35,7 @@ mod start;
 mod store;
 mod stream;
 mod tcp;
+mod trace;
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -164,6 +165,7 @@ impl Shell {
                     if let Ok(kernel) = &self.datapath.kernel {
                         self.rates.look(clock::now(), kernel.reasons());
                     }
+                    self.shut_out();
                     self.engine.active(&self.datapath.active(), clock::now());
                     self.gather_events();
                     self.announce();
@@ -190,6 +192,14 @@ impl Shell {
         Ok(())
     }
 
+    /// Bans of the last second are the kernel program's too.
+    fn shut_out(&mut self) {
+        let bans = self
+            .engine
+            .bans_at_border(datapath::BORDER_MAX, clock::now());
+        self.datapath.shut_out(&bans, self.engine.config());
+    }
+
     /// A peer that is known by name is somewhere else: as if the configuration had said so.
     fn located(&mut self, news: dns::News) {
         if self.names.take(news) {
@@ -214,8 +224,10 @@ impl Shell {
         self.engine.note(self.publisher.edge.noted());
         let links = self.links.iter().flat_map(cascade::Links::events);
         self.engine.note(links.collect());
+        let mut moved = mqtt::Moved::default();
         for event in self.engine.events().after(self.told) {
             self.told = event.seq;
+            moved.note(event);
             if let Some(publication) = self.announcer.event(event) {
                 self.publisher.publish(publication);
             }
@@ -223,6 +235,7 @@ impl Shell {
                 .inbox
                 .try_tell(crate::plane::Input::Noted(event.clone()));
         }
+        self.publisher.edge.registered(&moved);
     }
 
     /// Says how this server is, where that has changed.

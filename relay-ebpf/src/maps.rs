@@ -5,15 +5,19 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 use aya_ebpf::helpers::generated::bpf_jiffies64;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::xdp::DevMapHash;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use common::event::{Event, EventKind};
 use common::flow::{Endpoint, Flags, Flow};
 use common::forward::{Flows, Reason};
-use common::map::{EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, Port, SLOT_NONE, Settings};
+use common::map::{
+    BANNED, BANS_MAX, EGRESS_MAX, EVENTS_BYTES, FLOWS_DEFAULT, PORTS_MAX, Port, SLOT_NONE, Settings,
+};
 use common::media::Media;
 use common::rtp::Rtp;
 use common::stats::FlowStats;
+use common::wire::Ip;
 
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
@@ -31,6 +35,8 @@ static REASONS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Reason::COUNT, 
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
 #[map]
 pub(crate) static EGRESS: DevMapHash = DevMapHash::with_max_entries(EGRESS_MAX, 0);
+#[map]
+static BANS: LpmTrie<[u32; 4], u32> = LpmTrie::with_max_entries(BANS_MAX, 0);
 
 pub(crate) struct Maps;
 
@@ -64,6 +70,12 @@ impl Flows for Maps {
     }
 
     #[inline(always)]
+    fn is_banned(&self, source: Ip) -> bool {
+        let [a, b, c, d] = source.0;
+        is_banned(a, b, c, d) == 1
+    }
+
+    #[inline(always)]
     fn show_stranger(&self, flow: &Flow, settings: &Settings, now_ns: u64) -> bool {
         let (Some(own), Some(all)) = (stats(flow.stats), stats(SLOT_NONE)) else {
             return false;
@@ -93,6 +105,15 @@ impl Flows for Maps {
             unsafe { bpf_ktime_get_ns() }
         })
     }
+}
+
+/// On its own for the verifier, as `packet::is_whole`.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_banned(a: u32, b: u32, c: u32, d: u32) -> u32 {
+    const BITS: u32 = 128;
+    let found = BANS.get(Key::new(BITS, [a, b, c, d]));
+    u32::from(found.is_some_and(|found| *found == BANNED))
 }
 
 /// Reads now what the compiler would read later.

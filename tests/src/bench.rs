@@ -1,11 +1,13 @@
 //! `cargo xtask bench`: here who forwards media how fast, on the same links, in one run; `sip` has
-//! registrations and calls.
+//! registrations and calls, `mqtt` messages.
 
+pub mod border;
 pub mod conditions;
 pub mod cost;
 mod goal;
 mod latency;
 mod memory;
+pub mod mqtt;
 mod path;
 mod plot;
 pub mod report;
@@ -19,6 +21,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+pub use self::border::Border;
 pub use self::cost::Cost;
 pub use self::latency::{LOADS, Latency};
 pub use self::memory::Memory;
@@ -152,11 +155,13 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
     let rows: Vec<Row> = rows.into_iter().map(|(row, _)| row).collect();
     say("the program alone");
     let costs = cost::measure(programs, depth.flows, depth.cost_runs)?;
+    let border = border::measure(programs, depth.cost_runs)?;
     let memory = memory::measure(programs, depth.memory_flows)?;
     Ok(Report {
         conditions: before,
         rows,
         costs,
+        border,
         memory,
     })
 }
@@ -165,8 +170,9 @@ pub fn run(programs: &Programs, depth: Depth, say: &dyn Fn(&str)) -> Result<Repo
 ///
 /// # Errors
 /// As `run`.
-pub fn cost(programs: &Programs, depth: Depth) -> Result<Vec<Cost>> {
-    cost::measure(programs, depth.flows, depth.cost_runs)
+pub fn cost(programs: &Programs, depth: Depth) -> Result<(Vec<Cost>, Border)> {
+    let costs = cost::measure(programs, depth.flows, depth.cost_runs)?;
+    Ok((costs, border::measure(programs, depth.cost_runs)?))
 }
 
 /// The middle one; zero of none.

@@ -23,6 +23,7 @@ pub mod natbox;
 pub mod netns;
 pub mod observer;
 pub mod packet;
+pub mod path;
 pub mod phone;
 pub mod pki;
 pub mod plane;

@@ -1,4 +1,4 @@
-//! The conference plane in virtual time: a node, its store and its clients, and a network between
+//! The conference plane in virtual time: servers, their stores and clients, and a network between
 //! them that loses, repeats, reorders and parts. What must always hold is checked at every step.
 
 #![allow(
@@ -8,25 +8,27 @@
 #![allow(clippy::panic, reason = "an oracle that is contradicted ends the test")]
 
 pub mod client;
+pub mod links;
+mod node;
 pub mod oracle;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use control::bus::moment::Now;
 use control::bus::{Access, Client as Peer, Principal, Publication};
+use control::cascade::Cascade;
 use control::conference::floor::{Mode, Policy};
-use control::effect::{Kept, Record};
+use control::conference::roster::Presence;
+use control::effect::Kept;
 use control::engine::event::{Event, Kind};
-use control::plane::access::Rules;
-use control::plane::{Effect, Effects, Input, Order, Outcome, Plane, Settings};
+use control::plane::{Effect, Effects, Input, Order, Outcome, Settings};
 
 use crate::sim::rng::Rng;
 use client::Client;
 
-/// What is kept under a key, or not any more.
-type Write = (Bytes, Option<Record>);
+use links::{Packet, Wiring};
+use node::{Node, Write};
 use oracle::Oracle;
 
 /// How the network treats messages.
@@ -53,73 +55,91 @@ enum Ahead {
         publication: Publication,
     },
     /// The disk has it.
-    Committed { life: u64 },
+    Committed { node: usize, life: u64 },
+    /// At a server: something of a neighbour.
+    Packet {
+        from: usize,
+        to: usize,
+        packet: Packet,
+    },
+    /// A server finds that a neighbour is there, or is not.
+    Notice { at: usize, of: usize, up: bool },
+    /// What is not acknowledged is sent again.
+    Resend { at: usize, of: usize, life: u64 },
     /// A client does something.
     Turn { client: usize },
 }
 
-/// A node with its store and clients.
+/// Servers, what is between them, and their clients.
 pub struct World {
     pub chance: Rng,
     pub link: Link,
+    wiring: Wiring,
     began: Instant,
     now: Duration,
     ahead: BTreeMap<(Duration, u64), Ahead>,
     last: u64,
-    settings: Settings,
-    plane: Plane,
-    /// Which run of the node this is.
-    life: u64,
-    rules: Rules,
-    /// What is on disk.
-    disk: BTreeMap<Bytes, Record>,
-    /// Writes on their way to it, and what waits for each.
-    writes: VecDeque<(Vec<Write>, Effects)>,
-    /// What the edge retains.
-    retained: BTreeMap<String, Bytes>,
+    nodes: Vec<Node>,
+    /// Paths over which nothing comes, and until when.
+    broken: BTreeMap<(usize, usize), Duration>,
+    /// That servers have told each other.
+    pub frames: u64,
     pub clients: Vec<Client>,
     pub oracle: Oracle,
-    tickets: BTreeMap<u64, ()>,
     opened: Vec<String>,
     calls: u64,
 }
 
 impl World {
-    /// # Panics
-    /// Never: the seed is any.
+    /// One server.
+    #[must_use]
+    pub fn new(seed: u64, link: Link, floors: Vec<(String, Policy)>) -> Self {
+        Self::wired(seed, link, floors, Wiring::Alone)
+    }
+
+    /// Servers that share all their conferences.
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "a base for virtual time")]
-    pub fn new(seed: u64, link: Link, floors: Vec<(String, Policy)>) -> Self {
-        let settings = Settings {
-            uris: vec!["8*".to_owned()],
-            chairs: vec!["10?0".to_owned()],
-            floors,
-        };
+    pub fn wired(seed: u64, link: Link, floors: Vec<(String, Policy)>, wiring: Wiring) -> Self {
         let began = Instant::now();
-        let now = Now {
-            at: began,
-            wall_ms: 1_700_000_000_000,
+        let names = wiring.nodes();
+        let node = |(index, sid): (usize, &&'static str)| {
+            let neighbours = wiring.neighbours(index);
+            let settings = Settings {
+                uris: vec!["8*".to_owned()],
+                chairs: vec!["10?0".to_owned()],
+                floors: floors.clone(),
+                share: names
+                    .iter()
+                    .filter(|other| *other != sid)
+                    .map(|&other| other.to_owned())
+                    .collect(),
+                neighbours: neighbours.iter().map(|of| names[*of].to_owned()).collect(),
+                linked: !neighbours.is_empty(),
+                address_fields: Vec::new(),
+            };
+            let seed = (seed << 8) + u64::try_from(index).unwrap_or(0) * 16;
+            Node::new(sid, settings, seed, began, &neighbours)
         };
-        Self {
+        let nodes = names.iter().enumerate().map(node).collect();
+        let mut world = Self {
             chance: Rng::new(seed),
             link,
+            wiring,
             began,
             now: Duration::ZERO,
             ahead: BTreeMap::new(),
             last: 0,
-            plane: Plane::new("edge-01", settings.clone(), seed, now),
-            settings,
-            life: 1,
-            rules: Rules::default(),
-            disk: BTreeMap::new(),
-            writes: VecDeque::new(),
-            retained: BTreeMap::new(),
+            nodes,
+            broken: BTreeMap::new(),
+            frames: 0,
             clients: Vec::new(),
             oracle: Oracle::default(),
-            tickets: BTreeMap::new(),
             opened: Vec::new(),
             calls: 0,
-        }
+        };
+        world.heal();
+        world
     }
 
     /// The floors of a test: one that anybody takes, one with a chair and two holders.
@@ -147,23 +167,36 @@ impl World {
         self.began + self.now
     }
 
-    /// Makes the conference of a URI, that stays.
+    /// Makes the conference of a URI at the first server, that stays.
     ///
     /// # Panics
     /// If it is refused.
     pub fn open(&mut self, uri: &str) -> String {
+        self.open_at(0, uri)
+    }
+
+    /// The same at any server.
+    ///
+    /// # Panics
+    /// If it is refused.
+    pub fn open_at(&mut self, node: usize, uri: &str) -> String {
         let order = Order::Open {
             uri: uri.to_owned(),
         };
-        self.give(Input::Asked { ticket: 1, order });
+        self.give(node, Input::Asked { ticket: 1, order });
         self.settle();
         self.opened.last().expect("a conference is made").clone()
     }
 
-    /// A client of an account, whose conference is this one.
+    /// A client of an account at the first server, whose conference is this one.
     pub fn client(&mut self, account: &str, cid: &str) -> usize {
+        self.client_at(0, account, cid)
+    }
+
+    /// The same at any server.
+    pub fn client_at(&mut self, node: usize, account: &str, cid: &str) -> usize {
         let index = self.clients.len();
-        self.clients.push(Client::new(account, cid));
+        self.clients.push(Client::new(account, cid, node));
         self.connect(index);
         index
     }
@@ -172,18 +205,29 @@ impl World {
     pub fn call(&mut self, client: usize, uri: &str) -> u64 {
         self.calls += 1;
         let number = self.calls;
+        let node = self.clients[client].node;
         let from = self.clients[client].account.clone();
         let fields = vec![("from", from), ("to", uri.to_owned())];
-        self.note(Kind::CallStarted, number, fields);
-        self.note(Kind::CallAnswered, number, Vec::new());
+        self.note(node, Kind::CallStarted, number, fields);
+        self.note(node, Kind::CallAnswered, number, Vec::new());
         number
     }
 
-    pub fn hang_up(&mut self, call: u64, why: &str) {
-        self.note(Kind::CallEnded, call, vec![("why", why.to_owned())]);
+    /// Whether a client's server knows its conference.
+    #[must_use]
+    pub fn knows(&self, client: usize) -> bool {
+        let client = &self.clients[client];
+        let plane = &self.nodes[client.node].plane;
+        let shared = plane.cascade().documents(&client.cid);
+        plane.conference(&client.cid).is_some() || shared.is_some()
     }
 
-    fn note(&mut self, kind: Kind, call: u64, fields: Vec<(&'static str, String)>) {
+    pub fn hang_up(&mut self, client: usize, call: u64, why: &str) {
+        let node = self.clients[client].node;
+        self.note(node, Kind::CallEnded, call, vec![("why", why.to_owned())]);
+    }
+
+    fn note(&mut self, node: usize, kind: Kind, call: u64, fields: Vec<(&'static str, String)>) {
         let event = Event {
             seq: 0,
             at: self.at(),
@@ -191,7 +235,7 @@ impl World {
             subject: call.to_string(),
             fields,
         };
-        self.give(Input::Noted(event));
+        self.give(node, Input::Noted(event));
     }
 
     /// A client's connection is there: what is retained comes to it.
@@ -200,7 +244,7 @@ impl World {
             return;
         }
         let peer = self.peer(client);
-        self.give(Input::Connected(peer));
+        self.give(self.clients[client].node, Input::Connected(peer));
         self.reread(client);
     }
 
@@ -211,38 +255,49 @@ impl World {
         }
         self.ahead.retain(|_, ahead| match ahead {
             Ahead::Command { client: of, .. } | Ahead::Delivery { client: of, .. } => *of != client,
-            Ahead::Committed { .. } | Ahead::Turn { .. } => true,
+            Ahead::Committed { .. }
+            | Ahead::Turn { .. }
+            | Ahead::Packet { .. }
+            | Ahead::Notice { .. }
+            | Ahead::Resend { .. } => true,
         });
         let peer = self.peer(client);
-        self.give(Input::Disconnected(peer));
+        self.give(self.clients[client].node, Input::Disconnected(peer));
     }
 
-    /// The node ends without warning and starts again: what is not on disk is gone.
+    /// The first server ends without warning and starts again.
     pub fn restart(&mut self) {
-        self.life += 1;
+        self.restart_at(0);
+    }
+
+    /// A server ends without warning and starts again: what is not on disk is gone.
+    pub fn restart_at(&mut self, node: usize) {
         self.oracle.restarts += 1;
-        self.writes.clear();
-        self.retained.clear();
-        self.rules = Rules::default();
-        for client in &mut self.clients {
+        let clients = &mut self.clients;
+        for client in clients.iter_mut().filter(|client| client.node == node) {
             client.connected = false;
         }
-        self.ahead
-            .retain(|_, ahead| matches!(ahead, Ahead::Turn { .. }));
-        let now = Now {
-            at: self.at(),
-            wall_ms: 1_700_000_000_000,
-        };
-        let seed = self.chance.number();
-        self.plane = Plane::new("edge-01", self.settings.clone(), seed, now);
-        let kept = self.disk.iter().map(|(key, record)| Kept {
+        self.ahead.retain(|_, ahead| match ahead {
+            Ahead::Command { client, .. } | Ahead::Delivery { client, .. } => {
+                clients[*client].node != node
+            }
+            // Packets it has sent may still arrive.
+            Ahead::Packet { to, .. } => *to != node,
+            Ahead::Notice { at, .. } => *at != node,
+            Ahead::Committed { .. } | Ahead::Resend { .. } | Ahead::Turn { .. } => true,
+        });
+        let (seed, now) = (self.chance.number(), self.at());
+        self.nodes[node].begin(seed, now);
+        self.oracle.reborn(node);
+        let kept = self.nodes[node].disk.iter().map(|(key, record)| Kept {
             table: control::effect::Table::Conferences,
             key: key.clone(),
             record: record.clone(),
         });
         let kept = kept.collect();
-        self.give(Input::Restored(kept));
-        self.oracle.after_restart(&self.plane);
+        self.give(node, Input::Restored(kept));
+        self.oracle.after_restart(&self.nodes[node].plane);
+        self.unlink(node);
     }
 
     fn peer(&self, client: usize) -> Peer {
@@ -260,19 +315,18 @@ impl World {
         let until = self.now + span;
         loop {
             let event = self.ahead.first_key_value().map(|((at, _), _)| *at);
-            let tick = self
-                .plane
-                .next()
-                .map(|at| at.saturating_duration_since(self.began));
-            let next = event
-                .into_iter()
-                .chain(tick)
-                .min()
-                .filter(|next| *next <= until);
-            let Some(next) = next else { break };
+            let ticks = self.nodes.iter().enumerate().filter_map(|(node, is)| {
+                let at = is.plane.next()?;
+                Some((at.saturating_duration_since(self.began), node))
+            });
+            let tick = ticks.min();
+            let next = event.into_iter().chain(tick.map(|(at, _)| at)).min();
+            let Some(next) = next.filter(|next| *next <= until) else {
+                break;
+            };
             self.now = self.now.max(next);
-            if tick.is_some_and(|tick| tick <= self.now) {
-                self.give(Input::Tick);
+            if let Some((_, node)) = tick.filter(|(at, _)| *at <= self.now) {
+                self.give(node, Input::Tick);
             } else if let Some((_, ahead)) = self.ahead.pop_first() {
                 self.happen(ahead);
             }
@@ -291,15 +345,16 @@ impl World {
                 client,
                 publication,
             } => {
-                let by = self.peer(client);
-                if self.rules.may_publish(&by, &publication.topic) {
+                let (by, node) = (self.peer(client), self.clients[client].node);
+                if self.nodes[node].rules.may_publish(&by, &publication.topic) {
                     let ticket = self.later();
-                    self.tickets.insert(ticket, ());
-                    self.give(Input::Published {
+                    self.nodes[node].tickets.insert(ticket);
+                    let input = Input::Published {
                         ticket,
                         by,
                         publication,
-                    });
+                    };
+                    self.give(node, input);
                 }
             }
             Ahead::Delivery {
@@ -311,19 +366,26 @@ impl World {
                     self.reread(client);
                 }
             }
-            Ahead::Committed { life } if life == self.life => {
-                if let Some((writes, then)) = self.writes.pop_front() {
+            Ahead::Committed { node, life } if life == self.nodes[node].life => {
+                if let Some((writes, then)) = self.nodes[node].writes.pop_front() {
                     for (key, record) in writes {
                         match record {
-                            Some(record) => self.disk.insert(key, record),
-                            None => self.disk.remove(&key),
+                            Some(record) => self.nodes[node].disk.insert(key, record),
+                            None => self.nodes[node].disk.remove(&key),
                         };
                     }
-                    self.perform(then);
+                    self.perform(node, then);
                 }
             }
             Ahead::Committed { .. } => {}
             Ahead::Turn { client } => self.turn(client),
+            Ahead::Packet { from, to, packet } => self.arrive(from, to, packet),
+            Ahead::Notice { at, of, up } => self.notice(at, of, up),
+            Ahead::Resend { at, of, life } => {
+                if life == self.nodes[at].life {
+                    self.resend(at, of);
+                }
+            }
         }
     }
 
@@ -354,71 +416,89 @@ impl World {
         }
     }
 
-    fn give(&mut self, input: Input) {
+    fn give(&mut self, node: usize, input: Input) {
         let mut effects = Effects::new();
         let at = self.at();
-        self.plane.handle(input, at, &mut effects);
-        self.oracle.state(&self.plane, &effects);
+        self.nodes[node].plane.handle(input, at, &mut effects);
+        self.oracle.state(&self.nodes[node].plane, &effects);
         let (mut writes, mut then) = (Vec::new(), Effects::new());
         for effect in effects {
             if let Effect::Store { key, record, .. } = effect {
                 if !then.is_empty() {
-                    self.keep(std::mem::take(&mut writes), std::mem::take(&mut then));
+                    self.keep(node, std::mem::take(&mut writes), std::mem::take(&mut then));
                 }
                 writes.push((key, record));
             } else {
                 then.push(effect);
             }
         }
-        self.keep(writes, then);
+        self.keep(node, writes, then);
     }
 
-    fn keep(&mut self, writes: Vec<(Bytes, Option<Record>)>, then: Effects) {
-        if writes.is_empty() && self.writes.is_empty() {
-            self.perform(then);
+    fn keep(&mut self, node: usize, writes: Vec<Write>, then: Effects) {
+        if writes.is_empty() && self.nodes[node].writes.is_empty() {
+            self.perform(node, then);
             return;
         }
         // One after the other, as the store's writer does.
-        self.writes.push_back((writes, then));
-        let waits = self.writes.len();
+        self.nodes[node].writes.push_back((writes, then));
+        let waits = self.nodes[node].writes.len();
         let pause = self.chance.duration(Duration::from_millis(5));
         let behind = Duration::from_millis(5) * u32::try_from(waits).unwrap_or(1);
-        self.after(behind + pause / 8, Ahead::Committed { life: self.life });
+        let life = self.nodes[node].life;
+        self.after(behind + pause / 8, Ahead::Committed { node, life });
     }
 
-    fn perform(&mut self, effects: Effects) {
+    fn perform(&mut self, node: usize, effects: Effects) {
         for effect in effects {
             match effect {
-                Effect::Publish(publication) => self.publish(publication),
+                Effect::Publish(publication) => self.publish(node, publication),
                 Effect::Acknowledge { ticket, refused } => {
-                    assert!(self.tickets.remove(&ticket).is_some(), "acknowledged twice");
+                    let of = &mut self.nodes[node];
+                    assert!(of.tickets.remove(&ticket), "acknowledged twice");
                     assert_eq!(refused, None);
+                    of.acknowledged += 1;
+                    assert_eq!(of.acknowledged, of.answers, "one answer each");
                 }
-                Effect::Admit { cid, pid } => self.rules.admit(&cid, &pid),
-                Effect::Dismiss { cid, pid } => self.rules.dismiss(&cid, &pid),
+                Effect::Admit { cid, pid } => self.nodes[node].rules.admit(&cid, &pid),
+                Effect::Dismiss { cid, pid } => self.nodes[node].rules.dismiss(&cid, &pid),
                 Effect::Answer { outcome, .. } => {
                     if let Outcome::Opened { cid } = outcome {
                         self.opened.push(cid);
                     }
                 }
-                Effect::HandOver { .. } | Effect::Frame { .. } | Effect::Store { .. } => {}
+                Effect::Frame { to, frame, expires } => self.push(node, &to, frame, expires),
+                Effect::HandOver { .. } | Effect::Store { .. } => {}
             }
         }
     }
 
-    fn publish(&mut self, publication: Publication) {
-        self.oracle.published(&publication);
+    fn publish(&mut self, node: usize, publication: Publication) {
+        let cid = publication.topic.split('/').nth(3).unwrap_or_default();
+        let home = Cascade::home(cid).expect("a conference has a home");
+        if publication.topic.contains("/rsp/") {
+            self.nodes[node].answers += 1;
+        }
+        if home == self.nodes[node].sid {
+            self.oracle.published(&publication);
+        } else {
+            let home = self.nodes.iter().find(|node| node.sid == home);
+            let home = home.and_then(|home| home.plane.conference(cid));
+            self.oracle.relayed(node, &publication, home);
+        }
         if publication.retain {
+            let retained = &mut self.nodes[node].retained;
             if publication.payload.is_empty() {
-                self.retained.remove(&publication.topic);
+                retained.remove(&publication.topic);
             } else {
-                let payload = publication.payload.clone();
-                self.retained.insert(publication.topic.clone(), payload);
+                retained.insert(publication.topic.clone(), publication.payload.clone());
             }
         }
         for client in 0..self.clients.len() {
-            let may = self.rules.may_read(&self.peer(client), &publication.topic);
-            if may && self.clients[client].connected {
+            let is = &self.clients[client];
+            let here = is.node == node && is.connected;
+            let rules = &self.nodes[node].rules;
+            if here && rules.may_read(&self.peer(client), &publication.topic) {
                 let ahead = |publication| Ahead::Delivery {
                     client,
                     publication,
@@ -430,13 +510,17 @@ impl World {
 
     /// All that is retained and that it may read, as after a new subscription.
     fn reread(&mut self, client: usize) {
-        let peer = self.peer(client);
-        let readable = self.retained.iter();
-        let readable = readable.filter(|(topic, _)| self.rules.may_read(&peer, topic));
-        let readable: BTreeMap<String, Bytes> = readable
-            .map(|(topic, payload)| (topic.clone(), payload.clone()))
-            .collect();
+        let readable = self.readable(client);
         self.clients[client].reread(&readable, &mut self.oracle);
+    }
+
+    fn readable(&self, client: usize) -> BTreeMap<String, Bytes> {
+        let (peer, node) = (self.peer(client), &self.nodes[self.clients[client].node]);
+        let readable = node.retained.iter();
+        let readable = readable.filter(|(topic, _)| node.rules.may_read(&peer, topic));
+        readable
+            .map(|(topic, payload)| (topic.clone(), payload.clone()))
+            .collect()
     }
 
     /// Over the network: lost, repeated, late.
@@ -461,63 +545,95 @@ impl World {
     }
 
     /// Everybody is still and connected; who missed something reads again. Then all see the same,
-    /// and it is what is.
+    /// and it is what is, at every server.
     ///
     /// # Panics
     /// If not.
     pub fn converge(&mut self) {
         self.link.loss = 0;
+        self.heal();
         for client in 0..self.clients.len() {
             self.connect(client);
             self.act(client, true);
             self.clients[client].only_repeat = true;
         }
-        self.run(Duration::from_secs(5));
+        let patience = if self.wiring == Wiring::Alone { 5 } else { 15 };
+        self.run(Duration::from_secs(patience));
         for client in 0..self.clients.len() {
             self.act(client, false);
             self.reread(client);
         }
         // Until nothing more is decided: what is, is yet to be kept, told and read.
         loop {
-            let before = self.retained.clone();
+            let before: Vec<_> = self.nodes.iter().map(|n| n.retained.clone()).collect();
+            let frames = self.frames;
             self.run(Duration::from_secs(2));
-            if self.writes.is_empty() && self.retained == before {
+            let after = self.nodes.iter().map(|n| &n.retained);
+            let still = self.nodes.iter().all(|node| node.writes.is_empty());
+            if still && after.eq(before.iter()) && self.frames == frames {
                 break;
             }
             for client in 0..self.clients.len() {
                 self.reread(client);
             }
         }
-        assert!(
-            self.tickets.is_empty() || self.oracle.restarts > 0,
-            "not acknowledged"
-        );
         for client in 0..self.clients.len() {
-            let peer = self.peer(client);
-            let client = &self.clients[client];
-            assert!(
-                client.waiting().is_none(),
-                "no answer: {:?}",
-                client.waiting()
+            self.sees_what_is(client);
+        }
+        for node in 0..self.nodes.len() {
+            let is = &self.nodes[node];
+            assert!(is.tickets.is_empty(), "{}: not acknowledged", is.sid);
+            self.oracle.at_rest(&is.plane);
+            self.is_told(node);
+        }
+    }
+
+    fn sees_what_is(&self, client: usize) {
+        let (peer, readable) = (self.peer(client), self.readable(client));
+        let client = &self.clients[client];
+        assert!(
+            client.waiting().is_none(),
+            "no answer: {:?}",
+            client.waiting()
+        );
+        // Who is not a participant any more is told nothing, and keeps what it saw last.
+        let rules = &self.nodes[client.node].rules;
+        let states = client.states.iter();
+        let states = states.filter(|(topic, _)| rules.may_read(&peer, topic));
+        let states: BTreeMap<&String, _> = states.collect();
+        let seen: BTreeSet<&String> = states.keys().copied().collect();
+        let there: BTreeSet<&String> = readable.keys().collect();
+        assert_eq!(seen, there, "{}", client.account);
+        for (topic, state) in states {
+            assert_eq!(
+                oracle::data(state),
+                oracle::data(&readable[topic]),
+                "{topic}"
             );
-            let readable = self.retained.iter();
-            let readable = readable.filter(|(topic, _)| self.rules.may_read(&peer, topic));
-            let readable: BTreeMap<&String, &Bytes> = readable.collect();
-            // Who is not a participant any more is told nothing, and keeps what it saw last.
-            let states = client.states.iter();
-            let states = states.filter(|(topic, _)| self.rules.may_read(&peer, topic));
-            let states: BTreeMap<&String, _> = states.collect();
-            let seen: BTreeSet<&String> = states.keys().copied().collect();
-            let there: BTreeSet<&String> = readable.keys().copied().collect();
-            assert_eq!(seen, there, "{}", client.account);
-            for (topic, state) in states {
-                assert_eq!(
-                    oracle::data(state),
-                    oracle::data(readable[topic]),
-                    "{topic}"
-                );
+        }
+    }
+
+    /// Every other server shows of a server's conferences what that one does, and everybody whose
+    /// client is connected is there.
+    fn is_told(&self, home: usize) {
+        let node = &self.nodes[home];
+        for conference in node.plane.conferences() {
+            let of = format!("towpath/v1/c/{}/", conference.cid());
+            let shown = |node: &Node| -> BTreeMap<String, _> {
+                let shown = node.retained.iter();
+                let shown = shown.filter(|(topic, _)| topic.starts_with(&of));
+                shown
+                    .map(|(topic, payload)| (topic.clone(), oracle::data(payload)))
+                    .collect()
+            };
+            for other in &self.nodes {
+                assert_eq!(shown(other), shown(node), "at {}", other.sid);
+            }
+            for client in &self.clients {
+                let known = conference.roster().find(&client.account);
+                let joined = known.is_none_or(|p| !p.bus || p.presence == Presence::Joined);
+                assert!(joined, "{} is lost: {known:?}", client.account);
             }
         }
-        self.oracle.at_rest(&self.plane);
     }
 }

@@ -7,11 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use common::event::{Event, EventKind};
 use common::flow::{Endpoint, Flow};
 use common::forward::{Action, Flows, Reason, Verdict, forward, forward_plain};
-use common::map::{Port, SLOT_NONE, Settings};
+use common::map::{BANNED, Port, SLOT_NONE, Settings};
 use common::media::Media;
 use common::rtp::Rtp;
 use common::stats::FlowStats;
-use common::wire::Buffer;
+use common::wire::{Buffer, Ip};
 
 /// One CPU's view of the maps.
 #[derive(Default)]
@@ -20,6 +20,8 @@ pub struct Table {
     pub ports: BTreeMap<u32, Port>,
     pub flows: BTreeMap<u32, Flow>,
     pub egress: BTreeSet<u32>,
+    /// Prefixes, as bits and address, and whether they are banned.
+    pub bans: BTreeMap<(u32, [u32; 4]), u32>,
     pub reasons: [u64; Reason::COUNT as usize],
     stats: RefCell<BTreeMap<u32, FlowStats>>,
     media: RefCell<BTreeMap<u32, Media>>,
@@ -90,6 +92,25 @@ impl Flows for Table {
 
     fn flow(&self, port: Port) -> Option<&Flow> {
         self.flows.get(&port.flow)
+    }
+
+    fn is_banned(&self, source: Ip) -> bool {
+        let holds = |bits: u32, net: [u32; 4]| {
+            let number = |words: [u32; 4]| {
+                words.iter().fold(0, |all, word| {
+                    all << 32 | u128::from(u32::from_be_bytes(word.to_ne_bytes()))
+                })
+            };
+            let rest = u128::MAX.checked_shr(bits).unwrap_or_default();
+            number(source.0) | rest == number(net) | rest
+        };
+        let mut matching = self
+            .bans
+            .iter()
+            .filter(|((bits, net), _)| holds(*bits, *net));
+        // In order of their bits.
+        let longest = matching.next_back();
+        longest.is_some_and(|(_, found)| *found == BANNED)
     }
 
     fn show_stranger(&self, flow: &Flow, settings: &Settings, now_ns: u64) -> bool {

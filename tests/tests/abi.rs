@@ -20,6 +20,7 @@ use towpath_tests::process;
 // Kinds of maps, from the kernel's `enum bpf_map_type`.
 const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
+const LPM_TRIE: u32 = 11;
 const DEVMAP_HASH: u32 = 25;
 const RINGBUF: u32 = 27;
 
@@ -58,6 +59,7 @@ fn the_object_has_our_maps() {
         Reason::COUNT,
     );
     check(map::EVENTS, RINGBUF, 0, 0, map::EVENTS_BYTES);
+    check(map::BANS, LPM_TRIE, 20, size_of::<u32>(), map::BANS_MAX);
     check(map::EGRESS, DEVMAP_HASH, 4, DEVICE_BYTES, map::EGRESS_MAX);
 
     // No map is shared that this test does not know.
@@ -79,5 +81,5 @@ fn the_abi_number_covers_these_sizes() {
         size_of::<Event>(),
         Reason::ALL.len(),
     ];
-    assert_eq!((map::ABI, sizes), (3, [304, 8, 128, 64, 64, 56, 18]));
+    assert_eq!((map::ABI, sizes), (4, [376, 8, 128, 64, 64, 56, 19]));
 }

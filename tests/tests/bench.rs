@@ -9,6 +9,7 @@
 )]
 
 use serde_json::Value;
+use towpath_tests::bench::sip::api;
 use towpath_tests::bench::{self, Column, Depth, LOADS, Programs};
 use towpath_tests::netns::stale;
 use towpath_tests::process;
@@ -81,4 +82,49 @@ fn every_column_forwards_and_is_reported() {
     );
     assert!(read("datapath-rate.svg").starts_with("<svg "));
     assert!(read("datapath-cost.svg").ends_with("</svg>\n"));
+}
+
+/// Calls are set up and stand, every path is asked meanwhile, and what is written is whole.
+#[test]
+fn the_api_is_asked_while_calls_are_set_up() {
+    let programs = Programs {
+        towpath: process::binary().unwrap(),
+        // Neither is loaded: the data path is userspace.
+        bench: Default::default(),
+        relay: Default::default(),
+    };
+    let report = api::run(&programs, api::Depth::QUICK, &|_| {}).unwrap();
+    assert_eq!((report.calls, report.with_media), (200, 200));
+    assert_eq!(report.answers.len(), api::PATHS.len() + 1);
+    for (path, answers) in &report.answers {
+        assert!(answers.count > 0, "{path}");
+        assert!(answers.p50 <= answers.p99 && answers.p99 <= answers.longest);
+    }
+    assert_eq!(report.scrapes.len(), 3);
+    for scrape in &report.scrapes {
+        assert!(
+            (100..api::SERIES_MAX).contains(&scrape.series),
+            "{scrape:?}"
+        );
+    }
+    let files = Scratch::create(&stale::unique_name()).unwrap();
+    report.write(files.path()).unwrap();
+    let read = |name: &str| std::fs::read_to_string(files.path().join(name)).unwrap();
+    let document: Value = serde_json::from_str(&read("api.json")).unwrap();
+    assert_eq!(document, report.json());
+    let goals = document["goals"].as_array().unwrap();
+    let names: Vec<&str> = goals
+        .iter()
+        .map(|goal| goal["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        names,
+        [
+            "ms for 99 of 100 answers",
+            "series in a scrape",
+            "% of a processor for top"
+        ]
+    );
+    assert_eq!(goals[1]["reached"], true, "{goals:#?}");
+    assert!(read("api.md").contains("| `/metrics` | "));
 }

@@ -1,6 +1,7 @@
 //! The handbook: every page is in its contents, every link leads somewhere, and what it tells
 //! readers to type works as it stands. Needs no root: the commands run in a private network.
 
+#![allow(clippy::panic, reason = "helpers of tests fail the test")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 #![allow(
     clippy::indexing_slicing,
@@ -90,6 +91,49 @@ fn every_link_leads_somewhere() {
             assert!(anchors.any(|anchor| anchor == heading), "{name}: {link}");
         }
     }
+}
+
+/// Each row of the trouble book names a check that there is, and a test or a case of one.
+#[test]
+fn the_trouble_book_is_tried() {
+    let page = &pages()["troubleshooting.md"];
+    let (_, rest) = page.split_once("## The trouble book\n").unwrap();
+    let rows = rest.lines().skip_while(|line| !line.starts_with("|---"));
+    let rows = rows.skip(1).take_while(|line| line.starts_with('|'));
+    let checks = fs::read_to_string(docs().join("doctor.md")).unwrap();
+    let tests = sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"));
+    let mut number = 0;
+    for row in rows {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [_, named, tried] = cells[..] else {
+            panic!("{row}");
+        };
+        if let Some((_, id)) = named
+            .split_once("`: ")
+            .filter(|_| named.starts_with("`doctor"))
+        {
+            assert!(checks.contains(&format!("\n## {id}\n")), "{row}");
+            let found = format!("(\"{id}\", ");
+            assert!(tests.contains(&found), "{row}: no test expects {id}");
+        }
+        let is_case = tests.contains(&format!("\"{tried}\","));
+        assert!(is_case || tests.contains(&format!("fn {tried}")), "{row}");
+        number += 1;
+    }
+    assert!(number >= 20, "{number}");
+}
+
+/// Everything below a directory of tests.
+fn sources(directory: &Path) -> String {
+    let entries = fs::read_dir(directory).unwrap();
+    let text = entries.map(|entry| {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => sources(&path),
+            false => fs::read_to_string(&path).unwrap(),
+        }
+    });
+    text.collect()
 }
 
 /// The blocks of a page that are to be run, in order.

@@ -51,6 +51,10 @@ mod shards;
 mod store;
 #[path = "daemon/stream.rs"]
 mod stream;
+#[path = "daemon/top.rs"]
+mod top;
+#[path = "daemon/trace.rs"]
+mod trace;
 #[path = "daemon/watchdog.rs"]
 mod watchdog;
 #[path = "daemon/wire.rs"]

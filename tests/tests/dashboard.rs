@@ -15,7 +15,7 @@ use std::time::Duration;
 use serde_json::Value;
 use towpath_tests::browser::Browser;
 use towpath_tests::crowd::Crowd;
-use towpath_tests::lab::{Parts, Role, plan};
+use towpath_tests::lab::{Lab, Parts, Role, plan};
 use towpath_tests::ua::{Dialog, Ua};
 
 #[path = "dashboard/look.rs"]
@@ -27,6 +27,10 @@ mod maps;
 mod orders;
 #[path = "dashboard/page.rs"]
 mod page;
+#[path = "dashboard/plenty.rs"]
+mod plenty;
+#[path = "dashboard/reach.rs"]
+mod reach;
 #[allow(dead_code, reason = "shared with the scenarios in namespaces")]
 #[path = "netns/stage.rs"]
 mod stage;
@@ -50,8 +54,11 @@ const HOSTILE: &str = "<img src=x onerror=alert(1)><script>alert(2)</script>";
 
 #[test]
 fn every_view_shows_what_the_api_says() {
-    let stage = Stage::with(Mode::Xdp, &parts(), |config| {
-        config.sip = "[api]\nlisten = [\"127.0.0.1:8080\"]\n\n";
+    let lab = Lab::raise(&parts()).unwrap();
+    let sip = plenty::configuration(&lab);
+    let mut upper = plenty::upper(&lab);
+    let stage = Stage::on(lab, Mode::Xdp, |config| {
+        config.sip = sip;
         config.flows = 8_192;
         config.media_timeout = "600s";
         for network in &mut config.networks {
@@ -86,12 +93,16 @@ fn every_view_shows_what_the_api_says() {
     registrations(&page);
     networks(&page);
     data_path(&page);
-    peers(&page);
+    no_conference(&page);
+    let conference = plenty::Conference::begin(&stage);
+    plenty::conferences(&page, &conference.cid);
+    plenty::cascade(&page, &mut upper, &stage);
     events(&page);
-    conferences(&page);
     doctor(&page);
-    look::everywhere(&page);
+    look::everywhere(&page, &details(&page, &conference));
     look::keyboard(&page);
+    reach::tour(&page, &format!("conferences/{}", conference.cid));
+    plenty::end(&page, &conference.cid);
     orders::configuration(&page);
     orders::drain(&page);
     orders::bans(&page);
@@ -100,6 +111,7 @@ fn every_view_shows_what_the_api_says() {
     audit(&page);
     page.assert_console_quiet();
     drop(browser);
+    conference.finish();
     for crowd in crowds {
         crowd.finish().unwrap();
     }
@@ -114,6 +126,16 @@ fn parts() -> Parts {
     }
 }
 
+/// Views of one thing each.
+fn details(page: &Page<'_>, conference: &plenty::Conference) -> [String; 3] {
+    let call = page.get("top?n=1&sort=id&order=asc")["calls"][0]["id"].to_string();
+    [
+        format!("call/{call}"),
+        format!("conferences/{}", conference.cid),
+        format!("registrations/anna@{}", page.domain()),
+    ]
+}
+
 /// Callers in the LAN, the conference server they call, and beside them a phone behind a NAT and
 /// one with a hostile name.
 fn phones(stage: &Stage) -> (Vec<Ua>, Ua) {
@@ -121,8 +143,9 @@ fn phones(stage: &Stage) -> (Vec<Ua>, Ua) {
     stage.phone(Role::C1, "emil");
     let c3 = stage.lab.namespace(Role::C3).unwrap();
     let prefixes = CALLERS.map(|(_, ip)| format!("{ip}/24"));
-    c3.addresses("eth0", &prefixes.each_ref().map(|prefix| &**prefix))
-        .unwrap();
+    let prefixes = [&prefixes[..], &plenty::addresses()].concat();
+    let prefixes: Vec<&str> = prefixes.iter().map(String::as_str).collect();
+    c3.addresses("eth0", &prefixes).unwrap();
     let callers = CALLERS.map(|(user, ip)| {
         let ua = stage.ua(Role::C3, user, ip, plan::EDGE_LAN);
         ua.register().unwrap();
@@ -317,14 +340,6 @@ fn data_path(page: &Page<'_>) {
     page.says(bpf["program"]["tag"].as_str().unwrap());
 }
 
-fn peers(page: &Page<'_>) {
-    page.go("cascade");
-    let row = page.rows("SIP peers").remove(0);
-    assert_eq!(row[..2], ["mcu", "10.9.0.20:5060"], "{row:?}");
-    page.click("tbody button");
-    page.says("mcu is asked.");
-}
-
 fn events(page: &Page<'_>) {
     page.go("events");
     let listed = "document.querySelectorAll('.tail li').length > 100";
@@ -334,7 +349,7 @@ fn events(page: &Page<'_>) {
     assert!(page.value(newest).as_u64().unwrap() <= last);
 }
 
-fn conferences(page: &Page<'_>) {
+fn no_conference(page: &Page<'_>) {
     assert_eq!(
         page.get("conferences")["conferences"],
         serde_json::json!([])

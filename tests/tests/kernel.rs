@@ -17,13 +17,14 @@ mod wire;
 use std::process::Command;
 use std::thread;
 
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, MapData, PerCpuArray, xdp::DevMapHash};
 use aya::programs::xdp::XdpMode;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use common::flow::{Endpoint, Flags, Flow};
 use common::forward::{Action, Reason, Verdict};
-use common::map::{self, Port, Settings, port_index};
+use common::map::{self, BANNED, Guarded, HEARD, Port, Settings, ban_prefix, port_index};
 use common::media::Media;
 use common::stats::FlowStats;
 use common::wire::Mac;
@@ -301,6 +302,7 @@ impl Both {
         if let Some(tick_ns) = self.tick_ns {
             self.table.settings = self.table.settings.with_tick(tick_ns);
         }
+        self.ban(flows);
         for (slot, flow) in (1..).zip(flows) {
             let address = self.table.settings.slot(flow.local.ip);
             self.table.ports.insert(
@@ -322,6 +324,45 @@ impl Both {
         for (index, port) in self.table.ports.clone() {
             self.array::<Port>(map::PORTS).set(index, port, 0).unwrap();
         }
+    }
+
+    /// A quarter of the peers are banned, one by one or by a prefix; some prefixes are heard within
+    /// a banned one. Nothing is where there is but one flow.
+    fn ban(&mut self, flows: &[Flow]) {
+        for flow in flows.iter().step_by(4).skip(1) {
+            let v4 = flow.peer.ip.is_v4();
+            let bits = [8, 13, 24, 32][flow.stats as usize / 4 % 4];
+            let mut words = flow.peer.ip.0;
+            let all = ban_prefix(v4, bits);
+            for (word, first) in words.iter_mut().zip([0, 32, 64, 96]) {
+                let kept = all.saturating_sub(first).min(32);
+                let mask = u32::MAX.checked_shl(32 - kept).unwrap_or_default();
+                *word &= mask.to_be();
+            }
+            self.table.bans.insert((all, words), BANNED);
+            let inside = (128, flow.source.ip.0);
+            self.table.bans.entry(inside).or_insert(HEARD);
+        }
+        let (_, bans) = self
+            .ebpf
+            .maps_mut()
+            .find(|(name, _)| *name == map::BANS)
+            .unwrap();
+        let mut bans: LpmTrie<_, [u32; 4], u32> = bans.try_into().unwrap();
+        for ((bits, words), word) in &self.table.bans {
+            bans.insert(&Key::new(*bits, *words), word, 0).unwrap();
+        }
+        let settings = &mut self.table.settings;
+        settings.bans = self.table.bans.len() as u32;
+        settings.guarded_used = 2;
+        settings.guarded[0] = Guarded {
+            first: 5060,
+            last: 5061,
+        };
+        settings.guarded[1] = Guarded {
+            first: 20_000,
+            last: 49_999,
+        };
     }
 
     fn array<V: aya::Pod>(&mut self, name: &str) -> Array<&mut MapData, V> {

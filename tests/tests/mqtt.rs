@@ -16,6 +16,8 @@ use towpath_tests::mqtt::script;
 use towpath_tests::private::in_private_network;
 use towpath_tests::scratch::Scratch;
 
+#[path = "mqtt/bench.rs"]
+mod bench;
 #[path = "mqtt/clients.rs"]
 mod clients;
 #[path = "mqtt/identity.rs"]

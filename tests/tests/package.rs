@@ -15,7 +15,7 @@ use std::process::Command;
 use towpath_tests::process;
 
 /// What must be in it, and how it may be used.
-const FILES: [(&str, &str); 16] = [
+const FILES: [(&str, &str); 18] = [
     ("./etc/towpath/towpath.toml", "-rw-r--r--"),
     ("./usr/bin/towpath", "-rwxr-xr-x"),
     ("./usr/lib/systemd/system/towpath.service", "-rw-r--r--"),
@@ -24,6 +24,11 @@ const FILES: [(&str, &str); 16] = [
     ("./usr/lib/tmpfiles.d/towpath.conf", "-rw-r--r--"),
     (
         "./usr/share/bash-completion/completions/towpath",
+        "-rw-r--r--",
+    ),
+    ("./usr/share/doc/towpath/book/first-call.md", "-rw-r--r--"),
+    (
+        "./usr/share/doc/towpath/book/images/networks.svg",
         "-rw-r--r--",
     ),
     ("./usr/share/doc/towpath/changelog.Debian.gz", "-rw-r--r--"),

@@ -15,6 +15,7 @@ mod zoom;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
+use towpath_tests::plane::links::Wiring;
 use towpath_tests::plane::{Link, World};
 use towpath_tests::sim::rng::Rng;
 
@@ -55,8 +56,9 @@ fn any_seed() {
     );
 }
 
-/// Two conferences on one node, each with a chair, two participants and an observer who says
-/// nothing. Returned are commands answered and requests ended.
+/// Two conferences, at home at one server or two and shared by all, each with a chair, two
+/// participants and an observer who says nothing, wherever they are. Returned are commands
+/// answered and requests ended.
 fn run(seed: u64) -> (usize, u64) {
     let mut chance = Rng::new(seed ^ 0x5eed);
     let rough = chance.permille(700);
@@ -66,13 +68,15 @@ fn run(seed: u64) -> (usize, u64) {
         loss: if rough { chance.below(300) } else { 0 },
         duplicates: if rough { chance.below(200) } else { 0 },
     };
-    let mut world = World::new(seed, link, World::floors(chance.permille(500)));
+    let wiring = Wiring::ALL[usize::try_from(seed % 4).unwrap()];
+    let nodes = wiring.nodes().len();
+    let mut world = World::wired(seed, link, World::floors(chance.permille(500)), wiring);
     let mut acting = Vec::new();
     for (n, uri) in ["8001", "8002"].into_iter().enumerate() {
-        let cid = world.open(uri);
-        for account in ["1000", "1001", "1002", "1009"] {
+        let cid = world.open_at(n % nodes, uri);
+        for (at, account) in ["1000", "1001", "1002", "1009"].into_iter().enumerate() {
             let account = format!("{}{}{}", &account[..2], n, &account[3..]);
-            let client = world.client(&account, &cid);
+            let client = world.client_at(at % nodes, &account, &cid);
             let silent = account.ends_with('9');
             world.clients[client].say("conference.join", &serde_json::json!({}));
             world.clients[client].only_repeat = silent;
@@ -82,22 +86,34 @@ fn run(seed: u64) -> (usize, u64) {
     }
     world.run(Duration::from_secs(3));
     for _ in 0..4 + chance.below(8) {
-        trouble(&mut world, &acting, &mut chance);
+        trouble(&mut world, wiring, &acting, &mut chance);
         world.run(Duration::from_millis(200 + chance.below(6000)));
     }
     world.converge();
     (world.oracle.answers(), world.oracle.terminals)
 }
 
-fn trouble(world: &mut World, acting: &[(usize, &str)], chance: &mut Rng) {
+fn trouble(world: &mut World, wiring: Wiring, acting: &[(usize, &str)], chance: &mut Rng) {
     let (client, uri) = chance.pick(acting);
+    if !wiring.links().is_empty() && chance.permille(400) {
+        let link = chance.pick(wiring.links());
+        world.cut(link, Duration::from_millis(chance.below(20_000)));
+    }
     match chance.below(10) {
-        0 | 1 => world.restart(),
+        0 | 1 => {
+            let nodes = u64::try_from(wiring.nodes().len()).unwrap();
+            world.restart_at(usize::try_from(chance.below(nodes)).unwrap());
+        }
         2..=4 => world.disconnect(client),
-        5 | 6 => {
+        // Who was never told of it makes a conference of its own.
+        5 | 6 if world.knows(client) => {
             let call = world.call(client, uri);
             world.run(Duration::from_millis(chance.below(4000)));
-            world.hang_up(call, chance.pick(&["caller", "callee", "media timeout"]));
+            world.hang_up(
+                client,
+                call,
+                chance.pick(&["caller", "callee", "media timeout"]),
+            );
         }
         // Long enough that grace and waiting times end.
         7 => world.run(Duration::from_secs(chance.below(40))),

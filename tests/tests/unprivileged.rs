@@ -121,6 +121,51 @@ fn with_the_capabilities_of_the_unit_and_no_others() {
     towpath.stop().unwrap();
 }
 
+const HANDBOOK: &str = include_str!("../../docs/security.md");
+/// What could need a right, as `strace` calls it.
+const WATCHED: &str = "trace=bpf,socket,setrlimit,unshare,setns,mount,umount2,chroot,pivot_root,\
+                       ptrace,init_module,finit_module,reboot,swapon,settimeofday,clock_settime,\
+                       perf_event_open,chown,fchown,fchownat,lchown,mknod,mknodat,setpriority,\
+                       sched_setscheduler,mlockall,keyctl";
+
+#[test]
+fn every_privileged_call_is_in_the_handbook() {
+    let edge = Edge::raise();
+    let trace = edge.directory.join("trace");
+    let mut under = ["strace", "-f", "-qq", "--seccomp-bpf", "-e", WATCHED, "-o"]
+        .map(str::to_owned)
+        .to_vec();
+    under.push(trace.display().to_string());
+    under.extend(with(&capabilities()));
+    let config = edge.config(&edge.directory, "");
+    let mut towpath = edge.start(&under, &config);
+    let status = towpath.get("/api/v1/status").unwrap();
+    assert_eq!(status["datapath"]["interfaces"][0], "lan", "{status:#}");
+    towpath.stop().unwrap();
+    let trace = fs::read_to_string(trace).unwrap();
+    let (mut commands, mut raw) = (0, 0);
+    for line in trace.lines().filter_map(|line| line.split_once(' ')) {
+        let call = line.1.trim_start();
+        if let Some(rest) = call.strip_prefix("bpf(") {
+            let name = rest.split(',').next().unwrap();
+            assert!(HANDBOOK.contains(name), "{call}");
+            commands += 1;
+        } else if call.starts_with("socket(") {
+            let unprivileged = !call.contains("SOCK_RAW") && !call.contains("AF_PACKET");
+            let named = call.contains("IPPROTO_ICMP") || call.contains("AF_NETLINK");
+            assert!(unprivileged || named, "{call}");
+            raw += u32::from(call.contains("IPPROTO_ICMP"));
+        } else {
+            let ours = call.starts_with("setrlimit(RLIMIT_NOFILE")
+                || call.starts_with('<')
+                || call.starts_with("+++")
+                || call.starts_with("---");
+            assert!(ours, "{call}");
+        }
+    }
+    assert!(commands > 10 && raw == 2, "{commands} and {raw}:\n{trace}");
+}
+
 /// Each of them is needed, and its want is said by name.
 #[test]
 fn without_any_one_of_them() {

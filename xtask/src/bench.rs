@@ -32,7 +32,9 @@ enum What {
     Datapath,
     /// Registrations and calls a second beside Kamailio; writes docs/benchmarks/
     Sip,
-    /// How soon the API answers while 500 calls a second are set up
+    /// Messages a second, latency and memory beside mosquitto; writes docs/benchmarks/
+    Mqtt,
+    /// How soon the API answers under load, one scrape, the cost of top; writes docs/benchmarks/
     Api,
 }
 
@@ -40,6 +42,7 @@ pub(crate) fn bench(options: &Options) -> Result<ExitCode> {
     let what = match options.what {
         What::Datapath => "datapath",
         What::Sip => "sip",
+        What::Mqtt => "mqtt",
         What::Api => "api",
     };
     if let Err(error) = setup::bench() {

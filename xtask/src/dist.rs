@@ -3,6 +3,7 @@
 
 mod clean;
 mod deb;
+mod image;
 mod licences;
 mod stage;
 
@@ -26,7 +27,10 @@ pub(crate) struct Options {
     /// Where the results go [default: target/package]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Then install the package in a clean Debian, run it without root, call, remove it; needs root
+    /// Then build the image of containers too; needs root
+    #[arg(long)]
+    image: bool,
+    /// Then boot a clean Debian, install the package, call, upgrade, remove it; needs root
     #[arg(long = "try")]
     and_try: bool,
 }
@@ -49,6 +53,12 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
     fs::write(out.join("SHA256SUMS"), &sums)?;
     for path in [&deb, &tarball] {
         say(&path.display().to_string());
+    }
+    if options.image {
+        // Its name without `.tar.gz` is the tree it is made of.
+        let name = tarball.to_string_lossy();
+        let tree = Path::new(name.trim_end_matches(".tar.gz"));
+        say(&image::build(&release, tree, &out)?.display().to_string());
     }
     if options.and_try {
         clean::install_and_call(&deb)?;

@@ -11,7 +11,7 @@ const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
 const BPF_LINKER: &str = "0.13.0";
 
 /// Debian packages: a name, a file that shows it is there, and what it is for.
-const PACKAGES: [(&str, &str, &str); 23] = [
+const PACKAGES: [(&str, &str, &str); 24] = [
     (
         "systemd",
         "/usr/bin/systemd-analyze",
@@ -33,6 +33,11 @@ const PACKAGES: [(&str, &str, &str); 23] = [
         "ethtool",
         "/usr/sbin/ethtool",
         "checksum offload of the tests' interfaces",
+    ),
+    (
+        "strace",
+        "/usr/bin/strace",
+        "a slow disk, and the daemon's privileged calls",
     ),
     ("nftables", "/usr/sbin/nft", "NAT in the lab"),
     ("iptables", "/usr/sbin/iptables", "NAT in the lab"),
@@ -100,7 +105,7 @@ const PEERS: [(&str, &str, &str); 2] = [
 ];
 
 /// What `dist` needs besides.
-const PACKAGING: [(&str, &str, &str); 3] = [
+const PACKAGING: [(&str, &str, &str); 4] = [
     (
         "dpkg-dev",
         "/usr/bin/dpkg-shlibdeps",
@@ -111,6 +116,7 @@ const PACKAGING: [(&str, &str, &str); 3] = [
         "/usr/bin/musl-gcc",
         "a binary that needs no libraries",
     ),
+    ("systemd-container", "/usr/bin/systemd-nspawn", "boots it"),
     (
         "debootstrap",
         "/usr/sbin/debootstrap",
@@ -139,6 +145,15 @@ pub(crate) fn bench() -> Result<()> {
 pub(crate) fn dist() -> Result<()> {
     setup()?;
     install(&PACKAGING)
+}
+
+/// And what the image is built by.
+pub(crate) fn image() -> Result<()> {
+    install(&[(
+        "buildah",
+        "/usr/bin/buildah",
+        "builds images without a daemon",
+    )])
 }
 
 /// Whether the library is there for a target, or can be fetched.

@@ -1,6 +1,7 @@
-//! `sim`: the conference plane in virtual time, as many runs as one has time for.
+//! `sim`: the conference plane in virtual time, as many runs as one has time for, shared among the
+//! processors.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::Args;
 
 use crate::run::{cargo, step};
@@ -16,16 +17,38 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn sim(options: &Options) -> Result<()> {
-    let seeds = format!("{}..{}", options.first, options.first + options.seeds);
-    let mut test = cargo(&[
+    let arguments = [
         "test",
         "--release",
         "-p",
         "towpath-tests",
+        "--features",
+        "root",
         "--test",
         "plane",
-    ])?;
-    test.args(["--", "--exact", "any_seed", "--nocapture"])
-        .env("TOWPATH_SEEDS", seeds);
-    step("conferences", &mut test)
+    ];
+    let mut build = cargo(&arguments)?;
+    build.arg("--no-run");
+    step("the simulator", &mut build)?;
+    let shares = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let shares = u64::try_from(shares)?.clamp(1, options.seeds.max(1));
+    let mut running = Vec::new();
+    for share in 0..shares {
+        let (first, last) = (
+            options.first + options.seeds * share / shares,
+            options.first + options.seeds * (share + 1) / shares,
+        );
+        let mut test = cargo(&arguments)?;
+        test.args(["--", "--exact", "any_seed", "--nocapture"])
+            .env("TOWPATH_SEEDS", format!("{first}..{last}"));
+        running.push((first, last, test.spawn()?));
+    }
+    let mut failed = Vec::new();
+    for (first, last, mut test) in running {
+        if !test.wait()?.success() {
+            failed.push(format!("{first}..{last}"));
+        }
+    }
+    ensure!(failed.is_empty(), "seeds that fail are in {failed:?}");
+    Ok(())
 }

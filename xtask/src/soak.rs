@@ -12,6 +12,9 @@ pub(crate) struct Options {
     /// As short as in the tests
     #[arg(long)]
     quick: bool,
+    /// How long, for `cascade`
+    #[arg(long, default_value_t = 60)]
+    minutes: u64,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -28,6 +31,8 @@ enum Name {
     Nic,
     /// A broker behind us that stalls, dies and comes back, 50 times, with and without persistence
     Broker,
+    /// Two conferences on servers wired in a ring, for an hour: nothing of one is seen in the other
+    Cascade,
 }
 
 impl Name {
@@ -40,6 +45,7 @@ impl Name {
             Self::Churn => "soak::calls_that_come_and_go",
             Self::Nic => "nic::",
             Self::Broker => "shell::outbox::",
+            Self::Cascade => "cascade::share::two_conferences_in_a_ring",
         }
     }
 }
@@ -47,6 +53,9 @@ impl Name {
 pub(crate) fn soak(options: &Options) -> Result<()> {
     if let Name::Broker = options.name {
         return broker(options);
+    }
+    if let Name::Cascade = options.name {
+        return cascade(options);
     }
     crate::variants::build()?;
     let object = ebpf::build()?;
@@ -76,6 +85,31 @@ pub(crate) fn soak(options: &Options) -> Result<()> {
     }
     step("soak", &mut test)
 }
+
+/// Servers as processes, in a network of their own.
+fn cascade(options: &Options) -> Result<()> {
+    let daemon = ["build", "-p", "towpath", "--bins"];
+    step("the daemon", &mut cargo(&daemon)?)?;
+    let mut test = cargo(&[
+        "test",
+        "-p",
+        "towpath-tests",
+        "--features",
+        "root",
+        "--test",
+        "daemon",
+    ])?;
+    let seconds = match options.quick {
+        true => QUICK_S,
+        false => options.minutes * 60,
+    };
+    test.args(["--", "--exact", options.name.tests(), "--nocapture"])
+        .env("TOWPATH_SOAK_SECONDS", seconds.to_string());
+    step("soak", &mut test)
+}
+
+/// Of `soak cascade --quick`.
+const QUICK_S: u64 = 20;
 
 /// The link alone: it needs neither root nor the kernel program.
 fn broker(options: &Options) -> Result<()> {

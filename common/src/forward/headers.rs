@@ -9,6 +9,8 @@ use crate::wire::{Be16, Ethernet, Ip, Udp, Udp4, Udp6, View};
 pub(super) trait Headers: View {
     /// Whether it is what its view claims: the version, UDP, whole, without options.
     fn shape(&self) -> Result<(), Reason>;
+    /// Whether it is TCP, whole up to its ports, without options.
+    fn is_tcp(&self) -> bool;
     fn source(&self) -> Endpoint;
     fn destination(&self) -> Endpoint;
     fn udp(&self) -> &Udp;
@@ -41,6 +43,13 @@ impl Headers for Udp4 {
             return Err(Reason::Fragment);
         }
         Ok(())
+    }
+
+    #[inline(always)]
+    fn is_tcp(&self) -> bool {
+        self.ip.version_ihl == 0x45
+            && self.ip.protocol == TCP
+            && self.ip.fragment.0 & FRAGMENT.0 == 0
     }
 
     #[inline(always)]
@@ -124,6 +133,11 @@ impl Headers for Udp6 {
     }
 
     #[inline(always)]
+    fn is_tcp(&self) -> bool {
+        self.ip.version_class[0] >> 4 == 6 && self.ip.next_header == TCP
+    }
+
+    #[inline(always)]
     fn source(&self) -> Endpoint {
         Endpoint::new(Ip(self.ip.src), self.udp.src)
     }
@@ -199,6 +213,8 @@ const fn with_dscp(old: u8, new: u8) -> u8 {
     (new & 0xfc) | (old & 3)
 }
 
+/// TCP's protocol number.
+const TCP: u8 = 6;
 const IP4_BYTES: u16 = 20;
 const IP6_BYTES: u16 = 40;
 

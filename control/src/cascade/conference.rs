@@ -60,6 +60,15 @@ impl Conference {
         }
     }
 
+    /// Known of from before the start; nobody has confirmed it yet.
+    pub(super) fn recalled(home: &str, via: &str, own: String) -> Self {
+        Self {
+            home_there: false,
+            members: BTreeSet::from([own]),
+            ..Self::new(home, Some(via))
+        }
+    }
+
     /// Returned is who was a member before or is one now.
     pub(super) fn take_members(
         &mut self,
@@ -71,6 +80,12 @@ impl Conference {
         self.version = Some(version);
         let before = std::mem::replace(&mut self.members, members);
         before.union(&self.members).cloned().collect()
+    }
+
+    /// When something is waited for no longer. Of commands the first one has waited longest.
+    pub(super) fn next(&self) -> Option<Instant> {
+        let first = self.pending.first_key_value().map(|(_, at)| *at);
+        first.into_iter().chain(self.ask_again).min()
     }
 
     pub(super) fn learn(&mut self, sid: &str, neighbour: &str) {
@@ -121,7 +136,8 @@ impl Conference {
         }
     }
 
-    /// Everything in place of what was there; returned is what differs for those who watch.
+    /// Everything in place of what was there; returned is what differs for those who watch, the
+    /// roster first: who is in it may see the rest.
     pub(super) fn replace(&mut self, state: Change) -> Vec<Document> {
         let new: BTreeSet<&String> = state.documents.iter().map(|d| &d.part).collect();
         let gone = self.retained.keys().filter(|part| !new.contains(part));
@@ -131,13 +147,15 @@ impl Conference {
                 payload: Bytes::new(),
             })
             .collect();
-        self.retained.clear();
+        let before = std::mem::take(&mut self.retained);
         self.changes.clear();
         self.mark = Some(state.mark);
         for document in &state.documents {
             self.retain(document);
         }
-        documents.extend(state.documents);
+        let other = |document: &Document| before.get(&document.part) != Some(&document.payload);
+        documents.extend(state.documents.into_iter().filter(other));
+        documents.sort_by_key(|document| !document.part.starts_with("roster/"));
         documents
     }
 
@@ -149,12 +167,11 @@ impl Conference {
         }
         let missing = have.filter(|have| have.epoch == mark.epoch && have.seq < mark.seq);
         if let Some(have) = missing {
-            let after =
-                |change: &&Change| change.mark.epoch == mark.epoch && change.mark.seq > have.seq;
+            let after = |change: &&Change| change.mark.epoch == mark.epoch && change.mark > have;
             let changes: Vec<Change> = self.changes.iter().filter(after).cloned().collect();
             // All of them, or they are worth nothing.
             let first = changes.first().map(|change| change.mark.seq);
-            if first == Some(have.seq + 1) {
+            if first.is_some_and(|first| first <= have.seq + 1) {
                 return CatchUp::Changes(changes);
             }
         }

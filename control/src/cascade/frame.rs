@@ -106,6 +106,8 @@ pub enum Body {
     Change { cid: String, change: Change },
     /// A member: a client of mine wants this.
     Command { cid: String, document: Bytes },
+    /// A member: of my clients these are there.
+    Attend { cid: String, document: Bytes },
     /// The home: this is the answer to the command `re` of member `to`.
     Answer {
         cid: String,
@@ -138,6 +140,7 @@ impl Body {
             Self::Members { cid, .. }
             | Self::Change { cid, .. }
             | Self::Command { cid, .. }
+            | Self::Attend { cid, .. }
             | Self::Answer { cid, .. }
             | Self::Refused { cid, .. }
             | Self::Ask { cid, .. }
@@ -158,6 +161,7 @@ impl Body {
             },
             Self::Members { .. }
             | Self::Command { .. }
+            | Self::Attend { .. }
             | Self::Answer { .. }
             | Self::Refused { .. }
             | Self::Ask { .. }

@@ -235,6 +235,7 @@ impl Cascade {
             // Just asked.
             return;
         }
+        self.waiting.insert(cid.to_owned());
         if let Some(to) = via.filter(|via| self.is_up(via)) {
             let cid = cid.to_owned();
             let frame = self.frame(Body::Ask { cid, have });
@@ -407,12 +408,16 @@ impl Cascade {
         conference.ask_again = None;
         let home = conference.home.clone();
         let mut told = Vec::new();
+        let caught = Up::Caught {
+            cid: cid.to_owned(),
+        };
         if !documents.is_empty() {
             let cid = cid.to_owned();
             told.push(Up::Changed { cid, documents });
         }
         // Nobody may have noticed that it was away.
         self.home_is(cid, &home, true, now, (&mut told, out));
+        told.push(caught);
         told
     }
 
@@ -459,7 +464,10 @@ impl Cascade {
     pub fn expire(&mut self, now: Instant, out: &mut Vec<Out>) -> Vec<Up> {
         let mut told = Vec::new();
         let mut again = Vec::new();
-        for (cid, conference) in &mut self.conferences {
+        for cid in &self.waiting {
+            let Some(conference) = self.conferences.get_mut(cid) else {
+                continue;
+            };
             let over = |at: &Instant| *at <= now;
             let late: Vec<Id> = conference
                 .pending
@@ -479,14 +487,16 @@ impl Cascade {
         for cid in again {
             self.ask(&cid, now, out);
         }
+        let all = &self.conferences;
+        let waits = |cid: &String| all.get(cid).is_some_and(|c| c.next().is_some());
+        self.waiting.retain(waits);
         told
     }
 
     /// When [`Cascade::expire`] is wanted.
     #[must_use]
     pub fn next(&self) -> Option<Instant> {
-        let each = self.conferences.values();
-        let each = each.flat_map(|c| c.pending.values().copied().chain(c.ask_again));
-        each.min()
+        let each = self.waiting.iter().filter_map(|c| self.conferences.get(c));
+        each.filter_map(Conference::next).min()
     }
 }

@@ -136,6 +136,11 @@ fn data(body: &Body) -> Result<(&'static str, Data), Malformed> {
             data.msg = raw(document)?;
             "x.forward"
         }
+        Body::Attend { document, .. } => {
+            data.kind = Some("who".to_owned());
+            data.msg = raw(document)?;
+            "x.forward"
+        }
         Body::Answer {
             to, re, document, ..
         } => {
@@ -230,8 +235,8 @@ pub fn decode(text: &[u8]) -> Result<Frame, Malformed> {
 fn body(kind: &str, data: Data) -> Result<Body, Malformed> {
     let cid = data.cid;
     let kind = match (kind, data.kind.as_deref()) {
-        ("x.forward", Some(kind @ ("evt" | "cmd" | "rsp"))) => kind,
-        ("x.forward" | "evt" | "cmd" | "rsp", _) => return Err(Malformed::Unknown),
+        ("x.forward", Some(kind @ ("evt" | "cmd" | "who" | "rsp"))) => kind,
+        ("x.forward" | "evt" | "cmd" | "who" | "rsp", _) => return Err(Malformed::Unknown),
         (kind, _) => kind,
     };
     Ok(match kind {
@@ -248,6 +253,10 @@ fn body(kind: &str, data: Data) -> Result<Body, Malformed> {
             },
         },
         "cmd" => Body::Command {
+            cid,
+            document: octets(need(data.msg)?.as_ref()),
+        },
+        "who" => Body::Attend {
             cid,
             document: octets(need(data.msg)?.as_ref()),
         },

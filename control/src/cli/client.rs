@@ -24,6 +24,10 @@ impl<'a> Client<'a> {
         Self { socket }
     }
 
+    pub(super) fn socket(&self) -> &'a Path {
+        self.socket
+    }
+
     /// Asks for a resource, named by the parts of its path below `/api/v1`.
     pub(super) fn get(&self, parts: &[&str]) -> anyhow::Result<Value> {
         self.ask(Method::GET, &path(parts), String::new(), None)

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use hyper::Method;
 use serde_json::Value;
 
 use super::client::Client;
@@ -17,6 +18,20 @@ pub(super) enum ConfCommand {
     Show {
         /// CID of `conf list`
         cid: String,
+    },
+    /// Share a conference with another server, which every server on the way must share too
+    Share {
+        /// CID of `conf list`, at its home
+        cid: String,
+        /// node.id of the other server
+        server: String,
+    },
+    /// Share a conference with another server no more
+    Unshare {
+        /// CID of `conf list`, at its home
+        cid: String,
+        /// node.id of the other server
+        server: String,
     },
     /// End a conference; calls go on
     End {
@@ -39,6 +54,16 @@ pub(super) fn run(
             let conference = client.get(&["conferences", &cid])?;
             output::print(&conference, output::Kind::Conference, format)
         }
+        ConfCommand::Share { cid, server } => {
+            let parts = ["conferences", &*cid, "members", &*server];
+            let answer = client.send(Method::PUT, &parts, String::new(), None)?;
+            output::done(&answer, &format!("{cid}: shared with {server}"), format)
+        }
+        ConfCommand::Unshare { cid, server } => {
+            let answer = client.delete(&["conferences", &cid, "members", &server])?;
+            let told = format!("{cid}: not shared with {server} any more");
+            output::done(&answer, &told, format)
+        }
         ConfCommand::End { cid } => {
             let answer = client.delete(&["conferences", &cid])?;
             output::done(&answer, &format!("{cid}: ended"), format)
@@ -46,14 +71,18 @@ pub(super) fn run(
     }
 }
 
-const CONFERENCES: [Column; 6] = [
+const CONFERENCES: [Column; 8] = [
     text("CID", "/cid"),
     text("URI", "/uri"),
+    text("HOME", "/home"),
+    count("SHARED", "/members"),
     count("IN IT", "/participants"),
     count("SPEAK", "/holders"),
     count("WAIT", "/waiting"),
     text("REVISION", "/revision"),
 ];
+
+const MEMBERS: [Column; 2] = [text("SHARED WITH", "/server"), text("STATE", "/state")];
 
 const ROSTER: [Column; 5] = [
     text("PARTICIPANT", "/pid"),
@@ -96,6 +125,12 @@ pub(super) fn conference(value: &Value) -> String {
         at("began"),
         at("revision")
     );
+    if value.get("reachable") == Some(&Value::Bool(false)) {
+        shown.push_str("its home cannot be reached: nothing is decided; see towpath peer list\n");
+    }
+    if let rows @ [_, ..] = list(value, "members") {
+        shown.push_str(&format!("\n{}", table(rows, &MEMBERS)));
+    }
     match list(value, "roster") {
         [] => shown.push_str("\nnobody is in it\n"),
         rows => shown.push_str(&format!("\n{}", table(rows, &ROSTER))),
@@ -130,6 +165,7 @@ mod tests {
         );
         let shown = conference(&json!({
             "cid": "edge~1", "uri": "8001", "home": "edge", "began": "T", "revision": "1.7",
+            "reachable": false, "members": [{ "server": "core", "state": "down" }],
             "roster": [{ "pid": "1001", "role": "chair", "state": "joined", "by": ["call"],
                          "since": "T" }],
             "floors": [
@@ -147,6 +183,11 @@ mod tests {
             .collect();
         for line in [
             &["conference", "edge~1"][..],
+            &[
+                "its", "home", "cannot", "be", "reached:", "nothing", "is", "decided;", "see",
+                "towpath", "peer", "list",
+            ],
+            &["core", "down"],
             &["1001", "chair", "joined", "call", "T"],
             &["floor", "audio,", "fifo"],
             &["r1", "1001", "granted", "2", "T"],

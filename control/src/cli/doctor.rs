@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::doctor::facts::{ConfigFile, Running, Source};
 use crate::doctor::{Finding, Status, check, checks};
 use crate::shell::configuration::{self, Refused};
-use crate::shell::doctor::{Look, document, examine};
+use crate::shell::doctor::{Look, Peer, document, examine};
 
 #[derive(Debug, Args)]
 pub(super) struct Doctor {
@@ -36,9 +36,13 @@ pub(super) struct Doctor {
     /// Ask this STUN server what we look like from outside; several may be named
     #[arg(long, value_name = "HOST:PORT")]
     stun: Vec<String>,
-    /// The API socket of a second node, outside: it knocks at our advertised ports
-    #[arg(long, value_name = "PATH")]
-    peer: Option<PathBuf>,
+    /// A second node, outside, by its API socket or its URL: it knocks at our advertised ports and
+    /// sends SIP
+    #[arg(long, value_name = "PATH|URL")]
+    peer: Option<String>,
+    /// A file with an operator's token of that node; with a URL
+    #[arg(long, value_name = "FILE", requires = "peer")]
+    peer_token: Option<PathBuf>,
 }
 
 const DEFAULT_FILE: &str = "/etc/towpath/towpath.toml";
@@ -63,7 +67,7 @@ pub(super) fn run(
             ..file
         },
         stun: doctor.stun.clone(),
-        peer: doctor.peer.as_ref().map(|peer| socket_of(peer)),
+        peer: peer(doctor)?,
         cheap: false,
     };
     let findings = runtime.block_on(examine(Arc::new(config), &look, progress(format)));
@@ -76,10 +80,26 @@ pub(super) fn run(
 }
 
 /// `unix:/run/…` is the same as the path.
-fn socket_of(peer: &Path) -> PathBuf {
-    let text = peer.to_string_lossy();
-    text.strip_prefix("unix:")
-        .map_or_else(|| peer.to_path_buf(), PathBuf::from)
+fn peer(doctor: &Doctor) -> anyhow::Result<Option<Peer>> {
+    let Some(named) = &doctor.peer else {
+        return Ok(None);
+    };
+    if !named.starts_with("http://") && !named.starts_with("https://") {
+        let path = named.strip_prefix("unix:").unwrap_or(named);
+        return Ok(Some(Peer::Socket(path.into())));
+    }
+    let Some(file) = &doctor.peer_token else {
+        bail!(
+            "{named} wants a token: `towpath token create NAME --role operator` there, and \
+             --peer-token FILE here"
+        );
+    };
+    let token = std::fs::read_to_string(file);
+    let token = token.with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(Some(Peer::Url {
+        base: named.trim_end_matches('/').to_owned(),
+        token: token.trim().to_owned(),
+    }))
 }
 
 fn wanted(named: &[String]) -> anyhow::Result<Option<BTreeSet<&'static str>>> {

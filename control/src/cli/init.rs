@@ -9,16 +9,28 @@ use anyhow::{Context, bail};
 use clap::Args;
 
 use crate::doctor::init::{Draft, draft};
-use crate::shell::doctor::first_look;
+use crate::shell::doctor::{first_look, password};
 
 #[derive(Debug, Args)]
 pub(super) struct Init {
     /// Where to write it; `-` prints it
     #[arg(default_value = "/etc/towpath/towpath.toml")]
     file: PathBuf,
-    /// Write over a file that is there
+    /// Write over a file that is there; one in which nothing is set is written over anyway
     #[arg(long)]
     force: bool,
+    /// Also an account of this user, with a password that nobody can guess; several may be named
+    #[arg(long, value_name = "USER", value_parser = user)]
+    account: Vec<String>,
+}
+
+/// As in SIP URIs, without what would have to be escaped.
+fn user(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.+".contains(c);
+    match !text.is_empty() && text.chars().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("letters, digits, `-`, `_`, `.` and `+`".to_owned()),
+    }
 }
 
 /// Only its owner may read it: passwords will stand in it.
@@ -27,7 +39,15 @@ const MODE: u32 = 0o640;
 pub(super) fn run(init: &Init) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let seen = runtime.block_on(first_look()).map_err(anyhow::Error::msg)?;
-    let Draft { text, assumed } = draft(&seen);
+    let Draft { mut text, assumed } = draft(&seen);
+    let mut accounts = String::new();
+    for user in &init.account {
+        let password = password().context("no randomness")?;
+        text.push_str(&format!(
+            "\n[[sip.account]]\nuser = \"{user}\"\npassword = \"{password}\"\n"
+        ));
+        accounts.push_str(&format!("account {user}: password {password}\n"));
+    }
     let printed = init.file == Path::new("-");
     if printed {
         io::stdout().write_all(text.as_bytes())?;
@@ -40,6 +60,7 @@ pub(super) fn run(init: &Init) -> anyhow::Result<ExitCode> {
     for line in assumed {
         said.push_str(&format!("assumed: {line}\n"));
     }
+    said.push_str(&accounts);
     if !printed {
         let file = init.file.display();
         said.push_str(&format!(
@@ -52,6 +73,15 @@ pub(super) fn run(init: &Init) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The package brings a file of comments.
+fn sets_nothing(file: &Path) -> bool {
+    let text = std::fs::read_to_string(file);
+    text.is_ok_and(|text| {
+        let mut lines = text.lines().map(str::trim);
+        lines.all(|line| line.is_empty() || line.starts_with('#'))
+    })
+}
+
 fn open(init: &Init) -> anyhow::Result<File> {
     use std::os::unix::fs::OpenOptionsExt;
     let file = &init.file;
@@ -61,7 +91,7 @@ fn open(init: &Init) -> anyhow::Result<File> {
     }
     let mut options = OpenOptions::new();
     options.write(true).mode(MODE);
-    if init.force {
+    if init.force || sets_nothing(file) {
         options.create(true).truncate(true);
     } else {
         options.create_new(true);

@@ -108,6 +108,11 @@ pub(super) fn print(value: &Value, kind: Kind, format: Format) -> anyhow::Result
     write(&text)
 }
 
+/// An explanation as text.
+pub(super) fn explained(value: &Value) -> String {
+    show::explained(value)
+}
+
 /// An order was carried out.
 pub(super) fn done(answer: &Value, what: &str, format: Format) -> anyhow::Result<ExitCode> {
     match format {

@@ -16,6 +16,7 @@ use super::legacy::Turns;
 use super::log::Log;
 use super::roster::{GRACE_AT_START, Participant, Presence, Role, Roster, lost};
 use super::seen::{Answered, Seen};
+use super::sharing::Sharing;
 use super::view::{Target, View};
 use super::{Conference, Steps, What};
 
@@ -131,6 +132,7 @@ impl Conference {
             "revision": self.revision.to_string(),
             "seq": self.seq,
             "requests": self.requests,
+            "sharing": self.sharing.document(),
         });
         steps.keep.push(keep(HEAD.to_owned(), &value));
     }
@@ -183,6 +185,7 @@ impl Conference {
             log: Log::default(),
             turns: BTreeMap::<_, Turns>::new(),
             empty_since: Some(now.at),
+            sharing: Sharing::read(head.get("sharing")),
         };
         let mut answers = Vec::new();
         for kept in kept {

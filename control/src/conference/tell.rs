@@ -11,10 +11,10 @@ use crate::bus::{Publication, Qos};
 use super::envelope::{Message, Revision};
 use super::floor::{Changes, Floor, Mode, Request};
 use super::record;
-use super::{Conference, Steps, What};
+use super::{Conference, Place, Steps, What};
 
 /// What an event is worth afterwards; who was away longer reads the states.
-const EVENT_FOR: Duration = Duration::from_secs(60);
+pub const EVENT_FOR: Duration = Duration::from_secs(60);
 
 impl Conference {
     /// The data of `state`.
@@ -57,6 +57,41 @@ impl Conference {
             "floors": floors.collect::<serde_json::Map<_, _>>(),
             "views": views.collect::<serde_json::Map<_, _>>(),
         })
+    }
+
+    /// Everything that is retained of it, as it was published but for the time and the cause.
+    #[must_use]
+    pub fn retained(&self, now: Now) -> Vec<Publication> {
+        let one = |part: Part<'_>, kind: &str, revision, data: &Value| {
+            let message = self.message(kind, revision, None, data);
+            self.publication(part, message.document(now), true)
+        };
+        let state = one(
+            Part::State,
+            "conference.state",
+            self.revision,
+            &self.document(),
+        );
+        let roster = self.roster.participants.iter();
+        let roster = roster.map(|(pid, participant)| {
+            let data = participant.document(pid);
+            one(
+                Part::Roster { pid },
+                "roster.state",
+                participant.revision,
+                &data,
+            )
+        });
+        let floors = self.floors.iter().map(|(fid, floor)| {
+            let data = floor_document(fid, floor);
+            one(Part::Floor { fid }, "floor.state", floor.revision, &data)
+        });
+        let views = self.views.iter().map(|(vid, view)| {
+            let data = view.document(vid);
+            one(Part::View { vid }, "view.state", view.revision, &data)
+        });
+        let all = roster.chain(floors).chain(views);
+        std::iter::once(state).chain(all).collect()
     }
 
     /// It began, goes on after a start, or ended.
@@ -320,6 +355,11 @@ impl Conference {
         let mut publication = self.publication(Part::Events, document, false);
         publication.expiry = Some(EVENT_FOR);
         steps.publish.push(publication);
+        steps.events.push(Place {
+            published: steps.publish.len(),
+            revision: self.revision,
+            seq: self.seq,
+        });
     }
 
     fn message<'a>(

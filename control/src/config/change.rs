@@ -135,6 +135,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("store.sync", Takes::Hot),
     ("conference.uris", Takes::Hot),
     ("conference.chairs", Takes::Hot),
+    ("conference.share", Takes::Hot),
     ("conference.view_hook", Takes::Hot),
     ("conference.floor.id", Takes::Hot),
     ("conference.floor.policy", Takes::Hot),
@@ -152,6 +153,12 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("api.tls.key", Takes::Hot),
     ("log.format", Takes::Hot),
     ("log.level", Takes::Hot),
+    ("trace.ladder", Takes::Hot),
+    ("trace.calls", Takes::Hot),
+    ("trace.hep", Takes::Hot),
+    ("trace.hep_id", Takes::Hot),
+    ("trace.hep_password_file", Takes::Hot),
+    ("trace.hep_secrets", Takes::Hot),
     ("mqtt.mode", Takes::Hot),
     ("mqtt.url", Takes::Hot),
     ("mqtt.listen", Takes::Hot),
@@ -197,6 +204,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
         conference,
         api,
         log,
+        trace,
         mqtt,
         cascade,
         origins: _,
@@ -233,6 +241,7 @@ pub fn changes(old: &Config, new: &Config, calls: &dyn Fn(Concerns<'_>) -> usize
     changes.members("conference.floor", &floors(conference), &floors(other));
     changes.section(Concerns::Nobody, &api.entries(), &new.api.entries());
     changes.section(Concerns::Nobody, &log.entries(), &new.log.entries());
+    changes.section(Concerns::Nobody, &trace.entries(), &new.trace.entries());
     changes.section(Concerns::Nobody, &mqtt.entries(), &new.mqtt.entries());
     changes.section(Concerns::Nobody, &cascade.entries(), &new.cascade.entries());
     let lowers = |lowers: &[Lower]| -> Vec<Member> { lowers.iter().map(Member::lower).collect() };

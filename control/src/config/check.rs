@@ -16,6 +16,7 @@ mod protection;
 mod shards;
 mod sip;
 mod stream;
+mod trace;
 mod value;
 
 use std::io;
@@ -84,6 +85,7 @@ pub fn check(
     let listeners = sip.as_ref().map_or(&[][..], |sip| &sip.listen);
     let api = api::api(file.api, listeners, secrets, &mut problems);
     let log = api::log(file.log, &mut problems);
+    let trace = trace::read(&file.trace, secrets, &mut problems);
     let sip_tls = sip.as_ref().is_some_and(|sip| sip.tls.is_some());
     let mqtt = mqtt::read(file.mqtt, sip_tls, secrets, &mut problems);
     let cascade = cascade::read(file.cascade, &node.id, secrets, &mut problems);
@@ -99,6 +101,7 @@ pub fn check(
             conference,
             api,
             log,
+            trace,
             mqtt,
             cascade,
             origins,

@@ -78,6 +78,7 @@ impl Config {
             conference,
             api: _,
             log: _,
+            trace: _,
             mqtt: _,
             cascade: _,
             origins: _,
@@ -94,6 +95,7 @@ impl Config {
         entries.extend(floors.flat_map(|(fid, policy)| floor_entries(fid, policy)));
         entries.extend(self.api.entries());
         entries.extend(self.log.entries());
+        entries.extend(self.trace.entries());
         entries.extend(self.mqtt.entries());
         entries.extend(self.cascade.entries());
         entries.extend(self.cascade.lowers.iter().flat_map(Lower::entries));
@@ -298,7 +300,7 @@ impl Peer {
     }
 }
 
-fn count(count: usize) -> Value {
+pub(super) fn count(count: usize) -> Value {
     Value::Number(u64::try_from(count).unwrap_or(u64::MAX))
 }
 
@@ -521,6 +523,7 @@ impl Conference {
         let Self {
             uris,
             chairs,
+            share,
             view_hook,
             floors: _,
         } = self;
@@ -528,6 +531,7 @@ impl Conference {
         vec![
             plain("conference.uris", texts(uris)),
             plain("conference.chairs", texts(chairs)),
+            plain("conference.share", texts(share)),
             plain("conference.view_hook", hook),
         ]
     }

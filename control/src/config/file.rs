@@ -6,6 +6,7 @@ pub(super) mod api;
 mod conference;
 mod mqtt;
 mod table;
+pub(super) mod trace;
 
 use toml::de::DeTable;
 
@@ -188,6 +189,7 @@ pub(super) struct File {
     pub(super) conference: Conference,
     pub(super) api: api::Api,
     pub(super) log: api::Log,
+    pub(super) trace: trace::Trace,
     pub(super) mqtt: Mqtt,
     pub(super) cascade: Cascade,
     /// Where each of it stands.
@@ -195,7 +197,7 @@ pub(super) struct File {
 }
 
 /// Every section and its keys. The example file and the handbook are tested against it.
-pub(super) const KEYS: [(&str, &[&str]); 20] = [
+pub(super) const KEYS: [(&str, &[&str]); 21] = [
     ("node", &["id", "state_dir", "socket", "watch"]),
     (
         "sip",
@@ -289,7 +291,7 @@ pub(super) const KEYS: [(&str, &[&str]); 20] = [
         &["mode", "xdp", "object", "pin_dir", "flows", "media_timeout"],
     ),
     ("store", &["path", "sync"]),
-    ("conference", &["uris", "chairs", "view_hook"]),
+    ("conference", &["uris", "chairs", "share", "view_hook"]),
     (
         "conference.floor",
         &[
@@ -306,6 +308,7 @@ pub(super) const KEYS: [(&str, &[&str]); 20] = [
     ("api", &["listen", "plaintext", "metrics", "rate"]),
     ("api.tls", &["certificate", "key"]),
     ("log", &["format", "level"]),
+    ("trace", trace::TRACE_KEYS),
     ("mqtt", MQTT_KEYS),
     ("mqtt.tls", &["certificate", "key"]),
     ("mqtt.broker", BROKER_KEYS),
@@ -363,6 +366,7 @@ impl File {
                 "conference",
                 "api",
                 "log",
+                "trace",
                 "mqtt",
                 "cascade",
             ],
@@ -377,6 +381,7 @@ impl File {
             conference: root.table("conference", problems, Conference::read),
             api: root.table("api", problems, api::Api::read),
             log: root.table("log", problems, api::Log::read),
+            trace: root.table("trace", problems, trace::Trace::read),
             mqtt: root.table("mqtt", problems, Mqtt::read),
             cascade: root.table("cascade", problems, Cascade::read),
             origins,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::firewall::Ruleset;
+use super::firewall::{Backend, Ruleset};
 
 /// Where facts come from; each is read by itself, within a limit of time.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -30,6 +30,16 @@ pub enum Source {
     Inbound,
     /// Our own advertised addresses, from here.
     Hairpin,
+    /// What the kernel counts as dropped, while everything else is looked at.
+    Drops,
+    /// SIP that a second node sends, as it comes here.
+    Alg,
+    /// How long a write to the store's disk takes.
+    Store,
+    /// The broker behind us.
+    Broker,
+    /// The server above.
+    Upper,
     Host,
     Clock,
 }
@@ -49,6 +59,11 @@ impl Source {
             Self::Stun => "STUN servers",
             Self::Inbound => "the other node",
             Self::Hairpin => "advertised addresses",
+            Self::Drops => "what the kernel drops",
+            Self::Alg => "SIP from the other node",
+            Self::Store => "the store's disk",
+            Self::Broker => "the broker",
+            Self::Upper => "the upper server",
             Self::Host => "the host",
             Self::Clock => "the clock",
         }
@@ -74,6 +89,12 @@ pub struct Facts {
     pub stun: Vec<Observed>,
     pub inbound: Vec<Arrival>,
     pub hairpin: Vec<Arrival>,
+    pub drops: Drops,
+    pub sip: Vec<Heard>,
+    pub sip_tcp: Vec<Reached>,
+    pub store: Option<Trips>,
+    pub broker: Option<Trips>,
+    pub upper: Option<Trips>,
     pub host: Host,
     pub clock: Clock,
 }
@@ -217,6 +238,68 @@ pub struct Arrival {
     pub sent_to: SocketAddr,
     pub expected_at: SocketAddr,
     pub arrived: Result<SocketAddr, String>,
+}
+
+/// What was counted as dropped meanwhile.
+#[derive(Clone, Debug, Default)]
+pub struct Drops {
+    pub within: Duration,
+    /// By what counts it.
+    pub counted: Vec<Dropped>,
+}
+
+/// A counter that went up.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Dropped {
+    pub by: Dropper,
+    /// As the kernel calls it: a rule, a counter.
+    pub what: String,
+    pub packets: u64,
+}
+
+/// Who drops: what mends it follows from that.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Dropper {
+    Firewall(Backend),
+    /// The reverse path filter.
+    Sources,
+    /// The table of connections is full.
+    Connections,
+    /// A socket's buffer is full.
+    Buffer,
+    /// Wrong sums.
+    Checksum,
+    /// The queue of a processor.
+    Backlog,
+    /// No route back or onward.
+    Route,
+}
+
+/// A SIP request of a second node, as it was sent and as it came.
+#[derive(Clone, Debug)]
+pub struct Heard {
+    pub network: String,
+    pub sent_to: SocketAddr,
+    pub sent: String,
+    pub came: Result<String, String>,
+}
+
+/// A TCP port of ours that a second node tried.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    pub network: String,
+    pub to: String,
+    pub refused: Option<String>,
+}
+
+/// A way there and back, measured.
+#[derive(Clone, Debug)]
+pub struct Trips {
+    /// Whereto: a URL, a directory.
+    pub to: String,
+    /// What waits for it gives up, or does it again, after so long.
+    pub limit: Duration,
+    pub took: Result<Vec<Duration>, String>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -3,10 +3,12 @@
 mod firewall;
 mod host;
 mod kernel;
+mod live;
 mod nat;
 mod net;
 mod nic;
 mod port;
+mod way;
 
 pub use nat::outer_port;
 
@@ -51,7 +53,8 @@ impl Check {
 
 use Severity::{Critical, Major, Minor};
 use Source::{
-    Clock, Hairpin, Host, Inbound, Kernel, Legacy, Links, Nft, Routes, Sockets, Stun, Xt,
+    Alg, Broker, Clock, Drops, Hairpin, Host, Inbound, Kernel, Legacy, Links, Nft, Routes, Sockets,
+    Store, Stun, Upper, Xt,
 };
 
 #[rustfmt::skip]
@@ -87,6 +90,8 @@ pub(super) static CHECKS: &[Check] = &[
     check("fw.legacy", "Legacy iptables lets calls through", Critical, &[Legacy], firewall::legacy),
     check("fw.other", "Who manages the firewall", Minor, &[Nft, Xt, Legacy], firewall::other),
     check("fw.conntrack", "Connection tracking", Major, &[Links], firewall::conntrack),
+    check("fw.live", "Nothing is dropped now", Critical, &[Drops], live::live)
+        .after(&["fw.nft", "fw.xt", "fw.legacy", "net.rp_filter", "fw.conntrack"]).costly(),
     check("port.range", "Media ports are nobody else's", Major, &[Links], port::range),
     check("port.busy", "Our ports are free", Critical, &[Sockets], port::busy).after(&["net.link"]),
     check("nat.legacy_view", "Everyone is told an address he can reach", Critical, &[], nat::view),
@@ -96,8 +101,17 @@ pub(super) static CHECKS: &[Check] = &[
         .after(&["net.link", "nat.observed"]).costly(),
     check("nat.hairpin", "Advertised addresses from inside", Minor, &[Hairpin], nat::hairpin)
         .after(&["net.link"]).costly(),
+    check("sip.inbound", "SIP's ports arrive", Critical, &[Alg], nat::sip_inbound)
+        .after(&["net.link", "nat.observed"]).costly(),
+    check("sip.alg", "Nobody rewrites SIP on the way", Critical, &[Alg], nat::alg)
+        .after(&["sip.inbound"]).costly(),
     check("clock", "The clock is right", Major, &[Clock], host::clock),
     check("disk", "Room for the store", Critical, &[Host], host::disk),
+    check("store.path", "The disk is quick enough", Major, &[Store], way::store)
+        .after(&["disk"]).costly(),
+    check("mqtt.path", "The broker answers in time", Critical, &[Broker], way::broker).costly(),
+    check("upstream.path", "The upper server answers in time", Critical, &[Upper], way::upper)
+        .costly(),
     check("fd", "Open files", Critical, &[Host], host::files),
     check("mem", "Memory", Major, &[Host], host::memory),
 ];

@@ -1,6 +1,7 @@
 //! Who is heard at all, before anything is looked up: bans, scanners, rates, and how much strangers
 //! are told.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -250,6 +251,16 @@ impl Engine {
     #[must_use]
     pub fn bans(&self, now: Instant) -> Vec<BanView> {
         self.guard.bans.list(now)
+    }
+
+    /// Prefixes that are banned, or heard though one around them is, as a packet filter takes
+    /// them.
+    #[must_use]
+    pub fn bans_at_border(&self, max: usize, now: Instant) -> BTreeMap<IpNet, bool> {
+        let sip = &self.config.sip;
+        let peers = sip.peers.iter().flat_map(|peer| peer.nets());
+        let trusted: Vec<IpNet> = sip.protection.exempt.iter().copied().chain(peers).collect();
+        self.guard.at_border(&trusted, max, now)
     }
 
     #[must_use]

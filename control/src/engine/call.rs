@@ -190,7 +190,7 @@ impl Call {
         })
     }
 
-    fn state(&self) -> &'static str {
+    pub(super) fn state(&self) -> &'static str {
         match (&self.setup, self.answered) {
             (Some(setup), _) if setup.cancelled => "cancelled",
             (Some(_), Some(_)) => "renegotiating",

@@ -77,6 +77,9 @@ pub enum Kind {
     ConferenceStarted,
     ConferenceRestored,
     ConferenceEnded,
+    /// Another server shares one with us, or not any more.
+    ConferenceShared,
+    ConferenceUnshared,
     /// A participant came, is not heard of, is gone.
     ConferenceJoined,
     ConferenceLost,
@@ -137,6 +140,8 @@ impl Kind {
             Self::ConferenceStarted => "conference.started",
             Self::ConferenceRestored => "conference.restored",
             Self::ConferenceEnded => "conference.ended",
+            Self::ConferenceShared => "conference.shared",
+            Self::ConferenceUnshared => "conference.unshared",
             Self::ConferenceJoined => "conference.joined",
             Self::ConferenceLost => "conference.lost",
             Self::ConferenceLeft => "conference.left",

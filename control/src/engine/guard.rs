@@ -7,6 +7,7 @@
 //! it away.
 
 pub(super) mod ban;
+mod border;
 mod table;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ use crate::engine::{CallKey, Engine};
 use crate::id::{NetworkId, Path, Transport};
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
+use crate::sip::uri::Uri;
 
 /// An INVITE that nobody answers goes to the next address after this long (RFC 3263 §4.3): three
 /// times it was repeated.
@@ -110,8 +111,14 @@ pub struct PeerView {
 
 impl Engine {
     /// Places to try for a user that peers are asked for, best first; none if no peer has a route
-    /// for it. Addresses that are down are left out.
-    pub(super) fn peer_targets(&self, user: &str, now: Instant) -> Option<Vec<Target>> {
+    /// for it. Addresses that are down are left out. Peers are told the user as it was written:
+    /// what stands behind its escapes may be no part of a URI.
+    pub(super) fn peer_targets(
+        &self,
+        uri: &Uri<'_>,
+        user: &str,
+        now: Instant,
+    ) -> Option<Vec<Target>> {
         let matches = |pattern: &String| glob(pattern.as_bytes(), user.as_bytes());
         let peers = self.config.sip.peers.iter();
         let mut asked = peers.filter(|p| p.routes.iter().any(matches)).peekable();
@@ -129,9 +136,16 @@ impl Engine {
             let ordered = select::order(well, &mut random);
             let found = ordered.iter().filter_map(|a| {
                 let path = self.way_to_address(a)?;
-                let param = path.on.transport.param();
+                let there = format!("{}{}", a.address, path.on.transport.param());
+                let asked = match (uri.user, uri.password) {
+                    (Some(user), Some(password)) => {
+                        [&b"sip:"[..], user, b":", password, b"@", there.as_bytes()].concat()
+                    }
+                    (Some(user), None) => [&b"sip:"[..], user, b"@", there.as_bytes()].concat(),
+                    (None, _) => [&b"sip:"[..], there.as_bytes()].concat(),
+                };
                 Some(Target {
-                    uri: format!("sip:{user}@{}{param}", a.address).into(),
+                    uri: asked.into(),
                     path,
                     network: self.config.network_to(a.address.ip())?,
                     natted: false,

@@ -13,7 +13,7 @@ use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Back, Onward};
-use crate::sip::index::{Message, Start};
+use crate::sip::index::{Message, Name, Start};
 use crate::sip::transaction::{ClientKey, Kind, Response, ServerKey};
 use crate::sip::uri::Uri;
 use crate::sip::vocabulary::{self, Method};
@@ -97,6 +97,8 @@ impl Engine {
             b"OPTIONS" if for_us => return self.say_what_we_can(&request, now, effects),
             b"OPTIONS" | b"MESSAGE" | b"PUBLISH" => {}
             _ if subscription::begins(request.message.method()) => {}
+            // RFC 3261 §16.1: what a method means is the far end's affair.
+            _ if matches!(request.message.method(), Some(Method::Other(_))) => {}
             _ => {
                 self.counters.count("sip_refused", "method");
                 let extra = [("Allow", ALLOW.to_owned())];
@@ -252,6 +254,10 @@ impl Engine {
         let Some(key) = client_key(message) else {
             return self.counters.count("sip_malformed", "via_without_branch");
         };
+        // RFC 3261 §8.1.3.3: what we asked had one Via; this has gone astray.
+        if message.values(Name::Via).len() > 1 {
+            return self.counters.count("sip_malformed", "via_of_somebody_else");
+        }
         let Some(relay) = self.relays.get(&key) else {
             return self.counters.count("sip_transaction", "stray_response");
         };

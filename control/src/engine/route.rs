@@ -82,10 +82,14 @@ impl Engine {
                 Ok(bound)
             };
         }
-        let user = uri.user_decoded().ok_or(Nowhere::Unknown)?;
+        // A peer that takes everybody takes what is asked of the domain itself.
+        let user = match uri.user {
+            None => String::new(),
+            Some(_) => uri.user_decoded().ok_or(Nowhere::Unknown)?,
+        };
         // RFC 3261 §26.2.2: what asks for TLS goes by nothing else.
         let secure = |path: Path| uri.scheme != Scheme::Sips || path.on.transport == Transport::Tls;
-        if let Some(targets) = self.peer_targets(&user, now) {
+        if let Some(targets) = self.peer_targets(&uri, &user, now) {
             let well = Some(targets).filter(|targets| !targets.is_empty());
             let mut targets = well.ok_or(Nowhere::PeerDown)?;
             targets.retain(|target| secure(target.path));

@@ -362,6 +362,13 @@ impl Session {
         udp.flat_map(both).collect()
     }
 
+    /// Where media of the agreed streams arrives, and since when whose is silent while the other
+    /// party's is not.
+    pub fn flows(&self, each: &mut dyn FnMut(SocketAddr, Option<Instant>)) {
+        self.streams_agreed()
+            .for_each(|stream| stream.flow_ends(each));
+    }
+
     /// The agreed streams, for status and explanation.
     #[must_use]
     pub fn streams(&self) -> Vec<StreamView> {

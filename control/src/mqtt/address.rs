@@ -165,7 +165,8 @@ fn address(host: &str) -> Option<IpAddr> {
 }
 
 /// RFC 6901 §3, §4.
-fn levels(pointer: &str) -> Vec<String> {
+#[must_use]
+pub fn levels(pointer: &str) -> Vec<String> {
     let unescaped = |level: &str| level.replace("~1", "/").replace("~0", "~");
     pointer.split('/').skip(1).map(unescaped).collect()
 }

@@ -8,7 +8,8 @@ const DEPTH_MAX: usize = 64;
 
 /// The content of a string, without its quotes; none: there is no string, or one with escapes, or
 /// the text is no JSON as far as it was read.
-pub(super) fn string(text: &[u8], pointer: &[String]) -> Option<Range<usize>> {
+#[must_use]
+pub fn string(text: &[u8], pointer: &[String]) -> Option<Range<usize>> {
     let mut scan = Scan { text, at: 0 };
     for name in pointer {
         scan.space();

@@ -43,6 +43,7 @@ impl Access for Rules {
         };
         match (&client.principal, topic) {
             (Principal::Operator(_), _) => true,
+            (Principal::Viewer(_), _) => false,
             (
                 Principal::Account(_) | Principal::Anonymous(_),
                 Topic::Conference {
@@ -67,7 +68,11 @@ impl Access for Rules {
         if topic.contains(['+', '#']) {
             return true;
         }
-        if matches!(client.principal, Principal::Operator(_)) {
+        let tool = matches!(
+            client.principal,
+            Principal::Operator(_) | Principal::Viewer(_)
+        );
+        if tool && Topic::parse(topic).is_some() {
             return true;
         }
         let Some(topic) = Topic::parse(topic) else {
@@ -91,7 +96,7 @@ impl Access for Rules {
 pub fn pid(client: &Client) -> Option<String> {
     match &client.principal {
         Principal::Account(user) | Principal::Anonymous(user) => Some(id_of(user)),
-        Principal::Server(_) | Principal::Operator(_) => None,
+        Principal::Server(_) | Principal::Operator(_) | Principal::Viewer(_) => None,
     }
 }
 
@@ -119,6 +124,7 @@ mod tests {
         let nobody = client(Principal::Anonymous("1001".to_owned()));
         let edge = client(Principal::Server("Edge".to_owned()));
         let tool = client(Principal::Operator("tool".to_owned()));
+        let wall = client(Principal::Viewer("wall".to_owned()));
         for (who, topic, publish, read) in [
             (&own, "towpath/v1/c/a~1/cmd/1001", true, true),
             (&nobody, "towpath/v1/c/a~1/cmd/1001", true, true),
@@ -140,7 +146,12 @@ mod tests {
             (&edge, "towpath/v1/c/a~1/cmd/~45dge", false, false),
             (&tool, "towpath/v1/s/other/state", true, true),
             (&tool, "towpath/v1/c/a~1/evt", true, true),
-            (&tool, "elsewhere", false, true),
+            (&tool, "elsewhere", false, false),
+            (&tool, "towpath/v1/c/a~1/cmd/1001", true, true),
+            (&wall, "towpath/v1/s/other/state", false, true),
+            (&wall, "towpath/v1/c/a~1/floor/audio", false, true),
+            (&wall, "towpath/v1/c/a~1/cmd/1001", false, true),
+            (&wall, "elsewhere", false, false),
         ] {
             assert_eq!(rules.may_publish(who, topic), publish, "publish {topic}");
             assert_eq!(rules.may_read(who, topic), read, "read {topic}");

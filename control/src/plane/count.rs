@@ -16,6 +16,8 @@ pub struct Counts {
     pub stale: BTreeMap<&'static str, u64>,
     /// Messages that belong to nothing we know, and why.
     pub unplaced: BTreeMap<&'static str, u64>,
+    /// Commands for conferences at home elsewhere, by what became of them.
+    pub forwarded: BTreeMap<&'static str, u64>,
     /// Commands, by what they were answered.
     pub commands: BTreeMap<&'static str, u64>,
 }

@@ -13,6 +13,7 @@ use crate::engine::event::Kind;
 use crate::engine::glob;
 
 use super::access::pid;
+use super::member::Whose;
 use super::{Effect, Effects, Plane};
 
 /// An answer is worth nothing to who was away for longer.
@@ -20,24 +21,27 @@ const ANSWER_FOR: std::time::Duration = std::time::Duration::from_secs(30);
 
 /// Why a message belongs to nothing we know.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Unplaced {
+pub(super) enum Unplaced {
     /// Its topic is none that is written to us.
     NotACommand,
     /// It is written in another's name.
     NotYours,
     /// Its conference is that of a server we do not know.
     ForeignServer,
+    /// Its home shares it with no server that leads here.
+    NotShared,
     /// Its conference is over, or never was.
     NoSuchConference,
     Malformed(&'static str),
 }
 
 impl Unplaced {
-    fn word(self) -> &'static str {
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::NotACommand => "not_a_command",
             Self::NotYours => "not_yours",
             Self::ForeignServer => "foreign_server",
+            Self::NotShared => "not_shared",
             Self::NoSuchConference => "no_such_conference",
             Self::Malformed(code) => code,
         }
@@ -51,6 +55,10 @@ impl Unplaced {
             Self::ForeignServer => {
                 "the part of the conference id before the last ~ is its home \
                 server; we have no link to that one"
+            }
+            Self::NotShared => {
+                "its home, the part of its id before the last ~, does not share it with this \
+                server: `towpath conf share CID SERVER` there does"
             }
             Self::NoSuchConference => {
                 "read c/+/roster/{pid} for the conferences you are in; they \
@@ -99,6 +107,11 @@ impl Plane {
             role: self.role(name),
             connected: !operator,
         };
+        if self.is_elsewhere(cid) {
+            let whose = Whose::Client { ticket };
+            let command = publication.payload.as_ref();
+            return self.forward(cid, from, command, (whose, &by.id), now, effects);
+        }
         let answer = self.command(cid, from, &publication.payload, &by.id, now, effects);
         effects.push(Effect::Publish(response(cid, pid, answer)));
         effects.push(Effect::Acknowledge {
@@ -127,6 +140,11 @@ impl Plane {
                 role: self.role(pid),
                 connected: true,
             };
+            if self.is_elsewhere(cid) {
+                let whose = Whose::Client { ticket };
+                let command = publication.payload.as_ref();
+                return self.forward(cid, from, command, (whose, "broker"), now, effects);
+            }
             let answer = self.command(cid, from, &publication.payload, "broker", now, effects);
             effects.push(Effect::Publish(response(cid, pid, answer)));
         } else {
@@ -148,17 +166,40 @@ impl Plane {
         now: Now,
         effects: &mut Effects,
     ) -> Bytes {
+        match Command::read(bytes) {
+            Ok(command) => self.carry(cid, from, &command, client, now, effects),
+            Err(Malformed { id, code }) => self.malformed(cid, from.pid, (id, code), client, now),
+        }
+    }
+
+    /// What is no command has an answer too.
+    pub(super) fn malformed(
+        &mut self,
+        cid: &str,
+        pid: &str,
+        (id, code): (Option<String>, &'static str),
+        client: &str,
+        now: Now,
+    ) -> Bytes {
+        let subject = format!("{cid}/{pid}");
+        self.unplaced(Unplaced::Malformed(code), &subject, client, now);
+        let answer = Answer::refused(Status::Error, code);
+        answer.document(&self.sid, id.as_deref(), None, now)
+    }
+
+    /// Carries out a command of a conference of ours.
+    pub(super) fn carry(
+        &mut self,
+        cid: &str,
+        from: From<'_>,
+        command: &Command,
+        client: &str,
+        now: Now,
+        effects: &mut Effects,
+    ) -> Bytes {
         let subject = format!("{cid}/{}", from.pid);
-        let command = match Command::read(bytes) {
-            Ok(command) => command,
-            Err(Malformed { id, code }) => {
-                self.unplaced(Unplaced::Malformed(code), &subject, client, now);
-                let answer = Answer::refused(Status::Error, code);
-                return answer.document(&self.sid, id.as_deref(), None, now);
-            }
-        };
         let carried = self.with(cid, now, effects, |conference, steps| {
-            conference.command(from, &command, now, steps)
+            conference.command(from, command, now, steps)
         });
         if let Some(answer) = carried {
             return answer;
@@ -183,6 +224,7 @@ impl Plane {
                 conference.connected(&pid, now, steps);
             });
         }
+        self.attend_everywhere(&pid, now, effects);
     }
 
     pub(super) fn disconnected(&mut self, client: &Client, now: Now, effects: &mut Effects) {
@@ -195,13 +237,17 @@ impl Plane {
             self.clients.remove(&pid);
         }
         for cid in self.memberships_of(&pid) {
+            if self.is_connected(&cid, &pid) {
+                continue;
+            }
             self.with(&cid, now, effects, |conference, steps| {
                 conference.disconnected(&pid, now, steps);
             });
         }
+        self.attend_everywhere(&pid, now, effects);
     }
 
-    fn memberships_of(&self, pid: &str) -> Vec<String> {
+    pub(super) fn memberships_of(&self, pid: &str) -> Vec<String> {
         let cids = self.memberships.get(pid);
         cids.map_or_else(Vec::new, |cids| cids.iter().cloned().collect())
     }
@@ -218,7 +264,7 @@ impl Plane {
     }
 
     /// Counted always, shown now and then.
-    fn unplaced(&mut self, why: Unplaced, subject: &str, client: &str, now: Now) {
+    pub(super) fn unplaced(&mut self, why: Unplaced, subject: &str, client: &str, now: Now) {
         *self.counts.unplaced.entry(why.word()).or_default() += 1;
         let kind = Kind::MessageUnplaced;
         if !self.events.said(now.at, kind, subject) {
@@ -235,11 +281,11 @@ impl Plane {
 fn name_of(principal: &Principal) -> Option<&str> {
     match principal {
         Principal::Account(name) | Principal::Anonymous(name) => Some(name),
-        Principal::Server(_) | Principal::Operator(_) => None,
+        Principal::Server(_) | Principal::Operator(_) | Principal::Viewer(_) => None,
     }
 }
 
-fn response(cid: &str, pid: &str, answer: Bytes) -> Publication {
+pub(super) fn response(cid: &str, pid: &str, answer: Bytes) -> Publication {
     let part = Part::Response { pid };
     Publication {
         topic: Topic::Conference { cid, part }.to_string(),

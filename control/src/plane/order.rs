@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::bus::moment::Now;
 use crate::conference::From;
 
+use super::member::Whose;
 use super::{Effect, Effects, Plane};
 
 /// What is wanted.
@@ -14,6 +15,8 @@ pub enum Order {
     Open { uri: String },
     /// Everybody out.
     End { cid: String },
+    /// A server shares a conference from now on, or not any more.
+    Share { cid: String, sid: String, on: bool },
     /// A command in the name of a participant, in its envelope.
     Command {
         cid: String,
@@ -29,6 +32,7 @@ pub enum Outcome {
         cid: String,
     },
     Ended,
+    Shared,
     /// The answer a client of the bus would have got.
     Answered(Bytes),
     Refused(Refused),
@@ -39,6 +43,11 @@ pub enum Outcome {
 pub enum Refused {
     NoSuchConference,
     TooMany,
+    /// Its home is another server; only that one says who shares it.
+    NotHome,
+    /// That is no server's id, or our own.
+    NotAServer,
+    TooManyMembers,
 }
 
 impl Plane {
@@ -51,6 +60,20 @@ impl Plane {
             Order::End { cid } if self.conferences.contains_key(&cid) => {
                 self.end(&cid, "ended", now, effects);
                 Outcome::Ended
+            }
+            Order::Share { cid, sid, on } => match self.share(&cid, &sid, on, now, effects) {
+                Ok(()) => Outcome::Shared,
+                Err(refused) => Outcome::Refused(refused),
+            },
+            Order::Command { cid, pid, command } if self.foreign.contains_key(&cid) => {
+                let from = From {
+                    pid: &pid,
+                    name: &pid,
+                    role: self.role(&pid),
+                    connected: false,
+                };
+                let whose = Whose::Api { ticket };
+                return self.forward(&cid, from, &command, (whose, "api"), now, effects);
             }
             Order::Command { cid, pid, command } if self.conferences.contains_key(&cid) => {
                 let from = From {

@@ -25,10 +25,15 @@ impl Plane {
             by_cid.entry(cid.to_owned()).or_default().push(kept);
         }
         for (cid, kept) in by_cid {
+            let home = cid.rsplit_once('~').map(|(home, _)| home);
+            if home != Some(self.sid.as_str()) {
+                self.recall(&cid, &kept, effects);
+                continue;
+            }
             let (names, floors) = ((&*self.sid, &*cid), &self.settings.floors);
             let mut steps = Steps::default();
             let restored = Conference::restore(names, &kept, floors, now, &mut steps);
-            let Some(conference) = restored else {
+            let Some(mut conference) = restored else {
                 *self.counts.unplaced.entry("record_damaged").or_default() += 1;
                 // Nothing can be made of it now or later.
                 let keys = kept.into_iter().map(|kept| (kept.key, None));
@@ -37,10 +42,12 @@ impl Plane {
                 continue;
             };
             self.by_uri.insert(conference.uri().to_owned(), cid.clone());
+            conference.share_as_told(&self.settings.share, &mut steps);
             let next = conference.next();
             self.conferences.insert(cid.clone(), conference);
             self.schedule(&cid, next);
             self.perform(&cid, steps, now, effects);
+            self.announce(&cid, now, effects);
         }
     }
 }

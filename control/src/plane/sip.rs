@@ -69,6 +69,12 @@ impl Plane {
         let Some(call) = self.calls.get(&number).cloned() else {
             return;
         };
+        // One that another server shares with us, unless people are in one of our own.
+        let foreign = self.foreign_by_uri.get(&call.uri).cloned();
+        let foreign = foreign.filter(|_| !self.by_uri.contains_key(&call.uri));
+        if let Some(cid) = foreign {
+            return self.call_elsewhere(number, &call, cid, now, effects);
+        }
         let Some(cid) = self.conference_of(&call.uri, false, now, effects) else {
             return;
         };
@@ -82,6 +88,27 @@ impl Plane {
         }
     }
 
+    /// It is a call to a conference at home elsewhere: the home is told.
+    fn call_elsewhere(
+        &mut self,
+        number: u64,
+        call: &Call,
+        cid: String,
+        now: Now,
+        effects: &mut Effects,
+    ) {
+        let pid = id_of(&call.account);
+        if let Some(foreign) = self.foreign.get_mut(&cid) {
+            let caller = foreign.callers.entry(pid.clone()).or_default();
+            caller.name.clone_from(&call.account);
+            caller.calls.insert(number);
+        }
+        self.attend(&cid, &pid, true, now, effects);
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.cid = Some(cid);
+        }
+    }
+
     fn call_ended(&mut self, number: u64, event: &Event, now: Now, effects: &mut Effects) {
         let Some(call) = self.calls.remove(&number) else {
             return;
@@ -90,6 +117,15 @@ impl Plane {
         // Somebody hung up, or the operator did; else the line went dead.
         let meant = matches!(field(event, "why"), "caller" | "callee" | "administrator");
         let pid = id_of(&call.account);
+        if let Some(foreign) = self.foreign.get_mut(&cid) {
+            if let Some(caller) = foreign.callers.get_mut(&pid) {
+                caller.calls.remove(&number);
+                if caller.calls.is_empty() {
+                    foreign.callers.remove(&pid);
+                }
+            }
+            return self.attend(&cid, &pid, meant, now, effects);
+        }
         self.with(&cid, now, effects, |conference, steps| {
             conference.hung_up(&pid, number, meant, now, steps);
         });
@@ -109,6 +145,12 @@ impl Plane {
         };
         if field(event, "leg") == call.leg {
             let (pid, kind) = (id_of(&call.account), field(event, "kind").to_owned());
+            if let Some(foreign) = self.foreign.get_mut(&cid) {
+                if let Some(caller) = foreign.callers.get_mut(&pid) {
+                    caller.media.insert(kind, what.to_owned());
+                }
+                return self.attend(&cid, &pid, true, now, effects);
+            }
             self.with(&cid, now, effects, |conference, steps| {
                 conference.heard(&pid, &kind, what, now, steps);
             });

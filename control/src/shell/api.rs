@@ -14,6 +14,7 @@ mod error;
 mod guard;
 mod health;
 mod history;
+mod ladder;
 mod links;
 mod log;
 mod metrics;
@@ -49,7 +50,7 @@ use crate::shell::capture::Limits;
 use crate::shell::reload::Why;
 use crate::shell::{Question, Shell, clock, plane};
 
-use access::Access;
+pub(crate) use access::Access;
 pub(crate) use bpf::Rates;
 pub(crate) use door::{Certificate, Doors, certificate};
 use error::Problem;
@@ -76,12 +77,13 @@ impl Api {
         config: &Config,
         questions: mpsc::Sender<Question>,
         plane: plane::Handle,
+        access: Arc<Access>,
     ) -> Self {
         let state_dir = &config.node.state_dir;
         Self {
             questions,
             plane,
-            access: Arc::new(Access::new(state_dir, &config.api)),
+            access,
             audit: Arc::new(Audit::open(state_dir)),
             repeats: Arc::default(),
             pulse: Arc::default(),
@@ -139,6 +141,7 @@ enum What {
     Top(top::Wanted),
     Call(u64),
     CallExplained(u64),
+    Ladder(ladder::Wanted),
     /// After this number.
     Events {
         since: u64,
@@ -214,6 +217,7 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
         What::Top(wanted) => Ok(top::top(shell, &wanted, now)),
         What::Call(id) => wire::call_of(shell, id, now),
         What::CallExplained(id) => wire::call_explained(shell, id, now),
+        What::Ladder(wanted) => ladder::ladder(shell, &wanted, now),
         What::Events { since, filter } => Ok(wire::events(shell, since, &filter, now)),
         What::Registrations => Ok(wire::registrations(shell, now)),
         What::Registration(aor) => wire::registrations_of(shell, &aor, now),

@@ -6,7 +6,8 @@ pub(crate) mod client;
 mod dial;
 mod line;
 mod listen;
-mod tls;
+pub(crate) mod tls;
+pub(crate) mod trip;
 mod who;
 
 use std::collections::BTreeMap;
@@ -323,7 +324,7 @@ impl Links {
         };
         let Some(order) = order else { return false };
         let _held = order.lock().await;
-        let frames = {
+        let (frames, recovered) = {
             let mut state = self.state();
             let Some(neighbour) = state.neighbours.get_mut(sid) else {
                 return false;
@@ -335,12 +336,20 @@ impl Links {
                     neighbour.wake.notify_one();
                 }
             }
+            // Another run of it: it may know nothing of what the one before was told.
+            let heard = neighbour.link.heard();
+            let reborn = heard.is_some_and(|had| had.boot != boot);
             let numbered = line.numbered();
             let frames = numbered.map(|n| neighbour.link.receive(boot, line.oldest, n));
             let count = frames.as_ref().map_or(0, Vec::len);
             neighbour.received += u64::try_from(count).unwrap_or(0);
-            frames
+            (frames, neighbour.link.recovered() || reborn)
         };
+        if recovered {
+            // Both sides catch up, with what there was no room for too.
+            let (to, up) = (sid.to_owned(), true);
+            self.0.inbox.tell(Input::Link { to, up }).await;
+        }
         let asked = frames.is_some();
         for frame in frames.into_iter().flatten() {
             let from = sid.to_owned();

@@ -1,6 +1,7 @@
 //! Where flows live: always in userspace, and in the kernel whenever routes and neighbours allow.
 
 mod books;
+mod border;
 mod flow;
 mod passage;
 
@@ -25,6 +26,7 @@ use crate::shell::netlink::Netlink;
 use crate::shell::shard::Queues;
 
 pub(crate) use self::books::{Books, Carried, Histogram, JITTER_US, LOSS_PPM, MILLION};
+pub(crate) use self::border::BORDER_MAX;
 use self::flow::{Counted, Installed};
 pub(crate) use self::flow::{FlowNow, Glance, Placement};
 use self::passage::Passages;
@@ -42,6 +44,8 @@ pub(crate) struct Datapath {
     taps: BTreeMap<SocketAddr, Tap>,
     pub(crate) books: Books,
     pub(crate) icmp: Icmp,
+    /// Whether the program could not be told of bans.
+    border_fails: bool,
 }
 
 impl Datapath {
@@ -56,6 +60,7 @@ impl Datapath {
             taps: BTreeMap::new(),
             books: Books::default(),
             icmp: Icmp::start(),
+            border_fails: false,
         }
     }
 

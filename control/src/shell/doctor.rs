@@ -3,6 +3,8 @@
 
 mod clock;
 mod command;
+mod disk;
+mod drops;
 mod files;
 mod firewall;
 mod genl;
@@ -10,15 +12,16 @@ mod host;
 mod kernel;
 mod links;
 mod nft;
+mod peer;
 mod probe;
 mod routes;
+mod sip;
 mod sockets;
 mod stun;
 mod wire;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +30,15 @@ use tokio::task::JoinSet;
 use crate::config::Config;
 use crate::doctor::facts::{
     Arrival, Clock, ConfigFile, Conntrack, Facts, Host, Kernel, Link, Observed, Route, Socket,
-    Source,
+    Source, Trips,
 };
 use crate::doctor::firewall::Ruleset;
 use crate::doctor::init::Seen;
 use crate::doctor::{Finding, checks, judge};
+use crate::shell::hex::hex;
+use crate::shell::{cascade, outbox};
 
+pub use peer::Peer;
 pub(crate) use probe::TOKEN_PREFIX;
 pub use wire::document;
 
@@ -40,7 +46,7 @@ pub use wire::document;
 pub const LIMIT: Duration = Duration::from_secs(10);
 
 /// Sources that open ports of ours for a moment.
-const PROBES: [Source; 3] = [Source::Stun, Source::Hairpin, Source::Inbound];
+const PROBES: [Source; 4] = [Source::Stun, Source::Hairpin, Source::Inbound, Source::Alg];
 
 /// What is looked at, and how far.
 #[derive(Clone, Debug, Default)]
@@ -51,8 +57,8 @@ pub struct Look {
     pub config: ConfigFile,
     /// Who is asked what we look like from outside.
     pub stun: Vec<String>,
-    /// The second node's socket: it knocks at our advertised ports.
-    pub peer: Option<PathBuf>,
+    /// The second node: it knocks at our advertised ports.
+    pub peer: Option<Peer>,
     /// Only what costs little.
     pub cheap: bool,
 }
@@ -69,6 +75,10 @@ enum Part {
     Stun(Vec<Observed>),
     Inbound(Vec<Arrival>),
     Hairpin(Vec<Arrival>),
+    Sip(sip::Tried),
+    Store(Trips),
+    Broker(Option<Trips>),
+    Upper(Option<Trips>),
     Host(Box<Host>),
     Clock(Clock),
 }
@@ -105,6 +115,11 @@ pub async fn examine(
         .partition(|source| PROBES.contains(source));
     let all = probes.len() + others.len();
     let mut count = 0;
+    // It lasts as long as everything else.
+    let drops = match others.contains(&Source::Drops) {
+        true => Some(drops::before().await),
+        false => None,
+    };
     // Probes open our ports: after the look at who has them, and one after the other.
     let probes = probes.into_iter().map(|probe| BTreeSet::from([probe]));
     for sources in std::iter::once(others).chain(probes) {
@@ -119,6 +134,10 @@ pub async fn examine(
                 }
             }
         }
+    }
+    if let Some(before) = drops {
+        facts.drops = drops::since(before).await;
+        done(Source::Drops, all, all);
     }
     judge(&config, &facts, Some(&chosen))
 }
@@ -135,7 +154,7 @@ fn readers(config: &Arc<Config>, look: &Look, needed: &BTreeSet<Source>) -> Join
     for source in needed {
         let config = Arc::clone(config);
         // Those two are read above.
-        if !matches!(source, Source::Nft | Source::Xt) {
+        if !matches!(source, Source::Nft | Source::Xt | Source::Drops) {
             spawn(&mut set, *source, reader(*source, config, look.clone()));
         }
     }
@@ -152,13 +171,38 @@ async fn reader(source: Source, config: Arc<Config>, look: Look) -> Result<Part,
         Source::Stun => stun::read(&config, &look.stun).await.map(Part::Stun),
         Source::Hairpin => probe::hairpin(&config).await.map(Part::Hairpin),
         Source::Inbound => probe::inbound(&config, look.peer).await.map(Part::Inbound),
+        Source::Alg => {
+            let tried = sip::read(&config, look.peer.as_ref()).await;
+            tried.map(Part::Sip)
+        }
+        Source::Store => blocking(move || Ok(Part::Store(disk::read(&config)))).await,
+        Source::Broker => {
+            let trips = outbox::trip::round_trips(&config, PATIENCE).await;
+            Ok(Part::Broker(measured(trips, outbox::trip::LIMIT)))
+        }
+        Source::Upper => {
+            let trips = cascade::trip::round_trips(&config, PATIENCE).await;
+            Ok(Part::Upper(measured(trips, config.cascade.deadline)))
+        }
         Source::Host => {
             let pid = look.config.running.as_ref().and_then(|running| running.pid);
             blocking(move || Ok(Part::Host(Box::new(host::read(&config, pid))))).await
         }
         Source::Clock => Ok(Part::Clock(clock::read().await)),
-        Source::Config | Source::Nft | Source::Xt => Err("it has another reader".to_owned()),
+        Source::Config | Source::Nft | Source::Xt | Source::Drops => {
+            Err("it has another reader".to_owned())
+        }
     }
+}
+
+/// How long a way may take to be measured; more is none.
+const PATIENCE: Duration = Duration::from_secs(8);
+
+fn measured(
+    trips: Option<(String, Result<Vec<Duration>, String>)>,
+    limit: Duration,
+) -> Option<Trips> {
+    trips.map(|(to, took)| Trips { to, limit, took })
 }
 
 fn spawn(
@@ -203,6 +247,13 @@ impl Facts {
             Part::Stun(seen) => self.stun = seen,
             Part::Inbound(arrivals) => self.inbound = arrivals,
             Part::Hairpin(arrivals) => self.hairpin = arrivals,
+            Part::Sip((udp, tcp)) => {
+                self.sip = udp;
+                self.sip_tcp = tcp;
+            }
+            Part::Store(trips) => self.store = Some(trips),
+            Part::Broker(trips) => self.broker = trips,
+            Part::Upper(trips) => self.upper = trips,
             Part::Host(host) => self.host = *host,
             Part::Clock(clock) => self.clock = clock,
         }
@@ -227,10 +278,35 @@ pub async fn first_look() -> Result<Seen, String> {
     })
 }
 
+/// Of such a length that nobody guesses it, and short enough to be typed into a phone.
+const PASSWORD_BYTES: usize = 8;
+
+/// A password for an account that `init` makes.
+///
+/// # Errors
+/// That there is no randomness.
+pub fn password() -> std::io::Result<String> {
+    let seed = crate::shell::clock::seed()?;
+    Ok(hex(seed.get(..PASSWORD_BYTES).unwrap_or(&seed)))
+}
+
 /// Sends a nonce to a port, for another node that asked: one small packet.
 ///
 /// # Errors
 /// That it could not be sent.
 pub async fn knock(to: SocketAddr, token: &str) -> std::io::Result<()> {
     probe::knock(to, token).await
+}
+
+/// Sends a SIP request to a port, for another node that asked; what was sent.
+///
+/// # Errors
+/// That it could not be sent.
+pub async fn call(to: SocketAddr, token: &str) -> std::io::Result<String> {
+    sip::call(to, token).await
+}
+
+/// Whether a TCP port can be connected to, for another node that asked: why not.
+pub async fn connect(to: SocketAddr) -> Option<String> {
+    sip::connect(to).await
 }

@@ -9,6 +9,7 @@
 //! locked.
 
 mod adopt;
+mod ban;
 mod clock;
 pub mod detach;
 mod error;
@@ -36,6 +37,8 @@ use common::media::Media;
 use common::stats::FlowStats;
 
 pub(crate) use self::adopt::ABI_DIRECTORY;
+use self::ban::BanMap;
+pub use self::ban::Bans;
 pub use self::clock::{Position, rate};
 pub use self::error::KernelError;
 pub use self::inspect::{Attachment, Fill, Program};
@@ -156,6 +159,7 @@ pub struct Kernel {
     media: Array<MapData, Media>,
     reasons: PerCpuArray<MapData, u64>,
     egress: DevMapHash<MapData>,
+    bans: BanMap,
     flow_slots: Slots,
     stats_slots: Slots,
     installed: BTreeMap<SocketAddr, Installed>,
@@ -199,6 +203,7 @@ impl Kernel {
             media: take(&mut ebpf, map::MEDIA)?,
             reasons: take(&mut ebpf, map::REASONS)?,
             egress: take(&mut ebpf, map::EGRESS)?,
+            bans: BanMap::adopt(take(&mut ebpf, map::BANS)?)?,
             ebpf,
             kept,
             dir,

@@ -4,6 +4,7 @@
 
 mod bridge;
 mod connection;
+mod known;
 mod listen;
 mod login;
 
@@ -19,7 +20,7 @@ use tokio::time::sleep_until;
 use tokio_rustls::rustls::ServerConfig;
 
 use self::login::Failures;
-use crate::bus::{Access, Client, Publication};
+use crate::bus::{Access, Client, Principal, Publication};
 use crate::config::Config;
 use crate::engine::event::{Event, Kind};
 use crate::mqtt::address::Identity;
@@ -30,6 +31,7 @@ use crate::plane;
 use crate::shell::clock;
 use crate::shell::plane::{Gate, Inbox};
 
+pub(in crate::shell) use self::known::{Known, Moved};
 pub(crate) use self::listen::{Listeners, tls};
 
 /// What waits for the plane; beyond it clients are not read.
@@ -53,6 +55,7 @@ struct Shared {
     room: Notify,
     /// The broker's next time-out has moved.
     due: Notify,
+    known: Known,
 }
 
 struct State {
@@ -76,6 +79,8 @@ struct State {
 /// A connection as the broker's effects reach it.
 struct Line {
     version: Version,
+    /// None: it is not let in.
+    who: Option<Principal>,
     local: SocketAddr,
     remote: SocketAddr,
     out: BytesMut,
@@ -101,7 +106,9 @@ impl Rules<'_> {
 
 impl Access for Rules<'_> {
     fn may_publish(&self, client: &Client, topic: &str) -> bool {
-        self.among_clients(topic) || self.gate.may_publish(client, topic)
+        let looks_on = matches!(client.principal, Principal::Viewer(_));
+        let among_clients = !looks_on && self.among_clients(topic);
+        among_clients || self.gate.may_publish(client, topic)
     }
 
     fn may_read(&self, client: &Client, topic: &str) -> bool {
@@ -111,7 +118,7 @@ impl Access for Rules<'_> {
 
 impl Edge {
     /// An edge nobody can connect to yet.
-    pub(crate) fn start(config: &Config, inbox: Inbox, gate: Gate) -> Self {
+    pub(in crate::shell) fn start(config: &Config, inbox: Inbox, gate: Gate, known: Known) -> Self {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 broker: Broker::new(config.mqtt.limits.clone()),
@@ -131,8 +138,10 @@ impl Edge {
             told: Notify::new(),
             room: Notify::new(),
             due: Notify::new(),
+            known,
         });
         tokio::spawn(tell(shared.clone(), inbox));
+        tokio::spawn(known::watch_tokens(shared.clone()));
         tokio::spawn(keep_time(shared.clone()));
         Self(shared)
     }
@@ -145,14 +154,8 @@ impl Edge {
         let limits = config.mqtt.limits.clone();
         let input = Input::Configure(limits, identity(config));
         self.0.handle(&mut state, input);
-        let ends = state
-            .lines
-            .iter()
-            .map(|(conn, line)| (*conn, line.local, line.remote));
-        for (conn, local, remote) in ends.collect::<Vec<_>>() {
-            let known_as = state.known_as(local, remote);
-            self.0.handle(&mut state, Input::KnownAs { conn, known_as });
-        }
+        drop(state);
+        self.registered(&Moved::ALL);
     }
 
     /// To whoever subscribed and may read it.

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
+use ipnet::IpNet;
+
 use crate::config::Config;
 use crate::effect::{Effect, Kept};
 use crate::engine::admin::{CallView, Command, Refused, RegistrationView, Totals};
@@ -14,9 +16,11 @@ use crate::engine::explain::peer::PeerExplained;
 use crate::engine::explain::registration::RegistrationExplained;
 use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
+use crate::engine::glance::Glance;
 use crate::engine::input::{Activity, Input};
 use crate::engine::journal::call_of;
 use crate::engine::shard::{self, Shards, Silence, retired};
+use crate::engine::trace::{LadderView, Usage};
 use crate::engine::{BanView, Counters, DrainView, Engine, Load, PeerView, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
 use crate::shell::shard::{Slot, State};
@@ -274,8 +278,47 @@ impl Node {
         calls
     }
 
+    /// Shows every call, shard after shard.
+    pub(crate) fn glance(&self, now: Instant, each: &mut dyn FnMut(Glance<'_>)) {
+        for (_, slot) in &self.slots {
+            slot.lock().engine.glance(now, each);
+        }
+    }
+
+    /// Shows one call, if it is still there.
+    pub(crate) fn glance_at<T>(
+        &self,
+        id: u64,
+        now: Instant,
+        show: impl FnOnce(Glance<'_>) -> T,
+    ) -> Option<T> {
+        self.of_call(id, |state| state.engine.glance_at(id, now).map(show))?
+    }
+
     pub(crate) fn call(&self, id: u64, now: Instant) -> Option<CallView> {
         self.of_call(id, |state| state.engine.call(id, now))?
+    }
+
+    /// The messages of a call, by its number or by its Call-ID, with names or without.
+    pub(crate) fn ladder(&self, call: &str, names: bool) -> Option<LadderView> {
+        let number = call.parse::<u64>().ok();
+        let by_number = |call| {
+            let view = |state: &mut State| state.engine.ladders().view_of(call, names);
+            self.of_call(call, view).flatten()
+        };
+        number.and_then(by_number).or_else(|| {
+            let all = self.each(|engine| engine.ladders().view(call.as_bytes(), names));
+            all.into_iter().flatten().next()
+        })
+    }
+
+    /// How many messages of calls are kept.
+    pub(crate) fn ladders_usage(&self) -> Usage {
+        let all = self.each(|engine| engine.ladders().usage()).into_iter();
+        all.fold(Usage::default(), |mut sum, one| {
+            sum += one;
+            sum
+        })
     }
 
     pub(crate) fn explain_call(&self, id: u64, now: Instant) -> Option<CallExplained> {
@@ -332,6 +375,12 @@ impl Node {
     /// Every shard knows of them.
     pub(crate) fn bans(&self, now: Instant) -> Vec<BanView> {
         self.first(|engine| engine.bans(now)).unwrap_or_default()
+    }
+
+    /// The same as a packet filter takes them.
+    pub(crate) fn bans_at_border(&self, max: usize, now: Instant) -> BTreeMap<IpNet, bool> {
+        self.first(|engine| engine.bans_at_border(max, now))
+            .unwrap_or_default()
     }
 
     pub(crate) fn draining(&self, now: Instant) -> Option<DrainView> {

@@ -3,6 +3,7 @@
 
 mod client;
 mod session;
+pub(crate) mod trip;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

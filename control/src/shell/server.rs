@@ -197,6 +197,8 @@ fn named(event: &Event) -> Option<(About, &'static str)> {
         | Kind::ConferenceStarted
         | Kind::ConferenceRestored
         | Kind::ConferenceEnded
+        | Kind::ConferenceShared
+        | Kind::ConferenceUnshared
         | Kind::ConferenceJoined
         | Kind::ConferenceLost
         | Kind::ConferenceLeft

@@ -14,6 +14,7 @@ use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
 use crate::engine::input::Input;
 use crate::engine::shard::Shards;
+use crate::engine::trace::Direction;
 use crate::id::{Listener, Path, Shard};
 use crate::shell::media::Marks;
 use crate::shell::sip::Sent;
@@ -155,6 +156,16 @@ impl Slot {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What is to be done now.
+    fn take(&self) -> Effects {
+        let mut state = self.lock();
+        let effects = std::mem::take(&mut state.effects);
+        if !effects.is_empty() {
+            state.engine.trace(&effects, clock::now());
+        }
+        effects
+    }
+
     /// There may be something to do, or another time-out.
     pub(super) fn wake(&self) {
         self.left.notify_one();
@@ -240,6 +251,8 @@ impl Worker {
     fn event(&self, event: Event) -> Option<Work> {
         match event {
             Event::Sip { on, from, bytes } => {
+                let path = Path { on, to: from };
+                self.sip.copies.copy(Direction::In, path, &bytes);
                 let overloaded = self.events.len() > EVENTS_OVERLOAD;
                 let mut state = self.slot.lock();
                 let State { engine, effects } = &mut *state;
@@ -291,7 +304,7 @@ impl Worker {
     /// In order; what fails comes back as input.
     async fn perform(&mut self) {
         loop {
-            let effects = std::mem::take(&mut self.slot.lock().effects);
+            let effects = self.slot.take();
             if effects.is_empty() {
                 return;
             }
@@ -360,6 +373,7 @@ impl Worker {
 
     /// What found no connection is the core's again.
     async fn send(&self, path: Path, bytes: Bytes) {
+        self.sip.copies.copy(Direction::Out, path, &bytes);
         match self.sip.send(path.on, path.to, &bytes).await {
             Sent::Queued => {}
             Sent::Nowhere => self.handle(Input::Unsent { path, bytes }),

@@ -23,6 +23,7 @@ use crate::id::{Listener, Path, Transport};
 use crate::shell::device;
 use crate::shell::netlink::Links;
 use crate::shell::shard::Queues;
+use crate::shell::trace::Copies;
 
 /// The largest datagram there is; what the core makes of it is the core's business.
 const DATAGRAM_BYTES_MAX: usize = 65_535;
@@ -40,6 +41,8 @@ pub(crate) struct Out {
     connections: Arc<Shared>,
     links: RwLock<Links>,
     failed: AtomicU64,
+    /// For a capture server.
+    pub(crate) copies: Copies,
 }
 
 /// The task that reads a socket, or accepts connections.
@@ -57,6 +60,7 @@ impl Sip {
                 connections: Arc::new(Shared::new(queues.clone())),
                 links: RwLock::new(links),
                 failed: AtomicU64::new(0),
+                copies: Copies::default(),
             }),
             queues,
         }
@@ -71,6 +75,7 @@ impl Sip {
         self.tls = tls.map(Arc::new);
         let bounds = config.sip.tcp.clone();
         self.out.connections.configure(bounds, self.tls.clone());
+        self.out.copies.configure(&config.trace);
     }
 
     /// Opens those listeners that are not open, all of them or none, and reads them. Returns which.

@@ -113,6 +113,15 @@ fn whose(bytes: &[u8]) -> Whose<'_> {
     }
 }
 
+/// The Call-ID of a message, told from its bytes.
+#[must_use]
+pub fn call_id(bytes: &[u8]) -> Option<&[u8]> {
+    match whose(bytes) {
+        Whose::Dialog(call_id) => Some(call_id),
+        Whose::Registrar | Whose::Nobody => None,
+    }
+}
+
 /// Up to the line feed, and what is behind it.
 fn line(bytes: &[u8]) -> (&[u8], &[u8]) {
     let end = bytes.iter().position(|byte| *byte == b'\n');

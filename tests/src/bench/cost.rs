@@ -60,7 +60,7 @@ pub fn measure(programs: &Programs, flows: &[u32], runs: u32) -> Result<Vec<Cost
 }
 
 fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32) -> Result<Cost> {
-    let mut nop = path::load(&programs.bench, "nop")?;
+    let mut nop = nop(programs)?;
     let mut relay = loaded(programs, count)?;
     let mut floor = match v6 || measured {
         true => None,
@@ -115,6 +115,10 @@ fn cost(programs: &Programs, (v6, measured): (bool, bool), count: u32, runs: u32
     })
 }
 
+pub(super) fn nop(programs: &Programs) -> Result<Ebpf> {
+    path::load(&programs.bench, "nop")
+}
+
 /// The program that looks up and does nothing else, with the relay's room.
 fn floor_loaded(programs: &Programs, count: u32) -> Result<Ebpf> {
     let mut ebpf = with_room(&programs.bench.with_file_name(FLOOR), count)?;
@@ -125,10 +129,11 @@ fn floor_loaded(programs: &Programs, count: u32) -> Result<Ebpf> {
 
 const FLOOR: &str = "floor";
 
-const PASS: u32 = 2;
+pub(super) const DROP: u32 = 1;
+pub(super) const PASS: u32 = 2;
 const REDIRECT: u32 = 4;
 
-fn run(programs: &mut Ebpf, name: &str, frame: &[u8], verdict: u32) -> Result<f64> {
+pub(super) fn run(programs: &mut Ebpf, name: &str, frame: &[u8], verdict: u32) -> Result<f64> {
     let program: &mut Xdp = programs
         .program_mut(name)
         .context("no program")?

@@ -60,6 +60,7 @@ fn bytes(ebpf: &Ebpf, name: &str) -> Result<u64> {
     | Map::PerCpuArray(data)
     | Map::RingBuf(data)
     | Map::DevMapHash(data)
+    | Map::LpmTrie(data)
     | Map::HashMap(data)) = map
     else {
         anyhow::bail!("map {name}: a type whose memory is not known");

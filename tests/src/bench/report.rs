@@ -5,9 +5,12 @@ use std::path::Path;
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::border::BANS;
 use super::conditions::{self, Conditions};
 use super::goal::Goal;
-use super::{Column, Cost, LOADS, Measured, Memory, Row, SHARE, Sustained, plot, rtpengine};
+use super::{
+    Border, Column, Cost, LOADS, Measured, Memory, Row, SHARE, Sustained, plot, rtpengine,
+};
 
 /// A whole run.
 #[derive(Clone, Debug)]
@@ -15,6 +18,7 @@ pub struct Report {
     pub conditions: Conditions,
     pub rows: Vec<Row>,
     pub costs: Vec<Cost>,
+    pub border: Border,
     pub memory: Memory,
 }
 
@@ -62,6 +66,7 @@ impl Report {
             "conditions": self.conditions.json(),
             "columns": rows,
             "cost": costs_json(&self.costs),
+            "border": border_json(&self.border),
             "memory": {
                 "flows": self.memory.flows, "cpus": self.memory.cpus, "maps": maps,
                 "bytes": self.memory.bytes(),
@@ -135,6 +140,7 @@ impl Report {
         }
         text += &self.loads();
         text += &costs(&self.costs);
+        text += &border(&self.border);
         let memory = &self.memory;
         text += &format!(
             "\n{} flows take {:.1} MiB of maps on {} CPUs, {:.0} bytes each.\n",
@@ -259,6 +265,30 @@ pub fn costs(costs: &[Cost]) -> String {
         );
     }
     text
+}
+
+/// What bans cost.
+#[must_use]
+pub fn border(border: &Border) -> String {
+    let Border {
+        without_ns,
+        others_ns,
+        banned_ns,
+    } = border;
+    format!(
+        "\nA packet to SIP's port takes {without_ns:.0} ns above nop to pass to the stack, and \
+         {others_ns:.0} ns with {BANS} others banned; that of a banned sender is dropped after \
+         {banned_ns:.0} ns. Packets of flows are not looked up.\n"
+    )
+}
+
+/// The same for `datapath.json`.
+#[must_use]
+pub fn border_json(border: &Border) -> Value {
+    json!({
+        "bans": BANS, "without_ns": rounded(border.without_ns),
+        "others_ns": rounded(border.others_ns), "banned_ns": rounded(border.banned_ns),
+    })
 }
 
 /// The same for `datapath.json`.

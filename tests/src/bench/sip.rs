@@ -1,7 +1,7 @@
 //! `cargo xtask bench sip`: registrations and calls a second, beside Kamailio on the same cores in
 //! one run.
 
-mod asked;
+pub mod api;
 mod latency;
 mod load;
 mod report;
@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-pub use self::asked::{Asked, LIMIT, asked};
 pub use self::latency::Added;
 use self::latency::Captures;
 use self::load::{Callee, Load, Users};
@@ -22,6 +21,7 @@ pub use self::report::Report;
 use self::server::Server;
 pub use self::server::System;
 use self::site::Site;
+pub(super) use self::site::user_and_system;
 use super::{Programs, median};
 
 /// One that is measured.

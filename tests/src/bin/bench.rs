@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 use serde_json::Value;
 use towpath_tests::bench::{self, Programs, report};
+use towpath_tests::netns::{Namespace, stale};
 use towpath_tests::process;
 
 /// Measures Towpath beside others, in one run.
@@ -35,7 +36,9 @@ enum What {
     Datapath,
     /// Registrations and calls a second, latency, memory.
     Sip,
-    /// How soon the API answers while 500 calls a second are set up.
+    /// Messages a second, latency and memory of the MQTT edge.
+    Mqtt,
+    /// How soon the API answers while calls are set up, one scrape, the cost of `top`.
     Api,
 }
 
@@ -59,6 +62,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let (text, json) = match arguments.what {
         What::Datapath => datapath(&programs, arguments)?,
         What::Sip => sip(&programs, arguments)?,
+        What::Mqtt => mqtt(arguments)?,
         What::Api => api(&programs, arguments)?,
     };
     let text = if arguments.json {
@@ -76,8 +80,12 @@ fn datapath(programs: &Programs, arguments: &Arguments) -> Result<(String, Value
         bench::Depth::FULL
     };
     if arguments.cost {
-        let costs = bench::cost(programs, depth)?;
-        return Ok((report::costs(&costs), report::costs_json(&costs)));
+        let (costs, border) = bench::cost(programs, depth)?;
+        let text = report::costs(&costs) + &report::border(&border);
+        let json = serde_json::json!({
+            "cost": report::costs_json(&costs), "border": report::border_json(&border),
+        });
+        return Ok((text, json));
     }
     let report = bench::run(programs, depth, &say)?;
     if let Some(directory) = &arguments.output {
@@ -99,26 +107,31 @@ fn sip(programs: &Programs, arguments: &Arguments) -> Result<(String, Value)> {
     Ok((report.table(), report.json()))
 }
 
+fn mqtt(arguments: &Arguments) -> Result<(String, Value)> {
+    let depth = if arguments.quick {
+        bench::mqtt::Depth::QUICK
+    } else {
+        bench::mqtt::Depth::FULL
+    };
+    let network = Namespace::create(&stale::unique_name())?;
+    let report = network.enter(|| bench::mqtt::run(depth, &say))??;
+    if let Some(directory) = &arguments.output {
+        report.write(directory)?;
+    }
+    Ok((report.table(), report.json()))
+}
+
 fn api(programs: &Programs, arguments: &Arguments) -> Result<(String, Value)> {
-    let seconds = if arguments.quick { 3 } else { 20 };
-    let found = bench::sip::asked(programs, seconds)?;
-    let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-    let (p50, p99, longest) = (ms(found.p50), ms(found.p99), ms(found.longest));
-    let text = format!(
-        "{} answers while {} calls a second were set up ({} done, {} failed): half within \
-         {p50:.1} ms, 99 of 100 within {p99:.1} ms (at most {:.0} ms wanted), all within \
-         {longest:.1} ms",
-        found.answers,
-        found.calls_per_s,
-        found.calls,
-        found.failed,
-        ms(bench::sip::LIMIT),
-    );
-    let json = serde_json::json!({
-        "calls_per_s": found.calls_per_s, "calls": found.calls, "failed": found.failed,
-        "answers": found.answers, "p50_ms": p50, "p99_ms": p99, "longest_ms": longest,
-    });
-    Ok((text, json))
+    let depth = if arguments.quick {
+        bench::sip::api::Depth::QUICK
+    } else {
+        bench::sip::api::Depth::FULL
+    };
+    let report = bench::sip::api::run(programs, depth, &say)?;
+    if let Some(directory) = &arguments.output {
+        report.write(directory)?;
+    }
+    Ok((report.table(), report.json()))
 }
 
 fn say(what: &str) {

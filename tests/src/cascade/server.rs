@@ -264,7 +264,7 @@ impl Server {
                 Up::Ended { cid, .. } => {
                     self.shown.remove(&cid);
                 }
-                Up::Home { .. } | Up::Member { .. } => {}
+                Up::Home { .. } | Up::Member { .. } | Up::Attended { .. } | Up::Caught { .. } => {}
             }
         }
         self.put(out, now);

@@ -56,13 +56,18 @@ impl Broker {
         } else {
             "none"
         };
+        // Some listen elsewhere as well.
+        let listen = match mqtt.contains("listen = ") {
+            true => String::new(),
+            false => format!("listen = [\"tcp:0.0.0.0:{port}\"]\n"),
+        };
         let text = format!(
             "[node]\nid = \"edge-01\"\nstate_dir = \"{state}\"\nsocket = \"{socket}\"\n\
              [sip]\ndomain = \"example.com\"\nlisten = [\"udp:0.0.0.0:{sip}\"]\n\
              auth = \"{auth}\"\n[[network]]\nname = \"lo\"\ninterface = \"lo\"\n\
              address = \"127.0.0.1\"\npeers = [\"127.0.0.0/8\"]\nmedia_ports = \"40000-49999\"\n\
              [datapath]\nmode = \"userspace\"\n\
-             [mqtt]\nlisten = [\"tcp:0.0.0.0:{port}\"]\n{mqtt}\n{more}\n"
+             [mqtt]\n{listen}{mqtt}\n{more}\n"
         );
         fs::write(&config, text)?;
         let log = directory.join("towpath.log");

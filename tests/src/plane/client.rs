@@ -16,6 +16,8 @@ use crate::sim::rng::Rng;
 pub struct Client {
     pub account: String,
     pub cid: String,
+    /// The server it is a client of.
+    pub node: usize,
     pub connected: bool,
     /// It acts by itself.
     pub busy: bool,
@@ -34,10 +36,11 @@ pub struct Client {
 }
 
 impl Client {
-    pub(super) fn new(account: &str, cid: &str) -> Self {
+    pub(super) fn new(account: &str, cid: &str, node: usize) -> Self {
         Self {
             account: account.to_owned(),
             cid: cid.to_owned(),
+            node,
             connected: false,
             busy: false,
             only_repeat: false,
@@ -183,6 +186,14 @@ impl Client {
     fn answered(&mut self, payload: &Bytes, oracle: &mut Oracle) {
         let answer: Value = serde_json::from_slice(payload).expect("a document");
         let cause = answer["cause"].as_str().expect("a cause");
+        if matches!(
+            answer["code"].as_str(),
+            Some("home_unreachable" | "not_shared")
+        ) {
+            // It tries again.
+            oracle.unreachable += 1;
+            return;
+        }
         oracle.answered(cause, payload);
         if self.waiting.as_ref().is_none_or(|(id, _)| id != cause) {
             return;

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use control::bus::Publication;
+use control::cascade::Cascade;
+use control::conference::Conference;
 use control::conference::envelope::Revision;
 use control::plane::{Effect, Effects, Plane};
 use serde_json::Value;
@@ -12,6 +14,12 @@ use serde_json::Value;
 #[derive(Debug, Default)]
 pub struct Oracle {
     pub restarts: u64,
+    /// Commands whose home could not be asked.
+    pub unreachable: u64,
+    /// What servers published of conferences at home elsewhere: by server and topic.
+    relayed: BTreeMap<(usize, String), (Revision, u64)>,
+    /// Of these, how many.
+    pub shown: u64,
     /// The answer to each command, as it arrived somewhere.
     answers: BTreeMap<String, Bytes>,
     /// The last revision published, by topic.
@@ -90,6 +98,39 @@ impl Oracle {
         }
     }
 
+    /// A server begins anew: what it showed before is forgotten.
+    pub(super) fn reborn(&mut self, node: usize) {
+        self.relayed.retain(|(of, _), _| *of != node);
+    }
+
+    /// Something of a conference at home elsewhere leaves a server. It is never ahead of the home,
+    /// and does not go back.
+    pub(super) fn relayed(
+        &mut self,
+        node: usize,
+        publication: &Publication,
+        home: Option<&Conference>,
+    ) {
+        let topic = publication.topic.as_str();
+        if topic.contains("/rsp/") {
+            return self.answer(topic, &publication.payload);
+        }
+        self.shown += 1;
+        if publication.payload.is_empty() {
+            return;
+        }
+        let now = revision(&publication.payload);
+        let home = home.expect("its home has it");
+        assert!(now <= home.revision(), "{topic} is ahead of its home");
+        let seq = document(&publication.payload)["seq"].as_u64().unwrap_or(0);
+        let before = self.relayed.insert((node, topic.to_owned()), (now, seq));
+        if let Some((before, last)) = before {
+            assert!(before <= now, "{topic} goes back: {before}, {now}");
+            let events = log_of(topic).is_some();
+            assert!(!events || seq > last, "{topic}: {last}, then {seq}");
+        }
+    }
+
     fn event(&mut self, cid: &str, payload: &Bytes) {
         let event = document(payload);
         let now = revision(payload);
@@ -135,7 +176,8 @@ impl Oracle {
     /// What was acknowledged is there, or had ended.
     pub(super) fn after_restart(&self, plane: &Plane) {
         for (cid, id) in &self.made {
-            if self.decided.contains(&(cid.clone(), id.clone())) {
+            let elsewhere = Cascade::home(cid) != Some(plane.sid());
+            if elsewhere || self.decided.contains(&(cid.clone(), id.clone())) {
                 continue;
             }
             let conference = plane.conference(cid);
@@ -151,6 +193,9 @@ impl Oracle {
     /// Every request that was made has ended, or is open.
     pub(super) fn at_rest(&self, plane: &Plane) {
         for key in &self.made {
+            if Cascade::home(&key.0) != Some(plane.sid()) {
+                continue;
+            }
             let conference = plane.conference(&key.0).expect("it stays");
             let open = conference
                 .floors()

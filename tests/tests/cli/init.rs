@@ -29,14 +29,32 @@ fn what_init_writes_is_accepted_as_it_is() {
         let good = format!("{file}: ok; networks: wan, lan; accounts: 0\n");
         check(&["check", file], 0, &good, "");
 
+        // Accounts can be had with it, where nothing but comments stands.
+        fs::write(file, "# Towpath is not configured yet.\n\n")?;
+        let written =
+            towpath(&["init", file, "--account", "1001", "--account", "1002"]).output()?;
+        let said = text(&written.stderr);
+        assert_eq!(written.status.code(), Some(0), "{said}");
+        let good = format!("{file}: ok; networks: wan, lan; accounts: 2\n");
+        check(&["check", file], 0, &good, "");
+        let set = fs::read_to_string(file)?;
+        let words = said.lines().filter_map(|l| l.split_once(": password "));
+        let words: Vec<_> = words.map(|(_, word)| word).collect();
+        assert_eq!(words.len(), 2, "{said}");
+        assert_ne!(words[0], words[1]);
+        for word in words {
+            assert_eq!(word.len(), 16);
+            assert!(set.contains(&format!("password = \"{word}\"\n")), "{set}");
+        }
+
         // What is there stays there.
-        fs::write(file, "mine")?;
+        fs::write(file, "mine = 1")?;
         let refused = format!(
             "error: {file} is there already: name another file, print with `towpath init -`, or \
              write over it with --force\n"
         );
         check(&["init", file], 1, "", &refused);
-        assert_eq!(fs::read_to_string(file)?, "mine");
+        assert_eq!(fs::read_to_string(file)?, "mine = 1");
         let forced = towpath(&["init", "--force", file]).output()?;
         assert_eq!(forced.status.code(), Some(0));
         let printed = towpath(&["init", "-"]).output()?;

@@ -12,7 +12,7 @@ const AT: &str = "127.0.0.1:8080";
 
 impl Daemon {
     /// With a token, or none.
-    fn tcp(&self, operation: (&str, &str), token: Option<&str>, body: &str) -> Reply {
+    pub(super) fn tcp(&self, operation: (&str, &str), token: Option<&str>, body: &str) -> Reply {
         let head = token.map_or(String::new(), |t| format!("Authorization: Bearer {t}\r\n"));
         self.tcp_with(operation, &head, body)
     }
@@ -23,18 +23,18 @@ impl Daemon {
             .unwrap_or_else(|error| panic!("{operation:?}: {error:#}\n{}", self.log()))
     }
 
-    fn token(&self, name: &str, role: &str) -> String {
+    pub(super) fn token(&self, name: &str, role: &str) -> String {
         let (code, text) = self.ask(&["token", "create", name, "--role", role]);
         assert_eq!(code, 0, "{text}");
         text.trim().to_owned()
     }
 }
 
-fn open(name: &str, more: &str) -> Daemon {
+pub(super) fn open(name: &str, more: &str) -> Daemon {
     Daemon::with(name, &format!("{CONFIG}[api]\nlisten = [\"{AT}\"]\n{more}"))
 }
 
-fn code(reply: &Reply) -> String {
+pub(super) fn code(reply: &Reply) -> String {
     let document = reply.json().unwrap_or_default();
     document["code"].as_str().unwrap_or_default().to_owned()
 }

@@ -4,6 +4,9 @@
 use std::io::{BufRead, BufReader};
 use std::sync::mpsc::{Receiver, channel};
 
+use towpath_tests::pki::{Authority, Issued};
+use towpath_tests::scratch::Scratch;
+
 use super::*;
 
 const MOSQUITTO: &str = "/usr/sbin/mosquitto";
@@ -21,6 +24,11 @@ struct Broker {
 
 impl Broker {
     fn new(name: &str) -> Self {
+        Self::with(name, "")
+    }
+
+    /// `more` is added to its configuration.
+    fn with(name: &str, more: &str) -> Self {
         let name = format!("mosquitto-{name}-{}", std::process::id());
         let directory = std::env::temp_dir().join(name);
         fs::create_dir(&directory).unwrap();
@@ -28,7 +36,7 @@ impl Broker {
         let config = format!(
             "listener 1883 127.0.0.1\nallow_anonymous false\npassword_file {at}/passwords\n\
              acl_file {at}/acl\nset_tcp_nodelay true\nmax_inflight_messages 100\n\
-             max_queued_messages 100000\nuser root\nlog_type error\n"
+             max_queued_messages 100000\nuser root\nlog_type error\n{more}"
         );
         let acl = "user edge\ntopic readwrite towpath/v1/s/towpath/#\n\
                    topic write towpath/v1/c/#\ntopic read towpath/v1/c/+/cmd/+\n\
@@ -242,6 +250,54 @@ fn what_waits_for_the_broker_survives_a_kill() {
             let (_, events) = daemon.ask(&["events"]);
             events.contains("broker.up") && events.contains("broker.down")
         });
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Over TLS; and not with a broker that somebody else vouches for.
+#[test]
+fn a_broker_is_reached_over_tls() {
+    in_private_network("broker::a_broker_is_reached_over_tls", || {
+        ip(LINKS)?;
+        let name = format!("towpath-broker-tls-{}", std::process::id());
+        let files = Scratch::create(&name)?;
+        let [ours, others] = ["ours", "others"].map(|name| files.directory(name).unwrap());
+        let (ours, others) = (Authority::new(&ours)?, Authority::new(&others)?);
+        let Issued { certificate, key } = ours.issue("broker", "IP:127.0.0.1", 30)?;
+        let (certificate, key) = (certificate.display(), key.display());
+        let tls = format!("listener 8883 127.0.0.1\ncertfile {certificate}\nkeyfile {key}\n");
+        let mut broker = Broker::with("broker-tls", &tls);
+        broker.start();
+        let watcher = Watcher::start();
+        let with = |ca: &Authority| {
+            let ca = ca.certificate();
+            let url = EXTERNAL.replace("mqtt://127.0.0.1:1883", "mqtts://127.0.0.1:8883");
+            let directory = broker.directory.to_str().unwrap();
+            fs::write(broker.directory.join("secret"), "secret\n").unwrap();
+            format!(
+                "{CONFIG}{}ca = {ca:?}\n",
+                url.replace("DIRECTORY", directory)
+            )
+        };
+        {
+            let daemon = Daemon::with("broker-tls-others", &with(&others));
+            let why = || {
+                let broker = daemon.documented("status", "status")["broker"].clone();
+                broker["why"].as_str().unwrap_or_default().to_lowercase()
+            };
+            comes("it is not taken for the broker", || {
+                why().contains("certificate")
+            });
+        }
+        let daemon = Daemon::with("broker-tls", &with(&ours));
+        assert_eq!(watcher.next("s/towpath/state")["data"]["online"], true);
+        let (code, status) = daemon.ask(&["status"]);
+        assert_eq!(code, 0, "{status}");
+        assert!(
+            status.contains("\nbroker         mqtts://127.0.0.1:8883, reached"),
+            "{status}"
+        );
         Ok(())
     })
     .unwrap();

@@ -6,6 +6,9 @@ use towpath_tests::pki::Authority;
 
 use super::*;
 
+#[path = "cascade/share.rs"]
+mod share;
+
 const TOKEN: &str = "correct-horse-battery-staple";
 
 /// A server of that name at an address of its own.

@@ -1,5 +1,8 @@
 //! Conferences of a daemon that runs: made by calls, asked over HTTP, kept beyond SIGKILL.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+
 use towpath_tests::http::{Answer, send};
 
 use super::*;
@@ -119,6 +122,57 @@ fn a_call_makes_a_conference() {
     .unwrap();
 }
 
+/// Whoever says what state is meant changes no other: of the whole, and of a floor.
+#[test]
+fn if_match_counts_for_a_conference_and_its_floors() {
+    in_private_network(
+        "conference::if_match_counts_for_a_conference_and_its_floors",
+        || {
+            let daemon = start("conference-match");
+            let opened = order(&daemon, "POST", "", "", r#"{"uri":"8002"}"#);
+            let cid = opened.body["cid"].as_str().unwrap().to_owned();
+            let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+            let room = Phone::register(&daemon, "8002", "10.0.1.20", "10.0.1.3");
+            caller.call(&room).speak();
+            let there = || {
+                let whole = order(&daemon, "GET", &format!("/{cid}"), "", "");
+                let joined = whole.body["roster"][0]["media"]["audio"] == "heard";
+                Ok(joined.then_some(whole.etag))
+            };
+            let whole = clock::until("the caller is there", LIMIT, there)?.unwrap();
+            let ask = |tag: &str| {
+                let (path, head) = (
+                    format!("/{cid}/floor/audio/requests"),
+                    format!("If-Match: {tag}\r\n"),
+                );
+                order(&daemon, "POST", &path, &head, r#"{"pid":"1001"}"#)
+            };
+            assert_eq!(ask(&whole).status, 200);
+            // The floor has another holder than the one that was seen.
+            let late = ask(&whole);
+            assert_eq!((late.status, &late.body["code"]), (412, &"conflict".into()));
+            let floors = late.body["answer"]["floors"].as_array().unwrap();
+            assert!(
+                floors
+                    .iter()
+                    .any(|floor| floor["holders"][0]["pid"] == "1001")
+            );
+            assert_eq!(ask("\"nonsense\"").status, 412);
+            let end = |tag: &str| {
+                let head = format!("If-Match: {tag}\r\n");
+                order(&daemon, "DELETE", &format!("/{cid}"), &head, "")
+            };
+            let late = end(&whole);
+            assert_eq!((late.status, &late.body["code"]), (412, &"conflict".into()));
+            let now = order(&daemon, "GET", &format!("/{cid}"), "", "").etag;
+            assert_eq!(end(&now.unwrap()).status, 200);
+            assert_eq!(end("*").status, 404);
+            Ok(())
+        },
+    )
+    .unwrap();
+}
+
 /// A client that knows nothing but its account finds its conference, asks to speak, and sees that
 /// it may.
 #[test]
@@ -211,4 +265,183 @@ fn holders(daemon: &Daemon, cid: &str) -> Vec<String> {
     let holders = floors["floors"][0]["holders"].as_array().unwrap();
     let id = |request: &Value| request["request_id"].as_str().unwrap().to_owned();
     holders.iter().map(id).collect()
+}
+
+/// A conference server that is told of views: one request a connection, kept until it is answered.
+struct Server(TcpListener);
+
+struct Posted {
+    head: String,
+    body: Value,
+    stream: TcpStream,
+}
+
+impl Server {
+    fn next(&self) -> Posted {
+        let (mut stream, _) = self.0.accept().unwrap();
+        stream.set_read_timeout(Some(LIMIT)).unwrap();
+        let mut read = Vec::new();
+        loop {
+            let mut chunk = [0; 4096];
+            let count = stream.read(&mut chunk).unwrap();
+            assert!(count > 0, "it ended");
+            read.extend(&chunk[..count]);
+            let text = String::from_utf8_lossy(&read).into_owned();
+            let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                continue;
+            };
+            if let Ok(body) = serde_json::from_str(body) {
+                let head = head.to_owned();
+                return Posted { head, body, stream };
+            }
+        }
+    }
+}
+
+impl Posted {
+    fn answer(mut self, status: &str) {
+        let text = format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        self.stream.write_all(text.as_bytes()).unwrap();
+    }
+}
+
+/// What was accepted is handed over: again if it was not taken, and the last word alone if there
+/// were several meanwhile.
+#[test]
+fn an_accepted_view_is_handed_over() {
+    in_private_network("conference::an_accepted_view_is_handed_over", || {
+        ip(LINKS)?;
+        let hook = "[conference]\nview_hook = \"http://127.0.0.1:8088/views\"";
+        let server = Server(TcpListener::bind("127.0.0.1:8088")?);
+        let conference_with_hook = CONFERENCE.replace("[conference]", hook);
+        let daemon = Daemon::with("view-hook", &format!("{CONFIG}{conference_with_hook}"));
+        let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let room = Phone::register(&daemon, "8001", "10.0.1.20", "10.0.1.3");
+        caller.call(&room).speak();
+        let cid = conference(&daemon);
+        let set = |zoom: f64| {
+            let body = format!(r#"{{"pid":"1001","target":{{"zoom":{zoom}}}}}"#);
+            let answer = order(&daemon, "PUT", &format!("/{cid}/views/main"), "", &body);
+            assert_eq!(answer.status, 200, "{answer:?}");
+        };
+        set(2.0);
+        let first = server.next();
+        let head = first.head.to_lowercase();
+        assert!(head.starts_with("post /views http/1.1\r\n"), "{head}");
+        for line in [
+            "host: 127.0.0.1:8088".to_owned(),
+            format!("x-conference: {cid}"),
+            "x-view: main".to_owned(),
+            "content-type: application/json".to_owned(),
+        ] {
+            assert!(head.lines().any(|l| l == line), "{line} in {head}");
+        }
+        assert_eq!(first.body["data"]["zoom"], 2.0, "{}", first.body);
+        first.answer("503 Service Unavailable");
+        let again = server.next();
+        assert_eq!(again.body["data"]["zoom"], 2.0);
+        // While one is under way others are set: the last of them comes next, and nothing else.
+        set(3.0);
+        set(4.0);
+        set(5.0);
+        again.answer("204 No Content");
+        let last = server.next();
+        assert_eq!(last.body["data"]["zoom"], 5.0, "{}", last.body);
+        last.answer("200 OK");
+        let line = "towpath_view_hook_failed_total 0";
+        assert!(daemon.metrics().lines().any(|l| l == line));
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// The client of the handbook, as a developer would start it.
+#[test]
+fn the_example_client_asks_and_gives_back() {
+    in_private_network("conference::the_example_client_asks_and_gives_back", || {
+        ip(LINKS)?;
+        let edge = "[mqtt]\nlisten = [\"tcp:10.0.0.3:1883\"]\n";
+        let daemon = Daemon::with("example", &format!("{CONFIG}{CONFERENCE}{edge}"));
+        let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let room = Phone::register(&daemon, "8001", "10.0.1.20", "10.0.1.3");
+        caller.call(&room).speak();
+        let cid = conference(&daemon);
+        // One is in it by a call, the other joins.
+        for (user, more) in [("1001", &[][..]), ("1002", &["--join", &cid])] {
+            let mut client = Command::new(env!("CARGO_BIN_EXE_floor-client"))
+                .args(["10.0.0.3:1883", user, "secret"])
+                .args(more)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()?;
+            let held = || {
+                let path = format!("/api/v1/conferences/{cid}/floor");
+                let floors = http::get(&daemon.socket(), &path)?;
+                let holder = &floors["floors"][0]["holders"][0]["pid"];
+                Ok((holder == user).then_some(()))
+            };
+            clock::until("it has the floor", LIMIT, held).unwrap();
+            drop(client.stdin.take());
+            let output = client.wait_with_output()?;
+            let said = String::from_utf8(output.stdout)?;
+            assert!(output.status.success(), "{said}");
+            assert_eq!(holders(&daemon, &cid), [""; 0]);
+            for part in [
+                &format!("conference {cid}\n"),
+                "floor.request: ok ",
+                &format!("towpath/v1/c/{cid}/floor/audio "),
+                "floor.release: ok ",
+            ] {
+                assert!(said.contains(part), "{part} in {said}");
+            }
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// A client knows us by the address its account is registered with, wherever it connects; and by
+/// that of its connection if it is not registered.
+#[test]
+fn a_registration_says_which_address_a_client_knows() {
+    let test = "conference::a_registration_says_which_address_a_client_knows";
+    in_private_network(test, || {
+        ip(LINKS)?;
+        let edge = "[mqtt]\nlisten = [\"tcp:0.0.0.0:1883\"]\ntopics = [\"room/#\"]\n\
+                    legacy_address_fields = [\"/server/ip\"]\n";
+        let advertise = "address = \"10.0.0.3\"\nadvertise = \"203.0.113.9\"";
+        let config = CONFIG.replace("address = \"10.0.0.3\"", advertise);
+        let daemon = Daemon::with("knows", &format!("{config}{edge}"));
+        let _registered = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let known = |id: &str| {
+            let found = http::get(&daemon.socket(), "/api/v1/mqtt/clients").unwrap();
+            let clients = found["clients"].as_array().unwrap().clone();
+            let client = clients.into_iter().find(|client| client["id"] == id);
+            client.map(|client| client["known_as"].as_str().unwrap().to_owned())
+        };
+        let knows = |id: &str, ip: &str| {
+            clock::until("the address it knows", LIMIT, || {
+                Ok((known(id).as_deref() == Some(ip)).then_some(()))
+            })
+            .unwrap_or_else(|e| panic!("{id}: {ip}: {e}: {:?}", known(id)));
+        };
+        // Both come by the other network.
+        let mut clients = ["1001", "1002"].map(|user| {
+            Command::new("mosquitto_sub")
+                .args(["-h", "10.0.1.3", "-u", user, "-i", user, "-t", "room/#"])
+                .spawn()
+                .unwrap()
+        });
+        knows("1001", "203.0.113.9");
+        knows("1002", "10.0.1.3");
+        // It registers while it is connected, and is told of another address.
+        let _late = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.0.3");
+        knows("1002", "203.0.113.9");
+        for client in &mut clients {
+            client.kill()?;
+            client.wait()?;
+        }
+        Ok(())
+    })
+    .unwrap();
 }

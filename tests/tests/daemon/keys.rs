@@ -103,6 +103,7 @@ sync = "before"
 [conference]
 uris = ["8*"]
 chairs = ["1000"]
+share = ["core-01"]
 view_hook = "http://10.0.0.20/views"
 [[conference.floor]]
 id = "audio"
@@ -124,6 +125,13 @@ key = "PKI/one.key"
 [log]
 format = "text"
 level = "info"
+[trace]
+ladder = true
+calls = 1000
+hep = "udp:127.0.0.1:9"
+hep_id = 1
+hep_password_file = "FIRST"
+hep_secrets = false
 [mqtt]
 mode = "external"
 url = "mqtts://127.0.0.1:9"
@@ -479,6 +487,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "[\"1001\"]",
     ),
     (
+        "conference.share",
+        "[\"core-02\"]",
+        "conference.share",
+        "[\"core-02\"]",
+    ),
+    (
         "conference.view_hook",
         "\"http://10.0.0.9/\"",
         "conference.view_hook",
@@ -550,6 +564,17 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
     ("api.tls.key", "\"PKI/two.key\"", "api.tls.key", "TWO"),
     ("log.format", "\"json\"", "log.format", "json"),
     ("log.level", "\"warn\"", "log.level", "warn"),
+    ("trace.ladder", "false", "trace.ladder", "false"),
+    ("trace.calls", "10", "trace.calls", "10"),
+    ("trace.hep", "\"udp:[::1]:9\"", "trace.hep", "udp:[::1]:9"),
+    ("trace.hep_id", "7", "trace.hep_id", "7"),
+    (
+        "trace.hep_password_file",
+        "\"SECOND\"",
+        "trace.hep_password_file",
+        "…",
+    ),
+    ("trace.hep_secrets", "true", "trace.hep_secrets", "true"),
     ("mqtt.mode", "\"embedded\"", "mqtt.mode", "embedded"),
     (
         "mqtt.url",

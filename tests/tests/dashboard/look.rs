@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 
 use super::page::{LIMIT, Page};
+use super::reach;
 
 const VIEWS: [&str; 11] = [
     "overview",
@@ -23,11 +24,12 @@ const VIEWS: [&str; 11] = [
 const CONTRAST_MIN: f64 = 4.5;
 
 /// Every view in each language, scheme and width.
-pub(crate) fn everywhere(page: &Page<'_>) {
+pub(crate) fn everywhere(page: &Page<'_>, details: &[String]) {
+    // Any two of the three meet.
     for (language, scheme, width) in [
         ("en", "light", 1280),
-        ("zh", "dark", 390),
-        ("en", "dark", 1280),
+        ("zh", "dark", 1280),
+        ("en", "dark", 390),
         ("zh", "light", 390),
     ] {
         page.browser.prefer("prefers-color-scheme", scheme).unwrap();
@@ -35,15 +37,17 @@ pub(crate) fn everywhere(page: &Page<'_>) {
         page.value(&format!(
             "localStorage.setItem('towpath.language', '{language}')"
         ));
-        for view in VIEWS {
+        for view in VIEWS.into_iter().chain(details.iter().map(String::as_str)) {
             page.reload(view);
             let name = format!("{view} in {language}, {scheme}, {width} px");
             page.assert_small(view);
             assert_no_sideways(page, &name, width);
             assert_contrast(page, &name);
             assert_named(page, &name);
+            reach::assert_sound(page, &name);
             assert_language(page, language, &name);
-            if (language, scheme, view) == ("zh", "dark", "overview") {
+            page.look(&name);
+            if (language, scheme, view) == ("en", "dark", "overview") {
                 page.picture("dashboard-narrow");
             }
         }

@@ -110,6 +110,15 @@ impl<'a> Page<'a> {
         serde_json::from_value(rows).unwrap()
     }
 
+    /// The value beside a name in a list of facts.
+    pub(crate) fn fact(&self, within: &str, name: &str) -> String {
+        let value = self.value(&format!(
+            "[...document.querySelectorAll('{within} dt')]\
+             .find(dt => dt.innerText === '{name}')?.nextElementSibling.innerText ?? ''"
+        ));
+        value.as_str().unwrap().replace('\n', "")
+    }
+
     pub(crate) fn until_rows(&self, table: &str, wanted: impl Fn(&[Vec<String>]) -> bool) {
         let mut rows = Vec::new();
         clock::until(table, LIMIT, || {
@@ -153,6 +162,15 @@ impl<'a> Page<'a> {
     /// A picture for the documentation.
     pub(crate) fn picture(&self, name: &str) {
         if let Some(directory) = std::env::var_os("TOWPATH_PICTURES") {
+            let file = PathBuf::from(directory).join(format!("{name}.png"));
+            self.browser.picture(&file).unwrap();
+        }
+    }
+
+    /// A picture for whoever wants to look at every view: into the directory `TOWPATH_LOOK`.
+    pub(crate) fn look(&self, name: &str) {
+        if let Some(directory) = std::env::var_os("TOWPATH_LOOK") {
+            let name = name.replace(['/', ' ', ',', '~'], "_");
             let file = PathBuf::from(directory).join(format!("{name}.png"));
             self.browser.picture(&file).unwrap();
         }

@@ -134,6 +134,16 @@ impl Random {
         } else {
             self.byte()
         };
+        // Another flow's peer, who may be banned, to this one's port or to one of SIP's.
+        if self.one_in(8) {
+            let other = &flows[self.below(flows.len() as u64) as usize];
+            if other.local.ip.is_v4() == flow.local.ip.is_v4() {
+                datagram.from = other.peer.into();
+            }
+            if self.one_in(2) {
+                datagram.to.set_port(5060 + self.below(3) as u16);
+            }
+        }
         match self.below(24) {
             0 => datagram.from.set_port(self.port()),
             1 => datagram.from.set_ip(self.ip(datagram.from.is_ipv6())),
@@ -156,6 +166,7 @@ impl Random {
             3 => frame[at + 14] = self.byte(), // version, IPv4 header length
             4 => frame[at + 20] = [0, 44, 60, 0x20, 0x1f][self.below(5) as usize],
             5 => frame[at + 23] = self.byte(), // IPv4 protocol
+            13 => frame[at + if flow.local.ip.is_v4() { 23 } else { 20 }] = 6, // TCP
             6 => frame[at + 17] = self.byte(), // IPv4 total length
             7 => frame[udp + 4 + self.below(2) as usize] = self.byte(), // UDP length
             8 => frame[at + 12..at + 14].copy_from_slice(&[0x08, 0x06]),

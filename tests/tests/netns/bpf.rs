@@ -1,9 +1,12 @@
 //! `towpath bpf`: what an operator sees of the kernel path while a call goes through it.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
 
 use serde_json::Value;
-use towpath_tests::lab::{Parts, Role};
+use towpath_tests::lab::{Parts, Role, plan};
 use towpath_tests::{clock, process, schema};
 
 use super::stage::{LIMIT, Mode, Stage};
@@ -81,6 +84,68 @@ fn the_kernel_path_is_shown() {
         Ok((used("PORTS") == 0).then_some(()))
     })
     .unwrap();
+}
+
+/// A ban is the program's within a second: what a banned phone sends to SIP or to ports of media is
+/// dropped and counted, over UDP and TCP; its running call goes on.
+#[test]
+fn a_banned_source_is_dropped_in_the_driver() {
+    let stage = Stage::raise(Mode::Xdp, &parts());
+    let (c1, c3) = (stage.phone(Role::C1, "1001"), stage.phone(Role::C3, "1003"));
+    let call = stage.call(&c3, &c1, "xdp");
+    let document = || stage.towpath.get("/api/v1/bpf").unwrap();
+    let bans = || {
+        let document = document();
+        let mut maps = document["maps"].as_array().unwrap().iter();
+        let map = maps.find(|map| map["name"] == "BANS").unwrap();
+        map["used"].as_u64().unwrap()
+    };
+    let dropped = || {
+        let document = document();
+        let mut verdicts = document["verdicts"].as_array().unwrap().iter();
+        let verdict = verdicts.find(|v| v["reason"] == "banned").unwrap();
+        verdict["packets"].as_u64().unwrap()
+    };
+    let become_known = |number| {
+        let what = format!("{number} bans in the kernel");
+        clock::until(&what, LIMIT, || Ok((bans() == number).then_some(()))).unwrap();
+    };
+    let (home, own) = (
+        stage.lab.namespace(Role::C3).unwrap(),
+        plan::ip(plan::C3_V4),
+    );
+    let edge = |port: u16| SocketAddr::new(plan::EDGE_LAN.parse().unwrap(), port);
+    let knock = |port| {
+        home.enter(|| {
+            let socket = UdpSocket::bind((own, 0)).unwrap();
+            (0..10).for_each(|_| assert_eq!(socket.send_to(b"hello", edge(port)).unwrap(), 5));
+        })
+        .unwrap();
+    };
+    let connect = || {
+        let patience = Duration::from_millis(300);
+        let connected = home.enter(|| TcpStream::connect_timeout(&edge(5060), patience));
+        connected.unwrap().unwrap_err().kind()
+    };
+    assert_eq!(connect(), ErrorKind::ConnectionRefused);
+
+    shown(&stage, &["ban", "add", own]);
+    become_known(1);
+    let heard = stage.counted("sip_dropped.");
+    knock(5060);
+    knock(20_198);
+    // Neither SIP's nor one of media.
+    knock(9);
+    clock::until("drops", LIMIT, || Ok((dropped() >= 20).then_some(()))).unwrap();
+    assert_eq!((dropped(), stage.counted("sip_dropped.")), (20, heard));
+    assert_eq!(connect(), ErrorKind::TimedOut);
+    assert!(dropped() > 20);
+    stage.carries(&call, 100, "xdp");
+
+    shown(&stage, &["ban", "remove", own]);
+    become_known(0);
+    assert_eq!(connect(), ErrorKind::ConnectionRefused);
+    call.hang_up();
 }
 
 #[test]

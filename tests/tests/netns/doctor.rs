@@ -11,6 +11,8 @@ mod host;
 mod nat;
 #[path = "doctor/path.rs"]
 mod path;
+#[path = "doctor/way.rs"]
+mod way;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -3,6 +3,8 @@
 
 #[path = "trouble/change.rs"]
 mod change;
+#[path = "trouble/floor.rs"]
+mod floor;
 #[path = "trouble/media.rs"]
 mod media;
 

@@ -1,142 +1,76 @@
-//! `dist --try`: the package in a clean Debian: installed, run by its own user with the four
-//! capabilities of its unit, calls through the kernel, removed, and nothing left.
+//! `dist --try`: the package in a clean Debian that systemd has booted: installed, configured, run
+//! as its unit says, called through, upgraded, removed, and nothing left. What is done there is in
+//! `try.sh`; it happens in namespaces, and nothing of this machine is reached.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::output;
-use crate::run::{cargo, say, step, target};
+use crate::run::{step, target};
 
 /// The release the package is built on.
 const SUITE: &str = "bookworm";
-/// As in `AmbientCapabilities=` of the unit.
-const CAPABILITIES: &str = "+bpf,+net_admin,+perfmon,+net_raw";
-/// Where no file of ours may be left.
-const LISTED: &str = "find . -xdev -path ./var/log -prune -o -path ./var/cache -prune -o -path \
-                      ./var/lib/dpkg -prune -o -path ./tmp -prune -o -print | LC_ALL=C sort";
+/// What a machine has that is no container.
+const INCLUDED: &str = "--include=init-system-helpers,systemd,systemd-sysv,dbus";
+const SCRIPT: &str = include_str!("try.sh");
 
 pub(super) fn install_and_call(deb: &Path) -> Result<()> {
-    let root = Root::debootstrap(&target()?.join("clean"))?;
-    let before = root.list()?;
-    fs::copy(deb, root.0.join("tmp/towpath.deb"))?;
-    root.run(&["dpkg", "-i", "/tmp/towpath.deb"])?;
-    let told = root.run(&["towpath", "version"])?;
-    ensure!(told.contains("built in, ABI"), "the package: {told}");
-    root.run(&["sh", "-c", "towpath completions bash | bash -n"])?;
-    let config = root.run(&["stat", "-c", "%a %U:%G", "/etc/towpath/towpath.toml"])?;
-    ensure!(
-        config.trim() == "640 root:towpath",
-        "/etc/towpath/towpath.toml: {config}"
-    );
-    let refused = root.command(&["towpath", "run", "--config", "/etc/towpath/towpath.toml"]);
-    let code = refused?.output()?.status.code();
-    ensure!(
-        code == Some(78),
-        "without a configuration `run` ends with {code:?}, not 78"
-    );
-    calls(&root)?;
-    root.run(&["dpkg", "-r", "towpath"])?;
-    ensure!(
-        root.0.join("etc/towpath/towpath.toml").exists(),
-        "removed, not purged"
-    );
-    root.run(&["dpkg", "-P", "towpath"])?;
-    let after = root.list()?;
-    let left: Vec<&str> = after.lines().filter(|l| !before.contains(l)).collect();
-    ensure!(left.is_empty(), "purged, and still there: {left:?}");
-    let known = root.run(&[
-        "sh",
-        "-c",
-        "getent passwd towpath; getent group towpath; true",
-    ])?;
-    ensure!(known.is_empty(), "purged, and still there: {known}");
-    say("the package: installed, called, removed; nothing is left");
-    Ok(())
-}
-
-/// The demonstration with the installed daemon: phones that register, calls with sound and
-/// picture, each through the kernel.
-fn calls(root: &Root) -> Result<()> {
-    let wrapper = root.0.join("tmp/as-unit");
-    fs::write(&wrapper, root.as_unit())?;
-    fs::set_permissions(&wrapper, fs::Permissions::from_mode(0o755))?;
+    let root = debootstrap(&target()?.join("clean"))?;
+    let packages = target()?.join("try");
+    fs::create_dir_all(&packages)?;
+    fs::copy(deb, packages.join("new.deb"))?;
+    older(deb, &packages)?;
+    let script = packages.join("try.sh");
+    fs::write(&script, SCRIPT)?;
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--net", "--pid", "--fork", "bash"]);
+    command.arg(&script).arg(&root).arg(&packages);
     step(
-        "the demonstration",
-        &mut cargo(&["build", "-p", "towpath-tests", "--bin", "demo"])?,
-    )?;
-    let mut demo = Command::new(target()?.join("debug/demo"));
-    demo.args(["--json", "--embedded", "--towpath"])
-        .arg(&wrapper);
-    let told = output(&mut demo)?;
-    say(told.trim());
-    Ok(())
+        "the package in a clean Debian",
+        command.args(["new.deb", "old.deb"]),
+    )
 }
 
-/// A Debian system in a directory.
-struct Root(PathBuf);
-
-impl Root {
-    /// It is made once, and as good as new after each purge.
-    fn debootstrap(directory: &Path) -> Result<Self> {
-        if !directory.join("usr/bin/dpkg").exists() {
-            let mut make = Command::new("debootstrap");
-            make.args([
-                "--variant=minbase",
-                "--include=init-system-helpers,systemd",
-                SUITE,
-            ]);
-            step("a clean Debian", make.arg(directory))?;
+/// It is made once: whatever is done in it is done in a layer above, which is thrown away.
+fn debootstrap(directory: &Path) -> Result<PathBuf> {
+    let whole = directory.join("usr/bin/dpkg-deb");
+    if !whole.exists() {
+        // One that was broken off is no Debian.
+        let making = directory.with_extension("part");
+        if making.exists() {
+            fs::remove_dir_all(&making)?;
         }
-        Ok(Self(directory.to_owned()))
+        let mut make = Command::new("debootstrap");
+        make.args(["--variant=minbase", INCLUDED, SUITE]);
+        step("a clean Debian", make.arg(&making))?;
+        fs::rename(&making, directory)?;
     }
+    fs::canonicalize(directory).context("the clean Debian is gone")
+}
 
-    /// In a mount and a network namespace of its own: nothing of this machine is reached.
-    fn command(&self, words: &[&str]) -> Result<Command> {
-        let mut command = Command::new("unshare");
-        let root = self.0.to_str().context("a path that is not UTF-8")?;
-        let mounts = format!(
-            "mount --bind /dev {root}/dev && mount -t proc proc {root}/proc && mount -t sysfs sys \
-             {root}/sys && mount -t bpf bpf {root}/sys/fs/bpf && ip link set lo up && exec \
-             chroot {root} \"$@\""
-        );
-        command.args([
-            "--mount", "--net", "--pid", "--fork", "sh", "-c", &mounts, "sh",
-        ]);
-        command.args(words).env("DEBIAN_FRONTEND", "noninteractive");
-        command.env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-        Ok(command)
+/// The same package as the one that came before it.
+fn older(deb: &Path, packages: &Path) -> Result<()> {
+    let tree = packages.join("old");
+    if tree.exists() {
+        fs::remove_dir_all(&tree)?;
     }
-
-    fn run(&self, words: &[&str]) -> Result<String> {
-        output(&mut self.command(words)?)
-    }
-
-    fn list(&self) -> Result<String> {
-        output(Command::new("sh").args(["-c", LISTED]).current_dir(&self.0))
-    }
-
-    /// A program that takes the daemon's arguments, and runs it as the unit would: in whichever
-    /// network it is started, with the laboratory's directory in sight.
-    fn as_unit(&self) -> String {
-        let root = self.0.display();
-        format!(
-            "#!/bin/sh\nset -e\ncase \"$1\" in run) ;; *) exec {root}/usr/bin/towpath \"$@\" ;; \
-             esac\nhere=$(dirname \"$3\")\nlab=$(dirname \"$here\")\n\
-             exec unshare --mount sh -c '\n\
-             set -e\nroot=$1 here=$2 lab=$3; shift 3\n\
-             mkdir -p \"$root$lab\"\nmount --rbind \"$lab\" \"$root$lab\"\n\
-             mount --bind /dev \"$root/dev\"\nmount -t proc proc \"$root/proc\"\n\
-             mount -t sysfs sys \"$root/sys\"\n\
-             id=$(chroot \"$root\" id -u towpath)\nchown -R \"$id\" \"$here\" \"$lab/bpf\"\n\
-             chmod 0755 \"$lab\"\n\
-             exec chroot \"$root\" setpriv --reuid towpath --regid towpath --init-groups \
-             --no-new-privs --bounding-set=-all,{CAPABILITIES} --inh-caps=-all,{CAPABILITIES} \
-             --ambient-caps=-all,{CAPABILITIES} /usr/bin/towpath \"$@\"\n' sh \"{root}\" \
-             \"$here\" \"$lab\" \"$@\"\n"
-        )
-    }
+    output(Command::new("dpkg-deb").arg("-R").arg(deb).arg(&tree))?;
+    let control = tree.join("DEBIAN/control");
+    let text = fs::read_to_string(&control)?;
+    let version = text.lines().find_map(|l| l.strip_prefix("Version: "));
+    let version = version.context("a package without a version")?;
+    ensure!(!version.contains('~'), "{version} has nothing before it");
+    let text = text.replace(
+        &format!("Version: {version}\n"),
+        &format!("Version: {version}~1\n"),
+    );
+    fs::write(&control, text)?;
+    let mut build = Command::new("dpkg-deb");
+    build.args(["--root-owner-group", "-Znone", "--build"]);
+    output(build.arg(&tree).arg(packages.join("old.deb")))?;
+    fs::remove_dir_all(&tree)?;
+    Ok(())
 }

@@ -1,5 +1,6 @@
 //! The tree of what is installed.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -83,12 +84,15 @@ impl Stage {
             "etc/towpath/towpath.toml",
             0o644,
         )?;
-        for page in root()?.join("docs").read_dir()? {
-            let page = page?.path();
-            if page.extension().is_some_and(|e| e == "md" || e == "svg") {
-                let name = page.file_name().unwrap_or_default().to_string_lossy();
-                let to = at(&format!("share/doc/towpath/book/{name}"));
-                self.put(&to, &fs::read(&page)?, 0o644)?;
+        for below in ["", "images/"] {
+            for page in root()?.join("docs").join(below).read_dir()? {
+                let page = page?.path();
+                let shown = |e: &OsStr| ["md", "svg", "png"].map(OsStr::new).contains(&e);
+                if page.extension().is_some_and(shown) {
+                    let name = page.file_name().unwrap_or_default().to_string_lossy();
+                    let to = at(&format!("share/doc/towpath/book/{below}{name}"));
+                    self.put(&to, &fs::read(&page)?, 0o644)?;
+                }
             }
         }
         for (shell, to) in COMPLETIONS {

@@ -31,6 +31,7 @@ const LAYERS: [(&str, &[&str]); 18] = [
             "id",
             "effect",
             "bus",
+            "mqtt",
             "conference",
             "cascade",
             "config",

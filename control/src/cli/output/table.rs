@@ -117,7 +117,7 @@ pub(super) fn mqtt_clients(value: &Value) -> String {
 }
 
 /// Links to other servers of the cascade.
-const LINKS: [Column; 9] = [
+const LINKS: [Column; 10] = [
     text("SERVER", "/server"),
     text("SIDE", "/side"),
     text("STATE", "/state"),
@@ -129,6 +129,7 @@ const LINKS: [Column; 9] = [
     count("RTT ms", "/rtt_ms"),
     count("TIMEOUT", "/timeout_ms"),
     text("BREAKER", "/breaker"),
+    count("CONF", "/conferences"),
     count("QUEUE", "/queued"),
     text("WHY", "/why"),
 ];

@@ -1,7 +1,7 @@
 //! Text in lines that fit a terminal.
 
 /// Columns of the narrowest terminal people use.
-pub(super) const WIDTH: usize = 80;
+pub(in crate::cli) const WIDTH: usize = 80;
 
 /// Text that begins at column `indent`, and the lines after the first from there. A line of the
 /// text stays one where it fits; a word that is too long is not cut.

@@ -108,6 +108,7 @@ sync = 'before'
 [conference]
 uris = ['8*']
 chairs = ['1000']
+share = ['core-01']
 view_hook = 'http://10.0.0.20/views'
 [[conference.floor]]
 id = 'audio'
@@ -129,6 +130,13 @@ key = 'old'
 [log]
 format = 'text'
 level = 'info,kernel=warn'
+[trace]
+ladder = true
+calls = 1000
+hep = 'udp:h:9060'
+hep_id = 1
+hep_password_file = 'old'
+hep_secrets = false
 [mqtt]
 mode = 'embedded'
 url = 'mqtts://broker:8883'
@@ -673,6 +681,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
     ),
     (
         "conference",
+        "share",
+        "[]",
+        "conference.share hot [\"core-01\"] -> [] (0)",
+    ),
+    (
+        "conference",
         "view_hook",
         "'http://b:81/'",
         "conference.view_hook hot \"http://10.0.0.20/views\" -> \
@@ -769,6 +783,32 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "level",
         "'debug'",
         "log.level hot \"info,kernel=warn\" -> \"debug\" (0)",
+    ),
+    (
+        "trace",
+        "ladder",
+        "false",
+        "trace.ladder hot true -> false (0)",
+    ),
+    ("trace", "calls", "10", "trace.calls hot 1000 -> 10 (0)"),
+    (
+        "trace",
+        "hep",
+        "'udp:[::1]:9060'",
+        "trace.hep hot \"udp:h:9060\" -> \"udp:[::1]:9060\" (0)",
+    ),
+    ("trace", "hep_id", "2", "trace.hep_id hot 1 -> 2 (0)"),
+    (
+        "trace",
+        "hep_password_file",
+        "'new'",
+        "trace.hep_password_file hot … -> … (0)",
+    ),
+    (
+        "trace",
+        "hep_secrets",
+        "true",
+        "trace.hep_secrets hot false -> true (0)",
     ),
     (
         "mqtt",

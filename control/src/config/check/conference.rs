@@ -8,6 +8,7 @@ use super::{lifetime, parsed, value};
 use crate::bus::topic::is_id;
 use crate::conference::FLOORS_MAX;
 use crate::conference::floor::{Mode, PRIORITY_MAX, Policy};
+use crate::conference::sharing::MEMBERS_MAX;
 use crate::config::problem::{At, Problems, Span};
 use crate::config::{Conference, file};
 
@@ -21,6 +22,7 @@ const TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 pub(super) fn read(written: file::Conference, problems: &mut Problems<'_>) -> Conference {
     let uris = patterns(written.uris, "conference.uris", problems);
     let chairs = patterns(written.chairs, "conference.chairs", problems);
+    let share = servers(written.share, problems);
     let view_hook = written.view_hook.filter(|hook| {
         let good = hook.value.parse::<HookUrl>().is_ok();
         if !good {
@@ -47,6 +49,7 @@ pub(super) fn read(written: file::Conference, problems: &mut Problems<'_>) -> Co
     Conference {
         uris,
         chairs,
+        share,
         view_hook: view_hook.map(|hook| hook.value),
         floors,
     }
@@ -65,6 +68,26 @@ impl std::str::FromStr for HookUrl {
         let good = !host.is_empty() && !host.contains('@') && rest.chars().all(fits);
         good.then_some(Self).ok_or(())
     }
+}
+
+/// Ids of servers.
+fn servers(written: Option<At<Vec<At<String>>>>, problems: &mut Problems<'_>) -> Vec<String> {
+    const KEY: &str = "conference.share";
+    let mut servers = Vec::new();
+    for sid in written.map_or_else(Vec::new, |list| list.value) {
+        if !is_id(&sid.value) {
+            let message = format!("`{}` cannot be a server's name", sid.value);
+            let help = "write its node.id: a-z, 0-9 and `-`";
+            problems.add(&sid.span, KEY, message, help);
+        } else if servers.len() >= MEMBERS_MAX {
+            let message = format!("there are more than {MEMBERS_MAX} servers");
+            problems.add(&sid.span, KEY, message, "remove some");
+            break;
+        } else {
+            servers.push(sid.value);
+        }
+    }
+    servers
 }
 
 fn named(

@@ -8,6 +8,7 @@ use crate::config::problem::{At, Problems};
 pub(in crate::config) struct Conference {
     pub(in crate::config) uris: Option<At<Vec<At<String>>>>,
     pub(in crate::config) chairs: Option<At<Vec<At<String>>>>,
+    pub(in crate::config) share: Option<At<Vec<At<String>>>>,
     pub(in crate::config) view_hook: Option<At<String>>,
     pub(in crate::config) floors: Vec<Floor>,
 }
@@ -30,6 +31,7 @@ impl Conference {
         Self {
             uris: table.texts("uris", problems),
             chairs: table.texts("chairs", problems),
+            share: table.texts("share", problems),
             view_hook: table.text("view_hook", problems),
             floors: table.tables("floor", problems, Floor::read),
         }

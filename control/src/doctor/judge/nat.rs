@@ -236,3 +236,89 @@ fn arrivals(all: &[Arrival]) -> (Vec<&Arrival>, Vec<String>) {
         .collect();
     (missing, all.iter().map(line).collect())
 }
+
+/// Whether SIP from a second node comes to us at all.
+pub(super) fn sip_inbound(_: &Config, facts: &Facts) -> Verdict {
+    if facts.sip.is_empty() {
+        return Verdict::skip("No second node was named that could call from outside.");
+    }
+    let udp = facts.sip.iter().map(|heard| {
+        let (to, network) = (format!("udp {}", heard.sent_to), &heard.network);
+        (network, to, heard.came.as_ref().err())
+    });
+    let tcp = facts.sip_tcp.iter().map(|reached| {
+        let to = format!("tcp {}", reached.to);
+        (&reached.network, to, reached.refused.as_ref())
+    });
+    let (mut evidence, mut missing) = (Vec::new(), Vec::new());
+    for (network, to, why) in udp.chain(tcp) {
+        match why {
+            None => evidence.push(format!("{to}: arrived")),
+            Some(why) => {
+                evidence.push(format!("{to}: {why}"));
+                missing.push((network, to));
+            }
+        }
+    }
+    let Some((network, _)) = missing.first() else {
+        return Verdict::pass("What is sent to SIP's ports from outside arrives.").seen(evidence);
+    };
+    let router = missing
+        .iter()
+        .map(|(_, to)| format!("# on the router: map {to} to this host"));
+    Verdict::fail(format!(
+        "SIP from outside does not arrive in network {network}: nobody there can register or call."
+    ))
+    .seen(evidence)
+    .fix(router)
+    .fix(["towpath doctor --check fw.nft,fw.xt,fw.legacy".to_owned()])
+}
+
+/// Lines shown of a message that was changed.
+const CHANGES_MAX: usize = 6;
+
+/// Whether SIP comes as it was sent.
+pub(super) fn alg(_: &Config, facts: &Facts) -> Verdict {
+    if facts.sip.is_empty() {
+        return Verdict::skip("No second node was named that could call from outside.");
+    }
+    let changed = facts.sip.iter().find_map(|heard| {
+        let came = heard.came.as_ref().ok()?;
+        (*came != heard.sent).then_some((heard, changes(&heard.sent, came)))
+    });
+    let Some((heard, changes)) = changed else {
+        return Verdict::pass("SIP from outside arrives as it was sent, to the byte.");
+    };
+    Verdict::fail(format!(
+        "Something between network {} and us rewrites SIP (an ALG): addresses in Contact, Via and \
+         SDP are no longer those that were meant.",
+        heard.network
+    ))
+    .seen(changes.into_iter().take(CHANGES_MAX))
+    .fix([
+        "# on the router: switch off SIP ALG (also called SIP helper, SIP inspection, VoIP \
+         passthrough)"
+            .to_owned(),
+        "modprobe -r nf_nat_sip nf_conntrack_sip   # where the router is a Linux".to_owned(),
+        "# or let phones use TLS, which nobody on the way can read".to_owned(),
+    ])
+}
+
+/// What differs, line by line.
+fn changes(sent: &str, came: &str) -> Vec<String> {
+    let mut left: Vec<&str> = came.lines().collect();
+    let mut gone = Vec::new();
+    for line in sent.lines() {
+        match left.iter().position(|other| *other == line) {
+            Some(at) => drop(left.remove(at)),
+            None => gone.push(line),
+        }
+    }
+    let sent = gone.into_iter().map(|line| format!("sent: {line}"));
+    let came = left.into_iter().map(|line| format!("came: {line}"));
+    let mut all: Vec<String> = sent.chain(came).collect();
+    if all.is_empty() {
+        all.push("the same lines, with other ends or in another order".to_owned());
+    }
+    all
+}

@@ -106,6 +106,17 @@ impl Stream {
         }
     }
 
+    /// Both sides' addresses, those of RTCP unless it shares the port.
+    pub fn flow_ends(&self, each: &mut dyn FnMut(SocketAddr, Option<Instant>)) {
+        for side in Side::BOTH {
+            let pair = self.terms.pairs.of(side);
+            each(pair.at(Component::Rtp), self.silent(side));
+            if !self.terms.is_mux() {
+                each(pair.at(Component::Rtcp), None);
+            }
+        }
+    }
+
     fn side_view(
         &self,
         side: Side,

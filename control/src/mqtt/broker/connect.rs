@@ -79,9 +79,10 @@ impl Broker {
         let own = || self.sessions.values().filter(|s| s.client.principal == *of);
         let few = match of {
             Principal::Anonymous(_) => true,
-            Principal::Account(_) | Principal::Server(_) | Principal::Operator(_) => {
-                own().count() < SESSIONS_PER_ACCOUNT_MAX
-            }
+            Principal::Account(_)
+            | Principal::Server(_)
+            | Principal::Operator(_)
+            | Principal::Viewer(_) => own().count() < SESSIONS_PER_ACCOUNT_MAX,
         };
         let any = self.sessions.len() < self.limits.clients || self.sessions.values().any(spare);
         any && (few || own().any(spare))

@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::bus;
 use crate::config::api::{Api as Settings, MetricsFor};
 use crate::shell::api::error::Problem;
 use crate::shell::api::table::{Role, Route};
@@ -150,6 +151,22 @@ impl Access {
         }
     }
 
+    /// Whom a token of that name stands for at the MQTT edge: a viewer's reads, all others command.
+    pub(crate) fn on_the_bus(&self, name: &str, token: &str, now_s: u64) -> Option<bus::Principal> {
+        if !token.starts_with(token::PREFIX) {
+            return None;
+        }
+        let (own, role) = self.lock().tokens.find(token, now_s)?;
+        (own == name).then(|| on_the_bus(own, role))
+    }
+
+    /// Whether a token still stands for that.
+    pub(crate) fn is_still(&self, who: &bus::Principal, now_s: u64) -> bool {
+        let inner = self.lock();
+        let mut valid = inner.tokens.valid(now_s);
+        valid.any(|(name, role)| on_the_bus(name.to_owned(), role) == *who)
+    }
+
     /// Whether it is for whoever can connect.
     pub(super) fn is_open(&self, route: &Route) -> bool {
         let open = || self.lock().metrics == MetricsFor::Anyone;
@@ -221,3 +238,9 @@ impl Access {
 
 pub(super) const NOBODY: &str = "nobody";
 const METRICS: &str = "/metrics";
+fn on_the_bus(name: String, role: Role) -> bus::Principal {
+    match role {
+        Role::Anyone | Role::Viewer => bus::Principal::Viewer(name),
+        Role::Operator | Role::Admin => bus::Principal::Operator(name),
+    }
+}

@@ -129,6 +129,10 @@ fn interfaces(shell: &Shell, off: Option<&str>) -> Vec<Value> {
             "why": why,
             "link": attachment.map(|a| a.link),
             "program": attachment.map(|a| a.program),
+            "rx_packets": of.rx_packets,
+            "rx_bytes": of.rx_bytes,
+            "tx_packets": of.tx_packets,
+            "tx_bytes": of.tx_bytes,
             "rx_errors": of.rx_errors,
             "rx_dropped": of.rx_dropped,
             "tx_errors": of.tx_errors,
@@ -152,9 +156,13 @@ fn rung(attached: bool, native: bool, there: bool, off: Option<&str>) -> (&'stat
     }
 }
 
-/// What the driver could not take or send, of every interface of this network namespace.
+/// What the driver took and sent, and could not, of every interface of this network namespace.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct Counters {
+    rx_bytes: u64,
+    rx_packets: u64,
+    tx_bytes: u64,
+    tx_packets: u64,
     rx_errors: u64,
     rx_dropped: u64,
     tx_errors: u64,
@@ -172,6 +180,10 @@ fn counters(text: &str) -> BTreeMap<&str, Counters> {
             let numbers: Vec<u64> = numbers.collect::<Result<_, _>>().ok()?;
             let at = |index: usize| numbers.get(index).copied();
             let counters = Counters {
+                rx_bytes: at(0)?,
+                rx_packets: at(1)?,
+                tx_bytes: at(8)?,
+                tx_packets: at(9)?,
                 rx_errors: at(2)?,
                 rx_dropped: at(3)?,
                 tx_errors: at(10)?,
@@ -218,6 +230,10 @@ mod tests {
                     compressed multicast|bytes packets errs drop fifo colls carrier compressed\n  \
                     lan: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n";
         let expected = Counters {
+            rx_bytes: 1,
+            rx_packets: 2,
+            tx_bytes: 9,
+            tx_packets: 10,
             rx_errors: 3,
             rx_dropped: 4,
             tx_errors: 11,

@@ -3,6 +3,8 @@
 
 mod wire;
 
+use std::ops::RangeInclusive;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Path, State};
@@ -12,11 +14,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use serde_json::{Map, Value, json};
 
-use crate::conference::Conference;
+use crate::conference::envelope::Revision;
 use crate::plane::{Order, Outcome, Refused};
 use crate::shell::api::error::Problem;
 use crate::shell::api::route::Reply;
-use crate::shell::api::table::{Answer, Body, CHANGE, Route, VIEW, Verb, schema};
+use crate::shell::api::table::{Answer, Body, CHANGE, IfMatch, Route, VIEW, Verb, schema};
 use crate::shell::plane::Handle;
 
 const REFUSES: &[Problem] = &[
@@ -25,6 +27,14 @@ const REFUSES: &[Problem] = &[
     Problem::COMMAND_DENIED,
     Problem::STALE,
     Problem::CONFLICT,
+    Problem::HOME_UNREACHABLE,
+];
+
+const SHARE_REFUSES: &[Problem] = &[
+    Problem::NO_SUCH_CONFERENCE,
+    Problem::NOT_HOME,
+    Problem::NOT_A_SERVER,
+    Problem::TOO_MANY_MEMBERS,
 ];
 
 pub(super) const ROUTES: &[Route] = &[
@@ -46,7 +56,7 @@ pub(super) const ROUTES: &[Route] = &[
     },
     Route {
         path: "/api/v1/conferences/{cid}",
-        about: "All of one conference at once",
+        about: "All of one conference at once, its revision as the entity tag",
         answer: Answer::Document(schema!("conference")),
         refuses: &[Problem::NO_SUCH_CONFERENCE],
         handler: || get(show),
@@ -56,8 +66,26 @@ pub(super) const ROUTES: &[Route] = &[
         verb: Verb::Delete,
         path: "/api/v1/conferences/{cid}",
         about: "Ends a conference; calls go on",
-        refuses: &[Problem::NO_SUCH_CONFERENCE],
+        refuses: &[Problem::NO_SUCH_CONFERENCE, Problem::CONFLICT],
+        if_match: IfMatch::May,
         handler: || delete(end),
+        ..CHANGE
+    },
+    Route {
+        verb: Verb::Put,
+        path: "/api/v1/conferences/{cid}/members/{sid}",
+        about: "Shares a conference with a server, whatever the configuration says. Every server \
+                on the way must share it",
+        refuses: SHARE_REFUSES,
+        handler: || put(share),
+        ..CHANGE
+    },
+    Route {
+        verb: Verb::Delete,
+        path: "/api/v1/conferences/{cid}/members/{sid}",
+        about: "Shares a conference with a server no more; participants there are lost",
+        refuses: SHARE_REFUSES,
+        handler: || delete(unshare),
         ..CHANGE
     },
     Route {
@@ -85,6 +113,7 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || post(request),
         ..CHANGE
     },
@@ -94,6 +123,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Gives up a request, or the floor it was granted",
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || delete(give_up),
         ..CHANGE
     },
@@ -106,6 +136,7 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || post(decide),
         ..CHANGE
     },
@@ -137,6 +168,7 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         answer: Answer::Document(schema!("conference-answer")),
         refuses: REFUSES,
+        if_match: IfMatch::May,
         handler: || put(set_view),
         ..CHANGE
     },
@@ -146,7 +178,12 @@ type Plane = State<Handle>;
 
 async fn list(State(plane): Plane) -> Json<Value> {
     let plane = plane.lock();
-    let conferences: Vec<Value> = plane.conferences().map(wire::summary).collect();
+    let own = plane.conferences().map(wire::summary);
+    let cascade = plane.cascade();
+    let foreign = cascade.foreign();
+    let foreign = foreign.filter_map(|cid| wire::foreign(cascade, cid));
+    let foreign = foreign.map(|whole| wire::summary_of(&whole));
+    let conferences: Vec<Value> = own.chain(foreign).collect();
     Json(json!({ "conferences": conferences }))
 }
 
@@ -165,13 +202,28 @@ async fn open(State(plane): Plane, body: Bytes) -> Reply {
 /// Of the user part of a conference's URI.
 const URI_BYTES_MAX: usize = 128;
 
-async fn show(State(plane): Plane, Path(cid): Path<String>) -> Reply {
-    of(&plane, &cid, wire::whole)
+async fn show(State(plane): Plane, Path(cid): Path<String>) -> Result<Response, Problem> {
+    let Json(whole) = of(&plane, &cid, wire::whole)?;
+    let revision = whole.get("revision").and_then(Value::as_str);
+    let tag = format!("\"{}\"", revision.unwrap_or_default());
+    Ok(([(ETAG, tag)], Json(whole)).into_response())
 }
 
-async fn end(State(plane): Plane, Path(cid): Path<String>) -> Reply {
+async fn end(
+    State(plane): Plane,
+    Path(cid): Path<String>,
+    head: HeaderMap,
+) -> Result<Response, Problem> {
+    let current = plane
+        .lock()
+        .conference(&cid)
+        .map(|conference| conference.revision());
+    let current = current.ok_or(Problem::NO_SUCH_CONFERENCE)?;
+    if is_past(&head, &(current..=current)) {
+        return Ok(conflict(&plane, &cid, wire::whole));
+    }
     match plane.order(Order::End { cid }).await {
-        Some(Outcome::Ended) => Ok(Json(json!({ "done": true }))),
+        Some(Outcome::Ended) => Ok(Json(json!({ "done": true })).into_response()),
         Some(_) => Err(Problem::NO_SUCH_CONFERENCE),
         None => Err(Problem::BUSY),
     }
@@ -193,17 +245,71 @@ async fn view(
     State(plane): Plane,
     Path((cid, vid)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let plane = plane.lock();
-    let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-    let view = conference.views().get(&vid).ok_or(Problem::NO_SUCH_VIEW)?;
-    let tag = [(ETAG, format!("\"{}\"", view.revision))];
-    Ok((tag, Json(wire::view(&vid, view))).into_response())
+    let Json(views) = of(&plane, &cid, wire::views)?;
+    let mut views = views.get("views").and_then(Value::as_array).into_iter();
+    let mut views = views.by_ref().flatten();
+    let view = views.find(|view| view.get("vid").and_then(Value::as_str) == Some(&*vid));
+    let view = view.ok_or(Problem::NO_SUCH_VIEW)?.clone();
+    let number = |name: &str| view.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let tag = format!("\"{}.{}\"", number("epoch"), number("rev"));
+    Ok(([(ETAG, tag)], Json(view)).into_response())
 }
 
-fn of(plane: &Handle, cid: &str, document: fn(&Conference) -> Value) -> Reply {
+/// A part of a conference, at home here or not.
+fn of(plane: &Handle, cid: &str, part: fn(Value) -> Value) -> Reply {
     let plane = plane.lock();
-    let conference = plane.conference(cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-    Ok(Json(document(conference)))
+    let whole = match plane.conference(cid) {
+        Some(conference) => Some(wire::home(conference, plane.cascade())),
+        None => wire::foreign(plane.cascade(), cid),
+    };
+    let whole = whole.ok_or(Problem::NO_SUCH_CONFERENCE)?;
+    Ok(Json(part(whole)))
+}
+
+async fn share(State(plane): Plane, Path((cid, sid)): Path<(String, String)>) -> Reply {
+    shared(&plane, cid, sid, true).await
+}
+
+async fn unshare(State(plane): Plane, Path((cid, sid)): Path<(String, String)>) -> Reply {
+    shared(&plane, cid, sid, false).await
+}
+
+async fn shared(plane: &Handle, cid: String, sid: String, on: bool) -> Reply {
+    match plane.order(Order::Share { cid, sid, on }).await {
+        Some(Outcome::Shared) => Ok(Json(json!({ "done": true }))),
+        Some(Outcome::Refused(Refused::NotHome)) => Err(Problem::NOT_HOME),
+        Some(Outcome::Refused(Refused::NotAServer)) => Err(Problem::NOT_A_SERVER),
+        Some(Outcome::Refused(Refused::TooManyMembers)) => Err(Problem::TOO_MANY_MEMBERS),
+        Some(_) => Err(Problem::NO_SUCH_CONFERENCE),
+        None => Err(Problem::BUSY),
+    }
+}
+
+/// Whether `If-Match` names a state that is not there any more.
+fn is_past(head: &HeaderMap, held: &RangeInclusive<Revision>) -> bool {
+    let fields = head.get_all(IF_MATCH).iter();
+    let tags = fields.filter_map(|field| field.to_str().ok());
+    let mut tags = tags.flat_map(|field| field.split(',')).map(str::trim);
+    let means = |tag: &str| tag.trim_matches('"').parse().ok();
+    let is_held = |tag: &str| tag == "*" || means(tag).is_some_and(|meant| held.contains(&meant));
+    head.contains_key(IF_MATCH) && !tags.any(is_held)
+}
+
+/// The same of a floor: it is what it was, whatever else has changed since in the conference.
+fn is_past_floor(plane: &Handle, cid: &str, fid: &str, head: &HeaderMap) -> bool {
+    let plane = plane.lock();
+    let conference = plane.conference(cid);
+    let held = conference.and_then(|conference| {
+        let floor = conference.floors().get(fid)?;
+        Some(floor.revision..=conference.revision())
+    });
+    // What is not there is refused by its name.
+    held.is_some_and(|held| is_past(head, &held))
+}
+
+fn conflict(plane: &Handle, cid: &str, part: fn(Value) -> Value) -> Response {
+    let current = of(plane, cid, part).ok().map(|Json(part)| part);
+    Problem::CONFLICT.with(json!({ "reason": "rev_conflict", "answer": current }))
 }
 
 async fn request(
@@ -212,6 +318,9 @@ async fn request(
     head: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    if is_past_floor(&plane, &cid, &fid, &head) {
+        return Ok(conflict(&plane, &cid, wire::floors));
+    }
     command(&plane, cid, "floor.request", &[("fid", fid)], &head, &body).await
 }
 
@@ -220,15 +329,12 @@ async fn give_up(
     Path((cid, fid, rid)): Path<(String, String, String)>,
     head: HeaderMap,
 ) -> Result<Response, Problem> {
+    if is_past_floor(&plane, &cid, &fid, &head) {
+        return Ok(conflict(&plane, &cid, wire::floors));
+    }
     // Whose it is follows from the request.
-    let owner = {
-        let plane = plane.lock();
-        let conference = plane.conference(&cid).ok_or(Problem::NO_SUCH_CONFERENCE)?;
-        let floor = conference.floors().get(&fid);
-        let request = floor.and_then(|floor| floor.find(&rid));
-        request.map(|request| request.pid.clone())
-    };
-    let owner = owner.ok_or(Problem::NO_SUCH_REQUEST)?;
+    let Json(floors) = of(&plane, &cid, wire::floors)?;
+    let owner = wire::owner(&floors, &fid, &rid).ok_or(Problem::NO_SUCH_REQUEST)?;
     let body = json!({ "pid": owner }).to_string();
     let named = [("fid", fid), ("request_id", rid)];
     command(&plane, cid, "floor.release", &named, &head, body.as_bytes()).await
@@ -240,6 +346,9 @@ async fn decide(
     head: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    if is_past_floor(&plane, &cid, &fid, &head) {
+        return Ok(conflict(&plane, &cid, wire::floors));
+    }
     let named = [("fid", fid), ("request_id", rid)];
     command(&plane, cid, "floor.decide", &named, &head, &body).await
 }
@@ -301,6 +410,8 @@ fn answered(answer: &Bytes) -> Result<Response, Problem> {
         ("stale", _) => Some(Problem::STALE),
         ("conflict", _) => Some(Problem::CONFLICT),
         ("denied", _) => Some(Problem::COMMAND_DENIED),
+        (_, "home_unreachable") => Some(Problem::HOME_UNREACHABLE),
+        (_, "busy") => Some(Problem::BUSY),
         (_, "no_such_request") => Some(Problem::NO_SUCH_REQUEST),
         (_, _) => Some(Problem::BAD_COMMAND),
     };

@@ -1,5 +1,7 @@
 //! The configuration in force, what another one would change, and which there were.
 
+mod document;
+
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, State};
@@ -11,21 +13,18 @@ use axum::{Extension, Json};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::config::change::Change;
-use crate::config::check::{Problem, TEXT_BYTES_MAX};
-use crate::config::entry::{self, Entry};
-use crate::config::redact::redact;
+pub(super) use self::document::summary;
+use self::document::{CHANGES_MAX, changes, listed, one, problem, shown};
+use crate::config::check::TEXT_BYTES_MAX;
+use crate::config::redact::restore;
 use crate::shell::api::access::Principal;
 use crate::shell::api::error::{Code, Problem as Told};
-use crate::shell::api::table::{Answer, Body, CHANGE, Role, Route, VIEW, Verb, schema};
+use crate::shell::api::table::{Answer, Body, CHANGE, IfMatch, Role, Route, VIEW, Verb, schema};
 use crate::shell::configuration::Source;
 use crate::shell::configuration::history::{By, Generation};
 use crate::shell::hex::sha256;
 use crate::shell::reload::{InForce, Refusal, Why};
-use crate::shell::{Question, Shell, clock};
-
-/// Changes shown of one plan; the others are counted.
-const CHANGES_MAX: usize = 1000;
+use crate::shell::{Question, Shell};
 
 /// Something a client wants to know or do, on its way to the loop.
 pub(crate) struct Ask {
@@ -90,7 +89,7 @@ pub(super) const ROUTES: &[Route] = &[
         body: Body::Toml,
         answer: Answer::Document(schema!("config-applied")),
         refuses: REFUSES,
-        if_match: true,
+        if_match: IfMatch::Must,
         handler: || put(apply).layer(DefaultBodyLimit::max(TEXT_BYTES_MAX)),
         ..CHANGE
     },
@@ -100,7 +99,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "What a configuration would change; nothing is changed",
         body: Body::Toml,
         answer: Answer::Document(schema!("config-plan")),
-        refuses: &[UNREADABLE_BODY, UNREADABLE, INVALID],
+        refuses: &[UNREADABLE_BODY, UNREADABLE, INVALID, SECRET_LEFT_OUT],
         handler: || post(plan).layer(DefaultBodyLimit::max(TEXT_BYTES_MAX)),
         ..CHANGE
     },
@@ -126,7 +125,7 @@ pub(super) const ROUTES: &[Route] = &[
         about: "Puts an earlier configuration in force again",
         answer: Answer::Document(schema!("config-applied")),
         refuses: REFUSES,
-        if_match: true,
+        if_match: IfMatch::Must,
         handler: || post(rollback),
         ..CHANGE
     },
@@ -140,6 +139,7 @@ const REFUSES: &[Told] = &[
     NOT_IN_FORCE,
     UNREADABLE,
     INVALID,
+    SECRET_LEFT_OUT,
     TAKES_RESTART,
     CANNOT_APPLY,
 ];
@@ -179,6 +179,11 @@ const INVALID: Told = Told {
     status: StatusCode::UNPROCESSABLE_ENTITY,
     code: "invalid_configuration",
     detail: "the configuration is wrong; `problems` lists every place",
+};
+const SECRET_LEFT_OUT: Told = Told {
+    status: StatusCode::UNPROCESSABLE_ENTITY,
+    code: "secret_left_out",
+    detail: "a secret is left out of the text, and not known",
 };
 const TAKES_RESTART: Told = Told {
     status: StatusCode::CONFLICT,
@@ -315,8 +320,8 @@ pub(crate) async fn answer(ask: Ask, shell: &mut Shell) {
             text,
             who,
             expected,
-        } => match matches(shell, &expected) {
-            Ok(()) => {
+        } => match matches(shell, &expected).and_then(|()| whole(shell, &text)) {
+            Ok(text) => {
                 let source = shell.options.other("API", text);
                 in_force(shell, source, By::Api { who }).await
             }
@@ -369,8 +374,19 @@ fn known(shell: &Shell, number: u64) -> Result<&Generation, Refused> {
     })
 }
 
+/// A text that came from here has marks where secrets were left out: what is known stands there
+/// again.
+fn whole(shell: &Shell, text: &str) -> Result<String, Refused> {
+    let known = shell.reloads.history.iter().rev();
+    let known: Vec<&str> = known.map(|generation| generation.text.as_str()).collect();
+    restore(text, &known).map_err(|whose| {
+        let detail = format!("the {whose} is left out of this text, and not known: write it");
+        Refused::new(SECRET_LEFT_OUT.status, SECRET_LEFT_OUT.code, detail)
+    })
+}
+
 async fn planned(shell: &mut Shell, text: String, who: String) -> Result<Value, Refused> {
-    let source = shell.options.other("API", text);
+    let source = shell.options.other("API", whole(shell, &text)?);
     let plan = shell.plan(&source, &By::Api { who }).await?;
     let problems = plan.restarts(&source);
     let takes = plan.changes.iter().map(|change| change.takes).max();
@@ -401,141 +417,6 @@ async fn in_force(shell: &mut Shell, source: Source, by: By) -> Result<Value, Re
         "changes": changes(&made),
         "more": made.len().saturating_sub(CHANGES_MAX),
     }))
-}
-
-fn changes(changes: &[Change]) -> Vec<Value> {
-    let one = |change: &Change| {
-        json!({
-            "key": change.key,
-            "takes": change.takes.word(),
-            "old": value(&change.old),
-            "new": value(&change.new),
-            "calls": change.calls,
-        })
-    };
-    changes.iter().take(CHANGES_MAX).map(one).collect()
-}
-
-fn value(value: &entry::Value) -> Value {
-    match value {
-        entry::Value::Unset => Value::Null,
-        entry::Value::Flag(flag) => json!(flag),
-        entry::Value::Number(number) => json!(number),
-        entry::Value::Text(text) => json!(text),
-        entry::Value::List(list) => json!(list),
-        entry::Value::Secret(_) => json!(value.to_string()),
-    }
-}
-
-fn problem(problem: &Problem) -> Value {
-    json!({
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "key": problem.key,
-        "message": problem.message,
-        "help": problem.help,
-        "excerpt": problem.excerpt,
-        "indent": problem.indent,
-        "width": problem.width,
-    })
-}
-
-/// What `GET /api/v1/config` shows.
-fn shown(shell: &Shell) -> Value {
-    let mut shown = summary(shell);
-    let config = shell.engine.config();
-    let takes = |kind: &str| {
-        let mut classes = crate::config::change::TAKES.iter();
-        classes.find(|(key, _)| *key == kind).map(|(_, t)| t.word())
-    };
-    let values = config.entries();
-    let values = values.iter().map(|entry: &Entry| {
-        // A password may stand in a file of its own.
-        let beside = entry.key.replace(".password", ".password_file");
-        let origin = config.origin(&entry.key).or_else(|| config.origin(&beside));
-        json!({
-            "key": entry.key,
-            "value": value(&entry.value),
-            "takes": takes(entry.kind),
-            "origin": origin,
-        })
-    });
-    let values: Vec<Value> = values.collect();
-    if let Some(shown) = shown.as_object_mut() {
-        shown.insert("values".to_owned(), values.into());
-        shown.insert("after_restart".to_owned(), after_restart(shell).into());
-    }
-    shown
-}
-
-/// What `status` says of it, from memory.
-pub(super) fn summary(shell: &Shell) -> Value {
-    let reloads = &shell.reloads;
-    let last = reloads.history.last();
-    let file = shell.options.config.as_ref();
-    json!({
-        "generation": reloads.generation(),
-        "hash": last.map(|last| last.hash.as_str()),
-        "at": last.map(|last| clock::rfc3339(last.at)),
-        "source": last.map(|last| last.by.source()),
-        "who": last.and_then(|last| last.by.who()),
-        "file": file.map(|file| file.display().to_string()),
-        "not_stored": reloads.history.in_memory(),
-        "refused": reloads.refused.as_ref().map(refusal),
-    })
-}
-
-/// What a restart would use.
-fn after_restart(shell: &Shell) -> &'static str {
-    let now = shell.options.file_hash();
-    let history = &shell.reloads.history;
-    let stays = history.last().is_some_and(|last| {
-        let over = last.by.is_api() && history.in_memory().is_none() && last.file_hash == now;
-        over || now.as_ref() == Some(&last.hash)
-    });
-    if stays || shell.options.config.is_none() {
-        "this"
-    } else {
-        "file"
-    }
-}
-
-fn refusal(refusal: &Refusal) -> Value {
-    json!({
-        "at": clock::rfc3339(refusal.at),
-        "source": refusal.by.source(),
-        "code": code(refusal.why).1,
-        "detail": refusal.detail,
-        "problems": refusal.problems.iter().map(problem).collect::<Vec<_>>(),
-    })
-}
-
-fn listed(shell: &Shell) -> Value {
-    let generations = shell.reloads.history.iter().rev();
-    let generations: Vec<Value> = generations.map(|g| one(g, shell, false)).collect();
-    json!({ "generations": generations })
-}
-
-fn one(generation: &Generation, shell: &Shell, whole: bool) -> Value {
-    let mut one = json!({
-        "generation": generation.number,
-        "at": clock::rfc3339(generation.at),
-        "source": generation.by.source(),
-        "who": generation.by.who(),
-        "rollback_to": match generation.by {
-            By::Rollback { to, .. } => Some(to),
-            By::Start | By::Sighup | By::Watch | By::Api { .. } => None,
-        },
-        "name": generation.name,
-        "hash": generation.hash,
-        "bytes": generation.text.len(),
-        "running": generation.number == shell.reloads.generation(),
-    });
-    if let (true, Some(one)) = (whole, one.as_object_mut()) {
-        one.insert("text".to_owned(), redact(&generation.text).into());
-    }
-    one
 }
 
 pub(super) fn code(why: Why) -> (StatusCode, &'static str) {

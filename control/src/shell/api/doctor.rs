@@ -21,7 +21,7 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::route::{Loop, Reply, ask};
 use crate::shell::api::table::{Answer, Body, CHANGE, Route, VIEW, schema};
 use crate::shell::clock;
-use crate::shell::doctor::{Look, TOKEN_PREFIX, document, examine, knock};
+use crate::shell::doctor::{Look, TOKEN_PREFIX, call, connect, document, examine, knock};
 
 /// How often what costs little is looked at again; not at the start, when everything moves.
 pub(in crate::shell) const EVERY: Duration = Duration::from_secs(60);
@@ -45,6 +45,20 @@ pub(super) const ROUTES: &[Route] = &[
         ),
         refuses: &[Problem::BAD_KNOCK, Problem::TOO_MANY_KNOCKS],
         handler: || post(knocks),
+        ..CHANGE
+    },
+    Route {
+        path: "/api/v1/doctor/sip",
+        about: "Sends one SIP request to a port and tries some TCP ports of the same address, for \
+                another node's doctor to see whether they arrive, and as they were sent",
+        body: Body::Document(
+            schema!("sip-order"),
+            r#"{"token": "towpath-knock-0123456789abcdef", "target": "203.0.113.9:5060",
+                "tcp": ["203.0.113.9:5060"]}"#,
+        ),
+        answer: Answer::Document(schema!("sip-sent")),
+        refuses: &[Problem::BAD_KNOCK, Problem::TOO_MANY_KNOCKS],
+        handler: || post(calls),
         ..CHANGE
     },
 ];
@@ -195,6 +209,36 @@ async fn knocks(body: Bytes) -> Reply {
         }
     }
     Ok(Json(json!({ "done": true })))
+}
+
+/// The same as a call would be: over UDP one request, over TCP a connection that is closed at once.
+async fn calls(body: Bytes) -> Reply {
+    let (token, target, tcp) = call_order(&body).ok_or(Problem::BAD_KNOCK)?;
+    if !knocks_again(clock::now()) {
+        return Err(Problem::TOO_MANY_KNOCKS);
+    }
+    let sent = call(target, &token).await.unwrap_or_else(|error| {
+        tracing::debug!(%target, %error, "cannot send");
+        String::new()
+    });
+    let tried = tcp.into_iter().map(|to| async move {
+        let why = connect(to).await;
+        json!({ "to": to.to_string(), "why": why })
+    });
+    let tried = futures_util::future::join_all(tried).await;
+    Ok(Json(json!({ "sent": sent, "tcp": tried })))
+}
+
+/// All at one host, as knocks are.
+fn call_order(body: &[u8]) -> Option<(String, SocketAddr, Vec<SocketAddr>)> {
+    let order: Value = serde_json::from_slice(body).ok()?;
+    let target = order.get("target")?.clone();
+    let tcp = order.get("tcp")?.as_array()?.clone();
+    let all: Vec<Value> = std::iter::once(target).chain(tcp).collect();
+    let all = json!({ "token": order.get("token")?, "targets": all });
+    let (token, mut all) = knock_order(all.to_string().as_bytes())?;
+    let target = all.remove(0);
+    Some((token, target, all))
 }
 
 fn knocks_again(now: Instant) -> bool {

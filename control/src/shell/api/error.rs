@@ -70,6 +70,33 @@ impl Problem {
         detail: "there are as many conferences as may be; end some",
     };
 
+    pub(in crate::shell) const NOT_HOME: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "not_home",
+        detail: "only the home of a conference says who shares it: the server that its id begins \
+                 with",
+    };
+
+    pub(in crate::shell) const NOT_A_SERVER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "not_a_server",
+        detail: "write the node.id of another server: a-z, 0-9 and `-`; `towpath peer list` shows \
+                 those that are linked to this one",
+    };
+
+    pub(in crate::shell) const TOO_MANY_MEMBERS: Self = Self {
+        status: StatusCode::CONFLICT,
+        code: "too_many_members",
+        detail: "as many servers share it as may; unshare one",
+    };
+
+    pub(in crate::shell) const HOME_UNREACHABLE: Self = Self {
+        status: StatusCode::SERVICE_UNAVAILABLE,
+        code: "home_unreachable",
+        detail: "the server that decides about this conference cannot be reached; try again, \
+                 `towpath peer list` shows why",
+    };
+
     pub(in crate::shell) const BAD_COMMAND: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_command",
@@ -105,7 +132,7 @@ impl Problem {
         status: StatusCode::BAD_REQUEST,
         code: "bad_top",
         detail: "calls are listed by n=1..200, offset, q, order=asc|desc and \
-                 sort=bits_per_s|lost_ppm|silent_s|age_s|id|from|to|state",
+                 sort=bits_per_s|lost_ppm|jitter_us|silent_s|age_s|id|from|to|state",
     };
 
     pub(in crate::shell) const TOO_MANY_CAPTURES: Self = Self {
@@ -124,6 +151,19 @@ impl Problem {
         code: "no_such_call",
         detail: "no such call, or it ended",
         ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_LADDER: Self = Self {
+        code: "no_ladder",
+        detail: "no messages of such a call: they are kept for trace.calls after its end, and \
+                 only with trace.ladder",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const BAD_LADDER: Self = Self {
+        status: StatusCode::BAD_REQUEST,
+        code: "bad_ladder",
+        detail: "the messages of a call are asked for with full=true|false and numbers=true|false",
     };
 
     pub(in crate::shell) const BAD_ADDRESS: Self = Self {

@@ -10,6 +10,7 @@ use super::What;
 use super::metrics::{Kind, Text, count};
 use super::route::{Loop, Reply, ask};
 use super::table::{Answer, Route, VIEW, schema};
+use crate::conference::tell::put;
 use crate::shell::Shell;
 use crate::shell::cascade::{Links, Side, View};
 use crate::upstream::{Class, Counts, Upstream};
@@ -34,8 +35,17 @@ pub(super) fn probe(shell: &Shell, name: &str) -> bool {
 pub(super) fn links(shell: &Shell, now: Instant) -> Value {
     let links = shell.links.iter();
     let each = links.flat_map(|links| links.views().into_iter().map(move |view| (links, view)));
+    let plane = shell.plane.lock();
     let links: Vec<Value> = each
-        .map(|(links, view)| document(links, &view, now))
+        .map(|(links, view)| {
+            let mut document = document(links, &view, now);
+            let shared = view
+                .sid
+                .as_deref()
+                .map(|sid| plane.cascade().shared_with(sid));
+            put(&mut document, "conferences", shared);
+            document
+        })
         .collect();
     json!({ "links": links })
 }

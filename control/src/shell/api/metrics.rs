@@ -6,6 +6,7 @@ mod conference;
 mod mqtt;
 mod requests;
 mod streams;
+mod trace;
 
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -23,6 +24,7 @@ pub(super) fn metrics(shell: &Shell, now: Instant) -> String {
     mqtt::mqtt(shell, &mut text);
     conference::conference(shell, &mut text);
     broker::broker(shell, now, &mut text);
+    trace::trace(shell, &mut text);
     doctor(shell, &mut text);
     media(shell, now, &mut text);
     requests::requests(shell, &mut text);

@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::shell::api::error::Problem;
 use crate::shell::api::route;
-use crate::shell::api::table::{Answer, Body, Kind, Parameter, Role, Route, Schema, VIEW, Verb};
+use crate::shell::api::table::{
+    Answer, Body, IfMatch, Kind, Parameter, Role, Route, Schema, VIEW, Verb,
+};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/api/v1/openapi.json",
@@ -162,10 +164,10 @@ fn parameters(route: &Route) -> Vec<Value> {
         })
     });
     let text = json!({ "type": "string" });
-    let if_match = route.if_match.then(|| {
-        let about = "the ETag of what is replaced, or *";
+    let if_match = (route.if_match != IfMatch::Never).then(|| {
+        let about = "the ETag of what is changed, or *";
         json!({
-            "name": "If-Match", "in": "header", "required": true,
+            "name": "If-Match", "in": "header", "required": route.if_match == IfMatch::Must,
             "description": about, "schema": text,
         })
     });

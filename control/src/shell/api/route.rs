@@ -20,8 +20,8 @@ use crate::shell::api::error::Problem;
 use crate::shell::api::guard::{dress, guard};
 use crate::shell::api::table::{Answer, Body, CHANGE, Kind, Parameter, Route, VIEW, Verb, schema};
 use crate::shell::api::{
-    Api, Ask, What, audit, ban, capture, conference, config, doctor, drain, history, links, log,
-    mqtt, openapi, page, pulse, stream, token, top,
+    Api, Ask, What, audit, ban, capture, conference, config, doctor, drain, history, ladder, links,
+    log, mqtt, openapi, page, pulse, stream, token, top,
 };
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
@@ -49,6 +49,7 @@ const TABLES: &[&[Route]] = &[
     log::ROUTES,
     page::ROUTES,
     top::ROUTES,
+    ladder::ROUTES,
 ];
 
 /// One after the other.

@@ -22,9 +22,18 @@ pub(in crate::shell) struct Route {
     pub(in crate::shell) answer: Answer,
     /// Refusals of its own, beside those that any operation has.
     pub(in crate::shell) refuses: &'static [Problem],
-    /// `If-Match` must name what is replaced.
-    pub(in crate::shell) if_match: bool,
+    pub(in crate::shell) if_match: IfMatch,
     pub(in crate::shell) handler: fn() -> MethodRouter<Api>,
+}
+
+/// Whether the entity tag of what is changed is asked for (RFC 9110 §13.1.1).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::shell) enum IfMatch {
+    /// There is no tag.
+    Never,
+    /// If it is sent, it counts.
+    May,
+    Must,
 }
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -148,7 +157,7 @@ pub(in crate::shell) const VIEW: Route = Route {
     body: Body::Nothing,
     answer: Answer::Done,
     refuses: &[],
-    if_match: false,
+    if_match: IfMatch::Never,
     handler: MethodRouter::new,
 };
 

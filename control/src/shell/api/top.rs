@@ -3,7 +3,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use axum::extract::Query;
@@ -11,14 +11,14 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use crate::config::Config;
-use crate::engine::admin::CallView;
+use crate::engine::glance::Glance;
 use crate::id::NetworkId;
 use crate::shell::Shell;
 use crate::shell::api::What;
 use crate::shell::api::error::Problem;
 use crate::shell::api::route::{Loop, Reply, ask};
 use crate::shell::api::table::{Answer, Kind, Parameter, Route, VIEW, schema};
-use crate::shell::datapath::{Datapath, Glance, Placement};
+use crate::shell::datapath::{Datapath, Glance as Flow, Placement};
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/api/v1/top",
@@ -29,7 +29,7 @@ pub(super) const ROUTES: &[Route] = &[Route {
         parameter(
             "sort",
             Kind::Text,
-            "bits_per_s, lost_ppm, silent_s, age_s, id, from, to or state",
+            "bits_per_s, lost_ppm, jitter_us, silent_s, age_s, id, from, to or state",
         ),
         parameter("order", Kind::Text, "desc or asc"),
         parameter(
@@ -77,6 +77,7 @@ pub(super) struct Wanted {
 enum Sort {
     Bits,
     Loss,
+    Jitter,
     Silence,
     Age,
     Id,
@@ -115,6 +116,7 @@ impl Sort {
         Some(match name {
             "bits_per_s" => Self::Bits,
             "lost_ppm" => Self::Loss,
+            "jitter_us" => Self::Jitter,
             "silent_s" => Self::Silence,
             "age_s" => Self::Age,
             "id" => Self::Id,
@@ -127,32 +129,52 @@ impl Sort {
 }
 
 pub(super) fn top(shell: &Shell, wanted: &Wanted, now: Instant) -> Value {
-    let calls = shell.engine.calls(now);
-    let rows: Vec<Row<'_>> = calls
-        .iter()
-        .map(|view| row(&shell.datapath, view))
-        .collect();
-    let sum = |count: fn(&Row<'_>) -> u64| rows.iter().map(count).sum::<u64>();
-    let (all, bits_per_s) = (rows.len(), sum(|row| row.bits_per_s));
-    let (matched, shown) = select(rows, wanted);
-    let config = shell.engine.config();
-    let calls: Vec<Value> = shown.iter().map(|row| document(config, row)).collect();
+    let mut sum = Sum::default();
+    let mut rows = Vec::new();
+    shell.engine.glance(now, &mut |call| {
+        let row = Row::of(&call, &shell.datapath, wanted.sort);
+        sum.calls += 1;
+        sum.bits_per_s = sum.bits_per_s.saturating_add(row.bits_per_s);
+        if wanted.takes(&call) {
+            rows.push(row);
+        }
+    });
+    let matched = rows.len();
+    let shown = page(rows, wanted);
+    // One that has ended since is not shown.
+    let calls = shown.iter().filter_map(|row| {
+        let show = |call: Glance<'_>| document(shell.engine.config(), &call, row);
+        shell.engine.glance_at(row.id, now, show)
+    });
+    let calls: Vec<Value> = calls.collect();
     json!({
-        "all": all,
+        "all": sum.calls,
         "matched": matched,
         "offset": wanted.offset,
-        "bits_per_s": bits_per_s,
+        "bits_per_s": sum.bits_per_s,
         "calls": calls,
     })
 }
 
-/// One call in one line.
-#[derive(Clone, Debug)]
-struct Row<'c> {
-    view: &'c CallView,
+/// Of all calls, those that do not match too.
+#[derive(Default)]
+struct Sum {
+    calls: usize,
+    bits_per_s: u64,
+}
+
+/// As much of a call as it takes to sort very many.
+#[derive(Clone, Debug, Default)]
+struct Row {
+    id: u64,
+    state: &'static str,
+    age: Duration,
+    /// A name, where names are sorted by.
+    name: String,
     bits_per_s: u64,
     /// The worst of its streams.
     lost_ppm: Option<u64>,
+    jitter: Option<Duration>,
     silent_s: Option<u64>,
     kernel: usize,
     user: usize,
@@ -161,33 +183,41 @@ struct Row<'c> {
     why: Option<&'static str>,
 }
 
-fn row<'c>(datapath: &Datapath, view: &'c CallView) -> Row<'c> {
-    let mut row = Row {
-        view,
-        bits_per_s: 0,
-        lost_ppm: None,
-        silent_s: None,
-        kernel: 0,
-        user: 0,
-        waiting: 0,
-        why: None,
-    };
-    for flow in &view.flows {
-        row.silent_s = row.silent_s.max(flow.silent.map(|time| time.as_secs()));
-        let Some(glance) = datapath.glance(flow.at) else {
-            row.waiting += 1;
-            continue;
+impl Row {
+    fn of(call: &Glance<'_>, datapath: &Datapath, sort: Sort) -> Self {
+        let name = match sort {
+            Sort::From => call.from(),
+            Sort::To => call.to(),
+            Sort::Bits
+            | Sort::Loss
+            | Sort::Jitter
+            | Sort::Silence
+            | Sort::Age
+            | Sort::Id
+            | Sort::State => "",
         };
-        row.add(&glance);
+        let mut row = Self {
+            id: call.id,
+            state: call.state(),
+            age: call.age(),
+            name: name.to_owned(),
+            ..Self::default()
+        };
+        call.flows(&mut |at, silent| {
+            row.silent_s = row.silent_s.max(silent.map(|time| time.as_secs()));
+            match datapath.glance(at) {
+                Some(flow) => row.add(&flow),
+                None => row.waiting += 1,
+            }
+        });
+        row
     }
-    row
-}
 
-impl Row<'_> {
-    fn add(&mut self, glance: &Glance) {
-        self.bits_per_s = self.bits_per_s.saturating_add(glance.bits_per_s);
-        self.lost_ppm = self.lost_ppm.max(glance.lost_ppm);
-        match glance.placement {
+    fn add(&mut self, flow: &Flow) {
+        self.bits_per_s = self.bits_per_s.saturating_add(flow.bits_per_s);
+        self.lost_ppm = self.lost_ppm.max(flow.lost_ppm);
+        self.jitter = self.jitter.max(flow.jitter);
+        match flow.placement {
             Placement::Kernel => self.kernel += 1,
             Placement::User(why) => {
                 self.user += 1;
@@ -195,20 +225,24 @@ impl Row<'_> {
             }
         }
     }
+}
 
-    fn matches(&self, q: &str) -> bool {
-        let call = self.view;
-        let texts = [&*call.from, &call.to, &call.call_id, call.state];
-        texts.iter().any(|text| text.to_lowercase().contains(q)) || call.id.to_string() == q
+impl Wanted {
+    fn takes(&self, call: &Glance<'_>) -> bool {
+        let call_id = || String::from_utf8_lossy(call.call_id());
+        self.finds(call.id, &[call.from(), call.to(), call.state()])
+            || self.finds(call.id, &[&*call_id()])
+    }
+
+    fn finds(&self, id: u64, texts: &[&str]) -> bool {
+        let found = |text: &&str| text.to_lowercase().contains(&self.q);
+        self.q.is_empty() || texts.iter().any(found) || id.to_string() == self.q
     }
 }
 
-/// How many match, and those of the page.
-fn select<'c>(mut rows: Vec<Row<'c>>, wanted: &Wanted) -> (usize, Vec<Row<'c>>) {
-    if !wanted.q.is_empty() {
-        rows.retain(|row| row.matches(&wanted.q));
-    }
-    let order = |a: &Row<'_>, b: &Row<'_>| {
+/// Those of the page, in order; the others are not put in order.
+fn page(mut rows: Vec<Row>, wanted: &Wanted) -> Vec<Row> {
+    let order = |a: &Row, b: &Row| {
         let order = compare(a, b, wanted.sort);
         let order = if wanted.ascending {
             order
@@ -216,42 +250,46 @@ fn select<'c>(mut rows: Vec<Row<'c>>, wanted: &Wanted) -> (usize, Vec<Row<'c>>) 
             order.reverse()
         };
         // The same page shows the same calls when nothing has changed.
-        order.then(a.view.id.cmp(&b.view.id))
+        order.then(a.id.cmp(&b.id))
     };
+    let end = wanted.offset.saturating_add(wanted.n);
+    if end < rows.len() {
+        rows.select_nth_unstable_by(end, order);
+        rows.truncate(end);
+    }
     rows.sort_by(order);
-    let matched = rows.len();
-    let page = rows.into_iter().skip(wanted.offset).take(wanted.n);
-    (matched, page.collect())
+    rows.into_iter().skip(wanted.offset).collect()
 }
 
-fn compare(a: &Row<'_>, b: &Row<'_>, sort: Sort) -> Ordering {
+fn compare(a: &Row, b: &Row, sort: Sort) -> Ordering {
     match sort {
         Sort::Bits => a.bits_per_s.cmp(&b.bits_per_s),
         Sort::Loss => a.lost_ppm.cmp(&b.lost_ppm),
+        Sort::Jitter => a.jitter.cmp(&b.jitter),
         Sort::Silence => a.silent_s.cmp(&b.silent_s),
-        Sort::Age => a.view.age.cmp(&b.view.age),
-        Sort::Id => a.view.id.cmp(&b.view.id),
-        Sort::From => a.view.from.cmp(&b.view.from),
-        Sort::To => a.view.to.cmp(&b.view.to),
-        Sort::State => a.view.state.cmp(b.view.state),
+        Sort::Age => a.age.cmp(&b.age),
+        Sort::Id => a.id.cmp(&b.id),
+        Sort::From | Sort::To => a.name.cmp(&b.name),
+        Sort::State => a.state.cmp(b.state),
     }
 }
 
-fn document(config: &Config, row: &Row<'_>) -> Value {
+fn document(config: &Config, call: &Glance<'_>, row: &Row) -> Value {
     let network = |id: NetworkId| config.network(id).map(|network| network.name.as_str());
-    let call = row.view;
+    let (caller, callee) = call.networks();
     json!({
-        "id": call.id,
-        "from": call.from,
-        "to": call.to,
-        "state": call.state,
-        "age_s": call.age.as_secs(),
-        "caller_network": network(call.caller.network),
-        "callee_network": call.callee.as_ref().and_then(|leg| network(leg.network)),
+        "id": row.id,
+        "from": call.from(),
+        "to": call.to(),
+        "state": row.state,
+        "age_s": row.age.as_secs(),
+        "caller_network": network(caller),
+        "callee_network": callee.and_then(network),
         "flows": { "kernel": row.kernel, "user": row.user, "waiting": row.waiting },
         "why": row.why,
         "bits_per_s": row.bits_per_s,
         "lost_ppm": row.lost_ppm,
+        "jitter_us": row.jitter.map(|jitter| u64::try_from(jitter.as_micros()).ok()),
         "silent_s": row.silent_s,
     })
 }

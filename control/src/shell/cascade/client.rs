@@ -184,7 +184,7 @@ impl Remote {
         });
     }
 
-    async fn exchange(&self, question: &Question) -> anyhow::Result<Answer> {
+    pub(super) async fn exchange(&self, question: &Question) -> anyhow::Result<Answer> {
         let response = self.request(question).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), ANSWER_BYTES_MAX);

@@ -164,7 +164,7 @@ fn question(method: Method, path: &'static str, body: Bytes) -> Question {
     Question { method, path, body }
 }
 
-fn read(answer: &Answer) -> Result<Line, String> {
+pub(super) fn read(answer: &Answer) -> Result<Line, String> {
     if !answer.status.is_success() {
         return Err(problem(answer));
     }

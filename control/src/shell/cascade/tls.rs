@@ -47,7 +47,7 @@ pub(super) fn server(config: &Cascade) -> Result<Option<Arc<ServerConfig>>, Wron
 }
 
 /// What we meet the upper server with.
-pub(super) fn client(config: &Cascade) -> Result<Arc<ClientConfig>, Wrong> {
+pub(crate) fn client(config: &Cascade) -> Result<Arc<ClientConfig>, Wrong> {
     let issuers = match &config.ca {
         Some(ca) => roots(ca).map_err(wrong("cascade.ca"))?,
         None => system_roots(),

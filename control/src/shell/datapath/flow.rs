@@ -41,6 +41,7 @@ struct Seen {
     kernel: Carried,
     user: Carried,
     streams: Streams,
+    jitter: Option<Duration>,
     at: Option<Instant>,
     bits_per_s: u64,
     /// At the last sample.
@@ -69,6 +70,7 @@ pub(crate) struct Glance {
     pub(crate) bits_per_s: u64,
     /// Of all its stream ever sent; none before the first RTP packet.
     pub(crate) lost_ppm: Option<u64>,
+    pub(crate) jitter: Option<Duration>,
 }
 
 /// What the kernel program did with the packets of a flow.
@@ -170,6 +172,7 @@ impl Installed {
             placement: self.placement,
             bits_per_s: self.seen.bits_per_s,
             lost_ppm: self.seen.streams.loss_ppm(),
+            jitter: self.seen.jitter,
         }
     }
 
@@ -213,6 +216,7 @@ impl Installed {
             (seen.sampled, seen.sampled_at) = (streams, Some(now));
         }
         (seen.kernel, seen.user, seen.streams) = (in_kernel, user, streams);
+        seen.jitter = stream.and_then(|stream| stream.jitter);
         seen.at = Some(now);
         xdp.packets > 0 || by_user.packets > 0
     }

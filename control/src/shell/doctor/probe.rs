@@ -2,18 +2,14 @@
 //! asked to knock. A knock is one small packet with the token of whoever asked for it.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full};
-use hyper::body::Bytes;
-use hyper::{Method, Request};
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::{UdpSocket, UnixStream};
+use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use super::peer::Peer;
 use crate::config::{Config, Network};
 use crate::doctor::facts::Arrival;
 use crate::doctor::outer_port;
@@ -22,8 +18,8 @@ use crate::shell::hex::hex;
 
 /// Ports tried beside the first and the last.
 const SAMPLED: u16 = 16;
-/// How long a packet may take from there to here.
-const ARRIVAL: Duration = Duration::from_secs(2);
+/// How long a packet may take from there to here, with an order that had to wait for another.
+pub(super) const ARRIVAL: Duration = Duration::from_secs(3);
 /// How often a knock is repeated: one may be lost.
 const KNOCKS: usize = 2;
 
@@ -78,37 +74,31 @@ pub(super) async fn hairpin(config: &Config) -> Result<Vec<Arrival>, String> {
     Ok(arrivals)
 }
 
-pub(super) async fn inbound(
-    config: &Config,
-    peer: Option<PathBuf>,
-) -> Result<Vec<Arrival>, String> {
+pub(super) async fn inbound(config: &Config, peer: Option<Peer>) -> Result<Vec<Arrival>, String> {
     let Some(peer) = peer else {
         return Ok(Vec::new());
     };
-    let outside = |network: &&Network| {
-        network.advertise_media != network.address
-            || network.peers.iter().any(|net| net.prefix_len() == 0)
-    };
     let mut arrivals = Vec::new();
-    for network in config.networks.iter().filter(outside) {
+    for network in config.networks.iter().filter(|n| is_outside(n)) {
         let (token, doors) = (token()?, doors(network, SAMPLED).await);
         let targets: Vec<String> = doors.iter().map(|door| door.outside.to_string()).collect();
         if targets.is_empty() {
             continue;
         }
-        if !arrivals.is_empty() {
-            tokio::time::sleep(ORDERS_EVERY).await;
-        }
         let order = json!({ "token": token, "targets": targets }).to_string();
-        let (answer, found) = tokio::join!(order_knocks(&peer, order), waited(doors, &token));
+        let knocks = peer.order(config, "/api/v1/doctor/knock", order);
+        let (answer, found) = tokio::join!(knocks, waited(doors, &token));
         answer?;
         arrivals.extend(found);
     }
     Ok(arrivals)
 }
 
-/// A node knocks once a second, whoever asks.
-const ORDERS_EVERY: Duration = Duration::from_millis(1100);
+/// Whether its peers are where a second node may stand.
+pub(super) fn is_outside(network: &Network) -> bool {
+    network.advertise_media != network.address
+        || network.peers.iter().any(|net| net.prefix_len() == 0)
+}
 
 /// Whether the token comes to each of them in time.
 async fn waited(doors: Vec<Door>, token: &str) -> Vec<Arrival> {
@@ -143,43 +133,13 @@ async fn waited(doors: Vec<Door>, token: &str) -> Vec<Arrival> {
 }
 
 /// What nobody can guess, in letters.
-fn token() -> Result<String, String> {
+pub(super) fn token() -> Result<String, String> {
     let seed = clock::seed().map_err(|error| format!("/dev/urandom: {error}"))?;
     Ok(format!("{TOKEN_PREFIX}{}", hex(&seed)))
 }
 
 /// What every token begins with: the packet says what it is.
 pub(crate) const TOKEN_PREFIX: &str = "towpath-knock-";
-
-async fn order_knocks(peer: &PathBuf, order: String) -> Result<(), String> {
-    let told = |what: &str| format!("{}: {what}", peer.display());
-    let stream = UnixStream::connect(peer)
-        .await
-        .map_err(|e| told(&e.to_string()))?;
-    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await;
-    let (mut sender, connection) = handshake.map_err(|e| told(&e.to_string()))?;
-    tokio::spawn(connection);
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/api/v1/doctor/knock")
-        .header("host", "towpath")
-        .body(Full::new(Bytes::from(order)))
-        .map_err(|e| told(&e.to_string()))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| told(&e.to_string()))?;
-    if response.status().is_success() {
-        return Ok(());
-    }
-    let status = response.status();
-    let body = response.into_body().collect().await;
-    let body = body.map(|body| body.to_bytes()).unwrap_or_default();
-    Err(told(&format!(
-        "refused ({status}): {}",
-        String::from_utf8_lossy(&body)
-    )))
-}
 
 pub(super) async fn knock(to: SocketAddr, token: &str) -> std::io::Result<()> {
     let any: IpAddr = match to {

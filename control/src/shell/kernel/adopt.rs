@@ -128,6 +128,7 @@ fn sizes(flows_max: u32) -> [(&'static str, u32, u32, u32); map::NAMES.len()] {
         (map::REASONS, 4, 8, Reason::COUNT),
         (map::EVENTS, 0, 0, map::EVENTS_BYTES),
         (map::EGRESS, 4, 8, map::EGRESS_MAX),
+        (map::BANS, 20, 4, map::BANS_MAX),
     ]
 }
 

@@ -96,15 +96,17 @@ impl Kernel {
             map::FLOWS => Some(self.flow_slots.used()),
             map::STATS => Some(self.stats_slots.used()),
             map::EGRESS => Some(self.links.len()),
+            map::BANS => Some(self.bans.len()),
             map::EVENTS => None,
             _ => Some(usize::try_from(capacity).unwrap_or(usize::MAX)),
         };
-        #[allow(clippy::wildcard_enum_match_arm, reason = "the program has these four")]
+        #[allow(clippy::wildcard_enum_match_arm, reason = "the program has these five")]
         let kind = match info.map_type().ok()? {
             MapType::Array => "array",
             MapType::PerCpuArray => "per-cpu array",
             MapType::DevMapHash => "device hash",
             MapType::RingBuf => "ring",
+            MapType::LpmTrie => "longest prefix",
             _ => "other",
         };
         Some(Fill {

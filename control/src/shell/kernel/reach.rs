@@ -138,6 +138,9 @@ const TICK_NS: u64 = 4_000_000;
 fn rearranged(old: &Settings, wanted: &BTreeSet<IpAddr>, tick_ns: u64) -> Settings {
     let mut settings = Settings {
         locals: old.locals,
+        bans: old.bans,
+        guarded_used: old.guarded_used,
+        guarded: old.guarded,
         ..Settings::new(&[]).with_tick(tick_ns)
     };
     let mut missing: BTreeSet<IpAddr> = wanted.clone();

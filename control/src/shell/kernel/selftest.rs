@@ -15,7 +15,7 @@ use common::forward::{Action, Flows, Reason, forward};
 use common::map::{self, ABI, Port, SLOT_NONE, Settings, port_index};
 use common::rtp::Rtp;
 use common::stats::FlowStats;
-use common::wire::{Buffer, Mac};
+use common::wire::{Buffer, Ip, Mac};
 
 use super::{KernelError, adopt};
 
@@ -286,6 +286,11 @@ impl Flows for Table {
     fn flow(&self, port: Port) -> Option<&Flow> {
         self.flows
             .get(usize::try_from(port.flow).ok()?.checked_sub(1)?)
+    }
+
+    /// Nobody is.
+    fn is_banned(&self, _: Ip) -> bool {
+        false
     }
 
     /// No flow here asks.

@@ -142,14 +142,27 @@ fn enter(shared: &Arc<Shared>, first: First, ends: Ends) -> (ConnId, Arc<Notify>
     let First { connect, login } = first;
     let Ends { local, remote } = ends;
     let now = clock::now();
+    let (config, may_try) = {
+        let state = shared.state();
+        let config = state.config.clone();
+        let may_try = state.failures.may_try(remote.ip(), &config, now);
+        (config, may_try)
+    };
+    let login = match may_try {
+        true => match shared.known.token(login.as_ref()) {
+            Some(tool) => Ok(tool),
+            None => login::principal(&config, login, &connect.id),
+        },
+        false => Err(Reason::NotAuthorized),
+    };
+    let who = login.as_ref().ok().cloned();
+    let domain = &config.sip.domain;
+    let told = who
+        .as_ref()
+        .and_then(|who| shared.known.told(who, domain, remote.ip()));
     let mut state = shared.state();
     state.last += 1;
     let conn = ConnId(state.last);
-    let config = state.config.clone();
-    let login = match state.failures.may_try(remote.ip(), &config, now) {
-        true => login::principal(&config, login, &connect.id),
-        false => Err(Reason::NotAuthorized),
-    };
     if let Err(reason) = login {
         state.failures.failed(remote.ip(), &config, now);
         let fields = vec![("reason", reason.word().to_owned())];
@@ -165,6 +178,7 @@ fn enter(shared: &Arc<Shared>, first: First, ends: Ends) -> (ConnId, Arc<Notify>
     let wake = Arc::new(Notify::new());
     let line = Line {
         version: connect.version,
+        who,
         local,
         remote,
         out: BytesMut::new(),
@@ -172,7 +186,7 @@ fn enter(shared: &Arc<Shared>, first: First, ends: Ends) -> (ConnId, Arc<Notify>
         wake: wake.clone(),
     };
     state.lines.insert(conn, line);
-    let known_as = state.known_as(local, remote);
+    let known_as = told.unwrap_or_else(|| state.known_as(local, remote));
     let input = Input::Connect {
         conn,
         connect,

@@ -25,7 +25,7 @@ use crate::shell::sip::{self, Wrong};
 
 /// A ping at least so often; two that are not answered end the connection. The library takes no
 /// less.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
+pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// The library's write has no time limit: nothing at all for so long ends the connection.
 const SILENCE: Duration = Duration::from_secs(12);
 /// How long the broker keeps the session of one that is gone: commands published meanwhile come.

@@ -182,6 +182,10 @@ impl Heard {
         task
     }
 
+    fn count(&self) -> usize {
+        self.0.lock().unwrap().values().map(Vec::len).sum()
+    }
+
     /// Without those that came twice, and how many these are.
     fn sorted_out(&self) -> (BTreeMap<String, Vec<u32>>, usize) {
         let mut twice = 0;
@@ -284,6 +288,17 @@ fn rounds() -> u32 {
     }
 }
 
+/// All rounds with one broker, at most: both take less than twelve minutes.
+const ROUNDS_LIMIT: Duration = Duration::from_secs(340);
+
+/// Of this process.
+fn resident_mib() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.unwrap().split_whitespace().next().unwrap();
+    kib.parse::<u64>().unwrap() / 1024
+}
+
 async fn nothing_is_lost(name: &str, persistence: bool) {
     let mut broker = Broker::new(name, persistence).await;
     let gate = Gate::new(broker.port).await;
@@ -305,8 +320,18 @@ async fn nothing_is_lost(name: &str, persistence: bool) {
     let mut producer = Producer::default();
     let started = clock::now();
     for round in 0..rounds() {
-        producer.push(&outbox, 1500).await;
         let trouble = Trouble::of(round);
+        let depth = outbox.view(clock::now()).unwrap().depth;
+        println!(
+            "{name}: round {} of {}, {} s: {trouble:?}, {} accepted, {depth} wait, {} MiB",
+            round + 1,
+            rounds(),
+            started.elapsed().as_secs(),
+            producer.last - producer.refused,
+            resident_mib(),
+        );
+        assert!(started.elapsed() < ROUNDS_LIMIT, "the rounds take too long");
+        producer.push(&outbox, 1500).await;
         if !matches!(trouble, Trouble::Kill) {
             broker.signal(Signal::SIGSTOP);
             producer.push(&outbox, 2500).await;
@@ -325,6 +350,9 @@ async fn nothing_is_lost(name: &str, persistence: bool) {
         until(async || outbox.view(clock::now()).unwrap().depth < BACKLOG).await;
     }
     until(async || outbox.view(clock::now()).unwrap().depth == 0).await;
+    let all = usize::try_from(producer.last - producer.refused).unwrap();
+    // Sorting takes its time.
+    until(async || heard.count() >= all).await;
     until(async || heard.sorted_out().0 == producer.accepted).await;
     let (_, twice) = heard.sorted_out();
     let view = outbox.view(clock::now()).unwrap();
@@ -334,13 +362,14 @@ async fn nothing_is_lost(name: &str, persistence: bool) {
         .filter(|news| news.down.is_some())
         .count();
     println!(
-        "{} messages in {} rounds and {} s, none lost, {twice} twice, {ends} connections lost, \
-         {} submitted again, {} never accepted",
+        "{name}: {} messages in {} rounds and {} s, none lost, order kept, {twice} twice, {ends} \
+         connections lost, {} submitted again, {} never accepted, {} MiB",
         producer.last,
         rounds(),
         started.elapsed().as_secs(),
         view.counts.redelivered,
         producer.refused,
+        resident_mib(),
     );
     assert!(ends > 0);
     assert!(

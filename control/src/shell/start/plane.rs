@@ -28,6 +28,7 @@ pub(super) async fn raise(
     seed: [u8; 32],
     store: &Store,
     tables: &mut Tables,
+    known: mqtt::Known,
 ) -> Result<Raised, Refused> {
     let mut kept = |table| tables.remove(&table).unwrap_or_default();
     let (inbox, mail) = plane::inbox();
@@ -42,7 +43,7 @@ pub(super) async fn raise(
     );
     let broker = outbox::Settings::of(config, announcer.will());
     outbox.configure(limits, broker.map_err(|wrong| tls_refused(source, &wrong))?);
-    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone());
+    let edge = mqtt::Edge::start(config, inbox.clone(), gate.clone(), known);
     let links = cascade::start(config, inbox.clone(), boot(&seed)).await;
     let links = links.map_err(|wrong| links_refused(source, &wrong))?;
     let publisher = Publisher {

@@ -1,6 +1,7 @@
 //! Registrations that another registrar keeps, and we in front of it: what it is sent, and what it
 //! granted.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -65,16 +66,9 @@ pub fn request(message: &Message, via: &str, forwards: u8, by: By, onward: &[Onw
     set_vias(&mut edit, message, &[via.as_bytes()]);
     edit.remove_all(Name::Route);
     edit.set(Name::MaxForwards, forwards.to_string().as_bytes());
-    let ranges = message.values(Name::Contact);
-    let mut contacts = Vec::new();
-    for (range, onward) in ranges.iter().zip(onward) {
-        let Some(Contact::Addr(contact)) = Contact::parse(message.slice(range)) else {
-            continue;
-        };
-        contacts.push(rewritten(&contact, by, onward));
-    }
-    if !contacts.is_empty() {
-        edit.set(Name::Contact, &contacts.join(&b", "[..]));
+    match by {
+        By::Contact => set_contacts(&mut edit, message, onward),
+        By::Path => set_expiries(&mut edit, message, onward),
     }
     let first = onward.first().filter(|_| by == By::Path);
     if let Some(first) = first {
@@ -87,32 +81,46 @@ pub fn request(message: &Message, via: &str, forwards: u8, by: By, onward: &[Onw
     edit.finish()
 }
 
-fn rewritten(contact: &NameAddr<'_>, by: By, onward: &Onward) -> Vec<u8> {
-    let mut out = b"<".to_vec();
-    out.extend_from_slice(match by {
-        By::Contact => onward.uri.as_bytes(),
-        By::Path => contact.uri,
-    });
-    out.push(b'>');
-    for param in contact.params.clone() {
-        let kept = match by {
-            // The instance is the client's; the contact is ours.
-            By::Contact => param.name.eq_ignore_ascii_case(b"q"),
-            By::Path => !param.name.eq_ignore_ascii_case(b"expires"),
-        };
-        if !kept {
-            continue;
-        }
-        out.push(b';');
-        out.extend_from_slice(param.name);
-        match param.value {
-            Some(value) if is_token(value) => out.extend([b"=", value].concat()),
-            Some(value) => out.extend([b"=\"", value, b"\""].concat()),
-            None => {}
-        }
+/// Contacts of ours in place of the client's; of its parameters the preference alone is ours too.
+fn set_contacts(edit: &mut Edit<'_>, message: &Message, onward: &[Onward]) {
+    let mut contacts = Vec::new();
+    for (contact, _, onward) in contacts_of(message, onward) {
+        let seconds = onward.expires.as_secs();
+        let q = contact.param(b"q").flatten().filter(|q| is_token(q));
+        let q = q.map_or(Vec::new(), |q| [b";q=", q].concat());
+        let uri = onward.uri.as_bytes();
+        let expires = format!(";expires={seconds}").into_bytes();
+        contacts.push([b"<", uri, b">", &q, &expires].concat());
     }
-    out.extend_from_slice(format!(";expires={}", onward.expires.as_secs()).as_bytes());
-    out
+    if !contacts.is_empty() {
+        edit.set(Name::Contact, &contacts.join(&b", "[..]));
+    }
+}
+
+/// The client's own contacts, each with another lifetime and not another byte.
+fn set_expiries(edit: &mut Edit<'_>, message: &Message, onward: &[Onward]) {
+    for (contact, range, onward) in contacts_of(message, onward) {
+        let expires = format!(";expires={}", onward.expires.as_secs());
+        let mut params = contact.params.clone();
+        let said = params.find(|param| param.name.eq_ignore_ascii_case(b"expires"));
+        let place = said.map_or(range.end..range.end, |param| {
+            range.start + param.range.start..range.start + param.range.end
+        });
+        edit.replace(place, expires);
+    }
+}
+
+fn contacts_of<'m>(
+    message: &'m Message,
+    onward: &'m [Onward],
+) -> impl Iterator<Item = (NameAddr<'m>, Range<usize>, &'m Onward)> {
+    let ranges = message.values(Name::Contact).into_iter().zip(onward);
+    ranges.filter_map(
+        |(range, onward)| match Contact::parse(message.slice(&range)) {
+            Some(Contact::Addr(contact)) => Some((contact, range, onward)),
+            Some(Contact::Star) | None => None,
+        },
+    )
 }
 
 /// How long the registrar granted a contact: what its 200 says of it (RFC 3261 §10.2.4), or else of
@@ -183,15 +191,14 @@ mod tests {
         check(By::Contact, 3600, &[(contact, ours)]);
         let gone = "Contact: <sip:1001@10.9.0.1:5060;tpr=ab>;q=0.5;expires=0";
         check(By::Contact, 0, &[(contact, gone)]);
-        let theirs = "Contact: <sip:1001@192.168.1.10;ob>;+sip.instance=\"<urn:x>\";reg-id=1;\
-                      q=0.5;expires=3600";
+        let theirs = contact.replace("expires=60", "expires=3600");
         let path = "REGISTER sip:example.com SIP/2.0\r\n\
                     Path: <sip:1001@10.9.0.1:5060;tpr=ab;lr>\r\n";
         check(
             By::Path,
             3600,
             &[
-                (contact, theirs),
+                (contact, &theirs),
                 ("REGISTER sip:example.com SIP/2.0\r\n", path),
                 (
                     "\r\nContent-Length: 0\r\n",

@@ -38,7 +38,7 @@ impl Work {
     }
 
     /// The caller's side; `hold` is how long a call stands.
-    fn scenario(self, hold: Duration) -> String {
+    pub(super) fn scenario(self, hold: Duration) -> String {
         match self {
             Self::Register => include_str!("register.xml").to_owned(),
             Self::RegisterMd5 => include_str!("register-md5.xml").to_owned(),
@@ -91,15 +91,21 @@ pub(super) struct Running {
 impl Load {
     /// Starts the generators. Each takes its share of the users in turn.
     pub(super) fn start(self, site: &Site, users: Users) -> Result<Running> {
-        let scenario = site.files().join("scenario.xml");
-        fs::write(&scenario, self.work.scenario(self.hold))?;
+        self.play(site, users, &self.work.scenario(self.hold), 0)
+    }
+
+    /// The same by another scenario; `first` is the number of the first generator: those that run
+    /// at the same time differ.
+    pub(super) fn play(self, site: &Site, users: Users, text: &str, first: u32) -> Result<Running> {
+        let scenario = site.files().join(format!("scenario-{first}.xml"));
+        fs::write(&scenario, text)?;
         let seconds = self.operations.div_ceil(self.per_s.max(1));
         let mut running = Running {
             processes: Vec::new(),
             statistics: Vec::new(),
             limit: self.hold + DRAIN + Duration::from_secs(seconds.into()),
         };
-        for number in 0..GENERATORS {
+        for number in first..first + GENERATORS {
             let statistics = site.files().join(format!("statistics-{number}.csv"));
             remove(&statistics)?;
             let port = FIRST_PORT + u16::try_from(number)?;
@@ -186,13 +192,20 @@ impl Drop for Running {
     }
 }
 
+pub(super) const CALLEE: &str = include_str!("callee.xml");
+
 /// Answers every call; killed on drop.
 pub(super) struct Callee(Child);
 
 impl Callee {
     pub(super) fn start(site: &Site) -> Result<Self> {
+        Self::play(site, CALLEE)
+    }
+
+    /// The same by another scenario.
+    pub(super) fn play(site: &Site, text: &str) -> Result<Self> {
         let scenario = site.files().join("callee.xml");
-        fs::write(&scenario, include_str!("callee.xml"))?;
+        fs::write(&scenario, text)?;
         let mut command = site.sink.command(SIPP)?;
         command
             .arg("-sf")

@@ -84,7 +84,7 @@ impl Site {
 const TICK_MS: u64 = 10;
 
 /// Of `/proc/PID/stat`: the twelfth and thirteenth field after the name, which may hold spaces.
-fn user_and_system(stat: &str) -> Option<u64> {
+pub(in crate::bench) fn user_and_system(stat: &str) -> Option<u64> {
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut times = fields.split(' ').skip(11);
     let user: u64 = times.next()?.parse().ok()?;

@@ -71,7 +71,12 @@ fn answer(request: &[u8], from: SocketAddr) -> Vec<u8> {
     bytes
 }
 
-fn behind_a_router(networks: &[Net]) -> Patient {
+/// The LAN by its own address, and everybody else by the router's.
+pub(super) fn inside_and_outside() -> [Net; 2] {
+    [at(LAN, (20_000, 20_199)), OUTSIDE]
+}
+
+pub(super) fn behind_a_router(networks: &[Net]) -> Patient {
     let map = PortMap {
         to: plan::EDGE_LAN.parse().unwrap(),
         sip_port: 5060,
@@ -94,7 +99,7 @@ fn behind_a_router(networks: &[Net]) -> Patient {
 
 #[test]
 fn what_a_stun_server_sees_is_compared() {
-    let patient = behind_a_router(&[at(LAN, (20_000, 20_199)), OUTSIDE]);
+    let patient = behind_a_router(&inside_and_outside());
     let _servers = SERVERS.map(|at| Stun::start(&patient.lab, at));
     let one = ["--stun", SERVERS[0]];
     let both = [one, ["--stun", SERVERS[1]]].concat();
@@ -134,7 +139,7 @@ fn what_a_stun_server_sees_is_compared() {
 /// A second node, outside, knocks at every port that is tried.
 #[test]
 fn what_a_node_outside_reaches_is_told() {
-    let patient = behind_a_router(&[at(LAN, (20_000, 20_199)), OUTSIDE]);
+    let patient = behind_a_router(&inside_and_outside());
     let mut config = Config::new(&patient.lab, Mode::Userspace);
     config.networks = vec![Net {
         name: "far",
@@ -161,7 +166,11 @@ fn what_a_node_outside_reaches_is_told() {
     patient.broken(&half, &peer);
     let nobody = Case {
         name: "the node outside does not run",
-        finds: &[("nat.inbound", "unknown")],
+        finds: &[
+            ("nat.inbound", "unknown"),
+            ("sip.alg", "unknown"),
+            ("sip.inbound", "unknown"),
+        ],
         says: "/no/such/socket: No such file or directory",
         ..CASE
     };
@@ -170,7 +179,7 @@ fn what_a_node_outside_reaches_is_told() {
 
 #[test]
 fn an_address_that_does_not_work_from_inside_is_named() {
-    let patient = behind_a_router(&[at(LAN, (20_000, 20_199)), OUTSIDE]);
+    let patient = behind_a_router(&inside_and_outside());
     let case = Case {
         name: "no hairpin, and nobody is told the inner address",
         config: |config| {

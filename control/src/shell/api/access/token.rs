@@ -21,7 +21,7 @@ const NAME_BYTES_MAX: usize = 64;
 const USE_EVERY_S: u64 = 60;
 const FILE: &str = "tokens.json";
 /// So that it is recognised where it must not be, in a log or a repository.
-const PREFIX: &str = "towpath_";
+pub(super) const PREFIX: &str = "towpath_";
 
 /// One that was given to somebody.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -97,6 +97,13 @@ impl Tokens {
             }
         }
         Some((name, role))
+    }
+
+    /// Those that have not ended, by name.
+    pub(super) fn valid(&self, now_s: u64) -> impl Iterator<Item = (&str, Role)> {
+        let tokens = self.tokens.iter();
+        let valid = tokens.filter(move |token| token.expires.is_none_or(|end| end > now_s));
+        valid.filter_map(|token| Some((token.name.as_str(), role(&token.role)?)))
     }
 
     /// Makes one; what is returned is shown once and not kept.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::cascade::Reason;
 use crate::plane::count::{WAITS_S, Waits};
 use crate::shell::Shell;
 
@@ -16,6 +17,7 @@ const OUTCOMES: [&str; 6] = [
     "revoked",
     "refused",
 ];
+const FORWARDED: [&str; 4] = ["answered", "home_unreachable", "busy", "not_shared"];
 const STALE: [&str; 2] = ["old_cseq", "rev_conflict"];
 
 pub(super) fn conference(shell: &Shell, text: &mut Text) {
@@ -24,7 +26,29 @@ pub(super) fn conference(shell: &Shell, text: &mut Text) {
     let participants = plane.conferences().map(|c| c.roster().participants.len());
     let participants = participants.sum();
     let counts = plane.counts().clone();
+    let cascade = plane.cascade();
+    let shared = [
+        ("home", cascade.shared()),
+        ("member", cascade.foreign().count()),
+    ];
+    let dropped = Reason::ALL.map(|reason| {
+        let count = cascade.dropped().get(&reason).copied();
+        (reason.word(), count.unwrap_or(0))
+    });
     drop(plane);
+    let help = "Conferences that servers share, by what this one is to them.";
+    text.family("cascade_conferences", Kind::Gauge, help);
+    for (role, number) in shared {
+        text.series(&[("role", role)], count(number));
+    }
+    let help = "Frames of other servers that were dropped, by why.";
+    text.family("cascade_dropped_total", Kind::Counter, help);
+    for (reason, number) in dropped {
+        text.series(&[("reason", reason)], number);
+    }
+    let help = "Commands for conferences at home elsewhere, by what became of them.";
+    text.family("cascade_commands_total", Kind::Counter, help);
+    labelled("result", &FORWARDED, &counts.forwarded, text);
     text.family("conferences", Kind::Gauge, "Conferences now.");
     text.series(&[], count(conferences));
     let help = "Participants of all conferences now.";

@@ -127,6 +127,7 @@ fn dropped(shell: &Shell, text: &mut Text) {
             "wrong_interface",
             of(Reason::WrongInterface) + load(&user.wrong_interface),
         ),
+        ("banned", of(Reason::Banned)),
         ("ttl", of(Reason::HopLimit) + load(&user.hop_limit)),
         ("redirect_err", of(Reason::NoEgress)),
         ("send_failed", load(&user.send_failed)),

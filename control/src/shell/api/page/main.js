@@ -149,6 +149,8 @@ function go(moved) {
   show(at("main"));
   document.title = `${t(`view.${known}`)} · Towpath`;
   views();
+  // On a narrow screen the views are a row that scrolls.
+  at("views").querySelector("[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
   session.draw();
   session.again();
   if (moved) at("main").focus();

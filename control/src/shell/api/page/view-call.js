@@ -73,7 +73,7 @@ function flows(list) {
   const head = ["stream", "from", "path", "heard", "bits", "packets", "lost", "jitter", "address"];
   const right = ["bits", "packets", "lost", "jitter"];
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": t("call.streams") },
-    h("table", {}, h("thead", {}, h("tr", {}, head.map((key) => h("th", { scope: "col", class: right.includes(key) ? "n" : null }, t(`flow.${key}`))))),
+    h("table", {}, h("caption", { class: "quiet" }, t("call.streams")), h("thead", {}, h("tr", {}, head.map((key) => h("th", { scope: "col", class: right.includes(key) ? "n" : null }, t(`flow.${key}`))))),
       h("tbody", {}, list.map(flow))));
 }
 

@@ -16,7 +16,7 @@ export const load = ({ args: [cid] }, signal) =>
 
 export function draw(session) {
   const [cid] = session.args;
-  if (!session.data) return title(cid ?? t("view.conferences"));
+  if (!session.data) return title(t("view.conferences"));
   return cid ? one(session) : all(session);
 }
 
@@ -30,6 +30,7 @@ const all = ({ data, draw }) => [
       { key: "participants", title: t("conferences.participants"), right: true, of: (c) => number(c.participants) },
       { key: "holders", title: t("conferences.speaking"), right: true, of: (c) => number(c.holders) },
       { key: "waiting", title: t("conferences.waiting"), right: true, of: (c) => number(c.waiting) },
+      { key: "views", title: t("conferences.views"), right: true, of: (c) => number(c.views), low: true },
       { key: "began", title: t("conferences.began"), of: (c) => clock(c.began), low: true, class: "nowrap" },
       { key: "revision", title: t("conferences.revision"), of: (c) => mono(c.revision), low: true },
     ],
@@ -43,21 +44,21 @@ function one(session) {
     run: () => api.ask("DELETE", `conferences/${encodeURIComponent(data.cid)}`), done: t("conferences.ended"), again: () => (location.hash = "#/conferences"),
   });
   return [
-    title(data.uri, h("div", { class: "buttons" }, h("button", { type: "button", class: "grave", onclick: end }, t("conferences.end")))),
+    title(t("conferences.title", { uri: data.uri }), h("div", { class: "buttons" }, h("button", { type: "button", class: "grave", onclick: end }, t("conferences.end")))),
     section(t("view.conferences"), facts([
       [t("conferences.cid"), mono(data.cid)], [t("conferences.home"), data.home],
       [t("conferences.began"), clock(data.began)], [t("conferences.revision"), mono(data.revision)],
     ])),
     roster(session),
-    section(t("conferences.floor"), data.floors.map((floor) => queue(session, floor))),
-    section(t("conferences.views"), data.views.length ? data.views.map(seen) : h("p", { class: "muted" }, t("conferences.no_views"))),
+    section(t("conferences.floor"), h("div", { class: "columns" }, data.floors.map((floor) => queue(session, floor)))),
+    section(t("conferences.views"), data.views.length ? data.views.map((view) => seen(data, view)) : h("p", { class: "muted" }, t("conferences.no_views"))),
   ];
 }
 
 const name_of = ({ roster }, pid) => roster.find((p) => p.pid === pid)?.name ?? pid;
 
 const media = (kinds) =>
-  Object.entries(kinds).filter(([, way]) => way !== "inactive").map(([kind, way]) => `${kind} ${way}`).join(", ");
+  Object.entries(kinds).filter(([, way]) => way !== "inactive").map(([kind, way]) => `${term("kind", kind)}: ${term("way", way)}`).join(", ");
 
 const roster = (session) =>
   section(t("conferences.roster"), table({
@@ -82,19 +83,20 @@ function queue(session, floor) {
     () => api.ask("POST", `${path}${encodeURIComponent(request.request_id)}/decision`, { body: JSON.stringify({ pid: chair.pid, action }) }),
     t("conferences.decided"), session.again);
   const button = (request, action) =>
-    chair && h("button", { type: "button", class: "small", onclick: () => decide(request, action) }, t(`decide.${action}`));
+    chair && h("button", { type: "button", class: "small", onclick: () => decide(request, action), "aria-label": `${t(`decide.${action}`)}: ${name_of(data, request.pid)}` }, t(`decide.${action}`));
   const row = (actions) => (request) =>
     h("li", { "data-key": request.request_id }, h("strong", {}, name_of(data, request.pid)), " ",
-      h("span", { class: "muted" }, clock(request.since), request.text && ` “${request.text}”`), " ", actions.map((action) => button(request, action)));
+      h("span", { class: "muted" }, clock(request.since), request.text && ` “${request.text}”`), " ",
+      h("span", { class: "buttons" }, actions.map((action) => button(request, action))));
   const none = (words) => h("p", { class: "muted" }, words);
   return h("article", { class: "answer", "data-key": floor.fid },
-    h("h3", {}, floor.fid, " ", h("span", { class: "muted" }, t("conferences.policy", { policy: floor.policy, n: number(floor.max_holders) }))),
+    h("h3", {}, floor.fid, " ", h("span", { class: "muted" }, t("conferences.policy", { policy: term("policy", floor.policy), n: number(floor.max_holders) }))),
     h("p", {}, t("conferences.holders")), floor.holders.length ? h("ul", { class: "people" }, floor.holders.map(row(["revoke"]))) : none(t("conferences.free")),
     h("p", {}, t("conferences.queue")), floor.queue.length ? h("ol", { class: "people" }, floor.queue.map(row(["grant", "deny"]))) : none(t("conferences.no_queue")));
 }
 
-const seen = (view) =>
+const seen = (data, view) =>
   h("article", { class: "answer", "data-key": view.vid }, h("h3", {}, view.vid, " ", h("code", { class: "muted" }, `${view.epoch}.${view.rev}`)), facts([
-    [t("conferences.layout"), view.layout], [t("conferences.focus"), view.focus], [t("conferences.zoom"), number(view.zoom, 2)],
-    [t("conferences.rect"), mono(view.rect.join(" "))], [t("conferences.set_by"), view.by],
+    [t("conferences.layout"), view.layout], [t("conferences.focus"), view.focus && name_of(data, view.focus)], [t("conferences.zoom"), number(view.zoom, 2)],
+    [t("conferences.rect"), mono(view.rect.join(" "))], [t("conferences.set_by"), view.by && name_of(data, view.by)],
   ]));

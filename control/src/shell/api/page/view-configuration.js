@@ -26,7 +26,7 @@ export function draw(session) {
     config.refused && notice("poor", h("p", {}, h("strong", {}, t("configuration.refused"))), h("p", {}, config.refused.detail), config.refused.problems.map(problem)),
     config.not_stored && notice("fair", h("p", {}, config.not_stored)),
     section(t("configuration.running"), facts([
-      [t("configuration.since"), clock(config.at)], [t("configuration.source"), config.source], [t("configuration.who"), config.who],
+      [t("configuration.since"), clock(config.at)], [t("configuration.source"), term("source", config.source)], [t("configuration.who"), config.who],
       [t("configuration.file"), mono(config.file)], [t("configuration.hash"), mono(config.hash?.slice(0, 16))],
       [t("configuration.after_restart"), term("after_restart", config.after_restart)],
     ])),
@@ -47,7 +47,7 @@ export function draw(session) {
 const written = (value) => (value === null ? t("none") : typeof value === "string" ? value : JSON.stringify(value));
 
 function change(session) {
-  const { plan, text } = session;
+  const { plan: found, text } = session;
   const typed = (event) => {
     session.text = event.target.value;
     if (session.plan) {
@@ -55,19 +55,13 @@ function change(session) {
       session.draw();
     }
   };
-  const dry = async (event) => {
+  const dry = (event) => {
     event.preventDefault();
     session.text = event.target.text.value;
-    session.base = session.data.etag;
-    try {
-      session.plan = (await api.ask("POST", "config/plan", { body: session.text })).document;
-    } catch (problem) {
-      session.plan = refused(problem);
-    }
-    session.draw();
+    return plan(session);
   };
   const apply = () => order({
-    heading: t("configuration.apply"), words: t("configuration.apply_sure", { n: number(plan.changes.length + plan.more) }), yes: t("configuration.apply"),
+    heading: t("configuration.apply"), words: t("configuration.apply_sure", { n: number(found.changes.length + found.more) }), yes: t("configuration.apply"),
     run: () => api.ask("PUT", "config", { body: session.text, headers: { "If-Match": session.base } }),
     done: t("configuration.applied"),
     again: () => {
@@ -75,7 +69,7 @@ function change(session) {
       return session.again();
     },
   });
-  const may = plan && !plan.refused && !plan.unchanged && plan.problems.length === 0;
+  const may = found && !found.refused && !found.unchanged && found.problems.length === 0;
   return section(t("configuration.change"),
     h("form", { class: "table", onsubmit: dry },
       h("label", { for: "text" }, t("configuration.text")),
@@ -83,25 +77,44 @@ function change(session) {
       h("div", { class: "buttons" },
         h("button", { type: "submit" }, t("configuration.plan")),
         h("button", { type: "button", class: "main", onclick: apply, disabled: !may || null }, t("configuration.apply")),
-        h("button", { type: "button", onclick: () => last(session) }, t("configuration.load")))),
-    h("div", { "aria-live": "polite", class: "table" }, plan && planned(session, plan)));
+        h("button", { type: "button", onclick: () => fill(session, session.data.config.generation) }, t("configuration.load")))),
+    h("div", { "aria-live": "polite", class: "table" }, found && planned(session, found)));
 }
 
 // A refusal is a plan with problems.
 const refused = (problem) => ({ refused: why(problem), problems: problem.document?.problems ?? [], changes: problem.document?.changes ?? [], more: 0 });
 
-async function last(session) {
+// Puts a generation's text into the field. Secrets are left out of it; where the mark of one stands,
+// the daemon keeps the secret it has.
+async function fill(session, generation) {
   try {
-    const { text } = await api.get(`config/history/${session.data.config.generation}`);
+    const { text } = await api.get(`config/history/${generation}`);
     session.text = text;
     session.plan = null;
     const place = document.getElementById("text");
     place.value = text;
     place.focus();
     session.draw();
+    return true;
   } catch (problem) {
     tell(why(problem), "poor");
+    return false;
   }
+}
+
+async function plan(session) {
+  session.base = session.data.etag;
+  try {
+    session.plan = (await api.ask("POST", "config/plan", { body: session.text })).document;
+  } catch (problem) {
+    session.plan = refused(problem);
+  }
+  session.draw();
+}
+
+// What would change if that generation came back.
+async function compare(session, generation) {
+  if (await fill(session, generation)) await plan(session);
 }
 
 function planned(session, plan) {
@@ -139,12 +152,14 @@ function history(session) {
     columns: [
       { key: "generation", title: t("configuration.number"), right: true, of: (g) => number(g.generation) },
       { key: "at", title: t("configuration.at"), of: (g) => clock(g.at), class: "nowrap" },
-      { key: "source", title: t("configuration.source") },
+      { key: "source", title: t("configuration.source"), of: (g) => term("source", g.source) },
       { key: "who", title: t("configuration.who"), low: true },
       { key: "bytes", title: t("configuration.size"), right: true, of: (g) => bytes(g.bytes), low: true },
       { key: "hash", title: t("configuration.hash"), of: (g) => h("code", {}, g.hash.slice(0, 12)), low: true },
       { key: "back", title: "", fixed: true, right: true, of: (g) =>
-        g.running ? h("strong", {}, t("configuration.is_running")) : h("button", { type: "button", class: "small", onclick: () => back(g) }, t("configuration.rollback")) },
+        g.running ? h("strong", {}, t("configuration.is_running")) : h("div", { class: "buttons" },
+          h("button", { type: "button", class: "small", onclick: () => compare(session, g.generation), "aria-label": t("configuration.compare_with", { n: g.generation }) }, t("configuration.compare")),
+          h("button", { type: "button", class: "small", onclick: () => back(g), "aria-label": t("configuration.rollback_to", { n: g.generation }) }, t("configuration.rollback"))) },
     ],
   });
 }

@@ -2,8 +2,10 @@
 import * as api from "./api.js";
 import { h } from "./dom.js";
 import { facts, meter, mono, notice, pill, section, title } from "./part.js";
+import * as past from "./past.js";
+import { plot } from "./plot.js";
 import { fresh, table } from "./table.js";
-import { bytes, duration, number, short, t, term } from "./words.js";
+import { bytes, duration, number, rate, short, t, term } from "./words.js";
 
 export const every = 2000;
 
@@ -11,7 +13,10 @@ const interfaces = fresh("name");
 const verdicts = fresh("per_s", true);
 const maps = fresh("name");
 
-export const load = (_, signal) => api.get("bpf", signal);
+export async function load(_, signal) {
+  const [bpf, history] = await Promise.all([api.get("bpf", signal), past.load(signal)]);
+  return { ...bpf, history };
+}
 
 export function draw(session) {
   const { data } = session;
@@ -21,6 +26,7 @@ export function draw(session) {
     data.why && notice("fair", h("p", {}, h("strong", {}, t("datapath.off"))), h("p", {}, data.why)),
     data.refused && notice("fair", h("p", {}, data.refused)),
     section(t("datapath.interfaces"), rungs(session)),
+    h("div", { class: "plots" }, plots(data.history)),
     section(t("datapath.verdicts"), h("p", { class: "muted" }, t("datapath.verdicts_why")), reasons(session)),
     section(t("datapath.maps"), filled(session)),
     data.program && section(t("datapath.program"), facts([
@@ -31,6 +37,11 @@ export function draw(session) {
     ])),
   ];
 }
+
+const PLOTS = [["packets", ["packets_in_xdp", "packets_in_user"]], ["drops", ["drops"]]];
+
+const plots = ({ at, series }) =>
+  PLOTS.map(([key, names]) => plot(key, t(`plot.${key}`), at, names.map((name) => ({ name: t(`series.${name}`), values: series[name], show: rate })), 4));
 
 const small = (rows) => rows.length > 12;
 

@@ -5,7 +5,7 @@ import { h } from "./dom.js";
 import { meter, notice, title } from "./part.js";
 import * as past from "./past.js";
 import { plot } from "./plot.js";
-import { bits, duration, number, percent, ppm, short, t } from "./words.js";
+import { bits, duration, number, percent, ppm, rate, t } from "./words.js";
 
 export const every = 2000;
 
@@ -67,8 +67,6 @@ function tiles(status, networks, top) {
     tile(t("overview.ports"), percent(used, pairs), meter(used, pairs, t("overview.pairs", { n: number(used), all: number(pairs) }))),
     tile(t("overview.uptime"), duration(status.uptime_s), t("overview.generation", { n: number(status.config.generation) })));
 }
-
-const rate = (value) => (value === null ? t("none") : t("unit.per_s", { n: short(value) }));
 
 // Names of series as the daemon has them, one plot each, and what its axis reaches at least.
 const PLOTS = [

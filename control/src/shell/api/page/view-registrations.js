@@ -57,7 +57,7 @@ const drop = (session, aor) => order({
 function one(session) {
   const { aor, bindings } = session.data.explained;
   return [
-    title(aor, h("div", { class: "buttons" }, h("button", { type: "button", class: "grave", onclick: () => drop(session, aor) }, t("registrations.drop")))),
+    title(t("registrations.title", { aor }), h("div", { class: "buttons" }, h("button", { type: "button", class: "grave", onclick: () => drop(session, aor) }, t("registrations.drop")))),
     bindings.map(({ registration: r, answer, steps: list }) => section(r.contact,
       sentences(answer),
       facts([

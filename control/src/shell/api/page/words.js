@@ -52,6 +52,7 @@ export function short(value) {
 
 export const bits = (value) => (value == null ? t("none") : `${short(value)}${value < 1000 ? " " : ""}bit/s`);
 export const bytes = (value) => (value == null ? t("none") : `${short(value)}${value < 1000 ? " " : ""}B`);
+export const rate = (value) => (value == null ? t("none") : t("unit.per_s", { n: short(value) }));
 export const percent = (part, whole) => (whole ? `${number((100 * part) / whole, 1)} %` : t("none"));
 export const ppm = (value) => (value == null ? t("none") : `${number(value / 1e4, 2)} %`);
 export const ms = (value) => (value == null ? t("none") : `${number(value, value < 10 ? 1 : 0)} ms`);

@@ -1,61 +1,35 @@
-use std::time::Duration;
-
 use super::*;
-use crate::engine::admin::LegView;
-use crate::id::{Listener, Path, Transport};
-
-fn view(id: u64, from: &str, to: &str) -> CallView {
-    let at = ([10, 0, 0, 3], 5060).into();
-    let on = Listener {
-        transport: Transport::Udp,
-        local: at,
-    };
-    CallView {
-        id,
-        call_id: format!("{id}@phone"),
-        from: from.to_owned(),
-        to: to.to_owned(),
-        state: "established",
-        age: Duration::from_secs(id),
-        setup: None,
-        caller: LegView {
-            network: NetworkId(0),
-            signalling: Path { on, to: at },
-            natted: false,
-            target: String::new(),
-            media: None,
-            ordered: false,
-        },
-        callee: None,
-        branches: Vec::new(),
-        flows: Vec::new(),
-    }
-}
 
 /// Three calls: the second is the fastest, the third loses the most, the first is silent.
 #[track_caller]
 fn check(query: &[(&str, &str)], matched: usize, expected: &[u64]) {
-    let views = [
-        view(1, "1001", "1002"),
-        view(2, "Ann", "conf-7"),
-        view(3, "1003", "ann"),
+    let calls = [
+        (1, "1001", "1002"),
+        (2, "Ann", "conf-7"),
+        (3, "1003", "ann"),
     ];
-    let rows = views.iter().map(|view| Row {
-        view,
-        bits_per_s: [10, 30, 20][usize::try_from(view.id).unwrap() - 1],
-        lost_ppm: (view.id > 1).then_some(view.id),
-        silent_s: (view.id == 1).then_some(5),
-        kernel: 0,
-        user: 0,
-        waiting: 0,
-        why: None,
-    });
     let query = query
         .iter()
         .map(|(name, value)| ((*name).into(), (*value).into()));
     let wanted = Wanted::of(&query.collect()).unwrap();
-    let (found, shown) = select(rows.collect(), &wanted);
-    let shown: Vec<u64> = shown.iter().map(|row| row.view.id).collect();
+    let takes = calls.iter().filter(|(id, from, to)| {
+        wanted.finds(*id, &[from, to, "established"])
+            || wanted.finds(*id, &[&format!("{id}@phone")])
+    });
+    let rows = takes.map(|(id, from, to)| Row {
+        id: *id,
+        state: "established",
+        age: Duration::from_secs(*id),
+        name: if wanted.sort == Sort::From { from } else { to }.to_string(),
+        bits_per_s: [10, 30, 20][usize::try_from(*id).unwrap() - 1],
+        lost_ppm: (*id > 1).then_some(*id),
+        jitter: (*id < 3).then(|| Duration::from_millis(9 - *id)),
+        silent_s: (*id == 1).then_some(5),
+        ..Row::default()
+    });
+    let rows: Vec<Row> = rows.collect();
+    let found = rows.len();
+    let shown: Vec<u64> = page(rows, &wanted).iter().map(|row| row.id).collect();
     assert_eq!((found, &*shown), (matched, expected), "{wanted:?}");
 }
 
@@ -64,6 +38,7 @@ fn calls_are_sorted_searched_and_paged() {
     check(&[], 3, &[2, 3, 1]);
     check(&[("sort", "bits_per_s"), ("order", "asc")], 3, &[1, 3, 2]);
     check(&[("sort", "lost_ppm")], 3, &[3, 2, 1]);
+    check(&[("sort", "jitter_us")], 3, &[1, 2, 3]);
     check(&[("sort", "silent_s")], 3, &[1, 2, 3]);
     check(&[("sort", "age_s")], 3, &[3, 2, 1]);
     check(&[("sort", "id"), ("order", "desc")], 3, &[3, 2, 1]);

@@ -31,6 +31,7 @@ fn client(view: &ClientView) -> Value {
         Principal::Account(user) => ("account", user),
         Principal::Server(id) => ("server", id),
         Principal::Operator(name) => ("operator", name),
+        Principal::Viewer(name) => ("viewer", name),
         Principal::Anonymous(word) => ("anonymous", word),
     };
     json!({
