@@ -50,9 +50,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Before anything another daemon may be using is touched: if one runs, these are taken.
     let socket = claim(&config, &source)?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
-    let count = shard_count(&config);
     let (store, mut kept) = Store::open(&config.store);
-    let whose = Shards::new(count, call_ids(&store, &mut kept, seed));
+    let whose = Shards::new(shard_count(&config), call_ids(&store, &mut kept, seed));
     let (queues, events) = Queues::new(whose);
     let sip = Sip::new(queues.clone(), netlink.links());
     let sip = listen(sip, &config, &source).await?;
@@ -64,8 +63,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     }
     let started = clock::now();
     let engine = Node::new(Arc::new(config.clone()), seed, whose, started);
-    take_over(&datapath, &engine, started);
-    restore(&mut kept, &engine, started);
+    restore(&datapath, &mut kept, &engine, started);
     let noted = queues.noted();
     let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), &store);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
@@ -78,7 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
-    tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    tracing::info!(node = config.node.id, %socket, generation, shards = whose.count(), "running");
     let names = dns::Names::of(&config);
     let served = Shell {
         options,
@@ -182,7 +180,8 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(tables: &mut Tables, engine: &Node, now: Instant) {
+fn restore(datapath: &Datapath, tables: &mut Tables, engine: &Node, now: Instant) {
+    take_over(datapath, engine, now);
     let kept = tables.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
