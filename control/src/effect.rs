@@ -76,6 +76,8 @@ pub enum Effect {
 pub enum Table {
     /// By address-of-record: its bindings.
     Registrations,
+    /// By number and part: calls that are up.
+    Calls,
     /// By conference and part of it: its state.
     Conferences,
     /// By link and number: a message that has yet to reach a broker.
@@ -83,7 +85,12 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::Registrations, Self::Conferences, Self::Outbox];
+    pub const ALL: [Self; 4] = [
+        Self::Registrations,
+        Self::Calls,
+        Self::Conferences,
+        Self::Outbox,
+    ];
 }
 
 /// What was kept, and under which key.

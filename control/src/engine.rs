@@ -22,6 +22,7 @@ mod fork;
 mod gate;
 mod guard;
 mod invite;
+pub mod journal;
 mod media;
 mod names;
 mod own;
@@ -35,7 +36,7 @@ mod restore;
 mod route;
 mod subscription;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -151,8 +152,10 @@ pub struct Engine {
     relayed: BTreeMap<ServerKey, ClientKey>,
     /// Which call a local media address belongs to.
     sockets: BTreeMap<SocketAddr, CallKey>,
-    /// Flows taken over from a previous daemon, and when they were last seen alive.
-    adopted: BTreeMap<SocketAddr, Instant>,
+    /// Flows taken over from a previous daemon, whose calls are not known.
+    adopted: BTreeMap<SocketAddr, Adopted>,
+    /// Calls of which something has changed that is to be kept.
+    unkept: BTreeSet<CallKey>,
     /// Calls there were.
     calls_made: u64,
     next_sweep: Instant,
@@ -175,6 +178,15 @@ pub struct Engine {
     /// It takes no new calls, and why.
     drain: Option<Drain>,
     overloaded: bool,
+}
+
+/// A flow of a previous daemon.
+#[derive(Clone, Copy, Debug)]
+struct Adopted {
+    /// When it was last seen alive.
+    heard: Instant,
+    /// Its source.
+    peer: SocketAddr,
 }
 
 /// A request that opened a transaction.
@@ -217,6 +229,7 @@ impl Engine {
             relayed: BTreeMap::new(),
             sockets: BTreeMap::new(),
             adopted: BTreeMap::new(),
+            unkept: BTreeSet::new(),
             calls_made: 0,
             next_sweep: now + SWEEP,
             sweeps: 0,
@@ -303,6 +316,7 @@ impl Engine {
             self.sweep_former(now);
             self.guard.sweep(now);
             self.sweep_peers(now, effects);
+            self.sweep_journal(now, effects);
             self.parties.expire(now);
             self.flows.expire(now);
             if self.shard.is_first() {

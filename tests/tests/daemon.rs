@@ -43,6 +43,8 @@ mod keys;
 mod protection;
 #[path = "daemon/reload.rs"]
 mod reload;
+#[path = "daemon/restart.rs"]
+mod restart;
 #[path = "daemon/shards.rs"]
 mod shards;
 #[path = "daemon/store.rs"]

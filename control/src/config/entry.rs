@@ -12,6 +12,7 @@ use super::check::choice::{
     POLICY, REGISTER, REGISTER_BY, SYNC, VERIFY, XDP,
 };
 use super::check::spell;
+use super::limits::optional;
 use super::{
     Account, Cascade, Conference, Config, Datapath, Lower, Network, Node, Peer, PeerAddress, Pem,
     PortRange, Protection, Secret, Sip, Store, Tcp,
@@ -563,10 +564,6 @@ pub(super) fn floor_entries(fid: &str, policy: &Policy) -> Vec<Entry> {
         value,
     };
     entries.into_iter().map(named).collect()
-}
-
-fn optional(number: Option<impl Into<u64>>) -> Value {
-    number.map_or(Value::Unset, |number| Value::Number(number.into()))
 }
 
 pub(super) fn plain(kind: &'static str, value: Value) -> Entry {

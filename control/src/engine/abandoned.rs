@@ -43,6 +43,7 @@ impl Engine {
             *call.alive.of_mut(side) = now;
             self.counters.count("call_probe", "sent");
             self.send_probe(key, &mut call, side, now, effects);
+            self.journal(key);
             self.calls.insert(key, call);
         }
     }

@@ -11,6 +11,7 @@ use crate::engine::admin::{CallView, LegView, flows, text};
 use crate::engine::capacity::Claim;
 use crate::engine::event::Kind;
 use crate::engine::fork::{Asked, Refusal, Rival};
+use crate::engine::journal::Journal;
 use crate::engine::pulse::STRANGERS_MAX;
 use crate::engine::refresh::{Refresh, SessionTimer};
 use crate::engine::relay::Origin;
@@ -35,6 +36,8 @@ pub(super) struct Call {
     pub(super) session: Option<Session>,
     /// What it holds of peers and networks.
     pub(super) claims: Vec<Claim>,
+    /// What another process will have to know.
+    pub(super) journal: Journal,
     /// The INVITE transaction that is open, the first or a later one.
     pub(super) setup: Option<Setup>,
     /// The last 2xx to an INVITE, for its repeats.

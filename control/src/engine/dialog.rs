@@ -78,6 +78,7 @@ impl Engine {
         };
         if let Some(call) = kept {
             self.calls.insert(key, call);
+            self.journal(key);
         }
     }
 
@@ -325,6 +326,7 @@ impl Engine {
                 self.roll_back(key, &mut call, now, effects);
             }
             reply = Some(self.back(&call, from, origin, message, body.take()));
+            self.journal(key);
             self.calls.insert(key, call);
         }
         let reply = reply.unwrap_or_else(|| {
@@ -386,6 +388,7 @@ impl Engine {
             });
         }
         self.calls.insert(key, call);
+        self.journal(key);
     }
 
     fn ack_onward(

@@ -34,6 +34,8 @@ pub enum Kind {
     RegistrationRefused,
     /// Bindings of an earlier process go on.
     RegistrationsRestored,
+    /// Calls of an earlier process go on.
+    CallsRestored,
     CallStarted,
     CallAnswered,
     CallEnded,
@@ -107,6 +109,7 @@ impl Kind {
             Self::RegistrationEnded => "registration.ended",
             Self::RegistrationRefused => "registration.refused",
             Self::RegistrationsRestored => "registration.restored",
+            Self::CallsRestored => "call.restored",
             Self::CallStarted => "call.started",
             Self::CallAnswered => "call.answered",
             Self::CallEnded => "call.ended",

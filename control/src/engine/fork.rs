@@ -443,6 +443,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         call.rivals.clear();
+        call.journal.decide(call.branch);
         self.with_session(key, call, effects, |session, pools, effects| {
             session.decide(pools, now, effects);
         });

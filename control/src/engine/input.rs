@@ -35,8 +35,9 @@ pub enum Input {
     Active(Vec<Activity>),
     /// A socket could not be opened: the call that wanted it cannot be served.
     OpenFailed { at: SocketAddr },
-    /// Flows found in the kernel at start: they go on until they fall silent.
-    Adopted(Vec<SocketAddr>),
+    /// Flows found in the kernel at start, each with its source: those of calls that are restored
+    /// are theirs, others go on until they fall silent.
+    Adopted(Vec<(SocketAddr, SocketAddr)>),
     /// What an earlier process kept, at start.
     Restored(Vec<Kept>),
     /// All that an address-of-record has at the first shard now.

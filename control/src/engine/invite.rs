@@ -9,6 +9,7 @@ use crate::engine::admin::text;
 use crate::engine::call::{Call, Setup, Sources, Success};
 use crate::engine::event::Kind;
 use crate::engine::fork::{EARLY_DIALOGS_MAX, TARGETS_MAX};
+use crate::engine::journal::Journal;
 use crate::engine::media::{NO_BODY, Part, TIMER_C, capabilities, refusal_code, sdp_range};
 use crate::engine::refresh::SessionTimer;
 use crate::engine::relay::{Origin, REPEATS};
@@ -111,6 +112,7 @@ impl Engine {
             rivals: Vec::new(),
             session: None,
             claims: Vec::new(),
+            journal: Journal::default(),
             setup: Some(Setup {
                 first: true,
                 origin: Origin {
@@ -314,6 +316,7 @@ impl Engine {
         call.timer = SessionTimer::read(message, from);
         call.refreshed = now;
         call.alive = Both { a: now, b: now };
+        self.journal(key);
         self.respond(&origin.key, code, reply, now, effects);
         Some(call)
     }
@@ -484,6 +487,7 @@ impl Engine {
         effects: &mut Effects,
     ) {
         self.close_media(key, &mut call, now, effects);
+        self.forget_kept(key, &call, effects);
         if let Some(keys) = self.dialogs.get_mut(&call.call_id) {
             keys.retain(|other| *other != key);
             if keys.is_empty() {

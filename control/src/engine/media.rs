@@ -9,7 +9,7 @@ use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::event::Kind;
 use crate::engine::input::Activity;
-use crate::engine::{CallKey, Engine, SWEEP};
+use crate::engine::{Adopted, CallKey, Engine, SWEEP};
 use crate::media::ours::Passages;
 use crate::media::port::Pools;
 use crate::media::session::{Accept, Learned, LegSettings, Mode, Refusal, Session, Side};
@@ -54,7 +54,7 @@ impl Engine {
     }
 
     /// Tells a call's session where its parties are now, and what we are called now.
-    fn inform(&self, call: &mut Call) {
+    pub(super) fn inform(&self, call: &mut Call) {
         let passages = self.passages(call);
         for side in Side::BOTH {
             let leg = call.leg(side);
@@ -120,7 +120,11 @@ impl Engine {
             .expect(effects.get(before..).unwrap_or_default());
         self.hold_agreed(call);
         match outcome {
-            Ok(sdp) => Ok(Some(multipart::splice(message.body(), &range, &sdp))),
+            Ok(told) => {
+                let branch = call.branch;
+                call.journal.hear(from, part, sdp, branch);
+                Ok(Some(multipart::splice(message.body(), &range, &told)))
+            }
             Err(refusal) => {
                 self.counters.count("sdp_refused", refusal_reason(refusal));
                 if let Refusal::NoPorts(network) = refusal {
@@ -141,6 +145,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
+        call.journal.forget_offer();
         self.with_session(key, call, effects, |session, pools, effects| {
             session.roll_back(pools, now, effects);
         });
@@ -273,8 +278,8 @@ impl Engine {
 
     pub(super) fn active(&mut self, flows: &[Activity]) {
         for Activity { at, last, ssrc } in flows {
-            if let Some(heard) = self.adopted.get_mut(at) {
-                *heard = (*heard).max(*last);
+            if let Some(adopted) = self.adopted.get_mut(at) {
+                adopted.heard = adopted.heard.max(*last);
             }
             let call = self.sockets.get(at).and_then(|key| self.calls.get_mut(key));
             if let Some(session) = call.and_then(|call| call.session.as_mut()) {
@@ -291,14 +296,15 @@ impl Engine {
     }
 
     /// Flows of a daemon that died: their ports are taken, and they go on while packets come.
-    pub(super) fn adopt(&mut self, flows: &[SocketAddr], now: Instant) {
-        for at in flows {
+    pub(super) fn adopt(&mut self, flows: &[(SocketAddr, SocketAddr)], now: Instant) {
+        for (at, peer) in flows {
             let network = self.network_at(*at);
             if !self.pools.reserve(network, at.ip(), at.port() & !1) {
                 // Its pair holds the other port of it already.
                 self.counters.count("media_adopted", "shares_a_pair");
             }
-            self.adopted.insert(*at, now);
+            let (heard, peer) = (now, *peer);
+            self.adopted.insert(*at, Adopted { heard, peer });
         }
     }
 
@@ -307,7 +313,7 @@ impl Engine {
         let silent: Vec<SocketAddr> = self
             .adopted
             .iter()
-            .filter(|(_, last)| now.saturating_duration_since(**last) >= timeout)
+            .filter(|(_, flow)| now.saturating_duration_since(flow.heard) >= timeout)
             .map(|(at, _)| *at)
             .collect();
         for at in silent {

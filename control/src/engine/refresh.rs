@@ -10,7 +10,7 @@ use crate::config::AddressChange;
 use crate::effect::{Effect, Effects};
 use crate::engine::call::Call;
 use crate::engine::event::Kind;
-use crate::engine::media::{TIMER_C, sdp_range};
+use crate::engine::media::{Part, TIMER_C, sdp_range};
 use crate::engine::relay::{Purpose, REPEATS};
 use crate::engine::{CallKey, Engine};
 use crate::id::{NetworkId, Shard};
@@ -327,6 +327,7 @@ impl Engine {
         let Some(mut call) = self.calls.remove(&key) else {
             return;
         };
+        self.journal(key);
         let ours = |refresh: &mut Refresh| refresh.is_for(client);
         let Some(mut refresh) = call.refresh.take_if(ours) else {
             self.calls.insert(key, call);
@@ -389,6 +390,10 @@ impl Engine {
                 session.roll_back(pools, now, effects);
             }
         });
+        if let Some(sdp) = sdp.filter(|_| agreed) {
+            let branch = call.branch;
+            call.journal.hear(side, Part::Answer, sdp, branch);
+        }
         agreed
     }
 
@@ -454,8 +459,8 @@ impl Engine {
 /// the timer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct SessionTimer {
-    interval: Bytes,
-    refresher: Side,
+    pub(super) interval: Bytes,
+    pub(super) refresher: Side,
 }
 
 impl SessionTimer {

@@ -40,12 +40,18 @@ impl Engine {
     /// What an earlier process kept goes on, as far as it still has a place.
     pub(super) fn restore(&mut self, kept: Vec<Kept>, now: Instant, effects: &mut Effects) {
         let before = self.registrar.len();
+        let mut calls = Vec::new();
         for Kept { table, key, record } in kept {
             match table {
+                Table::Calls => calls.push(Kept { table, key, record }),
                 Table::Registrations => self.restore_registration(&key, &record, now),
                 // Not the engine's.
                 Table::Conferences | Table::Outbox => {}
             }
+        }
+        self.restore_calls(calls, now, effects);
+        if !self.shard.is_first() {
+            return;
         }
         // What was not taken over is forgotten there too; what was is there already.
         self.tell_registrations(now, effects);

@@ -16,9 +16,9 @@ use crate::engine::peer::PeerView;
 use crate::engine::reconfigure::RetiredView;
 use crate::id::{Aor, NetworkId, Shard};
 use crate::sip::registrar::Binding;
-use crate::sip::shard::KEY_BYTES;
 
 pub use crate::media::Silence;
+pub use crate::sip::shard::KEY_BYTES;
 pub use crate::sip::shard::Shards;
 
 /// Which Call-ID is whose, for engines with this seed.
@@ -115,6 +115,12 @@ pub(super) fn protection(whole: &Protection, shard: Shard) -> Protection {
 }
 
 impl Engine {
+    /// Which Call-ID is whose, where that is not for the seed to say: calls of an earlier process
+    /// must find the shard that had them.
+    pub fn route_by(&mut self, whose: Shards) {
+        self.whose = whose;
+    }
+
     /// Those it keeps, rather than knows of.
     pub(super) fn own_registrations(&self) -> impl Iterator<Item = (&Aor, &Binding)> {
         let own = self.shard.is_first().then_some(&self.registrar);

@@ -8,6 +8,7 @@
 mod branch;
 mod exchange;
 mod reoffer;
+mod restore;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use crate::sdp::lines::Fault;
 use self::branch::Branches;
 use self::exchange::{Exchange, Transport};
 
+pub use self::restore::Lines;
 pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
 
 /// Why SDP was not accepted. Nothing has changed then.

@@ -1,5 +1,6 @@
 //! One agreed `m=` line: where both parties are, their latches, and the flows that follow.
 
+mod adopt;
 mod pulse;
 mod tcp;
 mod view;

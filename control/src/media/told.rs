@@ -74,6 +74,16 @@ impl Told {
         self.agreed.as_deref()
     }
 
+    #[must_use]
+    pub fn shift(&self) -> u64 {
+        self.shift
+    }
+
+    /// The party has been told more versions than we know of.
+    pub fn set_shift(&mut self, shift: u64) {
+        self.shift = shift;
+    }
+
     fn is(&self, plain: &[u8]) -> bool {
         let last = self.offered.as_deref().or(self.agreed.as_deref());
         !self.withdrawn && last == Some(plain)

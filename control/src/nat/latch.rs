@@ -111,6 +111,13 @@ impl Latch {
         self.turn(state, now);
     }
 
+    /// A source that was held before this process began.
+    pub fn adopt(&mut self, from: SocketAddr, now: Instant) {
+        if self.policy != Policy::Nobody && self.settled() != Some(from) {
+            self.hold(Peer::unheard(from, Ground::Signalling), now);
+        }
+    }
+
     /// A packet that no flow claimed.
     pub fn receive(&mut self, from: SocketAddr, packet: Packet, now: Instant) -> Verdict {
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());

@@ -86,12 +86,13 @@ impl Datapath {
         self.flows.insert(at, installed);
     }
 
-    /// Gives adopted flows their userspace twin, once all sockets are open.
-    pub(crate) fn adopted(&self) -> Vec<SocketAddr> {
+    /// Gives adopted flows their userspace twin, once all sockets are open. Each with its source.
+    pub(crate) fn adopted(&self) -> Vec<(SocketAddr, SocketAddr)> {
         for (at, flow) in &self.flows {
             self.media.install(*at, flow.rule, self.link(flow.rule));
         }
-        self.flows.keys().copied().collect()
+        let each = self.flows.iter();
+        each.map(|(at, flow)| (*at, flow.rule.peer)).collect()
     }
 
     pub(crate) async fn install(&mut self, at: SocketAddr, rule: Rule) {

@@ -18,7 +18,8 @@ use crate::engine::explain::usage::NetworkUsage;
 use crate::engine::gateway::Suspect;
 use crate::engine::glance::Glance;
 use crate::engine::input::{Activity, Input};
-use crate::engine::shard::{self, Silence, retired};
+use crate::engine::journal::call_of;
+use crate::engine::shard::{self, Shards, Silence, retired};
 use crate::engine::trace::{LadderView, Usage};
 use crate::engine::{BanView, Counters, DrainView, Engine, Load, PeerView, RetiredView};
 use crate::id::{Listener, NetworkId, Shard};
@@ -32,12 +33,13 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(super) fn new(config: Arc<Config>, seed: [u8; 32], shards: u16, now: Instant) -> Self {
+    pub(super) fn new(config: Arc<Config>, seed: [u8; 32], whose: Shards, now: Instant) -> Self {
         let slot = |shard| {
-            let engine = Engine::shard(config.clone(), seed, shard, now);
+            let mut engine = Engine::shard(config.clone(), seed, shard, now);
+            engine.route_by(whose);
             (shard, Arc::new(Slot::new(engine)))
         };
-        let slots: Vec<_> = Shard::all(shards).map(slot).collect();
+        let slots: Vec<_> = Shard::all(whose.count()).map(slot).collect();
         let mut states: Vec<_> = slots.iter().map(|(_, slot)| slot.lock()).collect();
         shard::share(states.iter_mut().map(|state| &mut state.engine));
         drop(states);
@@ -106,11 +108,24 @@ impl Node {
     }
 
     /// Flows found in the kernel: each port has its owner, whoever had it before.
-    pub(super) fn adopted(&self, flows: &[SocketAddr], now: Instant) {
+    pub(super) fn adopted(&self, flows: &[(SocketAddr, SocketAddr)], now: Instant) {
         let its = |shard: Shard| {
-            let flows = flows.iter().filter(|at| shard.owns_port(at.port()));
-            let flows: Vec<SocketAddr> = flows.copied().collect();
+            let flows = flows.iter().filter(|(at, _)| shard.owns_port(at.port()));
+            let flows: Vec<(SocketAddr, SocketAddr)> = flows.copied().collect();
             (!flows.is_empty()).then_some(Input::Adopted(flows))
+        };
+        self.give(its, now);
+    }
+
+    /// Calls that were kept are each its shard's; what is of no call is for the first to forget.
+    pub(super) fn restored_calls(&self, kept: &[Kept], now: Instant) {
+        let its = |shard: Shard| {
+            let own = |kept: &&Kept| match call_of(&kept.key) {
+                Some(number) => shard.owns_number(number),
+                None => shard.is_first(),
+            };
+            let own: Vec<Kept> = kept.iter().filter(own).cloned().collect();
+            (!own.is_empty()).then_some(Input::Restored(own))
         };
         self.give(its, now);
     }

@@ -177,6 +177,7 @@ fn named(event: &Event) -> Option<(About, &'static str)> {
         Kind::MediaResumed => (About::Media, "media.resumed"),
         Kind::MediaSource => (About::Media, "media.other_source"),
         Kind::RegistrationsRestored
+        | Kind::CallsRestored
         | Kind::PortsExhausted
         | Kind::CapacityReached
         | Kind::ConfigurationApplied

@@ -18,7 +18,7 @@ use crate::engine::trace::Direction;
 use crate::id::{Listener, Path, Shard};
 use crate::shell::media::Marks;
 use crate::shell::sip::Sent;
-use crate::shell::store::Keeper;
+use crate::shell::store::{Keeper, SIP_WAITS, Store};
 use crate::shell::{Event, clock, log, sip};
 
 /// Events that wait for one shard; beyond it datagrams and stray media are dropped.
@@ -178,11 +178,9 @@ pub(super) fn start<'s>(
     shards: impl Iterator<Item = (&'s Arc<Slot>, mpsc::Receiver<Event>)>,
     queues: &Queues,
     sip: &Arc<sip::Out>,
-    keeper: Keeper<Effect>,
+    store: &Store,
 ) -> (JoinSet<()>, mpsc::Receiver<Work>) {
     let (work, works) = mpsc::channel(WORK_MAX);
-    // The first shard's: it comes first.
-    let mut keeper = Some(keeper);
     let mut tasks = JoinSet::new();
     for (shard, (slot, events)) in shards.enumerate() {
         let worker = Worker {
@@ -192,7 +190,7 @@ pub(super) fn start<'s>(
             queues: queues.clone(),
             sip: sip.clone(),
             work: work.clone(),
-            keeper: keeper.take(),
+            keeper: store.keeper(Some(SIP_WAITS)),
             last_event: 0,
         };
         tasks.spawn(worker.run());
@@ -209,8 +207,7 @@ struct Worker {
     queues: Queues,
     sip: Arc<sip::Out>,
     work: mpsc::Sender<Work>,
-    /// Of the shard with the registrations.
-    keeper: Option<Keeper<Effect>>,
+    keeper: Keeper<Effect>,
     /// Its number.
     last_event: u64,
 }
@@ -227,7 +224,7 @@ impl Worker {
                     None => return,
                 },
                 () = self.slot.left.notified() => None,
-                effects = next_kept(&mut self.keeper) => {
+                effects = self.keeper.kept() => {
                     kept = effects;
                     None
                 }
@@ -295,8 +292,7 @@ impl Worker {
         let State { engine, effects } = &mut *state;
         engine.expire(now, effects);
         drop(state);
-        let keeper = self.keeper.as_mut();
-        keeper.map_or_else(Effects::new, |keeper| keeper.overdue(now))
+        self.keeper.overdue(now)
     }
 
     fn handle(&self, input: Input) {
@@ -350,9 +346,9 @@ impl Worker {
                 }
             }
             self.media(&mut media).await;
-            let now = match &mut self.keeper {
-                Some(keeper) if !writes.is_empty() => keeper.write(writes, then),
-                Some(_) | None => then,
+            let now = match writes.is_empty() {
+                true => then,
+                false => self.keeper.write(writes, then),
             };
             self.release(now).await;
         }
@@ -407,13 +403,5 @@ impl Worker {
     async fn leave(&self, work: Work) {
         // The owner is gone when the daemon ends.
         drop(self.work.send(work).await);
-    }
-}
-
-/// Waits for ever where nothing is kept.
-async fn next_kept(keeper: &mut Option<Keeper<Effect>>) -> Effects {
-    match keeper {
-        Some(keeper) => keeper.kept().await,
-        None => std::future::pending().await,
     }
 }

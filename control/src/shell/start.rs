@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
+use bytes::Bytes;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
 use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Effect, Table};
-use crate::engine::shard::shards;
+use crate::effect::{Record, Table};
+use crate::engine::shard::{KEY_BYTES, Shards, shards};
 use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
@@ -28,7 +29,7 @@ use crate::shell::node::Node;
 use crate::shell::reload::Reloads;
 use crate::shell::shard::{self, Queues};
 use crate::shell::sip::{Sip, Tls, Wrong};
-use crate::shell::store::{Keeper, SIP_WAITS, Store, Tables};
+use crate::shell::store::{Store, Tables};
 use crate::shell::{Exit, QUESTIONS_MAX, Shell, api, clock, dns, log, notify, object, stream};
 
 pub(super) use plane::MQTT_LISTEN;
@@ -49,8 +50,9 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     // Before anything another daemon may be using is touched: if one runs, these are taken.
     let socket = claim(&config, &source)?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
-    let count = shard_count(&config);
-    let (queues, events) = Queues::new(shards(seed, count));
+    let (store, mut kept) = Store::open(&config.store);
+    let whose = Shards::new(shard_count(&config), call_ids(&store, &mut kept, seed));
+    let (queues, events) = Queues::new(whose);
     let sip = Sip::new(queues.clone(), netlink.links());
     let sip = listen(sip, &config, &source).await?;
     let path = kernel_path(&config, &netlink, &options, &source)?;
@@ -60,11 +62,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         datapath.adopt(*at, flow);
     }
     let started = clock::now();
-    let engine = Node::new(Arc::new(config.clone()), seed, count, started);
-    take_over(&datapath, &engine, started);
-    let (store, keeper, mut kept) = restore(&config, &engine, started);
+    let engine = Node::new(Arc::new(config.clone()), seed, whose, started);
+    restore(&datapath, &mut kept, &engine, started);
     let noted = queues.noted();
-    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), keeper);
+    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), &store);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let access = Arc::new(api::Access::new(&config.node.state_dir, &config.api));
     let known = Known::new(&access, engine.slots().next());
@@ -75,7 +76,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let reloads = Reloads::start(history, &options, &config, source);
     let (generation, socket) = (reloads.generation(), config.node.socket.display());
     api.started(generation);
-    tracing::info!(node = config.node.id, %socket, generation, shards = count, "running");
+    tracing::info!(node = config.node.id, %socket, generation, shards = whose.count(), "running");
     let names = dns::Names::of(&config);
     let served = Shell {
         options,
@@ -179,17 +180,43 @@ fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refus
 }
 
 /// What an earlier daemon kept goes on.
-fn restore(config: &Config, engine: &Node, now: Instant) -> (Store, Keeper<Effect>, Tables) {
-    let (store, mut tables) = Store::open(&config.store);
-    let keeper = store.keeper(Some(SIP_WAITS));
+fn restore(datapath: &Datapath, tables: &mut Tables, engine: &Node, now: Instant) {
+    take_over(datapath, engine, now);
     let kept = tables.remove(&Table::Registrations).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored(kept, now);
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
-    (store, keeper, tables)
+    let kept = tables.remove(&Table::Calls).unwrap_or_default();
+    if !kept.is_empty() {
+        engine.restored_calls(&kept, now);
+        let calls = engine.totals().calls;
+        tracing::info!(calls, "calls of before the start go on");
+    }
 }
+
+/// What decides which Call-ID is whose: the same as before, so that calls stay where they are.
+fn call_ids(store: &Store, tables: &mut Tables, seed: [u8; 32]) -> [u8; KEY_BYTES] {
+    let calls = tables.entry(Table::Calls).or_default();
+    let known = calls.iter().position(|kept| kept.key == CALL_IDS);
+    let known = known.map(|at| calls.swap_remove(at).record.bytes);
+    let known = known.and_then(|bytes| <[u8; KEY_BYTES]>::try_from(&bytes[..]).ok());
+    known.unwrap_or_else(|| {
+        let key = shards(seed, 1).key();
+        let record = Record {
+            at: clock::now(),
+            bytes: Bytes::copy_from_slice(&key),
+        };
+        let write = ((Table::Calls, Bytes::from_static(CALL_IDS)), Some(record));
+        let mut keeper = store.keeper::<()>(None);
+        drop(keeper.write(vec![write], Vec::new()));
+        key
+    })
+}
+
+/// Under which key that is kept, among the calls.
+const CALL_IDS: &[u8] = b"call-ids";
 
 /// The kernel path, or why there is none; an error if it must be had.
 fn kernel_or_why(

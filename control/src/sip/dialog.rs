@@ -126,6 +126,35 @@ impl Numbers {
     }
 }
 
+/// Words that sequence numbers are kept in.
+pub const NUMBERS: usize = 5;
+
+impl Numbers {
+    /// As they are kept. Those of REFERs are not: their subscriptions end with the process.
+    #[must_use]
+    pub fn to_words(&self) -> [Option<u32>; NUMBERS] {
+        let invite = self.invite;
+        [
+            Some(self.sent),
+            self.theirs,
+            self.shift,
+            invite.map(|(theirs, _)| theirs),
+            invite.map(|(_, number)| number),
+        ]
+    }
+
+    #[must_use]
+    pub fn of_words([sent, theirs, shift, invite, number]: [Option<u32>; NUMBERS]) -> Self {
+        Self {
+            sent: sent.unwrap_or_default(),
+            theirs,
+            shift,
+            invite: invite.zip(number),
+            refers: Vec::new(),
+        }
+    }
+}
+
 impl Leg {
     /// Takes over the Contact of a message from this party (§12.2.1.2: target refresh).
     pub fn refresh_target(&mut self, message: &Message) {

@@ -42,6 +42,12 @@ impl Shards {
         self.count
     }
 
+    /// For whoever must decide the same another time.
+    #[must_use]
+    pub fn key(&self) -> [u8; KEY_BYTES] {
+        self.key
+    }
+
     /// The index of the worker that a datagram, or a message of a stream, belongs to.
     #[must_use]
     pub fn of(&self, bytes: &[u8]) -> usize {

@@ -18,6 +18,7 @@ use control::effect;
 use control::effect::{CallRecord, Effect, Effects, Kept, Record, Rule};
 use control::engine::admin::{CallView, Command, Totals};
 use control::engine::input::{Activity, Input};
+use control::engine::journal;
 use control::engine::shard::{self, Shards};
 use control::engine::{Counters, Engine, Load};
 use control::id::{Listener, NetworkId, Path, Shard};
@@ -287,7 +288,7 @@ impl Edge {
         Totals::sum(self.engines().map(Engine::totals))
     }
 
-    /// The daemon dies, calls and all, and another begins with what was kept.
+    /// The daemon dies, and another begins with what was kept.
     pub fn restart(&mut self, config: Config, now: Instant, out: &mut Vec<Packet>) {
         let mut seed = [0xa5; 32];
         for (byte, part) in seed.iter_mut().zip(self.engine.last_event().to_be_bytes()) {
@@ -298,14 +299,26 @@ impl Edge {
             None => Datapath::Sockets,
         };
         let kept = std::mem::take(&mut self.kept);
+        let whose = self.shards;
         *self = Self {
             kept: kept.clone(),
             ..Self::begin(config, seed, datapath, self.shards.count(), now)
         };
+        self.shards = whose;
+        let engines = std::iter::once(&mut self.engine).chain(&mut self.others);
+        engines.for_each(|engine| engine.route_by(whose));
         let records = kept.into_iter();
         let records = records.map(|((table, key), record)| Kept { table, key, record });
+        let (calls, others): (Vec<_>, Vec<_>) =
+            records.partition(|kept| kept.table == effect::Table::Calls);
         let first = Shard::ONLY.index();
-        self.input(first, Input::Restored(records.collect()), now, out);
+        self.input(first, Input::Restored(others), now, out);
+        for shard in self.all() {
+            let own =
+                |kept: &&Kept| journal::call_of(&kept.key).is_some_and(|n| shard.owns_number(n));
+            let own = calls.iter().filter(own).cloned().collect();
+            self.input(shard.index(), Input::Restored(own), now, out);
+        }
     }
 
     /// What must hold after every event, if the engine had a part in it.
@@ -396,7 +409,9 @@ impl Edge {
 
     /// What would be restored is what there is.
     fn check_kept(&self) -> Result<(), String> {
-        let kept: BTreeSet<&[u8]> = self.kept.keys().map(|(_, key)| &key[..]).collect();
+        let kept = self.kept.keys();
+        let kept = kept.filter(|(table, _)| *table == effect::Table::Registrations);
+        let kept: BTreeSet<&[u8]> = kept.map(|(_, key)| &key[..]).collect();
         let aors = self.engine.registered();
         let there: BTreeSet<&[u8]> = aors.map(|aor| aor.as_str().as_bytes()).collect();
         if kept == there {
@@ -489,6 +504,7 @@ impl Edge {
         let held = loads.chain(peers).filter(|load| *load != Load::default());
         let left = [
             ("places in use", held.count()),
+            ("kept calls", self.kept_calls()),
             ("calls", totals.calls),
             ("transactions", totals.transactions),
             ("flows", self.rules.len()),
@@ -499,6 +515,13 @@ impl Edge {
             Some((what, count)) => Err(format!("{count} {what} are left")),
             None => Ok(()),
         }
+    }
+
+    /// Records of calls that would be restored.
+    #[must_use]
+    pub fn kept_calls(&self) -> usize {
+        let calls = |(table, _): &&(effect::Table, Bytes)| *table == effect::Table::Calls;
+        self.kept.keys().filter(calls).count()
     }
 
     #[must_use]

@@ -615,7 +615,7 @@ fn adopted_flows_outlive_their_network() {
     let mut engine = Engine::new(config(NETWORKS), [7; 32], start);
     let mut effects = Effects::new();
     let at: SocketAddr = "203.0.113.9:30000".parse().unwrap();
-    engine.handle(Input::Adopted(vec![at]), start, &mut effects);
+    engine.handle(Input::Adopted(vec![(at, at)]), start, &mut effects);
     let mut without = engine.config().clone();
     without.networks.remove(WAN);
     without.sip.address_grace = Duration::ZERO;

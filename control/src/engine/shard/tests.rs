@@ -353,7 +353,7 @@ fn networks_are_numbered_together() {
     let mut site = Site::new(2, &format!("{CONFIG}{WAN}"));
     let (second, at) = (Shard::all(2).nth(1).unwrap(), "192.0.2.3:30002");
     assert!(second.owns_port(30_002));
-    let flows = Input::Adopted(vec![at.parse().unwrap()]);
+    let flows = Input::Adopted(vec![(at.parse().unwrap(), at.parse().unwrap())]);
     site.engines[1].handle(flows, site.now, &mut vec![]);
     site.reconfigure(CONFIG);
     // Long after the grace, and before the flow counts as silent.

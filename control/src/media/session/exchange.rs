@@ -386,7 +386,7 @@ impl Session {
     }
 
     /// What a section says of its sender. RTCP is not sent to ourselves either.
-    fn remote(&self, from: Side, sdp: &Sdp, media: &Media) -> Result<Remote, Refusal> {
+    pub(super) fn remote(&self, from: Side, sdp: &Sdp, media: &Media) -> Result<Remote, Refusal> {
         let mut remote = Remote::read(sdp, media).ok_or(NO_CONNECTION)?;
         let passages = self.passages.of(from);
         let here = |at: SocketAddr| passages.socket(at).unwrap_or(at);

@@ -145,6 +145,7 @@ impl File {
 fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
     TableDefinition::new(match table {
         Table::Registrations => "registrations",
+        Table::Calls => "calls",
         Table::Conferences => "conferences",
         Table::Outbox => "outbox",
     })
@@ -217,7 +218,7 @@ fn beheaded(value: &[u8]) -> Record {
 pub(super) fn forget_tables(path: &Path) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    for table in [Table::Conferences, Table::Outbox] {
+    for table in [Table::Calls, Table::Conferences, Table::Outbox] {
         assert!(transaction.delete_table(definition(table)).unwrap());
     }
     transaction.commit().unwrap();
