@@ -260,7 +260,7 @@ fn what_waits_for_the_broker_survives_a_kill() {
 fn a_broker_is_reached_over_tls() {
     in_private_network("broker::a_broker_is_reached_over_tls", || {
         ip(LINKS)?;
-        let name = format!("towpath-broker-tls-{}", std::process::id());
+        let name = format!("towpath-broker-certificates-{}", std::process::id());
         let files = Scratch::create(&name)?;
         let [ours, others] = ["ours", "others"].map(|name| files.directory(name).unwrap());
         let (ours, others) = (Authority::new(&ours)?, Authority::new(&others)?);

@@ -1,6 +1,6 @@
 """Runs a command in a terminal of 80 columns and does what its arguments say, in order:
-expect:TEXT waits for it, send:KEYS types, signal:NAME signals it, touch:PATH makes a file, ends
-waits for its end.
+expect:TEXT waits for it, send:KEYS types, signal:NAME signals it, touch:PATH makes a file, close
+takes the terminal away, ends waits for its end.
 Prints what the terminal was sent; fails where something does not come in time."""
 
 import fcntl
@@ -44,6 +44,9 @@ for step in steps:
         open(text, "w").close()
     elif what == "signal":
         os.kill(pid, getattr(signal, text))
+    elif what == "close":
+        os.close(fd)
+        fd = None
     elif what == "expect":
         while text.encode() not in seen:
             if time.monotonic() > until or not read(0.1):
@@ -51,10 +54,17 @@ for step in steps:
                 sys.exit(1)
         seen = seen.split(text.encode(), 1)[1]
     elif what == "ends":
-        alive = True
+        alive = fd is not None
         while alive and time.monotonic() < until:
             alive = read(0.1)
-        _, status = os.waitpid(pid, 0)
+        status = None
+        while status is None:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended == 0:
+                status = None
+                if time.monotonic() > until:
+                    os.kill(pid, signal.SIGKILL)
+                select.select([], [], [], 0.02)
         code = os.waitstatus_to_exitcode(status)
         sys.stdout.write(f"code {code}\n")
 sys.stdout.flush()

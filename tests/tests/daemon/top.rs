@@ -71,6 +71,10 @@ fn a_terminal_shows_what_goes_on_and_is_given_back() {
         );
         given_back(&sent);
 
+        // A terminal that goes away takes it along.
+        let sent = terminal(&daemon, &["expect:INTERFACE", "close", "ends"]);
+        assert!(sent.starts_with("code 0\n"), "{sent:?}");
+
         // A pipe gets text.
         let (code, text) = daemon.ask(&["top"]);
         assert_eq!(code, 0, "{text}");

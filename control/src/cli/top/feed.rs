@@ -1,6 +1,7 @@
 //! What the daemon says, asked by threads of their own so that keys are never waited for.
 
 use std::path::{Path, PathBuf};
+use std::process::exit;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -197,7 +198,8 @@ impl Signals {
             runtime.block_on(async {
                 tokio::select! {
                     _ = terminate.recv() => {}
-                    _ = hangup.recv() => {}
+                    // There is no terminal to give back, and waiting for its keys never ends.
+                    _ = hangup.recv() => exit(0),
                     _ = interrupt.recv() => {}
                 }
             });
