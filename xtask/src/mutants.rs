@@ -123,8 +123,8 @@ const MUTANTS: [Mutant; 65] = [
     Mutant {
         name: "source: only the address is compared",
         file: FORWARD,
-        was: "headers.source() != flow.peer",
-        becomes: "headers.source().ip != flow.peer.ip",
+        was: "udp.src.0 == 0 || headers.source() != flow.peer",
+        becomes: "udp.src.0 == 0 || headers.source().ip != flow.peer.ip",
     },
     Mutant {
         name: "latch: another host takes a held stream",

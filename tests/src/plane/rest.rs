@@ -24,7 +24,8 @@ impl World {
             self.act(client, true);
             self.clients[client].only_repeat = true;
         }
-        let patience = if self.wiring == Wiring::Alone { 5 } else { 15 };
+        // What was under way when a link broke ends after 10 s and is sent again, twice at worst.
+        let patience = if self.wiring == Wiring::Alone { 5 } else { 25 };
         self.run(Duration::from_secs(patience));
         for client in 0..self.clients.len() {
             self.act(client, false);

@@ -97,7 +97,7 @@ fn refuses_and_harms_nothing(cases: &[Case]) {
         talk.hear(100, LIMIT).unwrap();
     }
     stage.restart();
-    assert_eq!(stage.number("calls.now"), 1);
+    assert!(stage.known_flows() >= 2);
     talk.hear(100, LIMIT).unwrap();
     assert_whole(&talk.finish().unwrap());
 }

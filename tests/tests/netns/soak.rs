@@ -83,9 +83,7 @@ fn killed_again_and_again() {
         let before = clock::now();
         stage.restart();
         starts.push(before.elapsed());
-        // Those of the last second are flows without a call.
-        let known = stage.number("calls.now") * 2 + stage.number("flows.adopted");
-        assert!(known >= number as u64 * 2);
+        assert!(stage.known_flows() >= number as u64 * 2);
     }
     crowd.hear(2, LIMIT).unwrap();
     let sum = crowd.finish().unwrap();

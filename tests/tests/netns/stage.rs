@@ -347,6 +347,12 @@ impl Stage {
         ours.flat_map(|c| c.flows).collect()
     }
 
+    /// Streams of calls that the daemon knows, or has taken over: a call of the last second before a
+    /// kill is not kept, its media is.
+    pub(crate) fn known_flows(&self) -> u64 {
+        self.number("calls.now") * 2 + self.number("flows.adopted")
+    }
+
     /// A number from the status: `flows.adopted`.
     pub(crate) fn number(&self, path: &str) -> u64 {
         let status = self.towpath.get("/api/v1/status").unwrap();

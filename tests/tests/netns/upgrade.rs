@@ -239,7 +239,7 @@ fn a_takeover_that_stops_half_way_is_taken_back() {
     assert_eq!(programs(&stage.config), before);
     talk.hear(PHASE, LIMIT).unwrap();
     stage.restart();
-    assert_eq!(stage.number("calls.now"), 1);
+    assert!(stage.known_flows() >= 2);
     talk.hear(PHASE, LIMIT).unwrap();
     assert_whole(&talk.finish().unwrap());
 }
