@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::oracle::{Oracle, revision};
 use crate::sim::rng::Rng;
 
+/// What the ids of questions end with: each time they are answered by what is then.
+pub(super) const QUERY: &str = "-query";
+
 /// One participant's program.
 #[derive(Debug)]
 pub struct Client {
@@ -62,7 +65,8 @@ impl Client {
     /// Says this next.
     pub fn say(&mut self, kind: &str, data: &Value) {
         self.cseq += 1;
-        let id = format!("{}-{}", self.account, self.cseq);
+        let what = if kind.ends_with(".query") { QUERY } else { "" };
+        let id = format!("{}-{}{what}", self.account, self.cseq);
         let payload = json!({
             "v": 1, "id": id, "type": kind, "cseq": self.cseq,
             "src": { "pid": self.account, "inst": "i1" }, "data": data,

@@ -10,6 +10,8 @@ use control::conference::envelope::Revision;
 use control::plane::{Effect, Effects, Plane};
 use serde_json::Value;
 
+use super::client::QUERY;
+
 /// Keeps account.
 #[derive(Debug, Default)]
 pub struct Oracle {
@@ -169,8 +171,7 @@ impl Oracle {
     /// At a client.
     pub(super) fn answered(&mut self, cause: &str, payload: &Bytes) {
         let before = self.answers.insert(cause.to_owned(), payload.clone());
-        let query = document(payload)["data"]["floors"].is_array();
-        if let Some(before) = before.filter(|_| !query) {
+        if let Some(before) = before.filter(|_| !cause.ends_with(QUERY)) {
             assert_eq!(before, *payload, "{cause} is answered in two ways");
         }
     }
