@@ -351,6 +351,10 @@ impl Cascade {
             // Whoever asked asks again.
             return Ok(Vec::new());
         }
+        if have.is_none() {
+            // After a start it knows its way here, and not who else shares it.
+            self.introduce(cid, from, out);
+        }
         let mut told = Vec::new();
         self.member_is(cid, origin, true, (&mut told, out));
         let frame = self.frame(Body::Snapshot {

@@ -10,6 +10,9 @@ use super::links::Wiring;
 use super::node::Node;
 use super::{World, oracle};
 
+/// Of two seconds, until everybody has come to rest.
+const ROUNDS_MAX: u32 = 300;
+
 impl World {
     /// Everybody is still and connected; who missed something reads again. Then all see the same,
     /// and it is what is, at every server.
@@ -32,7 +35,8 @@ impl World {
             self.reread(client);
         }
         // Until nothing more is decided: what is, is yet to be kept, told and read.
-        loop {
+        for round in 0.. {
+            assert!(round < ROUNDS_MAX, "somebody never comes to rest");
             let before: Vec<_> = self.nodes.iter().map(|n| n.retained.clone()).collect();
             let frames = self.frames;
             self.run(Duration::from_secs(2));
