@@ -347,8 +347,8 @@ impl Stage {
         ours.flat_map(|c| c.flows).collect()
     }
 
-    /// Streams of calls that the daemon knows, or has taken over: a call of the last second before a
-    /// kill is not kept, its media is.
+    /// Streams of calls that the daemon knows, or has taken over: a call of the last second before
+    /// a kill is not kept, its media is.
     pub(crate) fn known_flows(&self) -> u64 {
         self.number("calls.now") * 2 + self.number("flows.adopted")
     }
