@@ -146,7 +146,9 @@ pub fn over_tcp(
 
 fn ask(socket: &Path, path: &str) -> Result<Vec<u8>> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: towpath\r\nConnection: close\r\n\r\n");
-    body(&exchange(socket, &request)?).with_context(|| format!("GET {path}"))
+    exchange(socket, &request)
+        .and_then(|answer| body(&answer))
+        .with_context(|| format!("GET {path}"))
 }
 
 fn exchange(socket: &Path, request: &str) -> Result<Vec<u8>> {

@@ -77,8 +77,8 @@ pub const TOP_PERCENT_MAX: f64 = 2.0;
 const STAND: Duration = Duration::from_secs(300);
 /// Each media port is an open file of the daemon; it needs some beside.
 const FILES_SPARE: u64 = 1_500;
-/// By RTP and RTCP on one port: one of ours on each side.
-const FILES_PER_CALL: u64 = 2;
+/// A pair of ports on each side; that of RTCP stays open where both share one.
+const FILES_PER_CALL: u64 = 4;
 
 /// How long answers took, from the first octet asked to the last one read.
 #[derive(Clone, Debug, Default)]

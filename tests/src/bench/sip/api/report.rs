@@ -37,7 +37,7 @@ const NOTES: [&str; 6] = [
     "every request comes by the Unix socket on a connection of its own; a time is that from \
      connecting to the last octet read",
     "calls with media have one stream of sound with RTP and RTCP on one port, and nobody speaks; \
-     beyond what the limit of open files allows (a file for each media port) calls are made \
+     beyond what the limit of open files allows (four files a call) calls are made \
      whose stream is refused",
     "the cost of looking is what the daemon takes of a processor above what it takes while nobody \
      looks, and what the looking process takes, over the same time",
