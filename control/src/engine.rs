@@ -25,6 +25,7 @@ mod invite;
 pub mod journal;
 mod media;
 mod names;
+mod outside;
 mod own;
 mod peer;
 mod pulse;

@@ -19,6 +19,8 @@ mod hostile;
 mod identity;
 #[path = "call/load.rs"]
 mod load;
+#[path = "call/outside.rs"]
+mod outside;
 #[path = "call/peer.rs"]
 mod peer;
 #[path = "call/pulse.rs"]

@@ -10,12 +10,11 @@ use bytes::Bytes;
 use crate::config::{Peer, PeerAddress};
 use crate::effect::{Effect, Effects};
 use crate::engine::Engine;
-use crate::engine::relay::{Origin, Purpose, client_key};
+use crate::engine::relay::{Purpose, client_key};
 use crate::engine::route::Target;
 use crate::id::{Path, Transport};
 use crate::sip::index::{Message, Start};
 use crate::sip::transaction::ClientKey;
-use crate::sip::vocabulary;
 
 pub use crate::sip::connection::{Close, Connection, Limits, Why};
 pub use crate::sip::framing::Unit;
@@ -165,7 +164,10 @@ impl Engine {
                 offered,
                 ..
             } => self.in_dialog_unanswered(&origin, call, offered, Some(code), now, effects),
-            Purpose::Outside { origin, .. } => self.answer_unreached(&origin, code, now, effects),
+            Purpose::Outside(outside) => self.outside_failed(*outside, code, now, effects),
+            Purpose::Register { origin, forwarded } if forwarded.has_other_ways() => {
+                self.register_elsewhere(&origin, *forwarded, now, effects);
+            }
             Purpose::Register { origin, .. } => {
                 self.counters
                     .count("sip_registration", "registrar_unreachable");
@@ -178,21 +180,6 @@ impl Engine {
             Purpose::Probe { call, side } => self.probed(call, side, 408, now, effects),
             Purpose::Own => {}
         }
-    }
-
-    /// Answers a request outside dialogs in its receiver's place.
-    fn answer_unreached(
-        &mut self,
-        origin: &Origin,
-        code: u16,
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        self.relayed.remove(&origin.key);
-        let tag = self.names.token();
-        let tag = Some(tag.as_str());
-        let bytes = vocabulary::response(&origin.request, code, None, tag, &[], None);
-        self.respond(&origin.key, code, bytes, now, effects);
     }
 
     /// Puts TCP before UDP for a large request to a peer that leaves the choice to us (RFC 3261

@@ -104,32 +104,6 @@ impl Setup {
             .drain(..count.min(self.targets.len()))
             .collect()
     }
-
-    /// Keeps the better of two refusals: 6xx, else the lowest class, and of that what the caller
-    /// can do something about (§16.7 step 6). A redirection that leads nowhere says no more than
-    /// that nobody is there.
-    fn weigh(&mut self, code: u16, message: Option<&Message>) {
-        let mut fresh = Refusal {
-            code,
-            message: message.cloned(),
-            challenges: message.map(challenges).unwrap_or_default(),
-        };
-        let Some(old) = self.best.take() else {
-            self.best = Some(fresh);
-            return;
-        };
-        let mut old = old;
-        let better = rank(fresh.code) < rank(old.code);
-        let (best, other) = if better {
-            (&mut fresh, &mut old)
-        } else {
-            (&mut old, &mut fresh)
-        };
-        if matches!(best.code, 401 | 407) {
-            best.challenges.append(&mut other.challenges);
-        }
-        self.best = Some(if better { fresh } else { old });
-    }
 }
 
 /// The lower the better.
@@ -158,6 +132,32 @@ fn challenges(message: &Message) -> Vec<(&'static str, Bytes)> {
 }
 
 impl Refusal {
+    /// Keeps the better of two refusals: 6xx, else the lowest class, and of that what the caller
+    /// can do something about (§16.7 step 6). A redirection that leads nowhere says no more than
+    /// that nobody is there.
+    pub(super) fn weigh(kept: &mut Option<Self>, code: u16, message: Option<&Message>) {
+        let mut fresh = Self {
+            code,
+            message: message.cloned(),
+            challenges: message.map(challenges).unwrap_or_default(),
+        };
+        let Some(old) = kept.take() else {
+            *kept = Some(fresh);
+            return;
+        };
+        let mut old = old;
+        let better = rank(fresh.code) < rank(old.code);
+        let (best, other) = if better {
+            (&mut fresh, &mut old)
+        } else {
+            (&mut old, &mut fresh)
+        };
+        if matches!(best.code, 401 | 407) {
+            best.challenges.append(&mut other.challenges);
+        }
+        *kept = Some(if better { fresh } else { old });
+    }
+
     /// The response with the challenges of all branches.
     pub(super) fn aggregated(self) -> (u16, Option<Message>) {
         let message = self.message.and_then(|message| {
@@ -367,7 +367,7 @@ impl Engine {
         };
         match client {
             Ok(client) => {
-                self.attempted(&client, leg.path, key, now);
+                self.attempted(&client, leg.path, now);
                 let asked = Asked::new(branch, client, &leg);
                 if let Some(setup) = call.setup.as_mut() {
                     setup.asked.push(asked);
@@ -476,7 +476,7 @@ impl Engine {
             && message.is_some_and(|message| self.redirect(&mut call, message, now));
         let setup = call.setup.as_mut()?;
         if !redirected {
-            setup.weigh(code, message);
+            Refusal::weigh(&mut setup.best, code, message);
         }
         if code >= 600 {
             // §16.7 step 5: nobody else need be asked.
@@ -484,7 +484,7 @@ impl Engine {
         }
         let open = setup.open();
         let next = setup.targets.first().map(|target| target.q.is_some());
-        let elsewhere = redirected || matches!(code, 404 | 408 | 410 | 430 | 480 | 500..=599);
+        let elsewhere = redirected || elsewhere(code);
         let next = next.is_some_and(|preference| preference || elsewhere) && !setup.cancelled;
         if code >= 600 {
             for client in &open {
@@ -503,7 +503,7 @@ impl Engine {
         if let (Some(setup), Err(own)) = (call.setup.as_mut(), outcome)
             && next
         {
-            setup.weigh(own, None);
+            Refusal::weigh(&mut setup.best, own, None);
         }
         let best = call.setup.as_mut().and_then(|setup| setup.best.take());
         let cancelled = call.setup.as_ref().is_some_and(|setup| setup.cancelled);
@@ -515,6 +515,11 @@ impl Engine {
         self.refuse(key, call, code, message.as_ref(), now, effects);
         None
     }
+}
+
+/// Whether somebody else may serve where this was said.
+pub(super) fn elsewhere(code: u16) -> bool {
+    matches!(code, 404 | 408 | 410 | 430 | 480 | 500..=599)
 }
 
 fn max_breadth(message: &Message) -> Option<u32> {

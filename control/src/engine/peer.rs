@@ -12,6 +12,7 @@ use crate::config::{Peer, PeerAddress};
 use crate::effect::{Effect, Effects, PeerSign};
 use crate::engine::admin::text;
 use crate::engine::event::Kind;
+use crate::engine::relay::Purpose;
 use crate::engine::route::{Target, glob};
 use crate::engine::{CallKey, Engine};
 use crate::id::{NetworkId, Path, Transport};
@@ -19,7 +20,7 @@ use crate::sip::index::{Message, Name};
 use crate::sip::transaction::ClientKey;
 use crate::sip::uri::Uri;
 
-/// An INVITE that nobody answers goes to the next address after this long (RFC 3263 §4.3): three
+/// A request that nobody answers goes to the next address after this long (RFC 3263 §4.3): three
 /// times it was repeated.
 const FAILOVER_AFTER: Duration = Duration::from_secs(4);
 /// An address that is down and not probed is tried again after this long.
@@ -83,8 +84,8 @@ impl Health {
 pub(super) struct Peers {
     health: BTreeMap<SocketAddr, Health>,
     probes: BTreeMap<ClientKey, (Path, Instant)>,
-    /// INVITEs without any response yet.
-    attempts: BTreeMap<ClientKey, (Path, CallKey, Instant)>,
+    /// INVITEs without any response yet, and other requests that may go elsewhere.
+    attempts: BTreeMap<ClientKey, (Path, Instant)>,
 }
 
 impl Peers {
@@ -165,12 +166,32 @@ impl Engine {
         Some(Path { on, to })
     }
 
-    /// The way to one address of a peer: the first that is well, or else the first.
-    pub(super) fn way_to_peer(&self, peer: &Peer, now: Instant) -> Option<(NetworkId, Path)> {
-        let well = |a: &&PeerAddress| self.is_well(peer, a.address, now);
-        let found = peer.addresses.iter().find(well);
-        let path = self.way_to_address(found.or(peer.addresses.first())?)?;
-        Some((self.config.network_to(path.to.ip())?, path))
+    /// The ways to a peer, best first; if none of its addresses is well, to one. All that is sent
+    /// for one user goes the same way as long as it is well: whoever challenged a request is to
+    /// judge the credentials.
+    pub(super) fn ways_to_peer(
+        &self,
+        peer: &Peer,
+        user: &[u8],
+        now: Instant,
+    ) -> Vec<(NetworkId, Path)> {
+        let mut turn = 0_u64;
+        let chosen = || {
+            turn += 1;
+            let name = self.names.name_of(&[user, &turn.to_be_bytes()]);
+            u64::from_str_radix(&name, 16).unwrap_or_default()
+        };
+        let well = |a: &PeerAddress| self.is_well(peer, a.address, now);
+        let well = peer.addresses.iter().copied().filter(well);
+        let mut ordered = select::order(well, chosen);
+        if ordered.is_empty() {
+            ordered.extend(peer.addresses.first().copied());
+        }
+        let way = |a: &PeerAddress| {
+            let path = self.way_to_address(a)?;
+            Some((self.config.network_to(path.to.ip())?, path))
+        };
+        ordered.iter().filter_map(way).collect()
     }
 
     fn is_well(&self, peer: &Peer, address: SocketAddr, now: Instant) -> bool {
@@ -202,17 +223,10 @@ impl Engine {
         peers.find(|peer| peer.nets().any(|net| net.contains(&ip)))
     }
 
-    /// An INVITE of a call left for an address.
-    pub(super) fn attempted(
-        &mut self,
-        client: &ClientKey,
-        path: Path,
-        call: CallKey,
-        now: Instant,
-    ) {
+    /// A request that another address may serve left for this one.
+    pub(super) fn attempted(&mut self, client: &ClientKey, path: Path, now: Instant) {
         if self.peer_of(path.to).is_some() {
-            let attempt = (path, call, now);
-            self.peers.attempts.insert(client.clone(), attempt);
+            self.peers.attempts.insert(client.clone(), (path, now));
         }
     }
 
@@ -324,13 +338,24 @@ impl Engine {
     pub(super) fn sweep_peers(&mut self, now: Instant, effects: &mut Effects) {
         let attempts = self.peers.attempts.iter();
         let silent: Vec<ClientKey> = attempts
-            .filter(|(_, (_, _, sent))| now >= *sent + FAILOVER_AFTER)
+            .filter(|(_, (_, sent))| now >= *sent + FAILOVER_AFTER)
             .map(|(key, _)| key.clone())
             .collect();
         for key in silent {
-            if let Some((path, call, _)) = self.peers.attempts.remove(&key) {
-                self.peer_failed(path, "no answer to INVITE", now, effects);
-                self.fail_over(call, &key, now, effects);
+            if let Some((path, _)) = self.peers.attempts.remove(&key) {
+                let invite = key.method[..] == *b"INVITE";
+                let why = match invite {
+                    true => "no answer to INVITE",
+                    false => "no answer",
+                };
+                self.peer_failed(path, why, now, effects);
+                let relay = self.relays.get(&key).map(|relay| &relay.purpose);
+                match relay {
+                    Some(Purpose::Invite { call, .. }) => {
+                        self.fail_over(*call, &key, now, effects);
+                    }
+                    _ => self.pass_over(&key, now, effects),
+                }
             }
         }
         if self.shard.is_first() {

@@ -7,15 +7,14 @@ use bytes::Bytes;
 use crate::config::Peer;
 use crate::effect::Effects;
 use crate::engine::call::Setup;
+use crate::engine::outside::Outside;
 use crate::engine::register::forward::Forwarded;
-use crate::engine::subscription::{self, Place};
-use crate::engine::{CallKey, Engine, Request, forwards_left, max_forwards};
+use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
-use crate::sip::b2bua::{self, Back, Onward};
-use crate::sip::index::{Message, Name, Start};
+use crate::sip::b2bua::{self, Onward};
+use crate::sip::index::{Message, Name};
 use crate::sip::transaction::{ClientKey, Kind, Response, ServerKey};
-use crate::sip::uri::Uri;
 use crate::sip::vocabulary::{self, Method};
 
 /// How long a 2xx may be repeated: 64·T1 (RFC 6026 §8.4, timer M).
@@ -45,11 +44,7 @@ pub(super) enum Purpose {
         offered: bool,
     },
     /// A request outside any call.
-    Outside {
-        origin: Origin,
-        /// Asker and asked, of a dialog that is no call.
-        between: Option<(Place, Place)>,
-    },
+    Outside(Box<Outside>),
     /// An INVITE of our own inside a call.
     Refresh { call: CallKey, side: Side },
     /// A REGISTER that a peer is to judge.
@@ -71,87 +66,6 @@ pub(super) struct Origin {
 }
 
 impl Engine {
-    /// What we can do, or that we take no calls: whoever asks before it sends them here sends them
-    /// elsewhere.
-    fn say_what_we_can(&mut self, request: &Request, now: Instant, effects: &mut Effects) {
-        if self.drain.is_some() {
-            return self.answer(request, 503, now, effects);
-        }
-        let extra = [
-            ("Allow", ALLOW.to_owned()),
-            ("Accept", "application/sdp".to_owned()),
-        ];
-        self.answer_with(request, 200, &extra, now, effects);
-    }
-
-    /// A request outside any dialog (RFC 3261 §16, with our own Via alone).
-    pub(super) fn outside(&mut self, request: Request, now: Instant, effects: &mut Effects) {
-        let Start::Request { method, uri } = request.message.start() else {
-            return;
-        };
-        // RFC 3261 §11: an OPTIONS that may go no further asks whoever it has reached.
-        let stranded = max_forwards(&request.message) == Some(0);
-        let ours = |uri: Uri<'_>| uri.user.is_none() && self.is_ours(&uri, now);
-        let for_us = stranded || Uri::parse(uri).is_some_and(ours);
-        match method {
-            b"OPTIONS" if for_us => return self.say_what_we_can(&request, now, effects),
-            b"OPTIONS" | b"MESSAGE" | b"PUBLISH" => {}
-            _ if subscription::begins(request.message.method()) => {}
-            // RFC 3261 §16.1: what a method means is the far end's affair.
-            _ if matches!(request.message.method(), Some(Method::Other(_))) => {}
-            _ => {
-                self.counters.count("sip_refused", "method");
-                let extra = [("Allow", ALLOW.to_owned())];
-                return self.answer_with(&request, 501, &extra, now, effects);
-            }
-        }
-        if !self.admit(&request, now, effects) {
-            return;
-        }
-        let from = (request.path, request.network);
-        let targets = self.targets_of(&request.message, from, now);
-        let targets = targets.map(|targets| self.uncongested(targets, &request.message));
-        let target = match targets {
-            Ok(targets) => targets.into_iter().next(),
-            Err(nowhere) => {
-                self.counters.count("sip_refused", nowhere.reason());
-                return self.answer(&request, nowhere.code(), now, effects);
-            }
-        };
-        let Some(target) = target else {
-            return self.answer(&request, 480, now, effects);
-        };
-        if subscription::begins(request.message.method()) {
-            let to = Place::of(&target);
-            let hop = (&target.uri[..], &[][..]);
-            return self.forward_subscription(&request, to, hop, now, effects);
-        }
-        let origin = Origin {
-            key: request.key.clone(),
-            request: request.message.clone(),
-        };
-        let onward = Hop {
-            uri: &target.uri,
-            path: target.path,
-            network: target.network,
-            contact: None,
-            routes: &[],
-            cseq: request.message.cseq().0,
-            invite_cseq: None,
-            body: None,
-        };
-        let purpose = Purpose::Outside {
-            origin,
-            between: None,
-        };
-        if self
-            .send_on(&request.message, onward, purpose, now, effects)
-            .is_none()
-        {
-            self.answer(&request, 503, now, effects);
-        }
-    }
-
     /// Sends a request on with our own Via. None: no room for another transaction.
     pub(super) fn send_on(
         &mut self,
@@ -219,8 +133,8 @@ impl Engine {
         let origin = match &purpose {
             Purpose::Invite { origin, .. }
             | Purpose::InDialog { origin, .. }
-            | Purpose::Outside { origin, .. }
             | Purpose::Register { origin, .. } => Some(origin.key.clone()),
+            Purpose::Outside(outside) => Some(outside.origin.key.clone()),
             Purpose::Refresh { .. } | Purpose::Probe { .. } | Purpose::Own => None,
         };
         if let Some(origin) = origin {
@@ -315,23 +229,8 @@ impl Engine {
                 self.relayed.remove(&origin.key);
                 self.in_dialog_response(&origin, call, from, offered, code, message, now, effects);
             }
-            Purpose::Outside { origin, between } => {
-                self.relayed.remove(&origin.key);
-                let between = between.filter(|_| (200..300).contains(&code));
-                let contact =
-                    between.and_then(|between| self.answering_contact(message, between, now));
-                let back = Back {
-                    request: &origin.request,
-                    contact: contact.as_deref(),
-                    body: None,
-                };
-                self.respond(
-                    &origin.key,
-                    code,
-                    b2bua::response(message, back),
-                    now,
-                    effects,
-                );
+            Purpose::Outside(outside) => {
+                self.outside_answered(*outside, code, message, now, effects);
             }
             Purpose::Register { origin, forwarded } => {
                 self.relayed.remove(&origin.key);
@@ -363,8 +262,8 @@ impl Engine {
                 // RFC 4320 §4.2: no 408 for anything but INVITE.
                 self.in_dialog_unanswered(&origin, call, offered, None, now, effects);
             }
-            Purpose::Outside { origin, .. } => {
-                self.relayed.remove(&origin.key);
+            Purpose::Outside(outside) => {
+                self.relayed.remove(&outside.origin.key);
             }
             Purpose::Register { origin, forwarded } => {
                 self.relayed.remove(&origin.key);
@@ -441,7 +340,7 @@ impl Engine {
         let call = call.and_then(|relay| match relay.purpose {
             Purpose::Invite { call, .. } => Some(call),
             Purpose::InDialog { .. }
-            | Purpose::Outside { .. }
+            | Purpose::Outside(_)
             | Purpose::Register { .. }
             | Purpose::Refresh { .. }
             | Purpose::Probe { .. }

@@ -155,7 +155,7 @@ impl Engine {
             && let Some(user) = Uri::parse(uri).and_then(|uri| uri.user_decoded())
             && !self.is_routed(&user)
         {
-            return Ok(self.at_peer(peer, uri, now).into_iter().collect());
+            return Ok(self.at_peer(peer, uri, message, now));
         }
         self.targets(uri, now)
     }
@@ -201,15 +201,18 @@ impl Engine {
     }
 
     /// A peer that is asked for the URI as it was written: it judges credentials made for that.
-    fn at_peer(&self, peer: &Peer, uri: &[u8], now: Instant) -> Option<Target> {
-        let (network, path) = self.way_to_peer(peer, now)?;
-        Some(Target {
+    fn at_peer(&self, peer: &Peer, uri: &[u8], message: &Message, now: Instant) -> Vec<Target> {
+        let from = message.get(Name::From).and_then(NameAddr::parse);
+        let from = from.and_then(|from| Uri::parse(from.uri)?.user_decoded());
+        let ways = self.ways_to_peer(peer, from.unwrap_or_default().as_bytes(), now);
+        let at = |(network, path)| Target {
             uri: Bytes::copy_from_slice(uri),
             path,
             network,
             natted: false,
             q: None,
-        })
+        };
+        ways.into_iter().map(at).collect()
     }
 
     /// Whether a URI names this edge: its domain, or an address it is known by or was until lately.

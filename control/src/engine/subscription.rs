@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use crate::effect::Effects;
 use crate::engine::invite::TOKEN;
-use crate::engine::relay::{Hop, Origin, Purpose};
+use crate::engine::outside::Outside;
 use crate::engine::route::Target;
 use crate::engine::{Engine, Request};
 use crate::id::{NetworkId, Path};
@@ -73,54 +73,33 @@ impl Engine {
             path: leg.next_hop(),
             natted: leg.natted,
         };
+        let mut outside = Outside::new(request);
+        outside.between = Some((self.place_of(request), to));
         let hop = (&leg.target[..], &leg.routes[..]);
-        self.forward_subscription(request, to, hop, now, effects);
+        self.send_outside(outside, to, hop, now, effects);
         true
     }
 
-    /// Sends such a request on, with our Contact.
-    pub(super) fn forward_subscription(
-        &mut self,
-        request: &Request,
-        to: Place,
-        (uri, routes): (&[u8], &[Bytes]),
-        now: Instant,
-        effects: &mut Effects,
-    ) {
-        let message = &request.message;
-        let from = Place {
+    /// Where a request came from.
+    pub(super) fn place_of(&self, request: &Request) -> Place {
+        Place {
             network: request.network,
             path: request.path,
-            natted: self.natted(request.network, message, request.path),
-        };
+            natted: self.natted(request.network, &request.message, request.path),
+        }
+    }
+
+    /// Our Contact in such a request, as the asked gets it.
+    pub(super) fn contact_beyond(
+        &mut self,
+        message: &Message,
+        from: Place,
+        to: Place,
+        now: Instant,
+    ) -> Result<Option<String>, Full> {
         let tag = message.from_tag().unwrap_or_default();
         let routes_back = record_routes(message);
-        let contact = self.meet(message, tag, from, to, routes_back, now);
-        let Ok(contact) = contact else {
-            self.counters.count("sip_refused", "overload");
-            return self.answer(request, 503, now, effects);
-        };
-        let hop = Hop {
-            uri,
-            path: to.path,
-            network: to.network,
-            contact: contact.as_deref(),
-            routes,
-            cseq: message.cseq().0,
-            invite_cseq: None,
-            body: None,
-        };
-        let origin = Origin {
-            key: request.key.clone(),
-            request: message.clone(),
-        };
-        let purpose = Purpose::Outside {
-            origin,
-            between: Some((from, to)),
-        };
-        if self.send_on(message, hop, purpose, now, effects).is_none() {
-            self.answer(request, 503, now, effects);
-        }
+        self.meet(message, tag, from, to, routes_back, now)
     }
 
     /// The Contact of a response to such a request, as the asker gets it.
@@ -181,7 +160,7 @@ impl Engine {
 }
 
 /// `PARTIES_MAX` is reached.
-struct Full;
+pub(super) struct Full;
 
 /// One end of a request's way.
 #[derive(Clone, Copy, Debug)]

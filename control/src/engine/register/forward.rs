@@ -2,6 +2,7 @@
 //! granted a short time, the registrar asked for a long one, and a refresh answered here while the
 //! registrar's word on that phone is fresh. Only the registrar judges credentials.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
@@ -36,6 +37,21 @@ pub(in crate::engine) struct Forwarded {
     tokens: Vec<String>,
     onward: Vec<Onward>,
     vouched: u64,
+    /// Ways to the registrar not tried yet, best first.
+    ways: VecDeque<(NetworkId, Path)>,
+}
+
+impl Forwarded {
+    pub(in crate::engine) fn has_other_ways(&self) -> bool {
+        !self.ways.is_empty()
+    }
+}
+
+/// What a REGISTER asks for, and whose word that is.
+struct Asked {
+    aor: Aor,
+    registration: Registration,
+    vouched: u64,
 }
 
 impl Engine {
@@ -69,14 +85,57 @@ impl Engine {
             self.counters.count("sip_registration", "refreshed_here");
             return self.accept_registration(request, &aor, &registration, now, effects);
         }
+        let peer = self.registrar_peer();
+        let ways = peer.map(|peer| self.ways_to_peer(peer, user_of(&aor), now));
+        let asked = Asked {
+            aor,
+            registration,
+            vouched,
+        };
+        let ways = ways.unwrap_or_default().into();
+        self.ask_registrar(request, asked, ways, now, effects);
+    }
+
+    /// Passes it on by the first of these ways, or says that there is none.
+    fn ask_registrar(
+        &mut self,
+        request: &Request,
+        asked: Asked,
+        ways: VecDeque<(NetworkId, Path)>,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
         if self
-            .pass_to_registrar(request, aor, registration, vouched, now, effects)
+            .pass_to_registrar(request, asked, ways, now, effects)
             .is_none()
         {
             self.counters
                 .count("sip_registration", "registrar_unreachable");
             self.answer(request, 503, now, effects);
         }
+    }
+
+    /// One address of the registrar does not serve: the next is asked.
+    pub(in crate::engine) fn register_elsewhere(
+        &mut self,
+        origin: &Origin,
+        forwarded: Forwarded,
+        now: Instant,
+        effects: &mut Effects,
+    ) {
+        self.counters.count("sip_registration", "next_target");
+        let request = Request {
+            key: origin.key.clone(),
+            message: origin.request.clone(),
+            path: forwarded.registration.path,
+            network: forwarded.registration.network,
+        };
+        let asked = Asked {
+            aor: forwarded.aor,
+            registration: forwarded.registration,
+            vouched: forwarded.vouched,
+        };
+        self.ask_registrar(&request, asked, forwarded.ways, now, effects);
     }
 
     /// Whether a REGISTER does nothing but prolong bindings which the registrar keeps for longer,
@@ -116,17 +175,22 @@ impl Engine {
     fn pass_to_registrar(
         &mut self,
         request: &Request,
-        aor: Aor,
-        registration: Registration,
-        vouched: u64,
+        asked: Asked,
+        mut ways: VecDeque<(NetworkId, Path)>,
         now: Instant,
         effects: &mut Effects,
     ) -> Option<ClientKey> {
+        let Asked {
+            aor,
+            registration,
+            vouched,
+        } = asked;
         let message = &request.message;
         let peer = self.registrar_peer()?;
         let forward = peer.forward?;
         let name = peer.name.clone();
-        let (network, path) = self.way_to_peer(peer, now)?;
+        let (network, path) = ways.pop_front()?;
+        let more = !ways.is_empty();
         let tokens: Vec<String> = registration
             .contacts
             .iter()
@@ -164,13 +228,18 @@ impl Engine {
             tokens,
             onward,
             vouched,
+            ways,
         };
         let purpose = Purpose::Register {
             origin,
             forwarded: Box::new(forwarded),
         };
         self.counters.count("sip_registration", "forwarded");
-        self.launch(branch, bytes, path, purpose, now, effects)
+        let client = self.launch(branch, bytes, path, purpose, now, effects)?;
+        if more {
+            self.attempted(&client, path, now);
+        }
+        Some(client)
     }
 
     /// The registrar's final word.
@@ -189,6 +258,10 @@ impl Engine {
             path: forwarded.registration.path,
             network: forwarded.registration.network,
         };
+        let serves = !matches!(code, 408 | 500..=599);
+        if !serves && forwarded.has_other_ways() {
+            return self.register_elsewhere(origin, forwarded, now, effects);
+        }
         if !(200..300).contains(&code) {
             return self.registrar_refused(&request, &forwarded, code, answer, now, effects);
         }
@@ -200,6 +273,7 @@ impl Engine {
             tokens,
             onward,
             vouched,
+            ..
         } = forwarded;
         for (change, (token, onward)) in registration
             .contacts
@@ -283,7 +357,8 @@ impl Engine {
         let peers = self.config.sip.peers.iter();
         let peer = peers.clone().find(|peer| peer.name == upstream.peer)?;
         let forward = peer.forward?;
-        let (network, path) = self.way_to_peer(peer, now)?;
+        let ways = self.ways_to_peer(peer, user_of(aor), now);
+        let (network, path) = *ways.first()?;
         let us = self.told_at(network, path)?;
         let (user, domain) = aor.as_str().rsplit_once('@')?;
         let user = escaped(user);
@@ -413,6 +488,12 @@ fn vouched(message: &Message) -> u64 {
     let hash = hash.finalize();
     let first = hash.first_chunk().copied().unwrap_or_default();
     u64::from_be_bytes(first)
+}
+
+/// The user part of an address-of-record.
+fn user_of(aor: &Aor) -> &[u8] {
+    let parts = aor.as_str().rsplit_once('@');
+    parts.map_or(b"", |(user, _)| user.as_bytes())
 }
 
 /// The user part of To, as it was written.
