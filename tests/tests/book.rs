@@ -123,6 +123,55 @@ fn the_trouble_book_is_tried() {
     assert!(number >= 20, "{number}");
 }
 
+/// Every test and every mutant that the table of what breaks names is there.
+#[test]
+fn what_breaks_is_tested() {
+    let root = docs().join("..");
+    let page = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let (_, rest) = page.split_once("## What breaks such relays").unwrap();
+    let rows: Vec<&str> = rest
+        .lines()
+        .skip_while(|line| !line.starts_with("|---"))
+        .collect();
+    let rows = rows.iter().skip(1).take_while(|line| line.starts_with('|'));
+    let mutants = fs::read_to_string(root.join("xtask/src/mutants.rs")).unwrap();
+    let mut number = 0;
+    for row in rows {
+        let named: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{row}");
+        for name in named {
+            let is_there = match name.split_once("::") {
+                Some((file, test)) => has_test(&root, file, test),
+                None => mutants.contains(&format!("name: \"{name}\",")),
+            };
+            assert!(is_there, "{name}: {row}");
+        }
+        number += 1;
+    }
+    assert!(number >= 22, "{number}");
+}
+
+/// Whether a source file of that name has that function.
+fn has_test(root: &Path, file: &str, test: &str) -> bool {
+    let head = format!("fn {test}(");
+    let mut left: Vec<PathBuf> = ["common", "control", "tests", "xtask"]
+        .map(|package| root.join(package))
+        .into();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
+        } else if path
+            .file_name()
+            .is_some_and(|name| name == format!("{file}.rs").as_str())
+            && fs::read_to_string(&path).unwrap().contains(&head)
+        {
+            return true;
+        }
+    }
+    false
+}
+
 /// Everything below a directory of tests.
 fn sources(directory: &Path) -> String {
     let entries = fs::read_dir(directory).unwrap();
