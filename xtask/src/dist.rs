@@ -43,7 +43,11 @@ pub(crate) fn dist(options: &Options) -> Result<()> {
     fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let release = Release::here()?;
     let (dynamic, portable) = match &options.binary {
-        Some(binary) => (binary.clone(), binary.clone()),
+        Some(binary) => {
+            let binary = fs::canonicalize(binary)
+                .with_context(|| format!("--binary {}", binary.display()))?;
+            (binary.clone(), binary)
+        }
         None => build(&release)?,
     };
     let deb = deb::build(&release, &dynamic, &out)?;

@@ -61,19 +61,18 @@ fn libraries(binary: &Path, out: &Path) -> Result<String> {
     fs::create_dir_all(sources.join("debian"))?;
     let control = "Source: towpath\n\nPackage: towpath\nArchitecture: any\n";
     fs::write(sources.join("debian/control"), control)?;
-    let binary = fs::canonicalize(binary)?;
     let mut command = Command::new("dpkg-shlibdeps");
-    command
-        .arg("-O")
-        .arg("-e")
-        .arg(binary)
-        .current_dir(&sources);
+    command.args(["-O", "-e"]).arg(binary).current_dir(&sources);
     let told = output(&mut command)?;
     let depends = told.trim().strip_prefix("shlibs:Depends=");
     fs::remove_dir_all(&sources)?;
-    Ok(depends
-        .context("dpkg-shlibdeps names no libraries")?
-        .to_owned())
+    let depends = depends.with_context(|| {
+        let binary = binary.display();
+        format!(
+            "{binary} uses no library: a package is made of a binary that is linked dynamically"
+        )
+    })?;
+    Ok(depends.to_owned())
 }
 
 /// Sums of the files, and how much room they take.

@@ -173,7 +173,8 @@ fn towpath_configuration(work: Work, users: Users, state: &str) -> String {
         "[node]\nid = \"bench\"\nstate_dir = \"{state}\"\n\n\
          [sip]\ndomain = \"{DOMAIN}\"\nauth = \"{auth}\"\n\
          listen = [\"udp:{RELAY_IN}:{SIP_PORT}\", \"udp:{RELAY_OUT}:{SIP_PORT}\"]\n\n\
-         {UNLIMITED}{peers}{accounts}\n{}{}[datapath]\nmode = \"userspace\"\nmedia_timeout = \"1h\"\n",
+         {UNLIMITED}{peers}{accounts}\n{}{}\
+         [datapath]\nmode = \"userspace\"\nmedia_timeout = \"1h\"\n",
         network("in", "a0", RELAY_IN, "10.81.1.0/24"),
         network("out", "b0", RELAY_OUT, "10.81.2.0/24"),
     )
