@@ -37,6 +37,11 @@ fn changes() -> Vec<Change> {
             "addr del 10.1.0.200/24 dev lan",
         ),
         change(
+            "own address",
+            &format!("addr del {}/24 dev lan", plan::EDGE_LAN),
+            &format!("addr add {}/24 dev lan", plan::EDGE_LAN),
+        ),
+        change(
             "route flap",
             &format!("route del {net} dev lan"),
             &format!("route add {net} dev lan src {}", plan::EDGE_LAN),
@@ -81,6 +86,32 @@ fn a_link_that_goes_down_is_told() {
         log.lines().filter(|line| line.ends_with(&end)).count()
     };
     assert_eq!((lines(": "), lines("no longer so: ")), (4, 2), "{log}");
+}
+
+/// So is an address of ours that is taken away, and that it is back.
+#[test]
+fn an_address_that_goes_is_told() {
+    let parts = Parts {
+        c3: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(Mode::Userspace, &parts);
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let warning = format!("network lan: {} is not on lan any more", plan::EDGE_LAN);
+    for (does, told) in [("del", true), ("add", false)] {
+        let address = format!("addr {does} {}/24 dev lan", plan::EDGE_LAN);
+        edge.ip(&address).unwrap();
+        clock::until(&address, super::stage::LIMIT, || {
+            let status = stage.towpath.get("/api/v1/status")?;
+            let warnings = status["warnings"].as_array().into_iter().flatten();
+            let is_told = warnings.into_iter().any(|w| *w == *warning);
+            Ok((is_told == told).then_some(()))
+        })
+        .unwrap();
+    }
+    let log = std::fs::read_to_string(stage.towpath.log()).unwrap();
+    let lines = log.lines().filter(|line| line.contains(&warning));
+    assert_eq!(lines.count(), 2, "{log}");
 }
 
 /// Waits until the metrics say so of the LAN's link.
