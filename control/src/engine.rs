@@ -21,6 +21,7 @@ mod dialog;
 mod fork;
 mod gate;
 mod guard;
+mod identity;
 mod invite;
 pub mod journal;
 mod media;
@@ -404,6 +405,7 @@ impl Engine {
         if !self.may_ask(&message, Path { on, to: from }, now, effects) {
             return;
         }
+        let message = self.believed(&message, from.ip()).unwrap_or(message);
         let method = message.method().unwrap_or(Method::Other(b""));
         let kind = Kind::of(method.as_bytes());
         self.counters.count("sip_request", method_label(method));

@@ -161,10 +161,18 @@ impl Engine {
     }
 
     /// The user that proved itself is the one the message speaks for: To in REGISTER, else From.
-    fn speaks_for_itself(&self, message: &Message, field: Name) -> bool {
-        let user = speaker(message).and_then(|uri| Uri::parse(uri)?.user_decoded());
-        credentials(message, field, &self.config.sip.domain)
-            .is_some_and(|c| user.is_some_and(|user| user.as_bytes() == c.username))
+    pub(super) fn speaks_for_itself(&self, message: &Message, field: Name) -> bool {
+        let uri = speaker(message).and_then(Uri::parse);
+        let Some(credentials) = credentials(message, field, &self.config.sip.domain) else {
+            return false;
+        };
+        // RFC 3323 §4.1.1.3: who it is need not be said to everybody.
+        let anonymous = |uri: &Uri<'_>| matches!(uri.host, Host::Name(b"anonymous.invalid"));
+        if field == Name::ProxyAuthorization && uri.as_ref().is_some_and(anonymous) {
+            return true;
+        }
+        let user = uri.and_then(|uri| uri.user_decoded());
+        user.is_some_and(|user| user.as_bytes() == credentials.username)
     }
 }
 
@@ -205,7 +213,7 @@ fn speaker(message: &Message) -> Option<&[u8]> {
 }
 
 /// The credentials for `realm` among those a message carries.
-fn credentials(message: &Message, field: Name, realm: &str) -> Option<Credentials> {
+pub(super) fn credentials(message: &Message, field: Name, realm: &str) -> Option<Credentials> {
     message
         .all(field)
         .filter_map(|f| Credentials::parse(message.slice(&f.value)))
