@@ -82,14 +82,17 @@ pub enum Table {
     Conferences,
     /// By link and number: a message that has yet to reach a broker.
     Outbox,
+    /// By prefix, account and who made it: bans.
+    Bans,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Registrations,
         Self::Calls,
         Self::Conferences,
         Self::Outbox,
+        Self::Bans,
     ];
 }
 

@@ -280,7 +280,10 @@ impl Engine {
             Input::Adopted(flows) => self.adopt(&flows, now),
             Input::Restored(records) => self.restore(records, now, effects),
             Input::Published { aor, bindings } => self.published(aor, bindings, now),
-            Input::Banned { net, account, why } => self.banned(net, account, why, now),
+            Input::Banned { net, account, why } => {
+                self.banned(net, account, why, now);
+                self.keep_bans(now, effects);
+            }
             Input::Peer { address, sign } => self.peer_found(address, sign, now),
         }
     }
@@ -317,6 +320,7 @@ impl Engine {
             self.sweep_adopted(now, effects);
             self.sweep_former(now);
             self.guard.sweep(now);
+            self.keep_bans(now, effects);
             self.sweep_peers(now, effects);
             self.sweep_journal(now, effects);
             self.parties.expire(now);

@@ -188,6 +188,12 @@ fn restore(datapath: &Datapath, tables: &mut Tables, engine: &Node, now: Instant
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
+    let kept = tables.remove(&Table::Bans).unwrap_or_default();
+    if !kept.is_empty() {
+        engine.restored_bans(&kept, now);
+        let bans = engine.bans_count(now);
+        tracing::info!(bans, "bans of before the start go on");
+    }
     let kept = tables.remove(&Table::Calls).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored_calls(&kept, now);

@@ -312,6 +312,10 @@ impl Edge {
         let (calls, others): (Vec<_>, Vec<_>) =
             records.partition(|kept| kept.table == effect::Table::Calls);
         let first = Shard::ONLY.index();
+        let (bans, others): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|kept| kept.table == effect::Table::Bans);
+        self.tell_all(&Input::Restored(bans), now, out);
         self.input(first, Input::Restored(others), now, out);
         for shard in self.all() {
             let own =
