@@ -415,10 +415,13 @@ impl Engine {
         self.counters.count("sip_request", method_label(method));
         let path = Path { on, to: from };
         let key = relay::server_key(&message);
-        match self
-            .transactions
-            .receive_request(&key, kind, path, now, effects)
-        {
+        let displaced = self.transactions.displaced();
+        let transactions = &mut self.transactions;
+        let incoming = transactions.receive_request(&key, kind, path, now, effects);
+        if self.transactions.displaced() > displaced {
+            self.counters.count("sip_transaction", "displaced");
+        }
+        match incoming {
             Incoming::New => {
                 let request = Request {
                     key,
