@@ -206,11 +206,12 @@ impl Engine {
         Self::shard(Arc::new(config), seed, Shard::ONLY, now)
     }
 
-    /// One of the engines of a node. All get the same seed, and none takes a nonce of another.
+    /// One of the engines of a node. All get the same seed, and count from the same time: each
+    /// takes a nonce of any.
     #[must_use]
     pub fn shard(config: Arc<Config>, seed: [u8; 32], shard: Shard, now: Instant) -> Self {
         let mut names = Names::new(seed, shard);
-        let secret = names.secret("digest nonce");
+        let secret = names.common_secret("digest nonce");
         let guard = Guard::new(names.secret("guard"));
         let mut engine = Self {
             challenger: Challenger::new(&config.sip.domain, secret, Algorithm::Md5),
@@ -285,6 +286,7 @@ impl Engine {
                 self.keep_bans(now, effects);
             }
             Input::Peer { address, sign } => self.peer_found(address, sign, now),
+            Input::Spent(spent) => self.challenger.spend(&spent),
         }
     }
 

@@ -650,8 +650,7 @@ impl Edge {
                         for other in self.all().map(Shard::index).filter(|other| *other != shard) {
                             let account = account.clone();
                             let told = Input::Banned { net, account, why };
-                            self.engine_mut(other)
-                                .handle(told, now, &mut Effects::new());
+                            self.input(other, told, now, out);
                         }
                     }
                     Effect::Peer { address, sign } => {
@@ -660,6 +659,11 @@ impl Edge {
                             let mut none = Effects::new();
                             self.engine_mut(other).handle(told, now, &mut none);
                             assert!(none.is_empty(), "what is told is not told on: {none:?}");
+                        }
+                    }
+                    Effect::Spent(spent) => {
+                        for other in self.all().map(Shard::index).filter(|other| *other != shard) {
+                            self.input(other, Input::Spent(spent), now, out);
                         }
                     }
                     Effect::Record(record) => self.records.push(record),
