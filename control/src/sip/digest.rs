@@ -81,7 +81,8 @@ impl std::fmt::Debug for Challenger {
 }
 
 impl Challenger {
-    /// `secret` must be random and this process's own; who has the same takes the same nonces. Control characters are left out of `realm`.
+    /// `secret` must be random and this process's own; whoever has the same takes the same nonces.
+    /// Control characters are left out of `realm`.
     #[must_use]
     pub fn new(realm: &str, secret: [u8; 32], algorithm: Algorithm) -> Self {
         Self {
