@@ -299,9 +299,13 @@ impl Edge {
             None => Datapath::Sockets,
         };
         let kept = std::mem::take(&mut self.kept);
+        let records = std::mem::take(&mut self.records);
+        let unbindable = std::mem::take(&mut self.unbindable);
         let whose = self.shards;
         *self = Self {
             kept: kept.clone(),
+            records,
+            unbindable,
             ..Self::begin(config, seed, datapath, self.shards.count(), now)
         };
         self.shards = whose;
