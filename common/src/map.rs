@@ -18,7 +18,7 @@ use crate::wire::{Be16, Ip};
 
 /// Grows with every change of a map's name, type, key, value or meaning. Pinned maps live under a
 /// path that contains it.
-pub const ABI: u32 = 4;
+pub const ABI: u32 = 5;
 
 /// The section in which an object says its ABI.
 pub const ABI_SECTION: &str = ".rodata.abi";

@@ -356,6 +356,62 @@ fn what_is_not_ours_passes() {
     );
 }
 
+/// A port of ours in the range of media is not all of it: the host asks questions of its own, and
+/// their answers come to whatever port the system chose.
+#[test]
+fn answers_to_the_host_pass_at_every_port() {
+    for way in [v4(), v6()] {
+        let mut table = table(way, None, Flags::NONE, EGRESS);
+        for port in (1..=u16::MAX).filter(|port| *port != way.local.port()) {
+            let mut answer = datagram(way);
+            (answer.to, answer.payload) = (way.local, b"\x12\x34\x81\x80".to_vec());
+            answer.to.set_port(port);
+            answer.from.set_port(53);
+            let verdict = run(&mut table, &mut answer.build());
+            let expected = (Action::Pass, Reason::NoFlow);
+            assert_eq!((verdict.action, verdict.reason), expected, "{port}");
+        }
+    }
+}
+
+/// Nothing is learnt from whoever sends: what a frame leaves with is what its flow says.
+#[test]
+fn hardware_addresses_are_never_learnt() {
+    for way in [v4(), v6()] {
+        let mut table = table(way, None, Flags::NONE, EGRESS);
+        for odd in [[0xff; 6], [0; 6], [0x01, 0, 0x5e, 0, 0, 0xfb], ETH_SRC] {
+            let mut media = datagram(way);
+            (media.eth_src, media.eth_dst) = (odd, odd);
+            let mut frame = media.build();
+            assert_eq!(run(&mut table, &mut frame).reason, Reason::Forwarded);
+            let seen = read(&frame).unwrap();
+            assert_eq!((seen.eth_dst, seen.eth_src), (ETH_DST, ETH_SRC));
+        }
+    }
+}
+
+/// Addresses of one family are enough, and settings nobody has written own no address.
+#[test]
+fn one_family_is_enough_and_none_is_nobodys() {
+    for (way, other) in [(v4(), v6()), (v6(), v4())] {
+        let mut table = table(way, None, Flags::NONE, EGRESS);
+        let local = Endpoint::from(way.local);
+        table.settings = Settings::new(&[local.ip]);
+        table.ports = [(
+            port_index(0, local.port),
+            table.ports[&port_index(1, local.port)],
+        )]
+        .into();
+        let mut reason = |way, settings: Option<Settings>| {
+            table.settings = settings.unwrap_or(table.settings);
+            run(&mut table, &mut datagram(way).build()).reason
+        };
+        assert_eq!(reason(way, None), Reason::Forwarded);
+        assert_eq!(reason(other, None), Reason::NoFlow);
+        assert_eq!(reason(way, Some(Settings::default())), Reason::NoFlow);
+    }
+}
+
 #[test]
 fn contradictions_pass() {
     let (pass, same) = (Action::Pass, |_: &mut Datagram| {});

@@ -276,6 +276,7 @@ impl Plane {
     }
 
     /// What an operator would want to have seen.
+    #[cfg(feature = "daemon")]
     #[must_use]
     pub(crate) fn events(&self) -> &Events {
         &self.events

@@ -81,5 +81,5 @@ fn the_abi_number_covers_these_sizes() {
         size_of::<Event>(),
         Reason::ALL.len(),
     ];
-    assert_eq!((map::ABI, sizes), (4, [376, 8, 128, 64, 64, 56, 19]));
+    assert_eq!((map::ABI, sizes), (5, [376, 8, 128, 64, 64, 56, 19]));
 }

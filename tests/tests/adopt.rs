@@ -18,8 +18,10 @@ use std::process::Command;
 use std::slice;
 use std::time::{Duration, Instant};
 
+use aya::maps::{Array, Map, MapData};
 use common::flow::{Endpoint, Flags, Flow, Hop, Rewrite};
 use common::forward::Reason;
+use common::map::{self, ABI};
 use common::wire::Mac;
 use control::shell::detach;
 use control::shell::kernel::{Adopted, Attach, Interface, Kernel, KernelError, Reach, Stream};
@@ -29,6 +31,8 @@ use towpath_tests::frame::rtp;
 use towpath_tests::{clock, process};
 
 const FLOWS_MAX: u32 = 8;
+const WIDE: u32 = 65_536;
+const MANY: u16 = 1_500;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
@@ -241,6 +245,61 @@ fn the_table_has_an_end() {
     }
 }
 
+/// Whoever takes over looks at the slots that were written and at no others: there is one for every
+/// flow that may be, and looking at one is a system call.
+#[test]
+fn a_takeover_reads_what_was_written() {
+    let lab = Lab::new();
+    let mut kernel = lab.start_wide().0;
+    let (at, flow) = lab.flow(V4, lab.core, 5004);
+    let port = |i: u16| SocketAddr::new(at.ip(), at.port() + i);
+    // More than a note reaches.
+    for i in 0..MANY {
+        kernel.install(port(i), flow, Instant::now()).unwrap();
+    }
+    drop(kernel);
+    let (mut kernel, adopted) = lab.start_wide();
+    assert_eq!(adopted.len(), usize::from(MANY));
+    // The slots taken from now on lie before, behind and between those that were taken over.
+    for i in (0..MANY).filter(|i| i % 3 > 0) {
+        kernel.remove(port(i), Instant::now()).unwrap();
+    }
+    let (_, other) = lab.flow(V4, lab.core, 5006);
+    for i in (0..MANY).step_by(3) {
+        kernel.install(port(i), other, Instant::now()).unwrap();
+    }
+    drop(kernel);
+    let (kernel, adopted) = lab.start_wide();
+    let theirs: Vec<_> = adopted.iter().map(|a| (a.at, a.flow.target)).collect();
+    let ours = (0..MANY).step_by(3).map(|i| (port(i), other.target));
+    assert_eq!(theirs, ours.collect::<Vec<_>>());
+    drop(kernel);
+
+    // What somebody else put where no daemon has written is not found.
+    let pinned = |name: &str| Map::Array(MapData::from_pin(lab.pinned(name)).unwrap());
+    let mut flows: Array<_, Flow> = pinned(map::FLOWS).try_into().unwrap();
+    let mut ports: Array<_, map::Port> = pinned(map::PORTS).try_into().unwrap();
+    let (mut stray, slot) = (flow, flows.len() - 1);
+    stray.local = port(MANY).into();
+    flows.set(slot, stray, 0).unwrap();
+    let points = map::Port {
+        flow: slot,
+        stats: 0,
+    };
+    for local in 0..lab.locals().len() as u32 {
+        let index = map::port_index(local, stray.local.port);
+        ports.set(index, points, 0).unwrap();
+    }
+    let before = Instant::now();
+    let (_kernel, adopted) = lab.start_wide();
+    eprintln!(
+        "a start over {} slots took {:?}",
+        flows.len(),
+        before.elapsed()
+    );
+    assert_eq!(adopted.len(), theirs.len());
+}
+
 #[test]
 fn refusals_say_what_to_do() {
     let lab = Lab::new();
@@ -305,6 +364,34 @@ fn refusals_say_what_to_do() {
             refuse(&attach(&pins, &interfaces, FLOWS_MAX), "CAP_BPF");
         });
     });
+}
+
+/// Drivers refuse when the program would need what the card does not have; what is asked of the
+/// operator then is in the refusal, and the interfaces that could have had it are as before.
+#[test]
+fn a_card_with_too_few_queues_or_too_large_frames_says_so() {
+    let lab = Lab::new();
+    // A veth end hands each transmit queue of its peer to a receive queue of its own.
+    ip(
+        "link add few numrxqueues 1 numtxqueues 1 type veth peer name many numrxqueues 1 \
+        numtxqueues 4",
+    );
+    ip("link add large mtu 9000 type veth peer name larger mtu 9000");
+    for (name, said) in [("few", "too many queues in use"), ("large", "a large MTU")] {
+        let index = nix::net::if_::if_nametoindex(name).unwrap();
+        let [access, core] = lab.interfaces();
+        let bad = Interface {
+            name: name.into(),
+            index,
+        };
+        let refused = lab.start_with(&[access, bad, core], &lab.locals());
+        let text = refused.err().expect("a refusal").to_string();
+        let expected = format!("interface {name}: XDP cannot be attached: ");
+        let look = format!("`ethtool -l {name}`");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.contains(said) && text.contains(&look), "{text}");
+        lab.programs_become([false, false]);
+    }
 }
 
 #[test]
@@ -575,15 +662,34 @@ impl Lab {
         interfaces: &[Interface],
         locals: &[IpAddr],
     ) -> Result<(Kernel, Vec<Adopted>), KernelError> {
+        self.start_for(FLOWS_MAX, interfaces, locals)
+    }
+
+    /// With room for as many flows as a configuration has that says nothing.
+    fn start_wide(&self) -> (Kernel, Vec<Adopted>) {
+        self.start_for(WIDE, &self.interfaces(), &self.locals())
+            .unwrap()
+    }
+
+    fn start_for(
+        &self,
+        flows_max: u32,
+        interfaces: &[Interface],
+        locals: &[IpAddr],
+    ) -> Result<(Kernel, Vec<Adopted>), KernelError> {
         let attach = Attach {
             object: &object(),
             pin_dir: &self.pins(),
             interfaces,
             native: true,
-            flows_max: FLOWS_MAX,
+            flows_max,
             locals,
         };
         Kernel::start(&attach, Instant::now())
+    }
+
+    fn pinned(&self, map: &str) -> PathBuf {
+        self.pins().join(format!("abi-{ABI}")).join(map)
     }
 
     /// The kernel forgets a pin when it gets round to it.

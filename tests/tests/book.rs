@@ -20,19 +20,26 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs")
 }
 
-/// The pages, by file name; not those of directories below.
+/// The pages, by their path below the directory of the handbook.
 fn pages() -> BTreeMap<String, String> {
-    let files = fs::read_dir(docs())
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let pages = files.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let below = |directory: &Path| -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    let files = [below(&docs()), below(&docs().join(MEASURED))].concat();
+    let pages = files
+        .iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "md"));
     pages
         .map(|path| {
-            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
-            (name, fs::read_to_string(path).unwrap())
+            let name = path.strip_prefix(docs()).unwrap().to_str().unwrap();
+            (name.to_owned(), fs::read_to_string(path).unwrap())
         })
         .collect()
 }
+
+/// Where measurements are written.
+const MEASURED: &str = "benchmarks";
 
 /// The lines outside of fenced blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
@@ -73,6 +80,21 @@ fn every_page_is_in_the_contents() {
 }
 
 #[test]
+fn every_measurement_is_in_the_chapter_of_them() {
+    let pages = pages();
+    let linked: BTreeSet<String> = links(&pages["benchmarks.md"]).into_iter().collect();
+    let measured = pages
+        .keys()
+        .filter(|name| name.starts_with(&format!("{MEASURED}/")));
+    for name in measured {
+        assert!(linked.contains(name), "benchmarks.md: no link to {name}");
+        let what = Path::new(name).file_stem().unwrap().to_str().unwrap();
+        let command = format!("`cargo xtask bench {what}`");
+        assert!(pages["benchmarks.md"].contains(&command), "{command}");
+    }
+}
+
+#[test]
 fn every_link_leads_somewhere() {
     let pages = pages();
     for (name, text) in &pages {
@@ -81,15 +103,151 @@ fn every_link_leads_somewhere() {
                 continue;
             }
             let (file, heading) = link.split_once('#').unwrap_or((&link, ""));
-            let file = if file.is_empty() { name } else { file };
-            assert!(docs().join(file).exists(), "{name}: {link}");
+            let from = Path::new(name).parent().unwrap();
+            let file = match file {
+                "" => name.clone(),
+                file => from.join(file).to_str().unwrap().to_owned(),
+            };
+            assert!(docs().join(&file).exists(), "{name}: {link}");
             if heading.is_empty() {
                 continue;
             }
-            let headings = prose(&pages[file]).filter(|line| line.starts_with('#'));
+            let headings = prose(&pages[&file]).filter(|line| line.starts_with('#'));
             let mut anchors = headings.map(|line| anchor(line.trim_start_matches('#')));
             assert!(anchors.any(|anchor| anchor == heading), "{name}: {link}");
         }
+    }
+}
+
+/// The command line has a page for each command; so the handbook has at least a word.
+#[test]
+fn every_command_is_in_the_handbook() {
+    let scratch = std::env::temp_dir().join(format!("towpath-pages-{}", std::process::id()));
+    fs::create_dir(&scratch).unwrap();
+    let written = Command::new(process::binary().unwrap())
+        .args(["man", "--dir"])
+        .arg(&scratch)
+        .status()
+        .unwrap();
+    assert!(written.success());
+    let files = fs::read_dir(&scratch).unwrap();
+    let names: BTreeSet<String> = files
+        .map(|entry| entry.unwrap().path())
+        .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
+        .collect();
+    fs::remove_dir_all(&scratch).unwrap();
+    assert!(names.len() > 60, "{}", names.len());
+    let pages = pages();
+    for name in names {
+        let command = name.replace('-', " ");
+        let told = pages.values().any(|text| text.contains(&command));
+        assert!(told, "no page of the handbook says `{command}`");
+    }
+}
+
+#[test]
+fn every_operation_of_the_api_is_in_the_handbook_with_its_role() {
+    let vectors = concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/api/operations.txt");
+    let vectors = fs::read_to_string(vectors).unwrap();
+    let expected: BTreeSet<Vec<String>> = vectors
+        .lines()
+        .map(|line| {
+            line.split(' ')
+                .take(3)
+                .map(|word| word.trim_end_matches(':').to_owned())
+                .collect()
+        })
+        .collect();
+    let page = &pages()["api.md"];
+    let (_, rest) = page.split_once("| operation | role | |\n").unwrap();
+    let rows = rest.lines().skip(1).take_while(|row| row.starts_with('|'));
+    let found: BTreeSet<Vec<String>> = rows
+        .map(|row| {
+            let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+            let operation = cells[0].trim_matches('`').split(' ');
+            operation.chain([cells[1]]).map(str::to_owned).collect()
+        })
+        .collect();
+    assert_eq!(found, expected);
+}
+
+/// What the tables of messages explain is said somewhere in the sources: what was reworded there is
+/// found here.
+#[test]
+fn messages_that_are_explained_are_said() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../control/src");
+    let said = one_line(&sources(&root));
+    let mut number = 0;
+    for (name, text) in pages() {
+        let mut lines = text.lines();
+        let headings = ["| message |", "| warning |", "| why |"];
+        while let Some(line) = lines.next() {
+            if !headings.iter().any(|heading| line.starts_with(heading)) {
+                continue;
+            }
+            let rows = lines.by_ref().take_while(|line| line.starts_with('|'));
+            for row in rows.skip(1) {
+                let (_, message) = row.split_once('|').unwrap();
+                let message = message.split('|').next().unwrap();
+                for quoted in message.split('`').skip(1).step_by(2) {
+                    let parts = quoted.split('…').map(|part| part.trim_matches(PUNCTUATION));
+                    let mut parts = parts.filter(|part| !THE_SYSTEMS.contains(part));
+                    assert!(parts.all(|part| said.contains(part)), "{name}: {quoted}");
+                    number += 1;
+                }
+            }
+        }
+    }
+    assert!(number > 50, "{number}");
+}
+
+/// Around the parts of a message that differ.
+const PUNCTUATION: [char; 5] = [' ', ':', ',', '[', ']'];
+/// What the system says, not we; and the name of a variable, which is written apart.
+const THE_SYSTEMS: [&str; 3] = [
+    "Address already in use",
+    "Cannot assign requested address",
+    "TOWPATH_LOG=",
+];
+
+/// Texts of sources without the line ends within them.
+fn one_line(sources: &str) -> String {
+    let mut parts = sources.split("\\\n");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.trim_start())
+}
+
+/// The two say the same: as many headings, the same pictures, pages and commands, in one order.
+#[test]
+fn the_readme_and_its_translation_are_in_step() {
+    let text = |name: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(name);
+        fs::read_to_string(path).unwrap()
+    };
+    let (english, chinese) = (text("README.md"), text("README.zh.md"));
+    let headings = |text: &str| prose(text).filter(|line| line.starts_with("## ")).count();
+    assert_eq!(headings(&english), headings(&chinese));
+    let pages_of = |text: &str| -> Vec<String> {
+        let parts = text.split("docs/").skip(1);
+        let names = parts.map(|part| {
+            let end = part.find(|c: char| !(c.is_ascii_alphanumeric() || "-./".contains(c)));
+            part[..end.unwrap_or(part.len())].to_owned()
+        });
+        names.filter(|name| name.contains('.')).collect()
+    };
+    assert_eq!(pages_of(&english), pages_of(&chinese));
+    let typed = |text: &str| -> Vec<String> {
+        let blocks = text.split("```").skip(1).step_by(2);
+        let lines = blocks.flat_map(|block| block.lines().collect::<Vec<_>>());
+        lines
+            .map(|line| line.split('#').next().unwrap().trim().to_owned())
+            .collect()
+    };
+    assert_eq!(typed(&english), typed(&chinese));
+    for name in pages().keys().filter(|name| !name.contains('/')) {
+        let left_out = ["SUMMARY.md", "architecture.md"].contains(&name.as_str());
+        let path = format!("docs/{name}");
+        assert!(left_out || english.contains(&path), "README.md: {path}");
     }
 }
 
@@ -121,6 +279,55 @@ fn the_trouble_book_is_tried() {
         number += 1;
     }
     assert!(number >= 20, "{number}");
+}
+
+/// Every test and every mutant that the table of what breaks names is there.
+#[test]
+fn what_breaks_is_tested() {
+    let root = docs().join("..");
+    let page = fs::read_to_string(root.join("CONTRIBUTING.md")).unwrap();
+    let (_, rest) = page.split_once("## What breaks such relays").unwrap();
+    let rows: Vec<&str> = rest
+        .lines()
+        .skip_while(|line| !line.starts_with("|---"))
+        .collect();
+    let rows = rows.iter().skip(1).take_while(|line| line.starts_with('|'));
+    let mutants = fs::read_to_string(root.join("xtask/src/mutants.rs")).unwrap();
+    let mut number = 0;
+    for row in rows {
+        let named: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "{row}");
+        for name in named {
+            let is_there = match name.split_once("::") {
+                Some((file, test)) => has_test(&root, file, test),
+                None => mutants.contains(&format!("name: \"{name}\",")),
+            };
+            assert!(is_there, "{name}: {row}");
+        }
+        number += 1;
+    }
+    assert!(number >= 22, "{number}");
+}
+
+/// Whether a source file of that name has that function.
+fn has_test(root: &Path, file: &str, test: &str) -> bool {
+    let head = format!("fn {test}(");
+    let mut left: Vec<PathBuf> = ["common", "control", "tests", "xtask"]
+        .map(|package| root.join(package))
+        .into();
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            left.extend(entries.map(|entry| entry.unwrap().path()));
+        } else if path
+            .file_name()
+            .is_some_and(|name| name == format!("{file}.rs").as_str())
+            && fs::read_to_string(&path).unwrap().contains(&head)
+        {
+            return true;
+        }
+    }
+    false
 }
 
 /// Everything below a directory of tests.

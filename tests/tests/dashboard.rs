@@ -96,7 +96,7 @@ fn every_view_shows_what_the_api_says() {
     no_conference(&page);
     let conference = plenty::Conference::begin(&stage);
     plenty::conferences(&page, &conference.cid);
-    plenty::cascade(&page, &mut upper, &stage);
+    plenty::cascade(&page, &mut upper, &stage, &conference);
     events(&page);
     doctor(&page);
     look::everywhere(&page, &details(&page, &conference));

@@ -22,7 +22,8 @@ pub(crate) fn check() -> Result<()> {
     step("lints of the kernel program", &mut kernel_clippy()?)?;
     step(
         "core without the shell",
-        &mut cargo(&["check", "-p", "towpath", "--no-default-features", "--lib"])?,
+        cargo(&["clippy", "-p", "towpath", "--no-default-features", "--lib"])?
+            .args(["--", "--deny", "warnings"]),
     )?;
     crate::tidy::tidy()?;
     if exists("cargo-deny") {

@@ -190,6 +190,10 @@ impl Conference {
         .collect()
     }
 
+    pub(super) fn part(&self, name: &str) -> Option<&[u8]> {
+        self.retained.get(name).map(|payload| &payload[..])
+    }
+
     pub(super) fn parts(&self) -> Vec<String> {
         self.retained.keys().cloned().collect()
     }

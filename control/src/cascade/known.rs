@@ -84,11 +84,29 @@ impl Cascade {
         known.is_some_and(|c| c.via.is_none() || c.home_there)
     }
 
-    /// Conferences shared with a neighbour.
+    /// Conferences that cross the link to a neighbour, with the servers beyond it that share each:
+    /// the home first, if it is one.
+    pub fn over<'a>(&'a self, sid: &'a str) -> impl Iterator<Item = (&'a str, Vec<&'a str>)> {
+        let each = self.conferences.iter();
+        each.filter_map(move |(cid, known)| {
+            let beyond = beyond(known, sid);
+            (!beyond.is_empty()).then_some((cid.as_str(), beyond))
+        })
+    }
+
+    /// Whether a server that shares a conference can be reached, its home among them.
     #[must_use]
-    pub fn shared_with(&self, sid: &str) -> usize {
-        let with = |c: &&Conference| c.members.contains(sid) || c.home == sid;
-        self.conferences.values().filter(with).count()
+    pub fn shares(&self, cid: &str, sid: &str) -> Option<bool> {
+        match self.conferences.get(cid) {
+            Some(known) if known.home == sid => Some(self.home_there(cid)),
+            _ => self.reaches(cid, sid),
+        }
+    }
+
+    /// What the home of a conference that is not ours has told of it.
+    #[must_use]
+    pub fn told(&self, cid: &str) -> Option<&[u8]> {
+        self.conferences.get(cid)?.part("state")
     }
 
     #[must_use]
@@ -101,4 +119,17 @@ impl Cascade {
     pub fn via(&self, cid: &str) -> Option<&str> {
         self.conferences.get(cid)?.via.as_deref()
     }
+}
+
+/// Servers behind a neighbour, or it itself.
+fn beyond<'a>(known: &'a Conference, neighbour: &str) -> Vec<&'a str> {
+    let home = known.via.as_deref().filter(|via| *via == neighbour);
+    let home = home.map(|_| known.home.as_str());
+    let members = known.members.iter().filter(|sid| {
+        let by = known.routes.get(*sid).unwrap_or(sid);
+        by == neighbour && **sid != known.home
+    });
+    home.into_iter()
+        .chain(members.map(String::as_str))
+        .collect()
 }

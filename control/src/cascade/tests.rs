@@ -300,6 +300,34 @@ fn nobody_hears_of_what_is_not_shared_with_it() {
     assert_eq!(to(&mut out), Vec::<String>::new());
 }
 
+/// Each link has what crosses it, and who is beyond it.
+#[test]
+fn links_know_what_crosses_them() {
+    let mut out = Vec::new();
+    let mut core = server("core-01", &["edge-01", "edge-02"], &[]);
+    core.share(CID, &["edge-01", "edge-02"], mark(1), &mut out);
+    let over = |server: &Cascade, sid: &str| -> Vec<(String, Vec<String>)> {
+        let own = |sids: Vec<&str>| sids.into_iter().map(str::to_owned).collect();
+        let each = server.over(sid);
+        each.map(|(cid, sids)| (cid.to_owned(), own(sids)))
+            .collect()
+    };
+    let only = |sid: &str| vec![(CID.to_owned(), vec![sid.to_owned()])];
+    assert_eq!(over(&core, "edge-01"), only("edge-01"));
+    assert_eq!(over(&core, "edge-02"), only("edge-02"));
+    assert_eq!(over(&core, "edge-03"), []);
+    assert_eq!(core.shares(CID, "edge-01"), Some(true));
+    core.change(CID, change(1, "state"), &mut out);
+    let mut edge = server("edge-01", &["core-01"], &[]);
+    let now = start();
+    carry(&mut out, &mut core, &mut edge, now);
+    assert_eq!(over(&edge, "core-01"), only("core-01"));
+    assert_eq!(edge.shares(CID, "core-01"), Some(true));
+    assert!(edge.told(CID).is_some());
+    edge.link("core-01", false, now, &mut out);
+    assert_eq!(edge.shares(CID, "core-01"), Some(false));
+}
+
 #[test]
 fn a_partition_freezes_and_healing_catches_up() {
     let now = start();

@@ -194,6 +194,7 @@ impl Events {
     }
 
     /// Number of the last one; zero before the first.
+    #[cfg(feature = "daemon")]
     pub(crate) fn last(&self) -> u64 {
         self.last
     }

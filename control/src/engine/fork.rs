@@ -141,11 +141,10 @@ impl Refusal {
             message: message.cloned(),
             challenges: message.map(challenges).unwrap_or_default(),
         };
-        let Some(old) = kept.take() else {
+        let Some(mut old) = kept.take() else {
             *kept = Some(fresh);
             return;
         };
-        let mut old = old;
         let better = rank(fresh.code) < rank(old.code);
         let (best, other) = if better {
             (&mut fresh, &mut old)

@@ -15,6 +15,7 @@ pub mod detach;
 mod error;
 mod inspect;
 mod link;
+mod note;
 mod reach;
 mod report;
 mod selftest;
@@ -42,6 +43,7 @@ pub use self::ban::Bans;
 pub use self::clock::{Position, rate};
 pub use self::error::KernelError;
 pub use self::inspect::{Attachment, Fill, Program};
+use self::note::Note;
 pub use self::reach::Reach;
 use self::reach::check_locals;
 pub use self::report::{Events, Logs};
@@ -163,9 +165,7 @@ pub struct Kernel {
     flow_slots: Slots,
     stats_slots: Slots,
     installed: BTreeMap<SocketAddr, Installed>,
-    /// Handed to the next use of a stats slot; its successor is kept in `FLOWS[SLOT_NONE]`, which
-    /// the program never reads.
-    generation: u32,
+    note: Note,
     links: BTreeMap<u32, PinnedLink>,
     /// Interfaces that were let go.
     released: BTreeSet<u32>,
@@ -212,7 +212,7 @@ impl Kernel {
             flow_slots: Slots::new(0..0, BTreeSet::new()),
             stats_slots: Slots::new(0..0, BTreeSet::new()),
             installed: BTreeMap::new(),
-            generation: 1,
+            note: Note::default(),
             links: BTreeMap::new(),
             released: BTreeSet::new(),
             _lock: lock,
@@ -423,6 +423,9 @@ impl Kernel {
 
     /// Writes a flow where nobody looks yet, then makes its port look there.
     fn point(&mut self, index: u32, slot: u32, flow: Flow) -> Result<(), KernelError> {
+        if let Some(note) = self.note.writing(slot) {
+            self.leave_note(note)?;
+        }
         self.flows
             .set(slot, flow, 0)
             .map_err(|e| KernelError::map(map::FLOWS, e))?;
@@ -436,15 +439,17 @@ impl Kernel {
     }
 
     fn next_generation(&mut self) -> Result<u32, KernelError> {
-        let generation = self.generation;
-        // Zero is what a stats slot holds that was never used.
-        self.generation = generation.checked_add(1).unwrap_or(1);
-        let mut note = Flow::default();
-        note.generation = self.generation;
-        self.flows
-            .set(SLOT_NONE, note, 0)
-            .map_err(|e| KernelError::map(map::FLOWS, e))?;
+        let generation = self.note.generation;
+        self.leave_note(self.note.counted())?;
         Ok(generation)
+    }
+
+    fn leave_note(&mut self, note: Note) -> Result<(), KernelError> {
+        self.flows
+            .set(SLOT_NONE, Flow::from(note), 0)
+            .map_err(|e| KernelError::map(map::FLOWS, e))?;
+        self.note = note;
+        Ok(())
     }
 
     fn port_index(&self, at: SocketAddr) -> Result<u32, KernelError> {

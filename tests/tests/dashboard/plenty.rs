@@ -234,7 +234,14 @@ pub(crate) fn end(page: &Page<'_>, cid: &str) {
 }
 
 /// The link to the server above, alive, dead and alive again, as the API has it.
-pub(crate) fn cascade(page: &Page<'_>, upper: &mut Towpath, stage: &Stage) {
+pub(crate) fn cascade(
+    page: &Page<'_>,
+    upper: &mut Towpath,
+    stage: &Stage,
+    conference: &Conference,
+) {
+    let share = format!("members/{ABOVE}");
+    conference.order(stage.towpath.socket(), "PUT", &share, &Value::Null);
     page.go("cascade");
     let row = page.rows("SIP peers").remove(0);
     assert_eq!(row[..2], ["mcu", "10.9.0.20:5060"], "{row:?}");
@@ -271,15 +278,41 @@ pub(crate) fn cascade(page: &Page<'_>, upper: &mut Towpath, stage: &Stage) {
     });
     let plot = "document.querySelectorAll('.plot canvas').length === 1";
     page.browser.until(plot, LIMIT).unwrap();
+    crosses(page, conference, "●reached");
     upper.kill().unwrap();
     link_becomes(page, "down");
+    crosses(page, conference, "■not reached");
     let why = page.get("links")["links"][0]["why"].clone();
     page.says(why.as_str().unwrap());
     upper
         .restart(stage.lab.namespace(Role::Mcu).unwrap())
         .unwrap();
     link_becomes(page, "up");
+    crosses(page, conference, "●reached");
     page.picture("dashboard-cascade");
+    // From there to the conference itself, and back.
+    page.click("section[data-name=core-01] td a");
+    page.shown("conferences");
+    page.says(&conference.cid);
+    let unshare = format!("members/{ABOVE}");
+    conference.order(stage.towpath.socket(), "DELETE", &unshare, &Value::Null);
+    page.go("cascade");
+    let none = "!document.querySelector('section[data-name=core-01] table')";
+    page.browser.until(none, LIMIT).unwrap();
+    assert_eq!(page.get("links")["links"][0]["conferences"], 0);
+}
+
+/// The server above.
+const ABOVE: &str = "core-01";
+
+/// The one conference that goes over the link, where it is at home and who shares it there.
+fn crosses(page: &Page<'_>, conference: &Conference, state: &str) {
+    let name = format!("Conferences over {ABOVE}");
+    let expected = [ROOM, "lab", "home", &format!("{ABOVE} {state}")];
+    page.until_rows(&name, |rows| matches!(rows, [row] if row[..] == expected));
+    let link = &page.get("links")["links"][0];
+    assert_eq!(link["conferences"], 1, "{link:#}");
+    assert_eq!(link["crossing"][0]["cid"], conference.cid, "{link:#}");
 }
 
 /// On the page and in the API.

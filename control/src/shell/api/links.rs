@@ -10,7 +10,9 @@ use super::What;
 use super::metrics::{Kind, Text, count};
 use super::route::{Loop, Reply, ask};
 use super::table::{Answer, Route, VIEW, schema};
+use crate::cascade::Cascade;
 use crate::conference::tell::put;
+use crate::plane::Plane;
 use crate::shell::Shell;
 use crate::shell::cascade::{Links, Side, View};
 use crate::upstream::{Class, Counts, Upstream};
@@ -39,15 +41,51 @@ pub(super) fn links(shell: &Shell, now: Instant) -> Value {
     let links: Vec<Value> = each
         .map(|(links, view)| {
             let mut document = document(links, &view, now);
-            let shared = view
-                .sid
-                .as_deref()
-                .map(|sid| plane.cascade().shared_with(sid));
-            put(&mut document, "conferences", shared);
+            let crossing = view.sid.as_deref().map(|sid| plane.cascade().over(sid));
+            let crossing: Option<Vec<_>> = crossing.map(Iterator::collect);
+            put(
+                &mut document,
+                "conferences",
+                crossing.as_ref().map(Vec::len),
+            );
+            let first = crossing.iter().flatten().take(CROSSING_MAX);
+            let first = first.map(|(cid, beyond)| crosses(&plane, cid, beyond));
+            put(&mut document, "crossing", first.collect::<Vec<_>>());
             document
         })
         .collect();
     json!({ "links": links })
+}
+
+/// Conferences of one link that are named; `conferences` says how many there are.
+const CROSSING_MAX: usize = 100;
+
+/// A conference that goes over a link, and who shares it beyond.
+fn crosses(plane: &Plane, cid: &str, beyond: &[&str]) -> Value {
+    let cascade = plane.cascade();
+    let (role, told) = match plane.conference(cid) {
+        Some(own) => ("home", own.document()),
+        None => {
+            let told = cascade.told(cid).unwrap_or_default();
+            let told: Value = serde_json::from_slice(told).unwrap_or_default();
+            ("member", told.get("data").cloned().unwrap_or_default())
+        }
+    };
+    let servers = beyond.iter().map(|sid| {
+        let state = match cascade.shares(cid, sid) {
+            Some(true) => "up",
+            Some(false) => "down",
+            None => "unknown",
+        };
+        json!({ "server": sid, "state": state })
+    });
+    json!({
+        "cid": cid,
+        "uri": told.get("uri"),
+        "home": Cascade::home(cid),
+        "role": role,
+        "servers": servers.collect::<Vec<_>>(),
+    })
 }
 
 fn document(links: &Links, view: &View, now: Instant) -> Value {

@@ -16,6 +16,7 @@ use common::stats::FlowStats;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::error::errno;
+use super::note::Note;
 use super::slots::Slots;
 use super::{Attach, Installed, Kernel, KernelError};
 
@@ -165,13 +166,12 @@ pub(super) fn verify(ebpf: &mut Ebpf) -> Result<(), KernelError> {
 
 impl Kernel {
     /// Finds the flows that are in force: those a port points at. The others were replaced or
-    /// removed.
+    /// removed. Slots that were never written are not read: there are as many as flows may be.
     pub(super) fn adopt_flows(&mut self) -> Result<(), KernelError> {
         let error = |e| KernelError::map(map::FLOWS, e);
-        let note = self.flows.get(&SLOT_NONE, 0).map_err(error)?;
+        let note = Note::from(self.flows.get(&SLOT_NONE, 0).map_err(error)?);
         let (mut slots, mut stats) = (BTreeSet::new(), BTreeSet::new());
-        self.generation = note.generation.max(1);
-        for slot in 1..self.flows.len() {
+        for slot in 1..self.flows.len().min(note.unwritten) {
             let flow = self.flows.get(&slot, 0).map_err(error)?;
             let at = SocketAddr::from(flow.local);
             // A flow that was never written is at port 0 of no address.
@@ -189,6 +189,7 @@ impl Kernel {
             stats.insert(flow.stats);
             self.installed.insert(at, Installed { slot, flow });
         }
+        self.note = note.reaching(slots.last().copied().unwrap_or(SLOT_NONE));
         self.flow_slots = Slots::new(1..self.flows.len(), slots);
         self.stats_slots = Slots::new(1..self.stats.len(), stats);
         Ok(())

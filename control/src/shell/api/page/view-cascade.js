@@ -15,6 +15,9 @@ const state = fresh("name");
 const past = new Map();
 const KEPT = 300;
 
+// How the table of each link is sorted.
+const order_of = new Map();
+
 export async function load(_, signal) {
   const [{ peers }, { links }] = await Promise.all([api.get("peers", signal), api.get("links", signal)]);
   const now = Math.round(Date.now() / 1000);
@@ -56,7 +59,7 @@ export function draw(session) {
       ],
     })),
     links.length === 0 && section(t("cascade.links"), h("p", { class: "muted" }, t("cascade.no_links"))),
-    links.map((link) => one(link, button)),
+    links.map((link) => one(link, button, session)),
     past.size > 0 && h("div", { class: "plots" }, links.map(name_of).filter((name) => past.has(name)).map(way)),
   ];
 }
@@ -64,7 +67,7 @@ export function draw(session) {
 const BREAKER = { closed: "good", "half-open": "fair", open: "poor" };
 
 // One server above or below. The way to it is measured by whoever dials: the lower one.
-function one(link, button) {
+function one(link, button, session) {
   const name = name_of(link);
   const heading = h("span", {}, t("cascade.link"), " ", name, " ", h("span", { class: "muted" }, term("side", link.side)), " ", pill("peer", link.state));
   return h("section", { "data-key": name, "data-name": name },
@@ -82,7 +85,26 @@ function one(link, button) {
       [t("cascade.queued"), t("cascade.queued_of", { queued: number(link.queued), flight: number(link.in_flight), lost: number(link.overflowed) })],
     ]),
     link.requests && asked(link.requests),
+    link.conferences > 0 && crossing(link, name, session),
     link.side === "upper" && h("div", { class: "buttons" }, button(name)));
+}
+
+// Conferences that go over a link: where they are at home, and who shares them beyond it.
+function crossing({ crossing: rows, conferences }, name, session) {
+  const sorted = order_of.get(name) ?? fresh("uri");
+  order_of.set(name, sorted);
+  const servers = ({ servers }) => servers.map((s) => h("span", { class: "nowrap" }, s.server, " ", pill("share", s.state), " "));
+  return h("div", {}, h("h3", {}, t("cascade.crossing")),
+    conferences > rows.length && h("p", { class: "muted" }, t("cascade.first", { n: number(rows.length), of: number(conferences) })),
+    table({
+      name: t("cascade.crossing_of", { name }), rows, state: sorted, changed: session.draw, empty: "", key: (c) => c.cid, search: rows.length > 12,
+      columns: [
+        { key: "uri", title: t("conferences.uri"), of: (c) => h("a", { href: `#/conferences/${encodeURIComponent(c.cid)}` }, c.uri ?? c.cid) },
+        { key: "home", title: t("conferences.home") },
+        { key: "role", title: t("cascade.role"), by: (c) => term("share", c.role), of: (c) => term("share", c.role) },
+        { key: "servers", title: t("cascade.servers"), by: (c) => c.servers.map((s) => s.server).join(), of: servers },
+      ],
+    }));
 }
 
 const OUTCOMES = ["answered", "unanswered", "broken", "refused", "abandoned", "retries", "timeouts", "unaffordable", "breaker_opened"];
