@@ -55,6 +55,8 @@ mod stream;
 mod top;
 #[path = "daemon/trace.rs"]
 mod trace;
+#[path = "daemon/transport.rs"]
+mod transport;
 #[path = "daemon/watchdog.rs"]
 mod watchdog;
 #[path = "daemon/wire.rs"]

@@ -283,6 +283,7 @@ impl Engine {
             routes: &leg.routes,
             cseq,
             invite_cseq: b2bua::rack_cseq(message).map(|theirs| leg.numbers.of_invite(theirs)),
+            speaker: None,
             body,
         };
         self.send_on(message, hop, purpose, now, effects)
@@ -333,6 +334,7 @@ impl Engine {
             let back = b2bua::Back {
                 request: &origin.request,
                 contact: None,
+                told: self.told_back(&origin.request),
                 body: offered.then_some(NO_BODY),
             };
             b2bua::response(message, back)
@@ -411,6 +413,7 @@ impl Engine {
             realm: self.realm_kept(leg.path),
             cseq: leg.numbers.of_invite(message.cseq().0),
             invite_cseq: None,
+            told: self.told(leg.next_hop().to.ip()),
             body,
         };
         Some(b2bua::request(message, onward))

@@ -346,6 +346,8 @@ impl Engine {
         };
         let client = match outcome {
             Ok(body) => {
+                let from = (call.caller.path, call.caller.network);
+                let speaker = self.speaker(&origin.request, from);
                 let uri = contact_uri(request);
                 let contact = self.contact(target.network, target.path, call, uri.as_deref());
                 let hop = Hop {
@@ -356,6 +358,7 @@ impl Engine {
                     routes: &[],
                     cseq: request.cseq().0,
                     invite_cseq: None,
+                    speaker: speaker.as_deref(),
                     body,
                 };
                 let purpose = Purpose::Invite { origin, call: key };

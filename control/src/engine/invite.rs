@@ -388,6 +388,7 @@ impl Engine {
         let back = Back {
             request: &origin.request,
             contact: contact.as_deref(),
+            told: self.told_back(&origin.request),
             body,
         };
         b2bua::response(message, back)
@@ -460,6 +461,7 @@ impl Engine {
                     let back = Back {
                         request: &origin.request,
                         contact: None,
+                        told: self.told_back(&origin.request),
                         body: capabilities(message),
                     };
                     b2bua::response(message, back)

@@ -229,6 +229,7 @@ impl Engine {
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
+                | Effect::Spent(_)
                 | Effect::Dial { .. }
                 | Effect::Store { .. }
                 | Effect::Record(_) => {}

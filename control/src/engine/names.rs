@@ -62,6 +62,15 @@ impl Names {
         u64::from_str_radix(&self.token(), 16).unwrap_or_default()
     }
 
+    /// The same in every shard.
+    pub(super) fn common_secret(&self, label: &str) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(self.common)
+            .chain_update(label)
+            .finalize()
+            .into()
+    }
+
     /// A secret of its own for another component.
     pub(super) fn secret(&self, label: &str) -> [u8; 32] {
         Sha256::new()

@@ -13,6 +13,7 @@ use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Onward};
+use crate::sip::identity::Told;
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::{ClientKey, Kind, Response, ServerKey};
 use crate::sip::vocabulary::{self, Method};
@@ -77,6 +78,10 @@ impl Engine {
     ) -> Option<ClientKey> {
         let branch = self.names.branch();
         let via = self.via(hop.network, hop.path, &branch)?;
+        let asserted = hop.speaker.and_then(|user| self.asserted(user, hop.path));
+        let told = asserted.as_deref().map(Told::Asserted);
+        let told = told.unwrap_or_else(|| self.told(hop.path.to.ip()));
+        self.count_told(message, told);
         let bytes = b2bua::request(
             message,
             Onward {
@@ -88,6 +93,7 @@ impl Engine {
                 realm: self.realm_kept(hop.path),
                 cseq: hop.cseq,
                 invite_cseq: hop.invite_cseq,
+                told,
                 body: hop.body,
             },
         );
@@ -172,10 +178,14 @@ impl Engine {
         if message.values(Name::Via).len() > 1 {
             return self.counters.count("sip_malformed", "via_of_somebody_else");
         }
-        let Some(relay) = self.relays.get(&key) else {
+        let Some(asked) = self.relays.get(&key).map(|relay| relay.path) else {
             return self.counters.count("sip_transaction", "stray_response");
         };
-        let asked = relay.path;
+        let believed = self.believed(message, asked.to.ip());
+        let message = believed.as_ref().unwrap_or(message);
+        let Some(relay) = self.relays.get(&key) else {
+            return;
+        };
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self
             .transactions
@@ -441,6 +451,8 @@ pub(super) struct Hop<'a> {
     pub(super) cseq: u32,
     /// Of the INVITE a PRACK speaks of.
     pub(super) invite_cseq: Option<u32>,
+    /// The account that has proved to be the sender.
+    pub(super) speaker: Option<&'a str>,
     pub(super) body: Option<Vec<u8>>,
 }
 

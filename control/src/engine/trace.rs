@@ -357,6 +357,7 @@ impl Engine {
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
+                | Effect::Spent(_)
                 | Effect::Store { .. } => {}
             }
         }

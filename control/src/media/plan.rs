@@ -93,6 +93,7 @@ mod tests {
             | Effect::Publish { .. }
             | Effect::Ban { .. }
             | Effect::Peer { .. }
+            | Effect::Spent(_)
             | Effect::Dial { .. }
             | Effect::Store { .. }
             | Effect::Record(_) => {

@@ -334,6 +334,7 @@ impl Worker {
                     Effect::Peer { address, sign } => {
                         self.tell_others(&Input::Peer { address, sign });
                     }
+                    Effect::Spent(spent) => self.tell_others(&Input::Spent(spent)),
                     Effect::Record(record) => log::call(&record),
                     Effect::Open { .. }
                     | Effect::Close { .. }

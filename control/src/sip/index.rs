@@ -228,6 +228,10 @@ impl Message {
         let value = self.only(name)?;
         let text = self.slice(&value);
         let addr = NameAddr::parse(text).ok_or(Malformed::BadHeader(name))?;
+        // A tag behind a quote that never ends would be part of what is quoted.
+        if addr.params.clone().any(|param| param.open) {
+            return Err(Malformed::BadHeader(name));
+        }
         let mut tags = addr
             .params
             .filter(|param| param.name.eq_ignore_ascii_case(b"tag"));
