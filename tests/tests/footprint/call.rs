@@ -61,6 +61,8 @@ fn call_bytes(ladder: bool) -> usize {
     for number in CALLS..2 * CALLS {
         set_up(&mut engine, number, now);
     }
+    let busy = LIVE.load(Ordering::Relaxed) - live;
+    eprintln!("{} octets while its transactions last", busy / CALLS);
     rest(&mut engine, now);
     let grown = LIVE.load(Ordering::Relaxed) - live;
     assert_eq!(engine.totals().calls, 2 * CALLS);
