@@ -145,11 +145,11 @@ pub struct Engine {
     ours: Arc<Ours>,
     /// What peers and networks carry, in all shards.
     capacity: Capacity,
-    calls: BTreeMap<CallKey, Call>,
+    calls: BTreeMap<CallKey, Box<Call>>,
     /// Calls by Call-ID: more than one when a call crosses the edge twice.
     dialogs: BTreeMap<Bytes, Vec<CallKey>>,
     /// Requests we sent on behalf of someone, by our transaction.
-    relays: BTreeMap<ClientKey, Relay>,
+    relays: BTreeMap<ClientKey, Box<Relay>>,
     /// The same by the transaction they came in on, for CANCEL.
     relayed: BTreeMap<ServerKey, ClientKey>,
     /// Which call a local media address belongs to.
@@ -325,6 +325,7 @@ impl Engine {
             self.keep_bans(now, effects);
             self.sweep_peers(now, effects);
             self.sweep_journal(now, effects);
+            self.ladders.rest(now);
             self.parties.expire(now);
             self.flows.expire(now);
             if self.shard.is_first() {

@@ -37,6 +37,8 @@ mod dns;
 mod drain;
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/files.rs"]
+mod files;
 #[path = "daemon/keys.rs"]
 mod keys;
 #[path = "daemon/protection.rs"]

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// The same, and the call with it, to be put back by whoever keeps it alive.
-    fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Call)> {
+    fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Box<Call>)> {
         let (key, from) = self.find(message)?;
         let mut call = self.calls.remove(&key)?;
         call.face(message);
@@ -121,7 +121,7 @@ impl Engine {
         let asked = call.leg(from.other());
         let asked = asked.map(|leg| Asked::new(call.branch, client, leg));
         let asked = asked.into_iter().collect();
-        call.setup = Some(Setup {
+        call.setup = Some(Box::new(Setup {
             first: false,
             origin,
             from,
@@ -133,14 +133,14 @@ impl Engine {
             crowded: false,
             cancelled: false,
             give_up_at: now + TIMER_C,
-        });
+        }));
     }
 
     /// BYE ends the call here and now; the other side is told, its answer is passed back.
     fn bye(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         from: Side,
         request: &Request,
         now: Instant,

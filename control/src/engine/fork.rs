@@ -460,13 +460,13 @@ impl Engine {
     pub(super) fn branch_failed(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         client: &ClientKey,
         code: u16,
         message: Option<&Message>,
         now: Instant,
         effects: &mut Effects,
-    ) -> Option<Call> {
+    ) -> Option<Box<Call>> {
         let asked = call.setup.as_mut().and_then(|setup| setup.asking(client));
         let Some(asked) = asked else {
             return Some(call);

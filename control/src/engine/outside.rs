@@ -227,7 +227,7 @@ impl Engine {
             | Purpose::Probe { .. }
             | Purpose::Own => false,
         };
-        if !self.relays.get(key).is_some_and(others) {
+        if !self.relays.get(key).is_some_and(|relay| others(relay)) {
             return;
         }
         self.transactions.forget_client(key);

@@ -6,7 +6,6 @@ use bytes::Bytes;
 
 use crate::config::Peer;
 use crate::effect::Effects;
-use crate::engine::call::Setup;
 use crate::engine::outside::Outside;
 use crate::engine::register::forward::Forwarded;
 use crate::engine::{CallKey, Engine, Request, forwards_left};
@@ -148,13 +147,13 @@ impl Engine {
         }
         self.relays.insert(
             key.clone(),
-            Relay {
+            Box::new(Relay {
                 purpose,
                 sent,
                 path,
                 ack: None,
                 until: None,
-            },
+            }),
         );
         Some(key)
     }
@@ -335,7 +334,7 @@ impl Engine {
     /// Whoever is still asked in a call never closed its INVITE: nothing more to wait for.
     pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let setup = self.calls.get(&key).and_then(|call| call.setup.as_ref());
-        for client in setup.map(Setup::open).unwrap_or_default() {
+        for client in setup.map(|setup| setup.open()).unwrap_or_default() {
             self.invite_unanswered(key, &client, 408, now, effects);
         }
     }

@@ -183,7 +183,7 @@ impl Message {
 
     /// Checks the headers every message must have (RFC 3261 §8.1.1) and remembers what they say.
     fn settle_identity(&mut self) -> Result<(), Malformed> {
-        let mut seen: Vec<Name> = Vec::new();
+        let mut seen: Vec<Name> = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
             if field.name.is_single() && seen.contains(&field.name) {
                 return Err(Malformed::RepeatedHeader(field.name));
