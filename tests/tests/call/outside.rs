@@ -315,8 +315,8 @@ fn a_registration_goes_to_the_registrars_next_address() {
     assert!(request.starts_with("SIP/2.0 503"), "{request}");
 }
 
-/// Whom the registrar vouches for calls through it: at another address if one does not serve, and at
-/// the one that challenged as long as it does.
+/// Whom the registrar vouches for calls through it: at another address if one does not serve, and
+/// at the one that challenged as long as it does.
 #[test]
 fn calls_of_those_it_registered_go_to_its_next_address() {
     let mut bench = Bench::new(FIRST, REGISTRAR);

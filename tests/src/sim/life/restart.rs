@@ -33,6 +33,7 @@ impl Life {
         let unsure = open.filter(|call| !still.contains(call) || !kept.contains(call));
         let unsure: Vec<String> = unsure.collect();
         self.forget(unsure);
+        self.no_port_rests(&still);
         let before = self.homeless();
         let (sim, edge) = (&mut self.site.sim, self.site.edge);
         let config = sim.edge(edge).engine.config().clone();
@@ -55,10 +56,22 @@ impl Life {
             .count("calls that outlive one", known.len() as u64);
     }
 
+    /// What was about a call that is over is not known any more: its ports may be another's at once.
+    fn no_port_rests(&mut self, still: &BTreeSet<String>) {
+        let all = self.site.sim.phones().flat_map(|(_, phone)| {
+            let calls = phone.calls.iter();
+            calls.map(|c| c.call_id.clone())
+        });
+        let over: Vec<String> = all.filter(|call| !still.contains(call)).collect();
+        if let Some(oracle) = &mut self.site.sim.oracle {
+            oracle.forgotten.extend(over);
+        }
+    }
+
     fn forget(&mut self, calls: Vec<String>) {
         self.forgotten.extend(calls);
         if let Some(oracle) = &mut self.site.sim.oracle {
-            oracle.forgotten.clone_from(&self.forgotten);
+            oracle.forgotten.extend(self.forgotten.iter().cloned());
         }
     }
 
