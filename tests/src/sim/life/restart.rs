@@ -56,7 +56,7 @@ impl Life {
             .count("calls that outlive one", known.len() as u64);
     }
 
-    /// What was about a call that is over is not known any more: its ports may be another's at once.
+    /// Nothing is known of calls that are over: their ports may be others' at once.
     fn no_port_rests(&mut self, still: &BTreeSet<String>) {
         let all = self.site.sim.phones().flat_map(|(_, phone)| {
             let calls = phone.calls.iter();
