@@ -221,6 +221,8 @@ pub struct Peer {
     pub probe_failures: u32,
     /// How much goes there and comes from there at a time.
     pub limits: Limits,
+    /// It is told which account a request is from (RFC 3325).
+    pub assert_identity: bool,
     /// Request-URI user parts that go there: `*` any run of characters, `?` one.
     pub routes: Vec<String>,
 }

@@ -60,6 +60,8 @@ pub enum Effect {
     },
     /// What an address of a peer was found to be: the other shards count it too.
     Peer { address: SocketAddr, sign: PeerSign },
+    /// Credentials were taken: the other shards are not to take them again.
+    Spent(Spent),
     /// A call ended: its last line in the books.
     Record(CallRecord),
     /// Keep this under a key beyond the end of the process, in place of what was there; none
@@ -82,14 +84,17 @@ pub enum Table {
     Conferences,
     /// By link and number: a message that has yet to reach a broker.
     Outbox,
+    /// By prefix, account and who made it: bans.
+    Bans,
 }
 
 impl Table {
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Registrations,
         Self::Calls,
         Self::Conferences,
         Self::Outbox,
+        Self::Bans,
     ];
 }
 
@@ -106,6 +111,16 @@ pub struct Kept {
 pub struct Record {
     pub at: Instant,
     pub bytes: Bytes,
+}
+
+/// One use of a nonce (RFC 7616 §3.4: `nc`).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Spent {
+    /// When the nonce was made, since the start.
+    pub issued: Duration,
+    /// Tells those apart who share it.
+    pub by: [u8; 32],
+    pub count: u32,
 }
 
 /// What an address of a peer was found to be.

@@ -21,6 +21,7 @@ mod dialog;
 mod fork;
 mod gate;
 mod guard;
+mod identity;
 mod invite;
 pub mod journal;
 mod media;
@@ -144,11 +145,11 @@ pub struct Engine {
     ours: Arc<Ours>,
     /// What peers and networks carry, in all shards.
     capacity: Capacity,
-    calls: BTreeMap<CallKey, Call>,
+    calls: BTreeMap<CallKey, Box<Call>>,
     /// Calls by Call-ID: more than one when a call crosses the edge twice.
     dialogs: BTreeMap<Bytes, Vec<CallKey>>,
     /// Requests we sent on behalf of someone, by our transaction.
-    relays: BTreeMap<ClientKey, Relay>,
+    relays: BTreeMap<ClientKey, Box<Relay>>,
     /// The same by the transaction they came in on, for CANCEL.
     relayed: BTreeMap<ServerKey, ClientKey>,
     /// Which call a local media address belongs to.
@@ -205,11 +206,12 @@ impl Engine {
         Self::shard(Arc::new(config), seed, Shard::ONLY, now)
     }
 
-    /// One of the engines of a node. All get the same seed, and none takes a nonce of another.
+    /// One of the engines of a node. All get the same seed, and count from the same time: each
+    /// takes a nonce of any.
     #[must_use]
     pub fn shard(config: Arc<Config>, seed: [u8; 32], shard: Shard, now: Instant) -> Self {
         let mut names = Names::new(seed, shard);
-        let secret = names.secret("digest nonce");
+        let secret = names.common_secret("digest nonce");
         let guard = Guard::new(names.secret("guard"));
         let mut engine = Self {
             challenger: Challenger::new(&config.sip.domain, secret, Algorithm::Md5),
@@ -279,8 +281,12 @@ impl Engine {
             Input::Adopted(flows) => self.adopt(&flows, now),
             Input::Restored(records) => self.restore(records, now, effects),
             Input::Published { aor, bindings } => self.published(aor, bindings, now),
-            Input::Banned { net, account, why } => self.banned(net, account, why, now),
+            Input::Banned { net, account, why } => {
+                self.banned(net, account, why, now);
+                self.keep_bans(now, effects);
+            }
             Input::Peer { address, sign } => self.peer_found(address, sign, now),
+            Input::Spent(spent) => self.challenger.spend(&spent),
         }
     }
 
@@ -316,8 +322,10 @@ impl Engine {
             self.sweep_adopted(now, effects);
             self.sweep_former(now);
             self.guard.sweep(now);
+            self.keep_bans(now, effects);
             self.sweep_peers(now, effects);
             self.sweep_journal(now, effects);
+            self.ladders.rest(now);
             self.parties.expire(now);
             self.flows.expire(now);
             if self.shard.is_first() {
@@ -404,15 +412,19 @@ impl Engine {
         if !self.may_ask(&message, Path { on, to: from }, now, effects) {
             return;
         }
+        let message = self.believed(&message, from.ip()).unwrap_or(message);
         let method = message.method().unwrap_or(Method::Other(b""));
         let kind = Kind::of(method.as_bytes());
         self.counters.count("sip_request", method_label(method));
         let path = Path { on, to: from };
         let key = relay::server_key(&message);
-        match self
-            .transactions
-            .receive_request(&key, kind, path, now, effects)
-        {
+        let displaced = self.transactions.displaced();
+        let transactions = &mut self.transactions;
+        let incoming = transactions.receive_request(&key, kind, path, now, effects);
+        if self.transactions.displaced() > displaced {
+            self.counters.count("sip_transaction", "displaced");
+        }
+        match incoming {
             Incoming::New => {
                 let request = Request {
                     key,

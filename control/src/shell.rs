@@ -311,6 +311,7 @@ impl Shell {
                 | Effect::Ban { .. }
                 | Effect::Store { .. }
                 | Effect::Peer { .. }
+                | Effect::Spent(_)
                 | Effect::Record(_) => {}
             }
         }

@@ -7,7 +7,7 @@
 //! Beside it `shard`: which of several workers a message belongs to.
 //!
 //! Behind it: `transaction` (§17), `registrar` (§10), `digest` (§22), and for calls `dialog` (§12)
-//! and `b2bua`, the same message on the other leg.
+//! and `b2bua`, the same message on the other leg; `identity`: what each side is told of the other.
 
 pub mod b2bua;
 pub mod build;
@@ -16,6 +16,7 @@ pub mod dialog;
 pub mod digest;
 pub mod edit;
 pub mod framing;
+pub mod identity;
 pub mod index;
 pub mod malformed;
 pub mod name;

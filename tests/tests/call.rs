@@ -9,6 +9,8 @@ mod abandoned;
 mod capacity;
 #[path = "call/change.rs"]
 mod change;
+#[path = "call/claims.rs"]
+mod claims;
 #[path = "call/fork.rs"]
 mod fork;
 #[path = "call/forward.rs"]

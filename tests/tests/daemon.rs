@@ -37,6 +37,8 @@ mod dns;
 mod drain;
 #[path = "daemon/explain.rs"]
 mod explain;
+#[path = "daemon/files.rs"]
+mod files;
 #[path = "daemon/keys.rs"]
 mod keys;
 #[path = "daemon/printed.rs"]
@@ -57,6 +59,8 @@ mod stream;
 mod top;
 #[path = "daemon/trace.rs"]
 mod trace;
+#[path = "daemon/transport.rs"]
+mod transport;
 #[path = "daemon/watchdog.rs"]
 mod watchdog;
 #[path = "daemon/wire.rs"]

@@ -1,6 +1,9 @@
-//! What one binding, and a full outbox, take of memory, counted octet by octet.
+//! What one binding, one call and a full outbox take of memory, counted octet by octet.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+#[path = "footprint/call.rs"]
+mod call;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,14 +34,43 @@ static ALLOCATOR: Counting = Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         LIVE.fetch_add(layout.size(), Ordering::Relaxed);
+        block(layout.size()).fetch_add(1, Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::alloc`.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
+        block(layout.size()).fetch_sub(1, Ordering::Relaxed);
         // SAFETY: the caller keeps the contract of `GlobalAlloc::dealloc`.
         unsafe { System.dealloc(at, layout) }
+    }
+}
+
+/// Live blocks by their size, the largest together.
+static BLOCKS: [AtomicUsize; BLOCK_BYTES_MAX + 1] =
+    [const { AtomicUsize::new(0) }; BLOCK_BYTES_MAX + 1];
+const BLOCK_BYTES_MAX: usize = 4_096;
+
+#[allow(clippy::indexing_slicing, reason = "no larger than its last")]
+fn block(size: usize) -> &'static AtomicUsize {
+    &BLOCKS[size.min(BLOCK_BYTES_MAX)]
+}
+
+fn blocks() -> Vec<usize> {
+    BLOCKS
+        .iter()
+        .map(|count| count.load(Ordering::Relaxed))
+        .collect()
+}
+
+/// Prints which blocks there are more of, for each of so many things.
+fn show(before: &[usize], things: usize) {
+    for (size, (now, before)) in blocks().iter().zip(before).enumerate() {
+        let more = now.saturating_sub(*before) as f64 / things as f64;
+        if more >= 0.05 {
+            eprintln!("{:8.0} octets: {more:.2} of {size}", more * size as f64);
+        }
     }
 }
 
@@ -132,6 +164,11 @@ fn register(engine: &mut Engine, users: std::ops::Range<usize>, now: Instant) ->
         };
         engine.handle(input, now, &mut Effects::new());
     }
+    rest(engine, now)
+}
+
+/// Lets the time pass that transactions take to end.
+fn rest(engine: &mut Engine, now: Instant) -> Instant {
     let end = now + Duration::from_secs(40);
     while engine.next_timeout() <= end {
         let next = engine.next_timeout();

@@ -99,6 +99,7 @@ pub const TAKES: &[(&str, Takes)] = &[
     ("sip.peer.probe_failures", Takes::Hot),
     ("sip.peer.max_calls", Takes::Hot),
     ("sip.peer.max_bandwidth", Takes::Hot),
+    ("sip.peer.assert_identity", Takes::Hot),
     ("sip.peer.register", Takes::Hot),
     ("sip.peer.register_by", Takes::Hot),
     ("sip.peer.register_expires", Takes::Hot),

@@ -247,6 +247,7 @@ impl Peer {
             probe,
             probe_failures,
             limits,
+            assert_identity,
             routes,
         } = self;
         let entry = |key: &str, kind, value| Entry {
@@ -270,6 +271,7 @@ impl Peer {
         let tls_name = tls_name.as_ref().map_or(Value::Unset, text);
         let failures = Value::Number((*probe_failures).into());
         let bandwidth = optional(limits.bandwidth);
+        let told = Value::Flag(*assert_identity);
         vec![
             entry("uri", "sip.peer.uri", uri),
             entry("uris", "sip.peer.uris", texts(&uris)),
@@ -294,6 +296,7 @@ impl Peer {
             entry("probe_failures", "sip.peer.probe_failures", failures),
             entry("max_calls", "sip.peer.max_calls", optional(limits.calls)),
             entry("max_bandwidth", "sip.peer.max_bandwidth", bandwidth),
+            entry("assert_identity", "sip.peer.assert_identity", told),
             entry("routes", "sip.peer.routes", texts(routes)),
         ]
     }

@@ -295,9 +295,9 @@ impl Engine {
                 Ok(())
             }
             Command::Refresh { call } => self.refresh_now(CallKey(call), now, effects),
-            Command::Ban { net, time } => self.ban(net, time, now),
+            Command::Ban { net, time } => self.ban(net, time, now, effects),
             Command::ProbePeer { name } => self.probe_now(&name, now, effects),
-            Command::Unban { net } => self.unban(net, now),
+            Command::Unban { net } => self.unban(net, now, effects),
             Command::Drain { deadline } => {
                 self.begin_drain(deadline, now);
                 Ok(())

@@ -224,10 +224,12 @@ impl Engine {
         net: IpNet,
         time: Option<Duration>,
         now: Instant,
+        effects: &mut Effects,
     ) -> Result<(), Refused> {
         if !self.guard.bans.add_manual(net, time, now) {
             return Err(Refused::TooManyBans);
         }
+        self.keep_bans(now, effects);
         if self.shard.is_first() {
             let fields = vec![("why", "manual".to_owned())];
             self.note(now, Kind::SourceBanned, net.to_string(), fields);
@@ -237,10 +239,16 @@ impl Engine {
 
     /// # Errors
     /// This prefix is not banned.
-    pub(super) fn unban(&mut self, net: IpNet, now: Instant) -> Result<(), Refused> {
+    pub(super) fn unban(
+        &mut self,
+        net: IpNet,
+        now: Instant,
+        effects: &mut Effects,
+    ) -> Result<(), Refused> {
         if !self.guard.bans.remove(net, now) {
             return Err(Refused::NoSuchBan);
         }
+        self.keep_bans(now, effects);
         if self.shard.is_first() {
             self.note(now, Kind::SourceReleased, net.to_string(), Vec::new());
         }
@@ -300,6 +308,7 @@ impl Engine {
             let (net, account, why) = (banned.net, banned.account.clone(), banned.why);
             effects.push(Effect::Ban { net, account, why });
         }
+        self.keep_bans(now, effects);
         self.counters.count("sip_banned", banned.why);
         let time = banned.time.as_secs().to_string();
         let mut fields = vec![("why", banned.why.to_owned()), ("seconds", time)];

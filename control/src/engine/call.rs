@@ -1,6 +1,5 @@
 //! One call: two legs, their media, and the INVITE in progress.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use crate::engine::fork::{Asked, Refusal, Rival};
 use crate::engine::journal::Journal;
 use crate::engine::pulse::STRANGERS_MAX;
 use crate::engine::refresh::{Refresh, SessionTimer};
-use crate::engine::relay::Origin;
+use crate::engine::relay::{Origin, REPEATS};
 use crate::engine::route::Target;
 use crate::media::session::{Both, Session, Side};
 use crate::sip::dialog::Leg;
@@ -39,9 +38,9 @@ pub(super) struct Call {
     /// What another process will have to know.
     pub(super) journal: Journal,
     /// The INVITE transaction that is open, the first or a later one.
-    pub(super) setup: Option<Setup>,
+    pub(super) setup: Option<Box<Setup>>,
     /// The last 2xx to an INVITE, for its repeats.
-    pub(super) success: Option<Success>,
+    pub(super) success: Option<Box<Success>>,
     /// The last ACK for a 2xx that was passed on, by its sender and CSeq: repeated as it was.
     pub(super) acked: Option<(Side, u32, Bytes)>,
     /// Who sent an offer in a response: the answer comes in PRACK or ACK (RFC 3261 §13.2.1).
@@ -49,7 +48,7 @@ pub(super) struct Call {
     /// Requests other than INVITE under way whose bodies are offers.
     pub(super) offers: usize,
     /// What the parties are still to be told of our address.
-    pub(super) refresh: Option<Refresh>,
+    pub(super) refresh: Option<Box<Refresh>>,
     /// The session timer they have agreed on.
     pub(super) timer: Option<SessionTimer>,
     /// When they agreed on it last.
@@ -67,8 +66,9 @@ pub(super) struct Call {
 /// What was said of the sources of a call's media.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
-    locked: BTreeMap<SocketAddr, SocketAddr>,
-    strangers: BTreeSet<SocketAddr>,
+    /// Our sockets, a few, each with its source.
+    locked: Vec<(SocketAddr, SocketAddr)>,
+    strangers: Vec<SocketAddr>,
 }
 
 impl Sources {
@@ -85,7 +85,7 @@ impl Sources {
             .iter()
             .any(|effect| matches!(effect, Effect::Install { at, rule } if mine(at, rule)));
         if installed {
-            return match self.locked.insert(at, from) {
+            return match self.lock(at, from) {
                 None => Some((Kind::SourceLocked, Vec::new())),
                 Some(old) if old != from => {
                     Some((Kind::SourceChanged, vec![("before", old.to_string())]))
@@ -95,7 +95,10 @@ impl Sources {
         }
         let stranger = !matches!(verdict, "held" | "tentative" | "passed" | "not_media");
         let named = self.strangers.len();
-        let first = stranger && named < STRANGERS_MAX && self.strangers.insert(from);
+        let first = stranger && named < STRANGERS_MAX && !self.strangers.contains(&from);
+        if first {
+            self.strangers.push(from);
+        }
         first.then(|| (Kind::Stranger, vec![("verdict", verdict.to_owned())]))
     }
 
@@ -103,9 +106,20 @@ impl Sources {
     pub(super) fn expect(&mut self, done: &[Effect]) {
         for effect in done {
             if let Effect::Install { at, rule } = effect {
-                self.locked.insert(*at, rule.peer);
+                self.lock(*at, rule.peer);
             }
         }
+    }
+
+    /// Which one was there before.
+    fn lock(&mut self, at: SocketAddr, from: SocketAddr) -> Option<SocketAddr> {
+        let known = self.locked.iter_mut().find(|(known, _)| *known == at);
+        if let Some((_, source)) = known {
+            return Some(std::mem::replace(source, from));
+        }
+        self.locked.reserve_exact(1);
+        self.locked.push((at, from));
+        None
     }
 }
 
@@ -143,6 +157,16 @@ pub(super) struct Success {
 }
 
 impl Call {
+    /// Forgets what only repeats of the last INVITE's 2xx and ACK would be answered with, once
+    /// there are none any more.
+    pub(super) fn forget_repeats(&mut self, now: Instant) {
+        let over = now.saturating_duration_since(self.refreshed) >= REPEATS;
+        if over && self.success.as_ref().is_some_and(|success| success.acked) {
+            self.success = None;
+            self.acked = None;
+        }
+    }
+
     pub(super) fn leg(&self, side: Side) -> Option<&Leg> {
         match side {
             Side::A => Some(&self.caller),

@@ -40,7 +40,7 @@ impl Engine {
     }
 
     /// The same, and the call with it, to be put back by whoever keeps it alive.
-    fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Call)> {
+    fn take(&mut self, message: &Message) -> Option<(CallKey, Side, Box<Call>)> {
         let (key, from) = self.find(message)?;
         let mut call = self.calls.remove(&key)?;
         call.face(message);
@@ -121,7 +121,7 @@ impl Engine {
         let asked = call.leg(from.other());
         let asked = asked.map(|leg| Asked::new(call.branch, client, leg));
         let asked = asked.into_iter().collect();
-        call.setup = Some(Setup {
+        call.setup = Some(Box::new(Setup {
             first: false,
             origin,
             from,
@@ -133,14 +133,14 @@ impl Engine {
             crowded: false,
             cancelled: false,
             give_up_at: now + TIMER_C,
-        });
+        }));
     }
 
     /// BYE ends the call here and now; the other side is told, its answer is passed back.
     fn bye(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         from: Side,
         request: &Request,
         now: Instant,
@@ -283,6 +283,7 @@ impl Engine {
             routes: &leg.routes,
             cseq,
             invite_cseq: b2bua::rack_cseq(message).map(|theirs| leg.numbers.of_invite(theirs)),
+            speaker: None,
             body,
         };
         self.send_on(message, hop, purpose, now, effects)
@@ -333,6 +334,7 @@ impl Engine {
             let back = b2bua::Back {
                 request: &origin.request,
                 contact: None,
+                told: self.told_back(&origin.request),
                 body: offered.then_some(NO_BODY),
             };
             b2bua::response(message, back)
@@ -411,6 +413,7 @@ impl Engine {
             realm: self.realm_kept(leg.path),
             cseq: leg.numbers.of_invite(message.cseq().0),
             invite_cseq: None,
+            told: self.told(leg.next_hop().to.ip()),
             body,
         };
         Some(b2bua::request(message, onward))

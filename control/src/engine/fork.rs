@@ -346,6 +346,8 @@ impl Engine {
         };
         let client = match outcome {
             Ok(body) => {
+                let from = (call.caller.path, call.caller.network);
+                let speaker = self.speaker(&origin.request, from);
                 let uri = contact_uri(request);
                 let contact = self.contact(target.network, target.path, call, uri.as_deref());
                 let hop = Hop {
@@ -356,6 +358,7 @@ impl Engine {
                     routes: &[],
                     cseq: request.cseq().0,
                     invite_cseq: None,
+                    speaker: speaker.as_deref(),
                     body,
                 };
                 let purpose = Purpose::Invite { origin, call: key };
@@ -457,13 +460,13 @@ impl Engine {
     pub(super) fn branch_failed(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         client: &ClientKey,
         code: u16,
         message: Option<&Message>,
         now: Instant,
         effects: &mut Effects,
-    ) -> Option<Call> {
+    ) -> Option<Box<Call>> {
         let asked = call.setup.as_mut().and_then(|setup| setup.asking(client));
         let Some(asked) = asked else {
             return Some(call);

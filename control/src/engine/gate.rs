@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::config::{self, Account, Auth, Peer, Secret};
-use crate::effect::Effects;
+use crate::effect::{Effect, Effects};
 use crate::engine::event::Kind;
 use crate::engine::{Engine, Request};
 use crate::id::{Aor, NetworkId, Path};
@@ -42,6 +42,7 @@ impl Engine {
             }
             Some(Verdict::Ok) => {
                 self.proven(request.path.to, &account, now);
+                self.tell_spent(&request.message, field, now, effects);
                 let ours = self.speaks_for_itself(&request.message, field);
                 if !ours {
                     self.counters.count("sip_refused", "someone_elses_identity");
@@ -67,6 +68,18 @@ impl Engine {
         let value = self.challenger.challenge(at, stale);
         self.answer_with(request, code, &[(challenge, value)], now, effects);
         false
+    }
+
+    /// Other shards are told what they could be asked to take again: a REGISTER comes here only,
+    /// and its credentials are good for nothing else.
+    fn tell_spent(&self, message: &Message, field: Name, now: Instant, effects: &mut Effects) {
+        if self.shard.of() == 1 || field == Name::Authorization {
+            return;
+        }
+        let at = now.saturating_duration_since(self.started);
+        let credentials = credentials(message, field, &self.config.sip.domain);
+        let spent = credentials.and_then(|c| self.challenger.spent(&c, at));
+        effects.extend(spent.map(Effect::Spent));
     }
 
     /// The trusted peer a request comes from, by its address in a network that holds it.
@@ -161,10 +174,18 @@ impl Engine {
     }
 
     /// The user that proved itself is the one the message speaks for: To in REGISTER, else From.
-    fn speaks_for_itself(&self, message: &Message, field: Name) -> bool {
-        let user = speaker(message).and_then(|uri| Uri::parse(uri)?.user_decoded());
-        credentials(message, field, &self.config.sip.domain)
-            .is_some_and(|c| user.is_some_and(|user| user.as_bytes() == c.username))
+    pub(super) fn speaks_for_itself(&self, message: &Message, field: Name) -> bool {
+        let uri = speaker(message).and_then(Uri::parse);
+        let Some(credentials) = credentials(message, field, &self.config.sip.domain) else {
+            return false;
+        };
+        // RFC 3323 §4.1.1.3: who it is need not be said to everybody.
+        let anonymous = |uri: &Uri<'_>| matches!(uri.host, Host::Name(b"anonymous.invalid"));
+        if field == Name::ProxyAuthorization && uri.as_ref().is_some_and(anonymous) {
+            return true;
+        }
+        let user = uri.and_then(|uri| uri.user_decoded());
+        user.is_some_and(|user| user.as_bytes() == credentials.username)
     }
 }
 
@@ -205,7 +226,7 @@ fn speaker(message: &Message) -> Option<&[u8]> {
 }
 
 /// The credentials for `realm` among those a message carries.
-fn credentials(message: &Message, field: Name, realm: &str) -> Option<Credentials> {
+pub(super) fn credentials(message: &Message, field: Name, realm: &str) -> Option<Credentials> {
     message
         .all(field)
         .filter_map(|f| Credentials::parse(message.slice(&f.value)))

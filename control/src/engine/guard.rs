@@ -8,6 +8,7 @@
 
 pub(super) mod ban;
 mod border;
+mod record;
 mod table;
 
 use std::collections::BTreeMap;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use ipnet::IpNet;
 
-use crate::effect::{Kept, PeerSign};
+use crate::effect::{Kept, PeerSign, Spent};
 use crate::id::{Aor, Listener, Path};
 use crate::sip::registrar::Binding;
 
@@ -50,6 +50,8 @@ pub enum Input {
     },
     /// What another shard found of an address of a peer.
     Peer { address: SocketAddr, sign: PeerSign },
+    /// Another shard has taken credentials: here they are none any more.
+    Spent(Spent),
 }
 
 /// What a flow carried past the engine.

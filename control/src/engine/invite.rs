@@ -83,7 +83,7 @@ impl Engine {
         })
     }
 
-    fn new_call(&mut self, request: &Request, targets: Vec<Target>, now: Instant) -> Call {
+    fn new_call(&mut self, request: &Request, targets: Vec<Target>, now: Instant) -> Box<Call> {
         let message = &request.message;
         let value = |name| {
             message
@@ -101,7 +101,7 @@ impl Engine {
             routes: record_routes(message),
             numbers: Numbers::after(message.cseq().0),
         };
-        Call {
+        Box::new(Call {
             call_id: Bytes::copy_from_slice(message.call_id()),
             token: self.names.token(),
             from: user_of(message.get(Name::From)),
@@ -113,7 +113,7 @@ impl Engine {
             session: None,
             claims: Vec::new(),
             journal: Journal::default(),
-            setup: Some(Setup {
+            setup: Some(Box::new(Setup {
                 first: true,
                 origin: Origin {
                     key: request.key.clone(),
@@ -128,7 +128,7 @@ impl Engine {
                 crowded: false,
                 cancelled: false,
                 give_up_at: now + TIMER_C,
-            }),
+            })),
             success: None,
             acked: None,
             delayed: None,
@@ -142,7 +142,7 @@ impl Engine {
             answered: None,
             status: 0,
             ended_by: None,
-        }
+        })
     }
 
     /// Our Contact towards a network: the user part the party chose, our address, the call's token.
@@ -261,13 +261,13 @@ impl Engine {
     fn success(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         client: &ClientKey,
         code: u16,
         message: &Message,
         now: Instant,
         effects: &mut Effects,
-    ) -> Option<Call> {
+    ) -> Option<Box<Call>> {
         let setup = call.setup.as_mut()?;
         let (origin, from) = (setup.origin.clone(), setup.from);
         let (first, cancelled) = (setup.first, setup.cancelled);
@@ -305,14 +305,14 @@ impl Engine {
             call.status = code;
             self.note(now, Kind::CallAnswered, key.0.to_string(), Vec::new());
         }
-        call.success = Some(Success {
+        call.success = Some(Box::new(Success {
             client: client.clone(),
             origin: origin.clone(),
             to_tag: message.to_tag().map(Bytes::copy_from_slice),
             code,
             reply: reply.clone(),
             acked: false,
-        });
+        }));
         call.timer = SessionTimer::read(message, from);
         call.refreshed = now;
         call.alive = Both { a: now, b: now };
@@ -388,6 +388,7 @@ impl Engine {
         let back = Back {
             request: &origin.request,
             contact: contact.as_deref(),
+            told: self.told_back(&origin.request),
             body,
         };
         b2bua::response(message, back)
@@ -397,13 +398,13 @@ impl Engine {
     pub(super) fn failure(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         client: &ClientKey,
         code: u16,
         message: Option<&Message>,
         now: Instant,
         effects: &mut Effects,
-    ) -> Option<Call> {
+    ) -> Option<Box<Call>> {
         if call.setup.as_ref().is_none_or(|setup| setup.first) {
             return self.branch_failed(key, call, client, code, message, now, effects);
         }
@@ -441,7 +442,7 @@ impl Engine {
     pub(super) fn refuse(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         code: u16,
         message: Option<&Message>,
         now: Instant,
@@ -460,6 +461,7 @@ impl Engine {
                     let back = Back {
                         request: &origin.request,
                         contact: None,
+                        told: self.told_back(&origin.request),
                         body: capabilities(message),
                     };
                     b2bua::response(message, back)
@@ -482,7 +484,7 @@ impl Engine {
     pub(super) fn finish(
         &mut self,
         key: CallKey,
-        mut call: Call,
+        mut call: Box<Call>,
         now: Instant,
         effects: &mut Effects,
     ) {

@@ -308,7 +308,7 @@ impl Engine {
         Ok(())
     }
 
-    fn call_of(&self, dialog: Dialog) -> Option<Call> {
+    fn call_of(&self, dialog: Dialog) -> Option<Box<Call>> {
         let leg = |party: Party| {
             let networks = &mut self.config.networks.iter();
             let network = networks.find(|n| n.name == party.network)?.id;
@@ -324,7 +324,7 @@ impl Engine {
                 numbers: party.numbers,
             })
         };
-        Some(Call {
+        Some(Box::new(Call {
             call_id: dialog.call_id,
             token: dialog.token,
             from: dialog.from,
@@ -353,7 +353,7 @@ impl Engine {
             answered: Some(dialog.answered),
             status: dialog.status,
             ended_by: None,
-        })
+        }))
     }
 }
 

@@ -229,6 +229,7 @@ impl Engine {
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
+                | Effect::Spent(_)
                 | Effect::Dial { .. }
                 | Effect::Store { .. }
                 | Effect::Record(_) => {}
@@ -290,7 +291,21 @@ impl Engine {
 
     pub(super) fn open_failed(&mut self, at: SocketAddr, now: Instant, effects: &mut Effects) {
         self.counters.count("media_socket", "open_failed");
-        if let Some(key) = self.sockets.get(&at).copied() {
+        let Some(key) = self.sockets.get(&at).copied() else {
+            return;
+        };
+        // Nobody has been told of it: as if there were no port.
+        if self
+            .calls
+            .get(&key)
+            .is_some_and(|call| call.answered.is_none())
+        {
+            let network = self.network_at(at).and_then(|id| self.network(id));
+            let name = network.map(|n| n.name.clone()).unwrap_or_default();
+            let why = vec![("why", "no_socket".to_owned())];
+            self.note_rarely(now, Kind::PortsExhausted, &name, why);
+            self.give_up(key, 503, "media port", now, effects);
+        } else {
             self.hang_up_call(key, "media port", now, effects);
         }
     }
@@ -328,8 +343,11 @@ impl Engine {
 
     /// Ends calls whose media fell silent, and set-ups that took too long.
     pub(super) fn sweep_calls(&mut self, now: Instant, effects: &mut Effects) {
-        for session in self.calls.values_mut().filter_map(|c| c.session.as_mut()) {
-            session.keep_alive(now, effects);
+        for call in self.calls.values_mut() {
+            call.forget_repeats(now);
+            if let Some(session) = call.session.as_mut() {
+                session.keep_alive(now, effects);
+            }
         }
         let timeout = self.config.datapath.media_timeout;
         let silent = |call: &Call| {

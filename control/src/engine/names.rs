@@ -39,10 +39,7 @@ impl Names {
             .chain_update(self.seed)
             .chain_update(self.counter.to_be_bytes())
             .finalize();
-        hash.iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        name(&hash)
     }
 
     /// The same for the same parts, in every shard, and unguessable.
@@ -52,14 +49,21 @@ impl Names {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let hash = hash.finalize();
-        let octets = hash.iter().take(8);
-        octets.map(|byte| format!("{byte:02x}")).collect()
+        name(&hash.finalize())
     }
 
     /// An unguessable number.
     pub(super) fn number(&mut self) -> u64 {
         u64::from_str_radix(&self.token(), 16).unwrap_or_default()
+    }
+
+    /// The same in every shard.
+    pub(super) fn common_secret(&self, label: &str) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(self.common)
+            .chain_update(label)
+            .finalize()
+            .into()
     }
 
     /// A secret of its own for another component.
@@ -70,4 +74,10 @@ impl Names {
             .finalize()
             .into()
     }
+}
+
+/// 64 bits of a hash in hexadecimal: every message has one, most have several.
+fn name(hash: &[u8]) -> String {
+    let octets = hash.first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(octets))
 }

@@ -20,6 +20,8 @@ use crate::sip::vocabulary::{self, Method};
 /// A request outside calls that was sent on.
 pub(super) struct Outside {
     pub(super) origin: Origin,
+    /// The account that has proved to be the asker.
+    speaker: Option<String>,
     /// Asker and asked, of a dialog that is no call.
     pub(super) between: Option<(Place, Place)>,
     /// Places not tried yet, best first.
@@ -36,6 +38,7 @@ impl Outside {
                 key: request.key.clone(),
                 request: request.message.clone(),
             },
+            speaker: None,
             between: None,
             targets: Vec::new(),
             best: None,
@@ -102,6 +105,8 @@ impl Engine {
             outside.between = Some((self.place_of(&request), Place::of(first)));
         }
         outside.targets = targets;
+        let from = (request.path, request.network);
+        outside.speaker = self.speaker(&request.message, from);
         self.ask_outside(outside, now, effects);
     }
 
@@ -127,7 +132,7 @@ impl Engine {
         now: Instant,
         effects: &mut Effects,
     ) {
-        let origin = outside.origin.clone();
+        let (origin, speaker) = (outside.origin.clone(), outside.speaker.clone());
         let contact = match outside.between {
             Some((from, _)) => self.contact_beyond(&origin.request, from, to, now),
             None => Ok(None),
@@ -144,6 +149,7 @@ impl Engine {
             routes,
             cseq: origin.request.cseq().0,
             invite_cseq: None,
+            speaker: speaker.as_deref(),
             body: None,
         };
         let more = !outside.targets.is_empty();
@@ -175,6 +181,7 @@ impl Engine {
         let back = Back {
             request: &origin.request,
             contact: contact.as_deref(),
+            told: self.told_back(&origin.request),
             body: None,
         };
         let bytes = b2bua::response(message, back);
@@ -202,6 +209,7 @@ impl Engine {
         let back = Back {
             request: &origin.request,
             contact: None,
+            told: self.told_back(&origin.request),
             body: None,
         };
         let bytes = b2bua::response(&message, back);
@@ -219,7 +227,7 @@ impl Engine {
             | Purpose::Probe { .. }
             | Purpose::Own => false,
         };
-        if !self.relays.get(key).is_some_and(others) {
+        if !self.relays.get(key).is_some_and(|relay| others(relay)) {
             return;
         }
         self.transactions.forget_client(key);

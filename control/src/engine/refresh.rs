@@ -100,7 +100,7 @@ impl Refresh {
 impl Call {
     /// An INVITE of our own is open.
     pub(super) fn is_refreshing(&self) -> bool {
-        self.refresh.as_ref().is_some_and(Refresh::is_open)
+        self.refresh.as_deref().is_some_and(Refresh::is_open)
     }
 
     /// Our own INVITE, to be cancelled when the call ends.
@@ -194,12 +194,14 @@ impl Engine {
         if sides.is_empty() && !cut {
             return;
         }
-        let refresh = call.refresh.get_or_insert_with(|| Refresh {
-            due: at,
-            sides: Vec::new(),
-            cut: false,
-            attempts: 0,
-            open: None,
+        let refresh = call.refresh.get_or_insert_with(|| {
+            Box::new(Refresh {
+                due: at,
+                sides: Vec::new(),
+                cut: false,
+                attempts: 0,
+                open: None,
+            })
         });
         refresh.cut |= cut;
         // What is on its way may be out of date already: that side is told once more.
@@ -245,7 +247,7 @@ impl Engine {
         &mut self,
         key: CallKey,
         call: &mut Call,
-        mut refresh: Refresh,
+        mut refresh: Box<Refresh>,
         now: Instant,
         effects: &mut Effects,
     ) -> bool {
@@ -328,7 +330,7 @@ impl Engine {
             return;
         };
         self.journal(key);
-        let ours = |refresh: &mut Refresh| refresh.is_for(client);
+        let ours = |refresh: &mut Box<Refresh>| refresh.is_for(client);
         let Some(mut refresh) = call.refresh.take_if(ours) else {
             self.calls.insert(key, call);
             return;
@@ -402,7 +404,7 @@ impl Engine {
         &mut self,
         key: CallKey,
         call: &mut Call,
-        mut refresh: Refresh,
+        mut refresh: Box<Refresh>,
         outcome: &'static str,
         now: Instant,
     ) {
@@ -420,7 +422,7 @@ impl Engine {
         }
     }
 
-    fn put_back(&mut self, key: CallKey, call: &mut Call, mut refresh: Refresh, at: Instant) {
+    fn put_back(&mut self, key: CallKey, call: &mut Call, mut refresh: Box<Refresh>, at: Instant) {
         refresh.due = at;
         self.refreshes.due.insert((at, key));
         call.refresh = Some(refresh);

@@ -11,7 +11,6 @@ use bytes::Bytes;
 use crate::config::{self, Auth, KeepAlive, NatMode};
 use crate::effect::{Effect, Effects};
 use crate::engine::admin::text;
-use crate::engine::call::Call;
 use crate::engine::event::Kind;
 use crate::engine::relay::Purpose;
 use crate::engine::{Engine, Request};
@@ -222,7 +221,7 @@ impl Engine {
                 continue;
             };
             moved += 1;
-            for leg in self.calls.values_mut().flat_map(Call::legs_mut) {
+            for leg in self.calls.values_mut().flat_map(|call| call.legs_mut()) {
                 if (leg.natted || old.on.transport.is_reliable()) && leg.path == *old {
                     leg.path = *new;
                 }

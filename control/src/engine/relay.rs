@@ -6,13 +6,13 @@ use bytes::Bytes;
 
 use crate::config::Peer;
 use crate::effect::Effects;
-use crate::engine::call::Setup;
 use crate::engine::outside::Outside;
 use crate::engine::register::forward::Forwarded;
 use crate::engine::{CallKey, Engine, Request, forwards_left};
 use crate::id::{NetworkId, Path};
 use crate::media::session::Side;
 use crate::sip::b2bua::{self, Onward};
+use crate::sip::identity::Told;
 use crate::sip::index::{Message, Name};
 use crate::sip::transaction::{ClientKey, Kind, Response, ServerKey};
 use crate::sip::vocabulary::{self, Method};
@@ -77,6 +77,10 @@ impl Engine {
     ) -> Option<ClientKey> {
         let branch = self.names.branch();
         let via = self.via(hop.network, hop.path, &branch)?;
+        let asserted = hop.speaker.and_then(|user| self.asserted(user, hop.path));
+        let told = asserted.as_deref().map(Told::Asserted);
+        let told = told.unwrap_or_else(|| self.told(hop.path.to.ip()));
+        self.count_told(message, told);
         let bytes = b2bua::request(
             message,
             Onward {
@@ -88,6 +92,7 @@ impl Engine {
                 realm: self.realm_kept(hop.path),
                 cseq: hop.cseq,
                 invite_cseq: hop.invite_cseq,
+                told,
                 body: hop.body,
             },
         );
@@ -142,13 +147,13 @@ impl Engine {
         }
         self.relays.insert(
             key.clone(),
-            Relay {
+            Box::new(Relay {
                 purpose,
                 sent,
                 path,
                 ack: None,
                 until: None,
-            },
+            }),
         );
         Some(key)
     }
@@ -172,10 +177,14 @@ impl Engine {
         if message.values(Name::Via).len() > 1 {
             return self.counters.count("sip_malformed", "via_of_somebody_else");
         }
-        let Some(relay) = self.relays.get(&key) else {
+        let Some(asked) = self.relays.get(&key).map(|relay| relay.path) else {
             return self.counters.count("sip_transaction", "stray_response");
         };
-        let asked = relay.path;
+        let believed = self.believed(message, asked.to.ip());
+        let message = believed.as_ref().unwrap_or(message);
+        let Some(relay) = self.relays.get(&key) else {
+            return;
+        };
         let ack = || vocabulary::ack_non2xx(&relay.sent, message);
         match self
             .transactions
@@ -325,7 +334,7 @@ impl Engine {
     /// Whoever is still asked in a call never closed its INVITE: nothing more to wait for.
     pub(super) fn invite_failed(&mut self, key: CallKey, now: Instant, effects: &mut Effects) {
         let setup = self.calls.get(&key).and_then(|call| call.setup.as_ref());
-        for client in setup.map(Setup::open).unwrap_or_default() {
+        for client in setup.map(|setup| setup.open()).unwrap_or_default() {
             self.invite_unanswered(key, &client, 408, now, effects);
         }
     }
@@ -441,6 +450,8 @@ pub(super) struct Hop<'a> {
     pub(super) cseq: u32,
     /// Of the INVITE a PRACK speaks of.
     pub(super) invite_cseq: Option<u32>,
+    /// The account that has proved to be the sender.
+    pub(super) speaker: Option<&'a str>,
     pub(super) body: Option<Vec<u8>>,
 }
 

@@ -41,15 +41,18 @@ impl Engine {
     pub(super) fn restore(&mut self, kept: Vec<Kept>, now: Instant, effects: &mut Effects) {
         let before = self.registrar.len();
         let mut calls = Vec::new();
+        let mut bans = Vec::new();
         for Kept { table, key, record } in kept {
             match table {
                 Table::Calls => calls.push(Kept { table, key, record }),
                 Table::Registrations => self.restore_registration(&key, &record, now),
+                Table::Bans => bans.push((key, record)),
                 // Not the engine's.
                 Table::Conferences | Table::Outbox => {}
             }
         }
         self.restore_calls(calls, now, effects);
+        self.restore_bans(&bans, now, effects);
         if !self.shard.is_first() {
             return;
         }
@@ -64,6 +67,32 @@ impl Engine {
             let count = vec![("bindings", restored.to_string())];
             let node = self.config.node.id.clone();
             self.note(now, Kind::RegistrationsRestored, node, count);
+        }
+    }
+
+    /// Every shard has all of them; the first forgets what is over.
+    fn restore_bans(&mut self, kept: &[(Bytes, Record)], now: Instant, effects: &mut Effects) {
+        for (key, record) in kept {
+            let lasts = self.guard.bans.restore(key, record, now);
+            if self.shard.is_first() && !lasts {
+                effects.push(Effect::Store {
+                    table: Table::Bans,
+                    key: key.clone(),
+                    record: None,
+                });
+            }
+        }
+    }
+
+    /// Every ban that changed is kept as it is now, by the first shard: all know of all.
+    pub(super) fn keep_bans(&mut self, now: Instant, effects: &mut Effects) {
+        let changes = self.guard.bans.changes(now).into_iter();
+        if self.shard.is_first() {
+            effects.extend(changes.map(|(key, record)| Effect::Store {
+                table: Table::Bans,
+                key,
+                record,
+            }));
         }
     }
 

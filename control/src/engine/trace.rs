@@ -2,6 +2,7 @@
 //! for each call, kept for a while after its end. Messages are not copied; what is not to be seen
 //! is taken out when they are shown.
 
+mod pack;
 mod redact;
 #[cfg(test)]
 mod tests;
@@ -11,14 +12,16 @@ pub use crate::sip::shard::call_id;
 pub use redact::secrets_out;
 pub use view::{LadderView, Party, Start, Step};
 
-use std::collections::{BTreeMap, VecDeque};
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use crate::effect::Effect;
 use crate::engine::Engine;
 use crate::id::{Path, Shard};
+
+use pack::Packed;
 
 /// Messages of one call. When there are more, those in the middle are left out.
 pub const MESSAGES_MAX: usize = 256;
@@ -33,6 +36,9 @@ pub const BYTES_MAX: usize = 64 * 1024 * 1024;
 const MESSAGE_OVERHEAD: usize = 160;
 /// What a call takes beside its messages.
 const LADDER_OVERHEAD: usize = 512;
+
+/// A call without messages for this long is at rest: those it has take little from then on.
+pub const REST: Duration = Duration::from_secs(5);
 
 /// Which way a message went.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -72,8 +78,48 @@ struct Ladder {
     calls: Vec<u64>,
     /// It is not there any more, or never came about: when it ended, among others.
     ended: Option<u64>,
+    /// Those before the others, while it was at rest.
+    packed: Option<Packed>,
     messages: VecDeque<Message>,
     left_out: u64,
+}
+
+impl Ladder {
+    fn whole(&self) -> Vec<Message> {
+        let mut all = self
+            .packed
+            .as_ref()
+            .map(Packed::messages)
+            .unwrap_or_default();
+        all.extend(self.messages.iter().cloned());
+        all
+    }
+
+    /// What is counted of it.
+    fn bytes(&self) -> usize {
+        let loose = self.messages.iter().map(Message::counted).sum::<usize>();
+        LADDER_OVERHEAD + self.packed.as_ref().map_or(0, Packed::len) + loose
+    }
+
+    /// All messages are at hand again.
+    fn unpack(&mut self) {
+        if self.packed.is_some() {
+            self.messages = self.whole().into();
+            self.packed = None;
+        }
+    }
+
+    fn pack(&mut self) {
+        self.unpack();
+        self.packed = Packed::new(self.messages.iter());
+        self.messages = VecDeque::new();
+    }
+}
+
+impl Message {
+    fn counted(&self) -> usize {
+        self.bytes.len() + MESSAGE_OVERHEAD
+    }
 }
 
 /// What may be kept.
@@ -127,6 +173,8 @@ pub struct Ladders {
     ladders: BTreeMap<u64, Ladder>,
     /// In the order in which they ended.
     ended: BTreeMap<u64, u64>,
+    /// Those that are not at rest.
+    awake: BTreeSet<u64>,
     /// Ladders begun and ended so far.
     count: u64,
     usage: Usage,
@@ -168,15 +216,46 @@ impl Ladders {
     /// It came back: there is no connection.
     pub(super) fn unsent(&mut self, path: Path, bytes: &Bytes) {
         let place = call_id(bytes).and_then(|id| self.places.get(id));
-        let ladder = place.and_then(|place| self.ladders.get_mut(place));
-        let mut messages = ladder.into_iter().flat_map(|ladder| &mut ladder.messages);
+        let Some(place) = place.copied() else { return };
+        let Some(ladder) = self.wake(place) else {
+            return;
+        };
         let is_it = |message: &&mut Message| {
-            let same = message.path == path && message.bytes.as_ptr() == bytes.as_ptr();
+            let same = message.path == path && message.bytes == bytes;
             same && message.direction == Direction::Out
         };
-        if let Some(message) = messages.rfind(is_it) {
+        if let Some(message) = ladder.messages.iter_mut().rfind(is_it) {
             message.unsent = true;
         }
+    }
+
+    /// Packs what has come to rest; to be called about once a second.
+    pub(super) fn rest(&mut self, now: Instant) {
+        let (ladders, usage) = (&mut self.ladders, &mut self.usage);
+        self.awake.retain(|place| {
+            let Some(ladder) = ladders.get_mut(place) else {
+                return false;
+            };
+            let last = ladder.messages.back().map(|message| message.at);
+            if last.is_some_and(|last| now.saturating_duration_since(last) < REST) {
+                return true;
+            }
+            usage.bytes -= ladder.bytes();
+            ladder.pack();
+            usage.bytes += ladder.bytes();
+            false
+        });
+    }
+
+    /// One that something is to be said of.
+    fn wake(&mut self, place: u64) -> Option<&mut Ladder> {
+        let ladder = self.ladders.get_mut(&place)?;
+        if self.awake.insert(place) {
+            self.usage.bytes -= ladder.bytes();
+            ladder.unpack();
+            self.usage.bytes += ladder.bytes();
+        }
+        Some(ladder)
     }
 
     /// A call has its last line in the books.
@@ -223,6 +302,7 @@ impl Ladders {
             call_id,
             calls: Vec::new(),
             ended: Some(place),
+            packed: None,
             messages: VecDeque::new(),
             left_out: 0,
         };
@@ -260,30 +340,31 @@ impl Ladders {
     }
 
     fn push(&mut self, place: u64, direction: Direction, path: Path, bytes: &Bytes, now: Instant) {
-        let Some(ladder) = self.ladders.get_mut(&place) else {
-            return;
-        };
         let kept = match bytes.get(..MESSAGE_BYTES_MAX) {
             // A part of it would keep all of it.
             Some(part) if bytes.len() > MESSAGE_BYTES_MAX => Bytes::copy_from_slice(part),
             Some(_) | None => bytes.clone(),
         };
-        self.usage.bytes += kept.len() + MESSAGE_OVERHEAD;
-        ladder.messages.push_back(Message {
+        let message = Message {
             at: now,
             direction,
             path,
             bytes: kept,
             length: bytes.len(),
             unsent: false,
-        });
-        if ladder.messages.len() > MESSAGES_MAX
-            && let Some(gone) = ladder.messages.remove(MESSAGES_FIRST)
-        {
-            ladder.left_out += 1;
-            self.usage.left_out += 1;
-            self.usage.bytes -= gone.bytes.len() + MESSAGE_OVERHEAD;
-        }
+        };
+        let more = message.counted();
+        let Some(ladder) = self.wake(place) else {
+            return;
+        };
+        ladder.messages.push_back(message);
+        let too_many = ladder.messages.len() > MESSAGES_MAX;
+        let gone = too_many.then(|| ladder.messages.remove(MESSAGES_FIRST));
+        let gone = gone.flatten();
+        ladder.left_out += u64::from(gone.is_some());
+        self.usage.left_out += u64::from(gone.is_some());
+        self.usage.bytes += more;
+        self.usage.bytes -= gone.map_or(0, |gone| gone.counted());
     }
 
     /// Forgets what is too much.
@@ -305,9 +386,8 @@ impl Ladders {
         if let Some(ended) = ladder.ended {
             self.ended.remove(&ended);
         }
-        let octets = ladder.messages.iter().map(|message| message.bytes.len());
-        let messages = octets.sum::<usize>() + ladder.messages.len() * MESSAGE_OVERHEAD;
-        self.usage.bytes -= messages + LADDER_OVERHEAD;
+        self.awake.remove(&place);
+        self.usage.bytes -= ladder.bytes();
         self.usage.forgotten += 1;
     }
 
@@ -357,6 +437,7 @@ impl Engine {
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
+                | Effect::Spent(_)
                 | Effect::Store { .. } => {}
             }
         }

@@ -1,35 +1,49 @@
 //! Wanted flows − installed flows → effects, and the same for TCP. The only producer of them.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 
 use crate::effect::{Effect, Effects, JoinRule, Rule};
 
-/// What the shell was told to forward, by local address.
+/// What the shell was told to forward: each local address with the hash of its rule, by which
+/// another one is known. Every call has these, for as long as it lasts.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Installed(BTreeMap<SocketAddr, Rule>);
+pub struct Installed(Box<[(SocketAddr, u64)]>);
 
 impl Installed {
     /// Pushes what turns the installed flows into the wanted ones: removals, then installations,
     /// each in the order of addresses.
     pub fn reconcile(&mut self, wanted: BTreeMap<SocketAddr, Rule>, effects: &mut Effects) {
-        let gone = self.0.keys().filter(|at| !wanted.contains_key(at));
-        effects.extend(gone.map(|at| Effect::Remove { at: *at }));
-        let new = wanted
-            .iter()
-            .filter(|(at, rule)| self.0.get(at) != Some(rule));
-        effects.extend(new.map(|(at, rule)| Effect::Install {
-            at: *at,
-            rule: *rule,
-        }));
-        self.0 = wanted;
+        let gone = self.0.iter().filter(|(at, _)| !wanted.contains_key(at));
+        effects.extend(gone.map(|(at, _)| Effect::Remove { at: *at }));
+        let mut known = Vec::with_capacity(wanted.len());
+        for (at, rule) in wanted {
+            let hash = hash(&rule);
+            if self.hash_at(at) != Some(hash) {
+                effects.push(Effect::Install { at, rule });
+            }
+            known.push((at, hash));
+        }
+        self.0 = known.into();
+    }
+
+    fn hash_at(&self, at: SocketAddr) -> Option<u64> {
+        let mut known = self.0.iter();
+        known.find(|(known, _)| *known == at).map(|(_, hash)| *hash)
     }
 
     /// Whether a flow was asked for at a local address.
     #[must_use]
     pub fn has(&self, at: SocketAddr) -> bool {
-        self.0.contains_key(&at)
+        self.hash_at(at).is_some()
     }
+}
+
+fn hash(rule: &Rule) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    rule.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// Where the shell was told to listen for TCP.
@@ -93,6 +107,7 @@ mod tests {
             | Effect::Publish { .. }
             | Effect::Ban { .. }
             | Effect::Peer { .. }
+            | Effect::Spent(_)
             | Effect::Dial { .. }
             | Effect::Store { .. }
             | Effect::Record(_) => {

@@ -7,6 +7,7 @@
 
 mod branch;
 mod exchange;
+mod held;
 mod reoffer;
 mod restore;
 
@@ -31,6 +32,7 @@ use crate::sdp::lines::Fault;
 
 use self::branch::Branches;
 use self::exchange::{Exchange, Transport};
+use self::held::Held;
 
 pub use self::restore::Lines;
 pub use super::leg::{Accept, Both, LegSettings, Mode, Side};
@@ -102,7 +104,7 @@ pub struct Session {
     /// The network's.
     configured: Both<Mode>,
     /// Every pair we hold.
-    open: BTreeMap<Pair, Transport>,
+    open: Held,
     installed: Installed,
     listening: Listening,
 }
@@ -125,7 +127,7 @@ impl Session {
             agreed: Vec::new(),
             exchange: None,
             branches: Branches::default(),
-            open: BTreeMap::new(),
+            open: Held::default(),
             installed: Installed::default(),
             listening: Listening::default(),
         }
@@ -218,9 +220,11 @@ impl Session {
     /// Our sockets of this call, each after a name that a party may know it by.
     pub fn sockets(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> + '_ {
         let legs = [&self.legs.a, &self.legs.b];
-        self.open.keys().flat_map(move |pair| {
-            let its = legs.into_iter().filter(|leg| leg.network == pair.network);
-            its.flat_map(|leg| {
+        self.open.iter().flat_map(move |(pair, _)| {
+            let its = legs
+                .into_iter()
+                .filter(move |leg| leg.network == pair.network);
+            its.flat_map(move |leg| {
                 Component::BOTH.map(|component| {
                     let local = pair.at(component);
                     (leg.told(local.port()), local)
@@ -354,11 +358,11 @@ impl Session {
     /// Every local media socket of this call.
     #[must_use]
     pub fn locals(&self) -> Vec<(NetworkId, SocketAddr)> {
-        let both = |(pair, _): (&Pair, &Transport)| {
+        let both = |(pair, _): (Pair, Transport)| {
             let network = pair.network;
             Component::BOTH.map(|c| (network, pair.at(c)))
         };
-        let udp = self.open.iter().filter(|(_, t)| **t == Transport::Udp);
+        let udp = self.open.iter().filter(|(_, t)| *t == Transport::Udp);
         udp.flat_map(both).collect()
     }
 

@@ -519,9 +519,9 @@ impl Stream {
 impl Latches {
     fn new(terms: &Terms, side: Side, now: Instant) -> Self {
         let pace = if terms.protocol.is_rtp() {
-            Pace::RTP
+            &Pace::RTP
         } else {
-            Pace::DATAGRAM
+            &Pace::DATAGRAM
         };
         let rtcp_terms = terms.rtcp_policy(side);
         let reach = terms.reach.of(side);
@@ -531,7 +531,7 @@ impl Latches {
         };
         Self {
             rtp: Latch::new(*terms.policy.of(side), reach.clone(), pace, now),
-            rtcp: Latch::new(rtcp_terms, reach.of_rtcp(), Pace::RTCP, now),
+            rtcp: Latch::new(rtcp_terms, reach.of_rtcp(), &Pace::RTCP, now),
             rtcp_terms,
             misnamed: 0,
             outward,

@@ -57,10 +57,10 @@ pub enum Verdict {
 pub struct Latch {
     policy: Policy,
     reach: Reach,
-    pace: Pace,
+    pace: &'static Pace,
     state: State,
     /// A source on probation.
-    candidate: Option<Candidate>,
+    candidate: Option<Box<Candidate>>,
     /// When the present terms came into force.
     opened: Instant,
     /// When the peer was found or lost.
@@ -84,7 +84,7 @@ enum Rank {
 
 impl Latch {
     #[must_use]
-    pub fn new(policy: Policy, reach: Reach, pace: Pace, now: Instant) -> Self {
+    pub fn new(policy: Policy, reach: Reach, pace: &'static Pace, now: Instant) -> Self {
         let state = State::begin(policy, &reach, None);
         Self {
             policy,
@@ -165,7 +165,7 @@ impl Latch {
             State::Held { peer } => {
                 peer.carried(ssrc, at);
                 // Whoever was on probation meanwhile is not where the peer has moved to.
-                self.candidate = self.candidate.filter(|candidate| at <= candidate.last);
+                self.candidate.take_if(|candidate| at > candidate.last);
             }
         }
     }
@@ -214,7 +214,7 @@ impl Latch {
     /// The source on probation.
     #[must_use]
     pub fn candidate(&self) -> Option<Candidate> {
-        self.candidate
+        self.candidate.as_deref().copied()
     }
 
     #[must_use]
@@ -236,7 +236,7 @@ impl Latch {
     /// The state's name.
     #[must_use]
     pub fn state(&self) -> &'static str {
-        match (self.state, self.candidate) {
+        match (self.state, &self.candidate) {
             (_, Some(_)) => "tentative",
             (State::Waiting { old: None }, None) => "waiting",
             (State::Waiting { old: Some(_) }, None) => "waiting (old kept)",
@@ -410,7 +410,7 @@ impl Latch {
     fn probe(&mut self, fresh: Candidate, now: Instant) -> Verdict {
         let patience = self.pace.patience(fresh.sign);
         let alive = self
-            .candidate
+            .candidate()
             .filter(|candidate| !candidate.is_stale(now, patience));
         let candidate = match alive {
             Some(known) if known.at == fresh.at && known.is_continued_by(fresh.sign) => Candidate {
@@ -426,7 +426,7 @@ impl Latch {
             let peer = Peer::seen(candidate.at, candidate.ground, candidate.sign, now);
             return self.hold(peer, now);
         }
-        self.candidate = Some(candidate);
+        self.candidate = Some(Box::new(candidate));
         Verdict::Tentative
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct Datapath {
     pub(crate) icmp: Icmp,
     /// Whether the program could not be told of bans.
     border_fails: bool,
+    /// Flows that are in userspace because the kernel's table is full.
+    left_out: BTreeSet<SocketAddr>,
 }
 
 impl Datapath {
@@ -61,6 +63,7 @@ impl Datapath {
             books: Books::default(),
             icmp: Icmp::start(),
             border_fails: false,
+            left_out: BTreeSet::new(),
         }
     }
 
@@ -132,6 +135,11 @@ impl Datapath {
         }
         self.passages.lead(at, None);
         self.place_with_feeders(at).await;
+        self.left_out.remove(&at);
+        // One that waits has the place.
+        if let Some(next) = self.left_out.first().copied() {
+            self.place(next).await;
+        }
     }
 
     fn leave_kernel(&mut self, at: SocketAddr) {
@@ -176,7 +184,7 @@ impl Datapath {
                 Ok(Err(error)) => {
                     let refused = Placement::User(reason(&error));
                     if was != refused {
-                        tracing::warn!(%at, %error, "the kernel does not take a flow");
+                        self.refused(at, &error);
                     }
                     refused
                 }
@@ -197,9 +205,29 @@ impl Datapath {
                 port.account().rest();
             }
         }
+        if now == Placement::User(FULL) {
+            self.left_out.insert(at);
+        } else {
+            self.left_out.remove(&at);
+        }
         if let Some(flow) = self.flows.get_mut(&at) {
             flow.placement = now;
         }
+    }
+
+    /// A full table refuses flow after flow: that is one line in the log, and a warning of `status`
+    /// as long as it goes on.
+    fn refused(&mut self, at: SocketAddr, error: &KernelError) {
+        if !matches!(error, KernelError::Full { .. }) {
+            tracing::warn!(%at, %error, "the kernel does not take a flow");
+        } else if self.left_out.is_empty() {
+            tracing::warn!(%error, "the kernel takes no more flows: they go through userspace");
+        }
+    }
+
+    /// How many flows are in userspace because the kernel's table is full.
+    pub(crate) fn left_out(&self) -> usize {
+        self.left_out.len()
     }
 
     async fn compile(&mut self, at: SocketAddr, rule: Rule) -> Result<Flow, &'static str> {
@@ -471,6 +499,7 @@ impl Datapath {
 }
 
 const NO_KERNEL: &str = "the kernel path is off";
+const FULL: &str = "the flow table is full: raise datapath.flows";
 
 /// The latest packet of a flow, whichever path it took.
 fn latest(at: SocketAddr, kernel: &Totals, port: Option<&Arc<Port>>) -> Activity {
@@ -497,7 +526,7 @@ fn totals(kernel: &Result<Kernel, String>, at: SocketAddr) -> Totals {
 /// Why the kernel did not take a flow, for those who look at the call.
 fn reason(error: &KernelError) -> &'static str {
     match error {
-        KernelError::Full { .. } => "the flow table is full: raise datapath.flows",
+        KernelError::Full { .. } => FULL,
         KernelError::NotLocal { .. } => "the program does not know the local address",
         KernelError::Permission { .. }
         | KernelError::NotBpffs { .. }

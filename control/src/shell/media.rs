@@ -3,6 +3,7 @@
 
 mod account;
 mod batch;
+mod room;
 
 use std::collections::{BTreeSet, HashMap};
 use std::io;
@@ -30,6 +31,7 @@ use crate::shell::shard::Queues;
 pub(crate) use self::account::Account;
 pub(crate) use self::batch::Marks;
 use self::batch::{Batch, PACKETS_MAX, Way};
+use self::room::Room;
 
 /// Every open media address.
 pub(crate) struct Media {
@@ -39,6 +41,8 @@ pub(crate) struct Media {
     borders: Arc<Borders>,
     /// Of all ports there ever were.
     total: Arc<Count>,
+    /// What of the open files is left to others.
+    room: Room,
 }
 
 /// For each of our addresses, the links by which nothing may come to it.
@@ -95,6 +99,7 @@ impl Media {
             queues,
             borders: Arc::default(),
             total: Arc::default(),
+            room: Room::now(),
         }
     }
 
@@ -112,7 +117,7 @@ impl Media {
         let port = Arc::new(Port {
             at,
             borders: self.borders.clone(),
-            socket: bind(at)?,
+            socket: self.bind(at)?,
             out: RwLock::new(None),
             tap: RwLock::new(None),
             account: Mutex::default(),
@@ -126,6 +131,15 @@ impl Media {
         }
         self.ports.insert(at, port);
         Ok(())
+    }
+
+    fn bind(&self, at: SocketAddr) -> io::Result<UdpSocket> {
+        let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
+        self.room.holds(&socket)?;
+        socket.set_nonblocking(true)?;
+        batch::show_marks(&socket, at)?;
+        socket.bind(&at.into())?;
+        UdpSocket::from_std(socket.into())
     }
 
     pub(crate) fn close(&mut self, at: SocketAddr) {
@@ -403,14 +417,6 @@ async fn read(port: Arc<Port>, events: mpsc::Sender<Event>) {
         // A socket that is never empty leaves the others their turn.
         tokio::task::coop::consume_budget().await;
     }
-}
-
-fn bind(at: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_nonblocking(true)?;
-    batch::show_marks(&socket, at)?;
-    socket.bind(&at.into())?;
-    UdpSocket::from_std(socket.into())
 }
 
 #[cfg(test)]

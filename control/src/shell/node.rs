@@ -130,6 +130,11 @@ impl Node {
         self.give(its, now);
     }
 
+    /// Every shard knows all bans.
+    pub(super) fn restored_bans(&self, kept: &[Kept], now: Instant) {
+        self.give(|_| Some(Input::Restored(kept.to_vec())), now);
+    }
+
     /// What was kept is the first shard's; the others know of it before they hear anything.
     pub(super) fn restored(&self, kept: Vec<Kept>, now: Instant) {
         let Some(((_, first), others)) = self.slots.split_first() else {

@@ -26,6 +26,8 @@ const EVENTS_MAX: usize = 4096;
 /// Events that wait, beyond which no new calls are taken: about as many as are handled before a
 /// sender repeats itself (T1, RFC 3261 §17.1.1.1).
 const EVENTS_OVERLOAD: usize = EVENTS_MAX / 2;
+/// Events of one shard that are handled before it looks at its timers again.
+const EVENTS_AT_ONCE: usize = 32;
 /// Pieces of work that wait for the owner of the datapath; beyond it shards wait.
 const WORK_MAX: usize = 1024;
 
@@ -233,17 +235,29 @@ impl Worker {
                     None
                 }
             };
-            let taught = event.and_then(|event| self.event(event));
-            let last_event = self.slot.lock().engine.last_event();
-            if last_event != self.last_event {
-                self.last_event = last_event;
-                self.queues.noted.notify_one();
+            self.turn(event, kept).await;
+            // What has come meanwhile needs neither a timer nor a look at everything else.
+            for _ in 1..EVENTS_AT_ONCE {
+                let Ok(event) = self.events.try_recv() else {
+                    break;
+                };
+                self.turn(Some(event), Effects::new()).await;
             }
-            self.release(kept).await;
-            self.perform().await;
-            if let Some(taught) = taught {
-                self.leave(taught).await;
-            }
+        }
+    }
+
+    /// One event and what follows from it; `kept` need not wait any more.
+    async fn turn(&mut self, event: Option<Event>, kept: Effects) {
+        let taught = event.and_then(|event| self.event(event));
+        let last_event = self.slot.lock().engine.last_event();
+        if last_event != self.last_event {
+            self.last_event = last_event;
+            self.queues.noted.notify_one();
+        }
+        self.release(kept).await;
+        self.perform().await;
+        if let Some(taught) = taught {
+            self.leave(taught).await;
         }
     }
 
@@ -334,6 +348,7 @@ impl Worker {
                     Effect::Peer { address, sign } => {
                         self.tell_others(&Input::Peer { address, sign });
                     }
+                    Effect::Spent(spent) => self.tell_others(&Input::Spent(spent)),
                     Effect::Record(record) => log::call(&record),
                     Effect::Open { .. }
                     | Effect::Close { .. }

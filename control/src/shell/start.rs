@@ -1,6 +1,7 @@
 //! From a configuration file to a running daemon; every refusal says what to do.
 
 mod plane;
+mod shards;
 
 use std::fs;
 use std::io;
@@ -10,14 +11,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, bail};
-use bytes::Bytes;
 use tokio::net::UnixListener;
 use tokio::sync::mpsc;
 
 use crate::config::check::Interface;
-use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, SHARDS_MAX, XdpAttach};
-use crate::effect::{Record, Table};
-use crate::engine::shard::{KEY_BYTES, Shards, shards};
+use crate::config::{Config, Datapath as DatapathConfig, DatapathMode, XdpAttach};
+use crate::effect::Table;
 use crate::shell::api::{Api, Doors};
 use crate::shell::configuration::{Options, Refused, Source};
 use crate::shell::datapath::Datapath;
@@ -52,7 +51,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let socket = claim(&config, &source)?;
     let seed = clock::seed().context("cannot read /dev/urandom")?;
     let (store, mut kept) = Store::open(&config.store);
-    let whose = Shards::new(shard_count(&config), call_ids(&store, &mut kept, seed));
+    let whose = shards::whose(&config, &store, &mut kept, seed);
     let (queues, events) = Queues::new(whose);
     let sip = Sip::new(queues.clone(), netlink.links());
     let sip = listen(sip, &config, &source).await?;
@@ -66,7 +65,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     let engine = Node::new(Arc::new(config.clone()), seed, whose, started);
     restore(&datapath, &mut kept, &engine, started);
     let noted = queues.noted();
-    let (shards, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), &store);
+    let (tasks, work) = shard::start(engine.slots().zip(events), &queues, &sip.out(), &store);
     let (sender, questions) = mpsc::channel(QUESTIONS_MAX);
     let access = Arc::new(api::Access::new(&config.node.state_dir, &config.api));
     let known = Known::new(&access, engine.slots().next());
@@ -83,7 +82,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         options,
         engine,
         queues,
-        shards,
+        shards: tasks,
         datapath,
         sip,
         mqtt_listeners: raised.listeners,
@@ -193,6 +192,12 @@ fn restore(datapath: &Datapath, tables: &mut Tables, engine: &Node, now: Instant
         let bindings = engine.totals().registrations;
         tracing::info!(bindings, "registrations of before the start go on");
     }
+    let kept = tables.remove(&Table::Bans).unwrap_or_default();
+    if !kept.is_empty() {
+        engine.restored_bans(&kept, now);
+        let bans = engine.bans_count(now);
+        tracing::info!(bans, "bans of before the start go on");
+    }
     let kept = tables.remove(&Table::Calls).unwrap_or_default();
     if !kept.is_empty() {
         engine.restored_calls(&kept, now);
@@ -200,28 +205,6 @@ fn restore(datapath: &Datapath, tables: &mut Tables, engine: &Node, now: Instant
         tracing::info!(calls, "calls of before the start go on");
     }
 }
-
-/// What decides which Call-ID is whose: the same as before, so that calls stay where they are.
-fn call_ids(store: &Store, tables: &mut Tables, seed: [u8; 32]) -> [u8; KEY_BYTES] {
-    let calls = tables.entry(Table::Calls).or_default();
-    let known = calls.iter().position(|kept| kept.key == CALL_IDS);
-    let known = known.map(|at| calls.swap_remove(at).record.bytes);
-    let known = known.and_then(|bytes| <[u8; KEY_BYTES]>::try_from(&bytes[..]).ok());
-    known.unwrap_or_else(|| {
-        let key = shards(seed, 1).key();
-        let record = Record {
-            at: clock::now(),
-            bytes: Bytes::copy_from_slice(&key),
-        };
-        let write = ((Table::Calls, Bytes::from_static(CALL_IDS)), Some(record));
-        let mut keeper = store.keeper::<()>(None);
-        drop(keeper.write(vec![write], Vec::new()));
-        key
-    })
-}
-
-/// Under which key that is kept, among the calls.
-const CALL_IDS: &[u8] = b"call-ids";
 
 /// The kernel path, or why there is none; an error if it must be had.
 fn kernel_or_why(
@@ -266,14 +249,6 @@ fn take_over(datapath: &Datapath, engine: &Node, now: Instant) {
         tracing::info!(flows = adopted.len(), "took over running flows");
         engine.adopted(&adopted, now);
     }
-}
-
-/// As many as are configured; else one for each processor, if media ports are enough.
-fn shard_count(config: &Config) -> u16 {
-    let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let processors = u16::try_from(processors).unwrap_or(SHARDS_MAX);
-    let most = processors.min(config.shards_max());
-    config.sip.shards.unwrap_or(most)
 }
 
 /// Says which path media takes.

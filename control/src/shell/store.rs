@@ -33,7 +33,7 @@ const BEHIND: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// What it is there for, in the words of health.
-const KEPT: &str = "registrations, calls, conferences and undelivered messages";
+const KEPT: &str = "registrations, calls, bans, conferences and undelivered messages";
 
 /// One thing to keep, or to forget.
 pub(crate) type Write = ((Table, Bytes), Option<Record>);

@@ -7,6 +7,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use crate::sip::edit::Edit;
+use crate::sip::identity::{self, Told};
 use crate::sip::index::{Message, Name};
 use crate::sip::value;
 
@@ -28,6 +29,8 @@ pub struct Onward<'a> {
     pub cseq: u32,
     /// That of the INVITE a PRACK speaks of.
     pub invite_cseq: Option<u32>,
+    /// Of who sends it.
+    pub told: Told<'a>,
     pub body: Option<Vec<u8>>,
 }
 
@@ -55,6 +58,7 @@ pub fn request(message: &Message, onward: Onward<'_>) -> Bytes {
             }
         }
     }
+    identity::tell(&mut edit, message, onward.told);
     set_contact(&mut edit, message, onward.contact);
     set_cseq(&mut edit, message, onward.cseq);
     if let Some(number) = onward.invite_cseq {
@@ -71,6 +75,8 @@ pub struct Back<'a> {
     pub request: &'a Message,
     /// Our Contact on that leg; written only where the response had one.
     pub contact: Option<&'a str>,
+    /// Of who answers.
+    pub told: Told<'a>,
     pub body: Option<Vec<u8>>,
 }
 
@@ -89,6 +95,7 @@ pub fn response(message: &Message, back: Back<'_>) -> Bytes {
     for field in back.request.all(Name::RecordRoute) {
         edit.append("Record-Route", back.request.slice(&field.value));
     }
+    identity::tell(&mut edit, message, back.told);
     set_contact(&mut edit, message, back.contact);
     set_cseq(&mut edit, message, back.request.cseq().0);
     let datagram = back.request.top_via().transport == b"UDP";
@@ -236,6 +243,7 @@ mod tests {
                 realm: "d",
                 cseq: 7,
                 invite_cseq: None,
+                told: Told::All,
                 body: None,
             };
             let text = String::from_utf8(request(&message, onward).to_vec()).unwrap();
@@ -261,6 +269,7 @@ mod tests {
             realm: "d",
             cseq,
             invite_cseq: Some(invite),
+            told: Told::All,
             body: None,
         };
         let sent = Message::parse(request(&message, onward)).unwrap();
@@ -275,6 +284,7 @@ mod tests {
         let back = Back {
             request: &message,
             contact: None,
+            told: Told::All,
             body: None,
         };
         let back = Message::parse(response(&answer, back)).unwrap();

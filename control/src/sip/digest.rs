@@ -16,6 +16,7 @@ use subtle::ConstantTimeEq as _;
 
 pub use self::credentials::{Credentials, Protection, Qop};
 use self::replay::Replays;
+use crate::effect::Spent;
 
 /// A nonce older than this is answered with `stale`.
 pub const NONCE_AGE_MAX: Duration = Duration::from_secs(300);
@@ -80,7 +81,8 @@ impl std::fmt::Debug for Challenger {
 }
 
 impl Challenger {
-    /// `secret` must be random and this process's own. Control characters are left out of `realm`.
+    /// `secret` must be random and this process's own; whoever has the same takes the same nonces.
+    /// Control characters are left out of `realm`.
     #[must_use]
     pub fn new(realm: &str, secret: [u8; 32], algorithm: Algorithm) -> Self {
         Self {
@@ -134,18 +136,31 @@ impl Challenger {
         if !(known & matches & ours) {
             return Verdict::Wrong;
         }
-        let Some(issued) = self.issued(&credentials.nonce, at) else {
+        let Some(spent) = self.spent(credentials, at) else {
             return Verdict::Stale;
         };
         self.replays.forget(at.saturating_sub(NONCE_AGE_MAX));
+        self.replays.judge(spent.issued, spent.by, spent.count)
+    }
+
+    /// Which use of which nonce credentials are; none if it is not ours or too old.
+    #[must_use]
+    pub fn spent(&self, credentials: &Credentials, at: Duration) -> Option<Spent> {
+        let issued = self.issued(&credentials.nonce, at)?;
+        let given = credentials.response.to_ascii_lowercase();
         // Without qop there is no count: the same response is taken once (RFC 2069).
         let (distinction, count) = match &credentials.protection {
             Some(protection) => (&protection.cnonce, protection.count),
             None => (&given, 0),
         };
         let user = Sha256::digest(&credentials.username);
-        let used = hmac(&self.secret, &[b"used", &user, distinction]);
-        self.replays.judge(issued, used, count)
+        let by = hmac(&self.secret, &[b"used", &user, distinction]);
+        Some(Spent { issued, by, count })
+    }
+
+    /// Another with our secret has taken them.
+    pub fn spend(&mut self, spent: &Spent) {
+        self.replays.judge(spent.issued, spent.by, spent.count);
     }
 
     /// How old a nonce of ours is; none if it is not ours or too old.

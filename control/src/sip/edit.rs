@@ -265,25 +265,23 @@ impl<'m> Edit<'m> {
 /// `Name: value` and a line end.
 pub(super) fn header_line(name: &str, value: &[u8]) -> Vec<u8> {
     let mut line = Vec::with_capacity(name.len() + value.len() + 4);
-    line.extend_from_slice(&one_line(name.as_bytes()));
+    line.extend(name.bytes().map(unfolded));
     line.extend_from_slice(b": ");
-    line.extend_from_slice(&one_line(value));
+    line.extend(value.iter().copied().map(unfolded));
     line.extend_from_slice(b"\r\n");
     line
 }
 
 /// The value on one line: folds become spaces, so a value cannot smuggle in a header of its own.
 pub(super) fn one_line(value: &[u8]) -> Vec<u8> {
-    value
-        .iter()
-        .map(|&byte| {
-            if matches!(byte, b'\r' | b'\n') {
-                b' '
-            } else {
-                byte
-            }
-        })
-        .collect()
+    value.iter().copied().map(unfolded).collect()
+}
+
+fn unfolded(byte: u8) -> u8 {
+    match byte {
+        b'\r' | b'\n' => b' ',
+        _ => byte,
+    }
 }
 
 #[cfg(test)]

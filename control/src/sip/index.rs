@@ -183,7 +183,7 @@ impl Message {
 
     /// Checks the headers every message must have (RFC 3261 §8.1.1) and remembers what they say.
     fn settle_identity(&mut self) -> Result<(), Malformed> {
-        let mut seen: Vec<Name> = Vec::new();
+        let mut seen: Vec<Name> = Vec::with_capacity(self.fields.len());
         for field in &self.fields {
             if field.name.is_single() && seen.contains(&field.name) {
                 return Err(Malformed::RepeatedHeader(field.name));
@@ -228,6 +228,10 @@ impl Message {
         let value = self.only(name)?;
         let text = self.slice(&value);
         let addr = NameAddr::parse(text).ok_or(Malformed::BadHeader(name))?;
+        // A tag behind a quote that never ends would be part of what is quoted.
+        if addr.params.clone().any(|param| param.open) {
+            return Err(Malformed::BadHeader(name));
+        }
         let mut tags = addr
             .params
             .filter(|param| param.name.eq_ignore_ascii_case(b"tag"));

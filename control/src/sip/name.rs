@@ -46,12 +46,15 @@ pub enum Name {
     ContentEncoding,
     ContentDisposition,
     PAssertedIdentity,
+    PPreferredIdentity,
+    RemotePartyId,
+    Privacy,
     Warning,
     Other,
 }
 
 /// Name, spelling, compact form.
-const NAMES: [(Name, &str, Option<u8>); 43] = [
+const NAMES: [(Name, &str, Option<u8>); 46] = [
     (Name::Via, "Via", Some(b'v')),
     (Name::From, "From", Some(b'f')),
     (Name::To, "To", Some(b't')),
@@ -94,6 +97,9 @@ const NAMES: [(Name, &str, Option<u8>); 43] = [
     (Name::ContentEncoding, "Content-Encoding", Some(b'e')),
     (Name::ContentDisposition, "Content-Disposition", None),
     (Name::PAssertedIdentity, "P-Asserted-Identity", None),
+    (Name::PPreferredIdentity, "P-Preferred-Identity", None),
+    (Name::RemotePartyId, "Remote-Party-ID", None),
+    (Name::Privacy, "Privacy", None),
     (Name::Warning, "Warning", None),
 ];
 
@@ -136,6 +142,8 @@ impl Name {
                 | Self::Path
                 | Self::ServiceRoute
                 | Self::PAssertedIdentity
+                | Self::PPreferredIdentity
+                | Self::RemotePartyId
                 | Self::Allow
                 | Self::Supported
                 | Self::Unsupported

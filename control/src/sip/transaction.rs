@@ -14,7 +14,7 @@ mod server_invite;
 mod testing;
 mod timer;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -33,6 +33,8 @@ use crate::id::Path;
 /// Transactions of one direction. Server and client side have a limit each, so that a flood of
 /// requests cannot keep us from ending calls.
 pub const TRANSACTIONS_MAX: usize = 65_536;
+/// Requests outside calls have this part of the server side at most: one of so many.
+const OUTSIDE_SHARE: usize = 2;
 
 /// Which machine a request takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,7 +53,8 @@ pub enum Incoming {
     Absorbed,
     /// An ACK no failure waits for: the TU's, if it is anyone's.
     AckForSuccess,
-    /// `TRANSACTIONS_MAX` is reached: no machine was made.
+    /// `TRANSACTIONS_MAX` is reached, or what requests outside calls have of it: no machine was
+    /// made.
     Refused,
 }
 
@@ -89,6 +92,13 @@ pub struct Transactions {
     max: usize,
     servers: BTreeMap<ServerKey, ServerMachine>,
     clients: BTreeMap<ClientKey, ClientMachine>,
+    /// Servers of requests that neither make nor end calls.
+    outside: usize,
+    /// Those of them with a final response, oldest first, and when they end: until then repeats
+    /// have the same answer, unless others need the room.
+    answered: VecDeque<(Instant, ServerKey)>,
+    /// How many ended before their time.
+    displaced: u64,
     /// The next timer of each machine that has one running.
     due: BTreeSet<(Instant, Key)>,
 }
@@ -120,6 +130,9 @@ impl Transactions {
             max,
             servers: BTreeMap::new(),
             clients: BTreeMap::new(),
+            outside: 0,
+            answered: VecDeque::new(),
+            displaced: 0,
             due: BTreeSet::new(),
         }
     }
@@ -144,7 +157,7 @@ impl Transactions {
         let reliable = reply.on.transport.is_reliable();
         let machine = match kind {
             Kind::Ack => return Incoming::AckForSuccess,
-            Kind::Invite | Kind::NonInvite if self.servers.len() >= self.max => {
+            Kind::Invite | Kind::NonInvite if !self.has_room(key) => {
                 return Incoming::Refused;
             }
             Kind::Invite => ServerMachine::Invite(ServerInvite::new(reply, reliable, self.timing)),
@@ -156,8 +169,33 @@ impl Transactions {
         if let Some(at) = machine.next_timeout() {
             self.due.insert((at, Key::Server(key.clone())));
         }
+        self.outside += usize::from(is_outside(&key));
         self.servers.insert(key, machine);
         Incoming::New
+    }
+
+    /// Whether there is room for another request, if need be in place of one that was answered.
+    fn has_room(&mut self, key: &ServerKey) -> bool {
+        let full = self.servers.len() >= self.max
+            || is_outside(key) && self.outside >= self.max / OUTSIDE_SHARE;
+        !full || self.displace()
+    }
+
+    fn displace(&mut self) -> bool {
+        while let Some((until, key)) = self.answered.pop_front() {
+            let machine = self.servers.get(&key);
+            if machine.is_some_and(|machine| machine.next_timeout() == Some(until)) {
+                self.displaced += 1;
+                return self.forget_server(&key);
+            }
+        }
+        false
+    }
+
+    /// How many had to make room for others, so far.
+    #[must_use]
+    pub fn displaced(&self) -> u64 {
+        self.displaced
     }
 
     /// Sends the TU's response. False if it was not sent: there is no such transaction, it has its
@@ -177,6 +215,12 @@ impl Transactions {
         let sent = machine.respond(code, response, now, effects);
         let after = machine.next_timeout();
         self.reschedule(Key::Server(key.clone()), before, after);
+        if let Some(until) = after.filter(|until| sent && code >= 200 && *until > now)
+            && is_outside(key)
+            && let Some((key, _)) = self.servers.get_key_value(key)
+        {
+            self.answered.push_back((until, key.clone()));
+        }
         sent
     }
 
@@ -252,6 +296,7 @@ impl Transactions {
         let Some(machine) = self.servers.remove(key) else {
             return false;
         };
+        self.outside -= usize::from(is_outside(key));
         self.reschedule(Key::Server(key.clone()), machine.next_timeout(), None);
         true
     }
@@ -289,6 +334,13 @@ impl Transactions {
     /// started again from `now`, so this ends however late it is called.
     pub fn expire(&mut self, now: Instant, effects: &mut Effects) -> Vec<Expired> {
         let mut expired = Vec::new();
+        while self
+            .answered
+            .front()
+            .is_some_and(|(until, _)| *until <= now)
+        {
+            self.answered.pop_front();
+        }
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, key)) = self.due.pop_first() else {
                 break;
@@ -333,6 +385,7 @@ impl Transactions {
             return machine.next_timeout();
         };
         self.servers.remove(key);
+        self.outside -= usize::from(is_outside(key));
         expired.push(match end {
             ServerEnd::NoAck => Expired::NoAck(key.clone()),
             ServerEnd::Unanswered => Expired::Unanswered(key.clone()),
@@ -373,6 +426,11 @@ impl Transactions {
     }
 }
 
+/// Whether a request neither makes nor ends a call.
+fn is_outside(key: &ServerKey) -> bool {
+    !matches!(&key.method[..], b"INVITE" | b"BYE" | b"CANCEL")
+}
+
 #[cfg(test)]
 mod tests {
     use super::testing::{ms, path, sent, start};
@@ -404,8 +462,12 @@ mod tests {
 
     impl Script {
         fn new() -> Self {
+            Self::with_limit(3)
+        }
+
+        fn with_limit(max: usize) -> Self {
             Self {
-                transactions: Transactions::with_limit(Timing::default(), 3),
+                transactions: Transactions::with_limit(Timing::default(), max),
                 now: start(),
             }
         }
@@ -622,6 +684,52 @@ mod tests {
         script.over();
     }
 
+    /// Whatever comes beside calls, calls have room, and repeats their answer as long as they may.
+    #[test]
+    fn a_flood_leaves_room_for_calls() {
+        let mut script = Script::with_limit(8);
+        for n in 0..6 {
+            script.request(n, "REGISTER", "New -");
+            script.respond(n, "REGISTER", 401, true);
+        }
+        // The four youngest are known.
+        assert_eq!(
+            (script.transactions.len(), script.transactions.displaced()),
+            (4, 2)
+        );
+        for n in 2..6 {
+            script.request(n, "REGISTER", "Absorbed 401");
+        }
+        for n in 10..13 {
+            script.request(n, "INVITE", "New -");
+        }
+        script.request(10, "CANCEL", "New -");
+        // There are eight: a call takes the place of the oldest answer.
+        script.request(13, "INVITE", "New -");
+        script.request(14, "BYE", "New -");
+        for n in 4..6 {
+            script.request(n, "REGISTER", "Absorbed 401");
+        }
+        script.request(15, "INVITE", "New -");
+        script.request(16, "INVITE", "New -");
+        script.request(17, "INVITE", "Refused -");
+        script.request(18, "REGISTER", "Refused -");
+        assert_eq!(
+            (script.transactions.len(), script.transactions.displaced()),
+            (8, 6)
+        );
+        // What is not answered gives no way.
+        let mut script = Script::with_limit(8);
+        for n in 0..4 {
+            script.request(n, "REGISTER", "New -");
+        }
+        script.request(4, "REGISTER", "Refused -");
+        script.request(4, "BYE", "New -");
+        script.respond(1, "REGISTER", 200, true);
+        script.request(5, "REGISTER", "New -");
+        script.request(2, "REGISTER", "Absorbed -");
+    }
+
     #[test]
     fn an_unanswered_request_is_given_up() {
         let mut script = Script::new();
@@ -721,13 +829,15 @@ mod tests {
                     });
                     let expected: BTreeSet<_> = servers.chain(clients).collect();
                     prop_assert_eq!(&all.due, &expected);
+                    let outside = all.servers.keys().filter(|key| is_outside(key)).count();
+                    prop_assert_eq!(all.outside, outside);
                     prop_assert!(all.next_timeout().is_none_or(|at| at > now));
                 }
                 for _ in 0..200 {
                     now += ms(1_000);
                     all.expire(now, &mut effects);
                 }
-                prop_assert!(all.due.is_empty());
+                prop_assert!(all.due.is_empty() && all.answered.is_empty());
                 let ringing = |method: &[u8]| method == b"INVITE";
                 prop_assert!(all.servers.keys().all(|key| ringing(&key.method)));
                 prop_assert!(all.clients.keys().all(|key| ringing(&key.method)));

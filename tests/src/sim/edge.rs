@@ -299,9 +299,13 @@ impl Edge {
             None => Datapath::Sockets,
         };
         let kept = std::mem::take(&mut self.kept);
+        let records = std::mem::take(&mut self.records);
+        let unbindable = std::mem::take(&mut self.unbindable);
         let whose = self.shards;
         *self = Self {
             kept: kept.clone(),
+            records,
+            unbindable,
             ..Self::begin(config, seed, datapath, self.shards.count(), now)
         };
         self.shards = whose;
@@ -312,6 +316,10 @@ impl Edge {
         let (calls, others): (Vec<_>, Vec<_>) =
             records.partition(|kept| kept.table == effect::Table::Calls);
         let first = Shard::ONLY.index();
+        let (bans, others): (Vec<_>, Vec<_>) = others
+            .into_iter()
+            .partition(|kept| kept.table == effect::Table::Bans);
+        self.tell_all(&Input::Restored(bans), now, out);
         self.input(first, Input::Restored(others), now, out);
         for shard in self.all() {
             let own =
@@ -646,8 +654,7 @@ impl Edge {
                         for other in self.all().map(Shard::index).filter(|other| *other != shard) {
                             let account = account.clone();
                             let told = Input::Banned { net, account, why };
-                            self.engine_mut(other)
-                                .handle(told, now, &mut Effects::new());
+                            self.input(other, told, now, out);
                         }
                     }
                     Effect::Peer { address, sign } => {
@@ -656,6 +663,11 @@ impl Edge {
                             let mut none = Effects::new();
                             self.engine_mut(other).handle(told, now, &mut none);
                             assert!(none.is_empty(), "what is told is not told on: {none:?}");
+                        }
+                    }
+                    Effect::Spent(spent) => {
+                        for other in self.all().map(Shard::index).filter(|other| *other != shard) {
+                            self.input(other, Input::Spent(spent), now, out);
                         }
                     }
                     Effect::Record(record) => self.records.push(record),

@@ -2,8 +2,9 @@
 //! event is checked by the edge and the oracle; what must hold at rest is checked here.
 
 mod deed;
+mod restart;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use control::engine::admin::Command;
@@ -53,6 +54,8 @@ struct Life {
     report: Report,
     /// A thief takes packets.
     robbed: bool,
+    /// Call-IDs of which a restart may have forgotten something.
+    forgotten: BTreeSet<String>,
     talks: u64,
 }
 
@@ -66,6 +69,7 @@ pub fn live(seed: u64) -> Report {
         site: Site::new(seed),
         report: Report::default(),
         robbed: false,
+        forgotten: BTreeSet::new(),
         talks: 0,
     };
     life.register();
@@ -104,7 +108,8 @@ impl Life {
 
     fn act(&mut self) {
         match self.site.chance.below(100) {
-            0..30 => self.dial(),
+            0..28 => self.dial(),
+            28..30 => self.restart(),
             30..39 => self.hang_up(),
             39..43 => self.cancel(),
             43..60 => self.offer(),
@@ -175,7 +180,8 @@ impl Life {
                 None => false,
             };
             let honest = phone.id.points_at.is_none();
-            suits && honest && !r.gone && call >= r.mute
+            let known = !self.forgotten.contains(&phone.call(call).call_id);
+            suits && honest && known && !r.gone && call >= r.mute
         })
     }
 
@@ -289,12 +295,15 @@ impl Life {
         let story = || self.site.sim.story();
         for resident in here.iter().filter(|r| r.steady) {
             let phone = self.site.sim.phone(resident.node);
-            let over = phone.calls.iter().all(|c| c.state == State::Over);
+            let known = |c: &&super::phone::Call| !self.forgotten.contains(&c.call_id);
+            let mut calls = phone.calls.iter().filter(known);
+            let over = calls.all(|c| c.state == State::Over);
+            let whole = phone.calls.iter().all(|c| known(&c));
             let calm = !self.site.lossy && !self.robbed;
             assert!(over || !calm, "{resident:?} has calls\n{}", story());
             let open = phone.open_invites();
             assert!(
-                open == 0 || !calm,
+                open == 0 || !calm || !whole,
                 "{resident:?}: {open} INVITEs are open\n{}",
                 story()
             );
@@ -318,6 +327,7 @@ impl Life {
                         .iter()
                         .any(|c| c.call_id == call.call_id && c.state == State::Up)
             });
+            let live = live && !self.forgotten.contains(&call.call_id);
             assert!(!live, "a call is up\n{}", self.site.sim.story());
             let parties = self
                 .site
@@ -332,6 +342,7 @@ impl Life {
             };
             let excused = parties.map(|(id, _)| id).any(gone);
             let excused = excused || self.site.lossy || self.robbed;
+            let excused = excused || self.forgotten.contains(&call.call_id);
             assert!(
                 excused,
                 "nobody is left of {call:#?}\n{}",

@@ -64,6 +64,7 @@ probe = "0s"
 probe_failures = 3
 max_calls = 30
 max_bandwidth = 60000
+assert_identity = false
 register = "forward"
 register_by = "contact"
 register_expires = "1h"
@@ -340,6 +341,12 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "80000",
         "sip.peer.mcu.max_bandwidth",
         "80000",
+    ),
+    (
+        "sip.peer.assert_identity",
+        "true",
+        "sip.peer.mcu.assert_identity",
+        "true",
     ),
     (
         "sip.peer.register",

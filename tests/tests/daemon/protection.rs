@@ -70,6 +70,92 @@ fn bans_are_made_shown_and_lifted() {
     .unwrap();
 }
 
+/// Killed with bans in force: they go on, and end when they would have.
+#[test]
+fn bans_survive_a_kill() {
+    in_private_network("protection::bans_survive_a_kill", || {
+        ip(LINKS)?;
+        let mut daemon = Daemon::with("bans-kept", CONFIG);
+        let stranger = UdpSocket::bind("10.0.0.66:5070").unwrap();
+        let scan = |n| {
+            let text = format!(
+                "OPTIONS sip:{n}@example.com SIP/2.0\r\nVia: SIP/2.0/UDP 10.0.0.66:5070;\
+                 branch=z9hG4bK{n}\r\nMax-Forwards: 70\r\nFrom: <sip:a@b>;tag={n}\r\n\
+                 To: <sip:a@b>\r\nCall-ID: {n}\r\nCSeq: 1 OPTIONS\r\n\
+                 User-Agent: friendly-scanner\r\nContent-Length: 0\r\n\r\n"
+            );
+            stranger.send_to(text.as_bytes(), "10.0.0.3:5060").unwrap();
+        };
+        (0..20).for_each(scan);
+        let banned = |daemon: &Daemon| listed(daemon).len() == 1;
+        clock::until("the scanner is banned", LIMIT, || {
+            Ok(banned(&daemon).then_some(()))
+        })?;
+        for arguments in [
+            &["ban", "add", "192.0.2.0/24"][..],
+            &["ban", "add", "198.51.100.0/24", "--for", "1h"],
+            &["ban", "add", "203.0.113.7", "--for", "1h"],
+            &["ban", "remove", "203.0.113.7"],
+        ] {
+            assert_eq!(daemon.ask(arguments).0, 0);
+        }
+        let before = listed(&daemon);
+        let nets: Vec<_> = before
+            .iter()
+            .map(|(net, why, _)| (&net[..], &why[..]))
+            .collect();
+        let expected = [
+            ("192.0.2.0/24", "manual"),
+            ("198.51.100.0/24", "manual"),
+            ("10.0.0.66/32", "scanner"),
+        ];
+        assert_eq!(nets, expected);
+        let written = || {
+            let text = daemon.metrics();
+            Ok(text
+                .lines()
+                .any(|line| line == "towpath_store_pending 0")
+                .then_some(()))
+        };
+        clock::until("all is on disk", LIMIT, written)?;
+        daemon.kill(|_| ());
+        let after = listed(&daemon);
+        for (old, new) in before.iter().zip(&after) {
+            assert_eq!((&old.0, &old.1), (&new.0, &new.1), "{after:?}");
+            let within = match (old.2, new.2) {
+                (Some(old), Some(new)) => new <= old && new + 60 > old,
+                (old, new) => old == new,
+            };
+            assert!(within, "{before:?} {after:?}");
+        }
+        assert_eq!(before.len(), after.len());
+        scan(99);
+        let dropped = || Ok((daemon.value_of("sip_dropped.banned") == 1).then_some(()));
+        clock::until("it is not heard", LIMIT, dropped)?;
+        assert_eq!(daemon.ask(&["ban", "remove", "10.0.0.66"]).0, 0);
+        daemon.restart();
+        assert_eq!(listed(&daemon).len(), 2);
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Bans with their reasons and the seconds that are left.
+fn listed(daemon: &Daemon) -> Vec<(String, String, Option<u64>)> {
+    let (_, text) = daemon.ask(&["ban", "list", "-o", "json"]);
+    let all: Value = serde_json::from_str(&text).unwrap();
+    let rows = all["bans"].as_array().unwrap().iter();
+    let text = |row: &Value, key: &str| row[key].as_str().unwrap_or_default().to_owned();
+    rows.map(|row| {
+        (
+            text(row, "source"),
+            text(row, "why"),
+            row["left_s"].as_u64(),
+        )
+    })
+    .collect()
+}
+
 impl Daemon {
     /// A counter of `status`.
     fn value_of(&self, counter: &str) -> u64 {

@@ -1,5 +1,6 @@
 //! Calls that are up outlive the daemon.
 
+use super::shards::dial;
 use super::*;
 
 /// Killed in mid-call: the call is there again, with its ports; it is asked after as ever, and
@@ -39,6 +40,75 @@ fn a_call_survives_a_kill_and_either_party_ends_it() {
         Ok(())
     })
     .unwrap();
+}
+
+/// A thousand calls are there again within two seconds of a kill, whatever `sip.shards` says
+/// meanwhile; once they are over, that counts.
+#[test]
+fn a_thousand_calls_are_back_in_two_seconds() {
+    in_private_network("restart::a_thousand_calls_are_back_in_two_seconds", || {
+        ip(LINKS)?;
+        let shards = |count| {
+            CONFIG.replace(
+                "auth = \"none\"",
+                &format!("auth = \"none\"\nshards = {count}"),
+            )
+        };
+        let mut daemon = Daemon::with("thousand", &shards(3));
+        let caller = Phone::register(&daemon, "1001", "10.0.0.20", "10.0.0.3");
+        let callee = Phone::register(&daemon, "1002", "10.0.1.20", "10.0.1.3");
+        let mut answers = Vec::with_capacity(MANY);
+        for n in 0..MANY {
+            let id = format!("{n}@many");
+            let answer = dial(&caller, &callee, &id);
+            caller.within(&answer, "ACK", 1, &id);
+            callee.receive("ACK ");
+            answers.push((id, answer));
+        }
+        becomes(&daemon, "they are kept", |d| {
+            number(d, KEPT) >= 3 * u64::try_from(MANY).unwrap() + 4
+                && number(d, "towpath_store_pending") == 0
+        });
+        let before = engines(&daemon);
+        daemon.configure(&shards(2));
+        let mut killed = None;
+        daemon.kill(|_| killed = Some(clock::now()));
+        let up = number(&daemon, CALLS);
+        let took = killed.unwrap().elapsed();
+        eprintln!("{up} calls were up again {took:?} after the kill");
+        assert_eq!((up, engines(&daemon)), (1000, before));
+        assert!(took < Duration::from_secs(2), "{took:?}");
+        assert!(
+            daemon.log().contains("the number of shards stays"),
+            "{}",
+            daemon.log()
+        );
+        for (id, answer) in &answers {
+            caller.within(answer, "BYE", 2, id);
+            let bye = callee.receive("BYE ");
+            assert_eq!(header(&bye, "Call-ID:").trim(), id);
+            callee.answer(&bye, "200 OK", "");
+            caller.receive("SIP/2.0 200");
+        }
+        becomes(&daemon, "they are over", |d| {
+            number(d, CALLS) == 0 && number(d, SOCKETS) == 0
+        });
+        daemon.restart();
+        assert_eq!(engines(&daemon).len(), 2);
+        Ok(())
+    })
+    .unwrap();
+}
+
+const MANY: usize = 1000;
+
+/// How many calls each engine has.
+fn engines(daemon: &Daemon) -> Vec<u64> {
+    let status = http::get(&daemon.socket(), "/api/v1/status").unwrap();
+    let shards = status["shards"].as_array().unwrap().iter();
+    shards
+        .map(|shard| shard["calls"].as_u64().unwrap())
+        .collect()
 }
 
 const KEPT: &str = "towpath_store_records_total{result=\"kept\"}";

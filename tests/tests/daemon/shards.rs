@@ -40,7 +40,7 @@ fn acks_and_byes_stay_in_order() {
 }
 
 /// A call up to the 200, which is returned.
-fn dial(caller: &Phone, callee: &Phone, id: &str) -> String {
+pub(super) fn dial(caller: &Phone, callee: &Phone, id: &str) -> String {
     let host = caller.host;
     let lines = [
         "INVITE sip:1002@example.com SIP/2.0".to_owned(),
@@ -64,7 +64,7 @@ fn dial(caller: &Phone, callee: &Phone, id: &str) -> String {
 
 impl Phone {
     /// A request within the call that this answered.
-    fn within(&self, answer: &str, method: &str, cseq: u32, id: &str) {
+    pub(super) fn within(&self, answer: &str, method: &str, cseq: u32, id: &str) {
         let contact = header(answer, "Contact:");
         let target = contact.trim().trim_matches(['<', '>']);
         let lines = [

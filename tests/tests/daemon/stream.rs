@@ -8,13 +8,13 @@ use towpath_tests::pki::Authority;
 use super::wire::connect;
 use super::*;
 
-const LAN: &str = "10.0.0.3:5060";
-const WAN: &str = "10.0.1.3:5060";
+pub(super) const LAN: &str = "10.0.0.3:5060";
+pub(super) const WAN: &str = "10.0.1.3:5060";
 /// TLS comes from an address without a name of its own here: `openssl` binds none.
-const TLS: &str = "10.0.0.3:5061";
+pub(super) const TLS: &str = "10.0.0.3:5061";
 
 /// Listens for all three; `more` goes into `[sip]` and behind it.
-fn config(more: &str) -> String {
+pub(super) fn config(more: &str) -> String {
     let listen = "listen = [\"udp:0.0.0.0:5060\", \"tcp:0.0.0.0:5060\"]";
     CONFIG.replace(
         "auth = \"none\"",
@@ -22,7 +22,7 @@ fn config(more: &str) -> String {
     )
 }
 
-fn with_tls(authority: &Authority, directory: &Path, more: &str) -> String {
+pub(super) fn with_tls(authority: &Authority, directory: &Path, more: &str) -> String {
     let names = "IP:10.0.0.3,IP:10.0.1.3";
     let issued = authority.issue("edge", names, 30).unwrap();
     let (certificate, key) = (issued.certificate, issued.key);
@@ -33,7 +33,7 @@ fn with_tls(authority: &Authority, directory: &Path, more: &str) -> String {
     config(&tls).replace("\"tcp:0", "\"tls:0.0.0.0:5061\", \"tcp:0")
 }
 
-fn directory(name: &str) -> PathBuf {
+pub(super) fn directory(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("towpath-pki-{name}-{}", std::process::id()));
     fs::create_dir(&directory).unwrap();
     directory
@@ -48,7 +48,7 @@ fn test(name: &str, body: fn()) {
     .unwrap();
 }
 
-fn options(more: &str) -> String {
+pub(super) fn options(more: &str) -> String {
     format!(
         "OPTIONS sip:10.0.0.3 SIP/2.0\r\nVia: SIP/2.0/TCP 10.0.0.20;branch=z9hG4bKo\r\n\
          From: <sip:a@example.com>;tag=1\r\nTo: <sip:10.0.0.3>\r\nCall-ID: o\r\n\
@@ -59,7 +59,7 @@ fn options(more: &str) -> String {
 impl Daemon {
     /// Waits until the metrics hold this line.
     #[track_caller]
-    fn counts(&self, line: &str) {
+    pub(super) fn counts(&self, line: &str) {
         let mut last = String::new();
         let counted = clock::until(line, LIMIT, || {
             last = self.metrics();

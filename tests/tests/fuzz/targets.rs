@@ -13,6 +13,7 @@ use control::sip::b2bua::{self, Back, Onward};
 use control::sip::digest::Credentials;
 use control::sip::edit::Edit;
 use control::sip::framing::{Stream, Unit, classify};
+use control::sip::identity::Told;
 use control::sip::index::{Malformed, Message, Name};
 use control::sip::registrar::upstream;
 use control::sip::shard::Shards;
@@ -218,6 +219,7 @@ pub(crate) fn editor(data: &[u8]) {
         let back = Back {
             request: &message,
             contact: Some(contact),
+            told: Told::Public,
             body: None,
         };
         let bytes = b2bua::response(&message, back);
@@ -242,6 +244,7 @@ pub(crate) fn editor(data: &[u8]) {
         realm: "example.com",
         cseq: 77,
         invite_cseq: None,
+        told: Told::Public,
         body: None,
     };
     let ours = [

@@ -18,31 +18,51 @@ struct Change {
     name: &'static str,
     does: String,
     undoes: String,
+    /// Takes the way to the phone away, and `call list` says so.
+    cuts: bool,
 }
 
+/// What is told of flows whose way is cut.
+const CUT: &str = "no route to the peer";
+
 fn changes() -> Vec<Change> {
-    let change = |name, does: &str, undoes: &str| Change {
+    let change = |name, cuts, does: &str, undoes: &str| Change {
         name,
         does: does.to_owned(),
         undoes: undoes.to_owned(),
+        cuts,
     };
     let c3 = plan::ip(plan::C3_V4);
     let net = "10.1.0.0/24";
     vec![
-        change("link down", "link set lan down", "link set lan up"),
-        change("MTU", "link set lan mtu 600", "link set lan mtu 1500"),
+        change("link down", true, "link set lan down", "link set lan up"),
+        change(
+            "MTU",
+            false,
+            "link set lan mtu 600",
+            "link set lan mtu 1500",
+        ),
         change(
             "address",
+            false,
             "addr add 10.1.0.200/24 dev lan",
             "addr del 10.1.0.200/24 dev lan",
         ),
         change(
+            "own address",
+            true,
+            &format!("addr del {}/24 dev lan", plan::EDGE_LAN),
+            &format!("addr add {}/24 dev lan", plan::EDGE_LAN),
+        ),
+        change(
             "route flap",
+            true,
             &format!("route del {net} dev lan"),
             &format!("route add {net} dev lan src {}", plan::EDGE_LAN),
         ),
         change(
             "neighbour lost",
+            false,
             &format!("neigh del {c3} dev lan"),
             "link set lan up",
         ),
@@ -83,6 +103,32 @@ fn a_link_that_goes_down_is_told() {
     assert_eq!((lines(": "), lines("no longer so: ")), (4, 2), "{log}");
 }
 
+/// So is an address of ours that is taken away, and that it is back.
+#[test]
+fn an_address_that_goes_is_told() {
+    let parts = Parts {
+        c3: true,
+        ..Parts::default()
+    };
+    let stage = Stage::raise(Mode::Userspace, &parts);
+    let edge = stage.lab.namespace(Role::Edge).unwrap();
+    let warning = format!("network lan: {} is not on lan any more", plan::EDGE_LAN);
+    for (does, told) in [("del", true), ("add", false)] {
+        let address = format!("addr {does} {}/24 dev lan", plan::EDGE_LAN);
+        edge.ip(&address).unwrap();
+        clock::until(&address, super::stage::LIMIT, || {
+            let status = stage.towpath.get("/api/v1/status")?;
+            let warnings = status["warnings"].as_array().into_iter().flatten();
+            let is_told = warnings.into_iter().any(|w| *w == *warning);
+            Ok((is_told == told).then_some(()))
+        })
+        .unwrap();
+    }
+    let log = std::fs::read_to_string(stage.towpath.log()).unwrap();
+    let lines = log.lines().filter(|line| line.contains(&warning));
+    assert_eq!(lines.count(), 2, "{log}");
+}
+
 /// Waits until the metrics say so of the LAN's link.
 fn told(stage: &Stage, up: u64) {
     let line = format!("towpath_link_up{{interface=\"lan\"}} {up}\n");
@@ -110,6 +156,13 @@ fn media_is_back_after_every_change() {
         let mut longest = Duration::ZERO;
         for round in 0..times {
             edge.ip(&change.does).unwrap();
+            if change.cuts {
+                clock::until(CUT, BACK, || {
+                    let is_told = stage.flows(&call).iter().any(|flow| flow.why == CUT);
+                    Ok(is_told.then_some(()))
+                })
+                .unwrap_or_else(|e| panic!("{} {round}: {e:#}", change.name));
+            }
             edge.ip(&change.undoes).unwrap();
             let since = clock::now();
             talk.hear(HEARD, BACK).unwrap_or_else(|e| {

@@ -58,6 +58,7 @@ probe = '0s'
 probe_failures = 3
 max_calls = 30
 max_bandwidth = 60000
+assert_identity = false
 register = 'forward'
 register_by = 'contact'
 register_expires = '1h'
@@ -467,6 +468,12 @@ const EACH: &[(&str, &str, &str, &str)] = &[
         "max_bandwidth",
         "80000",
         "sip.peer.mcu.max_bandwidth hot 60000 -> 80000 (0)",
+    ),
+    (
+        "sip.peer",
+        "assert_identity",
+        "true",
+        "sip.peer.mcu.assert_identity hot false -> true (0)",
     ),
     ("sip.peer", "register", "'forward' #", ""),
     (

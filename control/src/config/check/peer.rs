@@ -53,6 +53,7 @@ pub(super) fn read(
             ("sip.peer.max_calls", "sip.peer.max_bandwidth"),
             problems,
         );
+        let assert_identity = peer.assert_identity.take().is_some_and(|word| word.value);
         let Places { addresses, host } = places(&peer, networks, listeners, &mut known, problems);
         if addresses.is_empty() && host.is_none() {
             continue;
@@ -70,6 +71,7 @@ pub(super) fn read(
             probe,
             probe_failures,
             limits,
+            assert_identity,
             routes,
         }));
     }

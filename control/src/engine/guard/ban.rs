@@ -1,12 +1,15 @@
 //! Who is not heard, until when, and why.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use ipnet::IpNet;
 
 use super::prefix_of;
+use super::record::{self, Key};
+use crate::effect::Record;
 
 /// Bans made by ourselves; of more, the one that ends first is lifted.
 pub(super) const BANS_MAX: usize = 65_536;
@@ -47,6 +50,8 @@ pub(in crate::engine) struct Bans {
     automatic: BTreeMap<Whom, Ban>,
     /// Since when, and until when if not for ever.
     manual: BTreeMap<IpNet, (Instant, Option<Instant>)>,
+    /// Of which it has yet to be written what they are now.
+    changed: BTreeSet<Key>,
 }
 
 impl Bans {
@@ -69,7 +74,10 @@ impl Bans {
             let ends = |(_, ban): &(&Whom, &Ban)| ban.until;
             let first = self.automatic.iter().min_by_key(ends);
             let first = first.map(|(whom, _)| whom.clone());
-            first.and_then(|whom| self.automatic.remove(&whom));
+            if let Some(whom) = first {
+                self.automatic.remove(&whom);
+                self.changed.insert(by_us(&whom));
+            }
         }
         let factor = 1_u32.checked_shl(times - 1).unwrap_or(u32::MAX);
         let time = time.saturating_mul(factor).min(BAN_MAX.max(time));
@@ -79,6 +87,7 @@ impl Bans {
             why,
             times,
         };
+        self.changed.insert(by_us(&whom));
         self.automatic.insert(whom, ban);
         Some(time)
     }
@@ -95,6 +104,7 @@ impl Bans {
         }
         let until = time.map(|time| now + time);
         self.manual.insert(net, (now, until));
+        self.changed.insert(by_hand(net));
         true
     }
 
@@ -102,9 +112,12 @@ impl Bans {
     pub(in crate::engine) fn remove(&mut self, net: IpNet, now: Instant) -> bool {
         let manual = self.manual.remove(&net).is_some();
         let mut lifted = manual;
-        self.automatic.retain(|(other, _), ban| {
-            let this = *other == net;
+        self.changed.extend(manual.then(|| by_hand(net)));
+        let changed = &mut self.changed;
+        self.automatic.retain(|whom, ban| {
+            let this = whom.0 == net;
             lifted |= this && now < ban.until;
+            changed.extend(this.then(|| by_us(whom)));
             !this
         });
         lifted
@@ -163,8 +176,94 @@ impl Bans {
     }
 
     pub(super) fn sweep(&mut self, now: Instant) {
-        self.manual
-            .retain(|_, (_, until)| until.is_none_or(|until| now < until));
-        self.automatic.retain(|_, ban| now < ban.until + MEMORY);
+        let changed = &mut self.changed;
+        self.manual.retain(|net, (_, until)| {
+            let lasts = until.is_none_or(|until| now < until);
+            changed.extend((!lasts).then(|| by_hand(*net)));
+            lasts
+        });
+        self.automatic.retain(|whom, ban| {
+            let counts = now < ban.until + MEMORY;
+            changed.extend((!counts).then(|| by_us(whom)));
+            counts
+        });
+    }
+
+    /// What has changed since it was last asked for: what is to be kept under which key, or
+    /// nothing any more.
+    pub(in crate::engine) fn changes(&mut self, now: Instant) -> Vec<(Bytes, Option<Record>)> {
+        let changed = std::mem::take(&mut self.changed).into_iter();
+        let change = |key: Key| {
+            let kept = self.kept(&key);
+            let bytes = kept.map(|kept| record::encode(&kept, now));
+            let record = bytes.map(|bytes| Record { at: now, bytes });
+            (record::key(&key), record)
+        };
+        changed.map(change).collect()
+    }
+
+    fn kept(&self, key: &Key) -> Option<record::Kept> {
+        if key.by_hand {
+            let (since, until) = *self.manual.get(&key.net)?;
+            return Some(record::Kept {
+                since,
+                until,
+                times: 1,
+                why: "manual",
+            });
+        }
+        let ban = self.automatic.get(&(key.net, key.account.clone()))?;
+        Some(record::Kept {
+            since: ban.since,
+            until: Some(ban.until),
+            times: ban.times,
+            why: ban.why,
+        })
+    }
+
+    /// One that an earlier process kept goes on. False if it is over, or cannot be read.
+    pub(in crate::engine) fn restore(&mut self, key: &[u8], record: &Record, now: Instant) -> bool {
+        let Some((key, kept)) = record::read_key(key).zip(record::decode(&record.bytes, record.at))
+        else {
+            return false;
+        };
+        let left = |until: Instant| now < until;
+        if key.by_hand {
+            let lasts = kept.until.is_none_or(left) && self.manual.len() < MANUAL_MAX;
+            if lasts {
+                self.manual.insert(key.net, (kept.since, kept.until));
+            }
+            return lasts;
+        }
+        let Some(until) = kept.until.filter(|until| left(*until + MEMORY)) else {
+            return false;
+        };
+        let room = self.automatic.len() < BANS_MAX;
+        if room {
+            let ban = Ban {
+                since: kept.since,
+                until,
+                why: kept.why,
+                times: kept.times,
+            };
+            self.automatic.insert((key.net, key.account), ban);
+        }
+        room
+    }
+}
+
+fn by_us((net, account): &Whom) -> Key {
+    Key {
+        by_hand: false,
+        net: *net,
+        account: account.clone(),
+    }
+}
+
+fn by_hand(net: IpNet) -> Key {
+    Key {
+        by_hand: true,
+        net,
+        account: None,
     }
 }

@@ -327,6 +327,7 @@ impl Engine {
         let back = Back {
             request: &request.message,
             contact: None,
+            told: self.told_back(&request.message),
             body: None,
         };
         let bytes = b2bua::response(answer, back);
@@ -504,7 +505,7 @@ fn to_user(message: &Message) -> Option<String> {
 }
 
 /// A user part as it may stand in a URI (RFC 3261 §25.1).
-pub(super) fn escaped(user: &str) -> String {
+pub(in crate::engine) fn escaped(user: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.!~*'()&=+$,;?/".contains(&byte);
     user.bytes()
         .map(|byte| match plain(byte) {

@@ -27,7 +27,7 @@ media_ports = '20000-20999'
     clippy::disallowed_methods,
     reason = "an Instant can be had from the clock only; the tests count from this one"
 )]
-fn start() -> Instant {
+pub(super) fn start() -> Instant {
     static START: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
     *START
 }
@@ -245,6 +245,41 @@ fn the_middle_of_a_long_row_is_left_out() {
     let octets: usize = view.steps.iter().map(|step| step.length).sum();
     let expected = octets + MESSAGES_MAX * MESSAGE_OVERHEAD + LADDER_OVERHEAD;
     assert_eq!(usage.bytes, expected);
+}
+
+#[test]
+fn a_call_at_rest_takes_little_and_is_shown_as_it_was() {
+    let mut world = World::new("");
+    let sent = world.invite("one");
+    let request = requests(&sent, "INVITE").unwrap().clone();
+    world.answer(&request, 180, "Ringing");
+    let shown = |world: &World| format!("{:?}", world.ladder(1));
+    let (before, awake) = (shown(&world), world.engine.ladders().usage().bytes);
+    let rest = |world: &mut World, time| {
+        let now = world.now + time;
+        world.engine.ladders.rest(now);
+        world.engine.ladders().usage().bytes
+    };
+    assert_eq!(rest(&mut world, REST - Duration::from_secs(1)), awake);
+    let packed = rest(&mut world, REST);
+    assert!(packed * 2 < awake + LADDER_OVERHEAD, "{packed} of {awake}");
+    assert_eq!(shown(&world), before);
+    // It goes on, and rests again.
+    world.answer(&request, 200, "OK");
+    assert!(world.engine.ladders().usage().bytes > awake);
+    let after = shown(&world);
+    assert!(after.len() > before.len());
+    rest(&mut world, REST);
+    assert_eq!(shown(&world), after);
+    // What comes back then is marked all the same.
+    let path = world.ladder(1).parties[1].path;
+    let (bytes, now) = (request, world.now);
+    world
+        .engine
+        .handle(Input::Unsent { path, bytes }, now, &mut Effects::new());
+    assert!(world.ladder(1).steps.iter().any(|step| step.unsent));
+    world.engine.ladders.keep(Limits { ended: 0, bytes: 0 });
+    assert_eq!(world.engine.ladders().usage().bytes, 0);
 }
 
 #[test]

@@ -68,7 +68,8 @@ pub(super) fn view(ladder: &Ladder, names: bool) -> LadderView {
     let mut parties: Vec<Party> = Vec::new();
     let mut first: BTreeMap<(Direction, Path, &[u8]), usize> = BTreeMap::new();
     let mut steps = Vec::new();
-    for (index, message) in ladder.messages.iter().enumerate() {
+    let messages = ladder.whole();
+    for (index, message) in messages.iter().enumerate() {
         let party = party(&mut parties, message);
         let mut step = step(message, party, others.as_mut());
         let same = (message.direction, message.path, &*message.bytes);

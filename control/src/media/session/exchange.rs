@@ -299,7 +299,7 @@ impl Session {
         let leg = self.legs.of(side);
         let fits = |pair: &Pair| {
             let here = pair.network == leg.network && pair.local == leg.local;
-            here && self.open.get(pair) == Some(&transport)
+            here && self.open.get(*pair) == Some(transport)
         };
         if let Some(pair) = self.held_pair(index, side, fits) {
             return Ok(pair);
@@ -409,10 +409,10 @@ impl Session {
             local == at
                 || legs.any(|leg| leg.network == pair.network && leg.told(local.port()) == at)
         };
-        let mut open = self.open.keys();
+        let mut open = self.open.iter();
         // What was told and is not yet taken back still leads to us.
         let mut agreed = self.streams_agreed().map(|stream| stream.terms().advertise);
-        open.any(|pair| Component::BOTH.into_iter().any(|c| is(pair, c)))
+        open.any(|(pair, _)| Component::BOTH.into_iter().any(|c| is(&pair, c)))
             || agreed.any(|told| told.a == at || told.b == at)
     }
 
@@ -481,8 +481,7 @@ impl Session {
                 .filter_map(|line| line.offered.as_ref());
             needed.extend(offered.flat_map(|o| [o.pairs.a, o.pairs.b]));
         }
-        let unneeded = self.open.extract_if(.., |pair, _| !needed.contains(pair));
-        for (pair, transport) in unneeded {
+        for (pair, transport) in self.open.let_go(|pair| needed.contains(pair)) {
             if transport == Transport::Udp {
                 let close = |component| Effect::Close {
                     at: pair.at(component),

@@ -1028,6 +1028,7 @@ impl World {
                 | Effect::Publish { .. }
                 | Effect::Ban { .. }
                 | Effect::Peer { .. }
+                | Effect::Spent(_)
                 | Effect::Dial { .. }
                 | Effect::Store { .. }
                 | Effect::Record(_) => {

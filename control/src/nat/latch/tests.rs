@@ -205,7 +205,7 @@ type Step = (
 
 fn check(name: &str, policy: Policy, steps: &[Step]) {
     let start = start();
-    let mut latch = Latch::new(policy, Reach::default(), Pace::RTP, start);
+    let mut latch = Latch::new(policy, Reach::default(), &Pace::RTP, start);
     for &(ms, from, ssrc, sequence, verdict, state, peer) in steps {
         let got = latch.receive(at(from), rtp(ssrc, sequence), start + millis(ms));
         let got = match got {
@@ -249,7 +249,7 @@ fn new_terms() {
 
     fn check(name: &str, before: Policy, after: Policy, state: &str, peer: &str) {
         let start = start();
-        let mut latch = Latch::new(before, Reach::default(), Pace::RTP, start);
+        let mut latch = Latch::new(before, Reach::default(), &Pace::RTP, start);
         latch.receive(at(SIGNALLING), rtp(7, 1), start);
         latch.expect(after, &Reach::default(), start);
         let held = latch.peer().map(|p| p.to_string()).unwrap_or_default();
@@ -285,7 +285,7 @@ fn old_peer_is_kept_for_the_window() {
 
     fn check(after: Policy, packets: &[(u64, &str, &str)]) {
         let start = start();
-        let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
+        let mut latch = Latch::new(learn(), Reach::default(), &Pace::RTP, start);
         latch.receive(at(SIGNALLING), rtp(7, 1), start);
         latch.expect(after, &Reach::default(), start);
         for (ms, from, peer) in packets {
@@ -300,12 +300,12 @@ fn old_peer_is_kept_for_the_window() {
 #[test]
 fn activity_keeps_the_port() {
     let start = start();
-    let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
+    let mut latch = Latch::new(learn(), Reach::default(), &Pace::RTP, start);
     latch.receive(at(SIGNALLING), rtp(7, 1), start);
     latch.heard(None, start + millis(5000));
     let got = latch.receive(at(SIGNALLING_2), rtp(7, 2), start + millis(6000));
     assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
-    let mut latch = Latch::new(believe(), Reach::default(), Pace::RTP, start);
+    let mut latch = Latch::new(believe(), Reach::default(), &Pace::RTP, start);
     latch.heard(None, start + millis(100));
     let got = latch.receive(at(SAME_IP), rtp(7, 2), start + millis(200));
     assert_eq!(got, Verdict::Stranger("the peer is heard on another port"));
@@ -322,7 +322,7 @@ fn a_source_that_changed_unseen_is_followed() {
 
     fn check(carried: Option<u32>, comes: u32, expected: Verdict) {
         let start = start();
-        let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
+        let mut latch = Latch::new(learn(), Reach::default(), &Pace::RTP, start);
         latch.receive(at(SIGNALLING), rtp(7, 1), start);
         latch.heard(carried, start + millis(1000));
         let mut last = None;
@@ -338,7 +338,7 @@ fn a_source_that_changed_unseen_is_followed() {
 #[test]
 fn silence_begins_with_the_last_packet() {
     let start = start();
-    let mut latch = Latch::new(learn(), Reach::default(), Pace::RTP, start);
+    let mut latch = Latch::new(learn(), Reach::default(), &Pace::RTP, start);
     latch.receive(at(SIGNALLING), rtp(7, 1), start);
     let from = |latch: &mut Latch, ms, sequence| {
         latch.receive(at(SIGNALLING_2), rtp(7, sequence), start + millis(ms))

@@ -43,6 +43,7 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
     {
         warnings.push(format!("the kernel program that ran before goes on: {why}"));
     }
+    warnings.extend(left_out(shell.datapath.left_out()));
     let expires_s = shell.sip.certificate_expires_s();
     warnings.extend(expires_s.and_then(|at_s| expiry(at_s, clock::wall_s())));
     let interfaces = shell.datapath.netlink.interfaces();
@@ -60,6 +61,13 @@ pub(super) fn health(shell: &Shell, now: std::time::Instant) -> Health {
         (false, true) => "ok",
     };
     Health { state, warnings }
+}
+
+/// Flows the kernel has no room for.
+fn left_out(flows: usize) -> Option<String> {
+    (flows > 0).then(|| {
+        format!("{flows} flows are in userspace, as the flow table is full; raise datapath.flows")
+    })
 }
 
 /// What does not reach the broker behind us.

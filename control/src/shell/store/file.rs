@@ -148,6 +148,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
         Table::Calls => "calls",
         Table::Conferences => "conferences",
         Table::Outbox => "outbox",
+        Table::Bans => "bans",
     })
 }
 
@@ -218,7 +219,7 @@ fn beheaded(value: &[u8]) -> Record {
 pub(super) fn forget_tables(path: &Path) {
     let database = Database::open(path).unwrap();
     let transaction = database.begin_write().unwrap();
-    for table in [Table::Calls, Table::Conferences, Table::Outbox] {
+    for table in [Table::Calls, Table::Conferences, Table::Outbox, Table::Bans] {
         assert!(transaction.delete_table(definition(table)).unwrap());
     }
     transaction.commit().unwrap();

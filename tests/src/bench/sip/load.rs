@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::server::DOMAIN;
 use super::site::{RELAY_IN, SINK, SIP_PORT, SOURCE, Site};
 use crate::clock;
 use crate::netns::Namespace;
@@ -121,6 +122,10 @@ impl Load {
                 .args(["-buff_size", &BUFFER_BYTES.to_string()])
                 .args(["-nostdin", "-trace_stat", "-fd", "1", "-stf"])
                 .arg(&statistics);
+            if self.work == Work::RegisterMd5 {
+                // Credentials name what is asked for (RFC 7616 §3.4.3), not where it is sent.
+                command.args(["-auth_uri", DOMAIN]);
+            }
             if !self.work.is_call() {
                 let list = site.files().join(format!("users-{number}.csv"));
                 fs::write(&list, list_of(users, number))?;

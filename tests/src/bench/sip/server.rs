@@ -21,7 +21,7 @@ const SHARED_MIB: &str = "-m768";
 const PRIVATE_MIB: &str = "-M16";
 const LIMIT: Duration = Duration::from_secs(10);
 const MEDIA_PORTS: [u16; 2] = [10_000, 65_001];
-const DOMAIN: &str = "bench.test";
+pub(super) const DOMAIN: &str = "bench.test";
 /// All users share the address of one host here.
 const UNLIMITED: &str = "[sip.protection]\nsource_rate = 0\naccount_rate = 0\nban_after = 0\n\n";
 
