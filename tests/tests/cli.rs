@@ -150,7 +150,8 @@ fn the_daemon_says_what_is_wrong_with_its_socket() {
             ),
         ] {
             let expected = format!(
-                "{file}:1:1: {why}\n  |\n1 | [sip]\n  | ^\n  = help: {help}\n\nerror: {file}: 1 problem\n"
+                "{file}:1:1: {why}\n  |\n1 | [sip]\n  | ^\n  = help: {help}\n\n\
+                 error: {file}: 1 problem\n"
             );
             check(&["run", "--config", file, "--socket", socket], 69, "", &expected);
         }

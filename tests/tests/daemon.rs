@@ -228,8 +228,8 @@ fn ordered(daemon: &Daemon, call: &Call<'_>) {
     let gone = answer(
         1,
         &format!(
-            "error: call {number}: no such call, or it ended; `towpath call list` shows those that \
-             go on\n"
+            "error: call {number}: no such call, or it ended; `towpath call list` shows those \
+             that go on\n"
         ),
     );
     assert_eq!(daemon.ask(&["call", "kill", &number]), gone);

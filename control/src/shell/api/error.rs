@@ -54,7 +54,8 @@ impl Problem {
 
     pub(in crate::shell) const NO_SUCH_FLOOR: Self = Self {
         code: "no_such_floor",
-        detail: "the conference has no floor of that name; `towpath conf show CID` has those it has",
+        detail: "the conference has no floor of that name; `towpath conf show CID` has those \
+                 it has",
         ..Self::NOT_FOUND
     };
 
@@ -161,8 +162,8 @@ impl Problem {
 
     pub(in crate::shell) const NO_LADDER: Self = Self {
         code: "no_ladder",
-        detail: "no messages of such a call: give its number in `towpath call list`, or its Call-ID; \
-                 they are kept for the last trace.calls calls, and only with trace.ladder",
+        detail: "no messages of such a call: give its number in `towpath call list`, or its \
+                 Call-ID; they are kept for the last trace.calls calls, and only with trace.ladder",
         ..Self::NOT_FOUND
     };
 
@@ -206,8 +207,8 @@ impl Problem {
     pub(in crate::shell) const BAD_BAN: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_ban",
-        detail: "`source` is an address or a prefix (192.0.2.0/24); `seconds` is 1 to 31622400 (a year), \
-                 or left out",
+        detail: "`source` is an address or a prefix (192.0.2.0/24); `seconds` is 1 to 31622400 \
+                 (a year), or left out",
     };
 
     pub(in crate::shell) const BAD_MEDIA: Self = Self {
@@ -239,8 +240,8 @@ impl Problem {
     pub(in crate::shell) const FORBIDDEN: Self = Self {
         status: StatusCode::FORBIDDEN,
         code: "forbidden",
-        detail: "your role may not do this: what changes the configuration, tokens and the audit log \
-                 take `admin` (on the Unix socket root and the daemon's user), other changes \
+        detail: "your role may not do this: what changes the configuration, tokens and the audit \
+                 log take `admin` (on the Unix socket root and the daemon's user), other changes \
                  `operator`; docs/api.md has the role of each",
     };
 
@@ -289,8 +290,8 @@ impl Problem {
     pub(in crate::shell) const BAD_TOKEN_ORDER: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_token_order",
-        detail: "`name` has 1 to 64 letters, digits, `-`, `_` or `.`; `role` is viewer, operator or \
-                 admin; `seconds` is 1 to 316224000 (ten years), or left out",
+        detail: "`name` has 1 to 64 letters, digits, `-`, `_` or `.`; `role` is viewer, operator \
+                 or admin; `seconds` is 1 to 316224000 (ten years), or left out",
     };
 
     pub(in crate::shell) const TOKEN_EXISTS: Self = Self {
@@ -357,7 +358,8 @@ impl Problem {
 
     pub(in crate::shell) const NO_SUCH_REGISTRATION: Self = Self {
         code: "no_such_registration",
-        detail: "nobody is registered under this name; `towpath reg list` shows who is (user@domain)",
+        detail: "nobody is registered under this name; `towpath reg list` shows who is \
+                 (user@domain)",
         ..Self::NOT_FOUND
     };
 

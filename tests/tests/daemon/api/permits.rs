@@ -109,40 +109,8 @@ fn cases(asking: &Asking, operation: &Operation) -> Vec<Case> {
         .cloned()
         .unwrap_or_default();
     let sent = &content["application/json"];
-    let body = match sent.get("example") {
-        Some(example) => example.to_string(),
-        None => String::new(),
-    };
     let with = |changed: &str, value: Option<&str>, permitted: bool| {
-        let (mut path, mut query, mut head) = (operation.path.clone(), Vec::new(), String::new());
-        for parameter in &parameters {
-            let name = parameter["name"].as_str().unwrap();
-            let usual = match parameter["in"].as_str().unwrap() {
-                "path" => Some(asking.part(name)),
-                _ if parameter["required"] == true => Some(usual(name).to_owned()),
-                _ => None,
-            };
-            let value = match name == changed {
-                true => value.map(str::to_owned),
-                false => usual,
-            };
-            let Some(value) = value else { continue };
-            match parameter["in"].as_str().unwrap() {
-                "path" => path = path.replace(&format!("{{{name}}}"), &encoded(&value)),
-                "query" => query.push(format!("{name}={}", encoded(&value))),
-                _ => head.push_str(&format!("{name}: {value}\r\n")),
-            }
-        }
-        if !query.is_empty() {
-            path = format!("{path}?{}", query.join("&"));
-        }
-        let body = body.clone();
-        Case {
-            path,
-            head,
-            body,
-            permitted,
-        }
+        request(asking, operation, (changed, value), permitted)
     };
     let mut cases = vec![with("", None, true)];
     for parameter in &parameters {
@@ -181,6 +149,49 @@ fn cases(asking: &Asking, operation: &Operation) -> Vec<Case> {
         }));
     }
     cases
+}
+
+/// A request with one parameter as given, or left out, and the others as usual.
+fn request(
+    asking: &Asking,
+    operation: &Operation,
+    (changed, value): (&str, Option<&str>),
+    permitted: bool,
+) -> Case {
+    let parameters = operation.described["parameters"].as_array();
+    let (mut path, mut query, mut head) = (operation.path.clone(), Vec::new(), String::new());
+    for parameter in parameters.into_iter().flatten() {
+        let name = parameter["name"].as_str().unwrap();
+        let usual = match parameter["in"].as_str().unwrap() {
+            "path" => Some(asking.part(name)),
+            _ if parameter["required"] == true => Some(usual(name).to_owned()),
+            _ => None,
+        };
+        let value = match name == changed {
+            true => value.map(str::to_owned),
+            false => usual,
+        };
+        let Some(value) = value else { continue };
+        match parameter["in"].as_str().unwrap() {
+            "path" => path = path.replace(&format!("{{{name}}}"), &encoded(&value)),
+            "query" => query.push(format!("{name}={}", encoded(&value))),
+            _ => head.push_str(&format!("{name}: {value}\r\n")),
+        }
+    }
+    if !query.is_empty() {
+        path = format!("{path}?{}", query.join("&"));
+    }
+    let sent = &operation.described["requestBody"]["content"]["application/json"];
+    let body = match sent.get("example") {
+        Some(example) => example.to_string(),
+        None => String::new(),
+    };
+    Case {
+        path,
+        head,
+        body,
+        permitted,
+    }
 }
 
 fn usual(name: &str) -> &'static str {

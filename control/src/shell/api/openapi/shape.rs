@@ -1,6 +1,6 @@
-//! From lines such as `calls[].setup_ms null|number` to JSON Schema. Lines of orders also have limits
-//! behind the types: `seconds integer 1..60`, `tcp array items=0..63`, `text string len=0..256`,
-//! `role string =viewer,admin`, `pid string ~id`, which names a pattern.
+//! From lines such as `calls[].setup_ms null|number` to JSON Schema. Lines of orders also have
+//! limits behind the types: `seconds integer 1..60`, `tcp array items=0..63`, `text string
+//! len=0..256`, `role string =viewer,admin`, `pid string ~id`, which names a pattern.
 
 use std::collections::{BTreeMap, BTreeSet};
 
