@@ -144,16 +144,19 @@ fn the_daemon_says_what_is_wrong_with_its_socket() {
             ),
             (
                 &long,
-                format!(
-                    "cannot open the API socket {long}: path must be shorter than SUN_LEN"
-                ),
+                format!("cannot open the API socket {long}: path must be shorter than SUN_LEN"),
             ),
         ] {
             let expected = format!(
                 "{file}:1:1: {why}\n  |\n1 | [sip]\n  | ^\n  = help: {help}\n\n\
                  error: {file}: 1 problem\n"
             );
-            check(&["run", "--config", file, "--socket", socket], 69, "", &expected);
+            check(
+                &["run", "--config", file, "--socket", socket],
+                69,
+                "",
+                &expected,
+            );
         }
         Ok(())
     })

@@ -85,7 +85,7 @@ const ROWS: [Row; 51] = [
     ("call kill CALL", "done", None, 0),
     ("conf end CID", "done", None, 0),
     ("reg drop 1001@example.com", "done", None, 0),
-    ("drain", "drain", None, 0),
+    ("drain --no-wait", "done", None, 0),
     ("undrain", "done", None, 0),
 ];
 
