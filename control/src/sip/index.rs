@@ -97,7 +97,8 @@ impl Message {
         }
         let end = line_end(&bytes, 0).ok_or(Malformed::NotSip)?;
         let start = start_line(&bytes, end)?;
-        let mut fields = Vec::with_capacity(24);
+        // As many as most messages have; more room than this is slow to get.
+        let mut fields = Vec::with_capacity(16);
         scan_fields(&bytes, end, &mut fields)?;
         let header = end..fields.last().map_or(end, |field| field.line.end);
         let body = line_end(&bytes, header.end).ok_or(Malformed::Header)?..bytes.len();

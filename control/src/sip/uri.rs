@@ -2,6 +2,7 @@
 //!
 //! A view decides; it never rewrites. Escapes are decoded for comparison and look-up only.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str;
 
@@ -289,42 +290,40 @@ fn decides(name: &[u8]) -> bool {
 
 /// Every parameter of `one` is matched by `two`, or is absent there and does not matter.
 fn covers(one: &[u8], two: &[u8], matters: &dyn Fn(&[u8]) -> bool) -> bool {
-    let named = |name| Params::new(two).filter(move |param| same_name(param.name, name));
-    let equal = |one: Option<&[u8]>, two: Option<&[u8]>| match (one, two) {
-        (Some(one), Some(two)) => units(one, true).eq(units(two, true)),
-        (None, None) => true,
-        (Some(_), None) | (None, Some(_)) => false,
-    };
     // None may stand twice (RFC 3261 §19.1.1); one that does is still equal to itself.
-    Params::new(one)
-        .filter(|param| !param.name.is_empty())
-        .all(|param| match named(param.name).next() {
-            Some(_) => named(param.name).any(|other| equal(param.value, other.value)),
-            None => !matters(param.name),
-        })
+    let mut named: BTreeMap<Vec<u8>, BTreeSet<Option<Vec<u16>>>> = BTreeMap::new();
+    for (name, value) in comparable(two) {
+        named.entry(name).or_default().insert(value);
+    }
+    comparable(one).all(|(name, value)| match named.get(&name) {
+        Some(values) => values.contains(&value),
+        None => !matters(&name),
+    })
 }
 
-fn same_name(one: &[u8], two: &[u8]) -> bool {
-    one.eq_ignore_ascii_case(two)
+/// Parameters in the form in which equal ones are the same.
+fn comparable(params: &[u8]) -> impl Iterator<Item = (Vec<u8>, Option<Vec<u16>>)> {
+    Params::new(params)
+        .filter(|param| !param.name.is_empty())
+        .map(|param| {
+            let value = param.value.map(|value| units(value, true).collect());
+            (param.name.to_ascii_lowercase(), value)
+        })
 }
 
 fn same_headers(one: Option<&[u8]>, two: Option<&[u8]>) -> bool {
-    fn pairs(headers: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = |headers: Option<&[u8]>| -> Vec<(Vec<u16>, Vec<u16>)> {
         headers
+            .unwrap_or_default()
             .split(|&byte| byte == b'&')
             .filter(|pair| !pair.is_empty())
             .map(|pair| cut(pair, b'=').unwrap_or((pair, &[])))
-    }
-    let (one, two) = (one.unwrap_or_default(), two.unwrap_or_default());
-    let within = |these: &[u8], those: &[u8]| {
-        pairs(these).all(|(name, value)| {
-            pairs(those).any(|(other_name, other)| {
-                units(name, true).eq(units(other_name, true))
-                    && units(value, false).eq(units(other, false))
-            })
-        })
+            .map(|(name, value)| (units(name, true).collect(), units(value, false).collect()))
+            .collect()
     };
-    pairs(one).count() == pairs(two).count() && within(one, two) && within(two, one)
+    let (one, two) = (pairs(one), pairs(two));
+    let each = |pairs: &[(Vec<u16>, Vec<u16>)]| pairs.iter().cloned().collect::<BTreeSet<_>>();
+    one.len() == two.len() && each(&one) == each(&two)
 }
 
 fn same_option(one: Option<&[u8]>, two: Option<&[u8]>) -> bool {

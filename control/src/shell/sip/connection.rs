@@ -245,6 +245,8 @@ async fn receive<R: AsyncRead + Unpin>(from: &mut R, shared: &Shared, path: Path
     loop {
         let deadline = Instant::from_std(connection.next_timeout());
         let read = tokio::select! {
+            // Whoever has sent in time is not late because we were.
+            biased;
             read = from.read(&mut buffer) => read,
             () = sleep_until(deadline) => match connection.overdue(clock::now()) {
                 Some(why) => return why,
