@@ -5,6 +5,7 @@ mod ban;
 mod bench;
 mod bpf;
 mod capture;
+mod check;
 mod client;
 mod conference;
 mod config;
@@ -21,7 +22,6 @@ mod top;
 mod trace;
 mod version;
 
-use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -82,14 +82,7 @@ enum Command {
         object: Option<PathBuf>,
     },
     /// Validate a configuration: every problem at once
-    Check {
-        /// Configuration file
-        #[arg(default_value = "/etc/towpath/towpath.toml")]
-        file: PathBuf,
-        /// Do not compare with the interfaces of this host
-        #[arg(long)]
-        no_host: bool,
-    },
+    Check(check::Check),
     /// Write a first configuration from what this host looks like, and say what was assumed
     Init(init::Init),
     /// What is wrong with this host, and what to type: 0 well, 1 warnings, 2 failures, 3 unknown
@@ -369,7 +362,7 @@ impl Cli {
                 socket: self.socket,
                 object,
             }),
-            Command::Check { file, no_host } => check(&file, no_host),
+            Command::Check(what) => check::run(&what, self.output),
             Command::Init(what) => init::run(&what),
             Command::Doctor(what) => doctor::run(&what, &client, self.output),
             Command::Status { verbose } => {
@@ -443,6 +436,30 @@ fn span(text: &str) -> Result<u64, String> {
     };
     let count: u32 = digits.parse().map_err(|_| refused())?;
     Ok(u64::from(count) * unit)
+}
+
+/// The same of what is to last: no time at all is none.
+fn lasting(text: &str) -> Result<u64, String> {
+    match span(text)? {
+        0 => Err(format!("`{text}` would be over at once: write 1s or more")),
+        time => Ok(time),
+    }
+}
+
+/// An address, or a prefix.
+fn prefix(text: &str) -> Result<String, String> {
+    let is_address = text.parse::<IpAddr>().is_ok() || text.parse::<ipnet::IpNet>().is_ok();
+    let wrong = || format!("`{text}` is no address or prefix: write 192.0.2.1 or 192.0.2.0/24");
+    is_address.then(|| text.to_owned()).ok_or_else(wrong)
+}
+
+/// What to do where a file cannot be.
+fn cannot_write(file: &Path) -> String {
+    let file = file.display();
+    format!(
+        "cannot write {file}: name a file in a directory that this user may write, \
+         on a disk with room"
+    )
 }
 
 /// An address-of-record may be pasted as a URI.
@@ -521,25 +538,6 @@ fn run(options: shell::Options) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn check(file: &Path, no_host: bool) -> anyhow::Result<ExitCode> {
-    let host = if no_host {
-        None
-    } else {
-        let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-        Some(runtime.block_on(shell::host_interfaces())?)
-    };
-    let config = configuration::read(file, host.as_deref())?;
-    let accounts = config.sip.accounts.len();
-    let networks: Vec<&str> = config.networks.iter().map(|n| n.name.as_str()).collect();
-    writeln!(
-        std::io::stdout(),
-        "{}: ok; networks: {}; accounts: {accounts}",
-        file.display(),
-        networks.join(", ")
-    )?;
-    Ok(ExitCode::SUCCESS)
-}
-
 fn mqtt(client: &Client<'_>, format: Format) -> anyhow::Result<ExitCode> {
     let clients = client.get(&["mqtt", "clients"])?;
     output::print(&clients, output::Kind::MqttClients, format)
@@ -554,12 +552,12 @@ fn kernel_path(
         BpfCommand::Status => output::Kind::BpfStatus,
         BpfCommand::Maps => output::Kind::BpfMaps,
         BpfCommand::Drops => output::Kind::BpfDrops,
-        BpfCommand::Detach { pin_dir } => return detach(client, &pin_dir),
+        BpfCommand::Detach { pin_dir } => return detach(client, &pin_dir, format),
     };
     output::print(&client.get(&["bpf"])?, kind, format)
 }
 
-fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {
+fn detach(client: &Client<'_>, pin_dir: &Path, format: Format) -> anyhow::Result<ExitCode> {
     // A daemon that does not answer holds nothing that could be taken away from it.
     if let Ok(status) = client.get(&["status"])
         && status.pointer("/datapath/pin_dir").and_then(Value::as_str) == pin_dir.to_str()
@@ -572,12 +570,11 @@ fn detach(client: &Client<'_>, pin_dir: &Path) -> anyhow::Result<ExitCode> {
         );
     }
     let removed = shell::detach(pin_dir)?;
-    writeln!(
-        std::io::stdout(),
+    let text = format!(
         "{}: {removed} pins removed; no interface runs the program any more",
         pin_dir.display()
-    )?;
-    Ok(ExitCode::SUCCESS)
+    );
+    output::done(&serde_json::json!({ "removed": removed }), &text, format)
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub mod netns;
 pub mod observer;
 pub mod packet;
 pub mod path;
+pub mod pattern;
 pub mod phone;
 pub mod pki;
 pub mod plane;

@@ -12,10 +12,14 @@ mod init;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::Duration;
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use towpath_tests::clock;
 use towpath_tests::private::{in_private_network, ip};
 use towpath_tests::process;
 
@@ -101,6 +105,7 @@ fn the_daemon_says_what_keeps_it_from_starting() {
     in_private_network("the_daemon_says_what_keeps_it_from_starting", || {
         ip(LINKS)?;
         let _busy = UdpSocket::bind("10.0.0.3:5060")?;
+        let _taken = TcpListener::bind("10.0.0.3:8080")?;
         let scratch = Scratch::new("refused");
         let socket = scratch.0.join("socket");
         for name in vectors(|n| n.starts_with("run-")) {
@@ -114,6 +119,91 @@ fn the_daemon_says_what_keeps_it_from_starting() {
     })
     .unwrap();
 }
+
+/// Where the API's socket cannot be, and what is said about it.
+#[test]
+fn the_daemon_says_what_is_wrong_with_its_socket() {
+    in_private_network("the_daemon_says_what_is_wrong_with_its_socket", || {
+        ip(LINKS)?;
+        let scratch = Scratch::new("socket");
+        let own = scratch.0.display().to_string();
+        let long = format!("{own}/{}", "x".repeat(120));
+        let (file, help) = (
+            "run-busy-port.toml",
+            "name a file, of at most 107 bytes, in a directory that this user may write, with \
+             `--socket` or as socket = \"/run/towpath/towpath.sock\"",
+        );
+        for (socket, why) in [
+            (
+                "/proc/none/socket",
+                "cannot create /proc/none: No such file or directory (os error 2)".to_owned(),
+            ),
+            (
+                &own,
+                "cannot remove the old API socket: Is a directory (os error 21)".to_owned(),
+            ),
+            (
+                &long,
+                format!("cannot open the API socket {long}: path must be shorter than SUN_LEN"),
+            ),
+        ] {
+            let expected = format!(
+                "{file}:1:1: {why}\n  |\n1 | [sip]\n  | ^\n  = help: {help}\n\n\
+                 error: {file}: 1 problem\n"
+            );
+            check(
+                &["run", "--config", file, "--socket", socket],
+                69,
+                "",
+                &expected,
+            );
+        }
+        Ok(())
+    })
+    .unwrap();
+}
+
+/// Without a file the host's interfaces do, nobody may register, and it is said.
+#[test]
+fn without_a_configuration_it_runs_and_says_so() {
+    in_private_network("without_a_configuration_it_runs_and_says_so", || {
+        ip(LINKS)?;
+        let scratch = Scratch::new("bare");
+        let (socket, log) = (scratch.0.join("socket"), scratch.0.join("log"));
+        let mut child = towpath(&["run", "--socket"])
+            .arg(&socket)
+            .env("TOWPATH_LOG", "info")
+            .stderr(fs::File::create(&log)?)
+            .spawn()?;
+        let asked = || {
+            let status = towpath(&["status", "--socket"]).arg(&socket).output()?;
+            Ok((status.status.code() != Some(3)).then_some(status))
+        };
+        let status = clock::until("the daemon to answer", LIMIT, asked)?;
+        let shown = text(&status.stdout);
+        assert_eq!(status.status.code(), Some(1), "{shown}");
+        assert!(shown.starts_with("state          DEGRADED\n"), "{shown}");
+        assert!(
+            shown.contains("kernel path    off: no kernel program"),
+            "{shown}"
+        );
+        let networks = towpath(&["network", "list", "--socket"])
+            .arg(&socket)
+            .output()?;
+        assert!(text(&networks.stdout).contains("10.0.0.3"), "{networks:?}");
+        kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
+        assert!(child.wait()?.success());
+        let log = fs::read_to_string(&log)?;
+        assert!(
+            log.contains("no --config: embedded defaults, and nobody may register"),
+            "{log}"
+        );
+        Ok(())
+    })
+    .unwrap();
+}
+
+const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn files_that_cannot_be_read() {
@@ -148,9 +238,9 @@ fn files_that_cannot_be_read() {
 fn nobody_to_ask() {
     let socket = "/no/such/socket";
     let expected = format!(
-        "error: cannot reach the daemon on {socket}: is it running (`systemctl status towpath`), \
-         may this user use the socket, and is it another one (`--socket PATH`)?\n  because: No \
-         such file or directory (os error 2)\n"
+        "error: no daemon has its socket at {socket}: start it (`systemctl start towpath`; \
+         `systemctl status towpath` says why it ended), or name its socket (`--socket PATH`, \
+         node.socket)\n  because: No such file or directory (os error 2)\n"
     );
     let good = "run-busy-port.toml";
     let asking: [(&[&str], i32); 11] = [

@@ -41,6 +41,8 @@ mod explain;
 mod files;
 #[path = "daemon/keys.rs"]
 mod keys;
+#[path = "daemon/printed.rs"]
+mod printed;
 #[path = "daemon/protection.rs"]
 mod protection;
 #[path = "daemon/reload.rs"]
@@ -63,6 +65,8 @@ mod transport;
 mod watchdog;
 #[path = "daemon/wire.rs"]
 mod wire;
+#[path = "daemon/wrong.rs"]
+mod wrong;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -221,19 +225,27 @@ fn ordered(daemon: &Daemon, call: &Call<'_>) {
         let bye = phone.receive("BYE sip:");
         phone.answer(&bye, "200 OK", "");
     }
-    let gone = answer(1, "error: no such call, or it ended\n");
+    let gone = answer(
+        1,
+        &format!(
+            "error: call {number}: no such call, or it ended; `towpath call list` shows those \
+             that go on\n"
+        ),
+    );
     assert_eq!(daemon.ask(&["call", "kill", &number]), gone);
     assert_eq!(daemon.ask(&["call", "list"]), answer(0, "no calls\n"));
     let dropped = answer(0, "1001@example.com: no longer registered\n");
     assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), dropped);
     let gone = answer(
         1,
-        "error: nobody is registered under this name (user@domain)\n",
+        "error: 1001@example.com: nobody is registered under this name; `towpath reg list` shows who is \
+         (user@domain)\n",
     );
     assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), gone);
     let odd = answer(
         1,
-        "error: nobody is registered under this name (user@domain)\n",
+        "error: a/b c@d?e: nobody is registered under this name; `towpath reg list` shows who is \
+         (user@domain)\n",
     );
     assert_eq!(daemon.ask(&["reg", "drop", "a/b c@d?e"]), odd);
 }

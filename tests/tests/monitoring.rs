@@ -89,6 +89,22 @@ fn the_dashboard_asks_for_what_there_is() {
     }
 }
 
+/// Whoever looks at the dashboard misses nothing that is measured.
+#[test]
+fn every_metric_is_on_the_dashboard() {
+    let parts = DASHBOARD.split("towpath_").skip(1);
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let shown: BTreeSet<&str> = parts
+        .map(|rest| &rest[..rest.find(|c| !is_name(c)).unwrap_or(rest.len())])
+        .map(|name| name.trim_end_matches("_bucket"))
+        .collect();
+    for name in documented().keys() {
+        let plain = shown.contains(name.as_str());
+        let mean = shown.contains(format!("{name}_sum").as_str());
+        assert!(plain || mean, "not on the dashboard: {name}");
+    }
+}
+
 /// What a key says in each rule.
 fn rules(key: &str) -> Vec<&'static str> {
     let lines = ALERTS.lines().map(str::trim);

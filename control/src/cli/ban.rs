@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::client::Client;
 use super::output::{self, Format};
-use super::span;
+use super::{lasting, prefix};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum BanCommand {
@@ -17,14 +17,16 @@ pub(super) enum BanCommand {
     /// Hear nothing from an address or a prefix; peers and exempt prefixes are heard all the same
     Add {
         /// ADDRESS or ADDRESS/LENGTH
+        #[arg(value_parser = prefix)]
         source: String,
         /// For how long: 10m, 1h [default: until it is removed, or the daemon ends]
-        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
         time: Option<u64>,
     },
     /// Lift every ban of an address or a prefix
     Remove {
         /// SOURCE of `ban list`
+        #[arg(value_parser = prefix)]
         source: String,
     },
 }

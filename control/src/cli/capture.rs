@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 
+use super::cannot_write;
 use super::client::Client;
 
 pub(super) fn capture(
@@ -21,14 +22,12 @@ pub(super) fn capture(
     let mut to: Box<dyn Write> = if pcap == Path::new("-") {
         Box::new(std::io::stdout())
     } else {
-        let file =
-            File::create(pcap).with_context(|| format!("cannot write {}", pcap.display()))?;
+        let file = File::create(pcap).with_context(|| cannot_write(pcap))?;
         Box::new(file)
     };
     let time = Duration::from_secs(u64::from(seconds));
     let query = format!("packets={packets}&seconds={seconds}");
     let file = client.file(&["calls", call, "capture"], &query, time)?;
-    to.write_all(&file)
-        .with_context(|| format!("cannot write {}", pcap.display()))?;
+    to.write_all(&file).with_context(|| cannot_write(pcap))?;
     Ok(ExitCode::SUCCESS)
 }

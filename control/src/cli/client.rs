@@ -1,13 +1,14 @@
 //! HTTP over the daemon's Unix socket.
 
 use std::fmt;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::{Method, Request};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -134,13 +135,12 @@ impl<'a> Client<'a> {
 
     /// The body of an answer that is none of refusal.
     async fn open(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Incoming> {
-        let stream = UnixStream::connect(self.socket).await.with_context(|| {
-            format!(
-                "cannot reach the daemon on {}: is it running (`systemctl status towpath`), may \
-                 this user use the socket, and is it another one (`--socket PATH`)?",
-                self.socket.display()
-            )
+        let stream = UnixStream::connect(self.socket).await;
+        let stream = stream.map_err(|error| {
+            let told = unreachable(&error, self.socket);
+            anyhow::Error::new(error).context(told)
         })?;
+        let asked = request.uri().path().to_owned();
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
@@ -152,7 +152,11 @@ impl<'a> Client<'a> {
         let body = response.into_body();
         if !status.is_success() {
             let body = body.collect().await?.to_bytes();
-            let value: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let mut value: Value = serde_json::from_slice(&body).unwrap_or_default();
+            let of = subject(&asked).filter(|_| status == StatusCode::NOT_FOUND);
+            if let (Some(of), Some(document)) = (of, value.as_object_mut()) {
+                document.insert(SUBJECT.to_owned(), of.into());
+            }
             return Err(Refusal(value).into());
         }
         Ok(body)
@@ -165,12 +169,64 @@ pub(super) struct Refusal(pub(super) Value);
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let detail = self.0.get("detail").and_then(Value::as_str);
-        f.write_str(detail.unwrap_or("the daemon gives no reason"))
+        let word = |name: &str| self.0.get(name).and_then(Value::as_str);
+        if let Some(subject) = word(SUBJECT) {
+            write!(f, "{subject}: ")?;
+        }
+        f.write_str(word("detail").unwrap_or("the daemon gives no reason"))
     }
 }
 
 impl std::error::Error for Refusal {}
+
+/// What was not found, in the document of a refusal; ours, not the daemon's.
+const SUBJECT: &str = "subject";
+
+/// What a path names: `call 7`.
+fn subject(path: &str) -> Option<String> {
+    let mut parts = path.strip_prefix("/api/v1/")?.split('/');
+    let kind = match parts.next()? {
+        "calls" => "call ",
+        "conferences" => "conference ",
+        "peers" => "peer ",
+        "tokens" => "token ",
+        "bans" | "registrations" => "",
+        _ => return None,
+    };
+    Some(format!("{kind}{}", decoded(parts.next()?)))
+}
+
+/// The reverse of [`encoded`].
+fn decoded(text: &str) -> String {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2).unwrap_or((part, ""));
+        bytes.extend(u8::from_str_radix(digits, 16));
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Why there is nobody to ask, and what to do about it.
+fn unreachable(error: &io::Error, socket: &Path) -> String {
+    let at = socket.display();
+    let other = "or name its socket (`--socket PATH`, node.socket)";
+    match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "no daemon has its socket at {at}: start it (`systemctl start towpath`; `systemctl \
+             status towpath` says why it ended), {other}"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "this user may not use the daemon's socket {at}: use `sudo`, or join the group that \
+             `ls -l {at}` shows, {other}"
+        ),
+        _ => format!(
+            "no daemon answers on {at}: start it (`systemctl start towpath`; `systemctl status \
+             towpath` says why it ended), {other}"
+        ),
+    }
+}
 
 fn request(
     method: Method,
@@ -214,6 +270,18 @@ pub(super) fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_found_is_named() {
+        let check = |parts: &[&str], expected: Option<&str>| {
+            assert_eq!(subject(&path(parts)).as_deref(), expected, "{parts:?}");
+        };
+        check(&["calls", "7", "explain"], Some("call 7"));
+        check(&["registrations", "zoë @[::1]"], Some("zoë @[::1]"));
+        check(&["bans", "192.0.2.0/24"], Some("192.0.2.0/24"));
+        check(&["config", "history", "7"], None);
+        assert_eq!(decoded("a%2"), "a\u{2}");
+    }
 
     #[test]
     fn names_become_one_part_of_a_path() {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use clap::Args;
 
+use super::cannot_write;
 use crate::doctor::init::{Draft, draft};
 use crate::shell::doctor::{first_look, password};
 
@@ -54,7 +55,7 @@ pub(super) fn run(init: &Init) -> anyhow::Result<ExitCode> {
     } else {
         let mut file = open(init)?;
         file.write_all(text.as_bytes())
-            .with_context(|| format!("cannot write {}", init.file.display()))?;
+            .with_context(|| cannot_write(&init.file))?;
     }
     let mut said = String::new();
     for line in assumed {
@@ -102,6 +103,6 @@ fn open(init: &Init) -> anyhow::Result<File> {
              it with --force",
             file.display()
         ),
-        opened => opened.with_context(|| format!("cannot write {}", file.display())),
+        opened => opened.with_context(|| cannot_write(file)),
     }
 }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::client::Client;
 use super::output::table::{Column, text};
 use super::output::{self, Format};
-use super::{span, word};
+use super::{lasting, word};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
@@ -21,7 +21,7 @@ pub(super) enum TokenCommand {
         #[arg(long, value_enum, default_value_t = Role::Viewer)]
         role: Role,
         /// For how long: 12h, 30d [default: until it is revoked]
-        #[arg(long = "for", value_name = "TIME", value_parser = span)]
+        #[arg(long = "for", value_name = "TIME", value_parser = lasting)]
         time: Option<u64>,
     },
     /// Tokens that were made, and when they were used last

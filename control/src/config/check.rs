@@ -24,6 +24,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::api::levels;
 pub use self::network::{ADDRESSES_MAX, NETWORKS_MAX};
 pub use super::file::{ENTRIES_MAX, TEXT_BYTES_MAX};
 pub use super::problem::{PROBLEMS_MAX, Problem};

@@ -4,6 +4,7 @@ mod plane;
 mod shards;
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -112,8 +113,10 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
 /// The API's socket, if no other daemon has it.
 fn claim(config: &Config, source: &Source) -> Result<UnixListener, Refused> {
     api::claim(&config.node.socket).map_err(|error| {
+        let of_the_system = error.chain().any(|cause| cause.is::<io::Error>());
+        let help = if of_the_system { SOCKET_PATH } else { SOCKET };
         source
-            .refuse(&["node.socket", "node"], format!("{error:#}"), SOCKET)
+            .refuse(&["node.socket", "node"], format!("{error:#}"), help)
             .because(exit(&error))
     })
 }
@@ -171,9 +174,11 @@ fn kernel_path(
 fn open(doors: &mut Doors, config: &Config, source: &Source) -> Result<(), Refused> {
     let certificate = api::certificate(&config.api).map_err(|w| tls_refused(source, &w))?;
     let wanted = &config.api.listen;
-    let opened = doors
-        .open(wanted)
-        .map_err(|busy| source.refuse(&["api.listen", "api"], busy.to_string(), API_LISTEN))?;
+    let opened = doors.open(wanted).map_err(|busy| {
+        source
+            .refuse(&["api.listen", "api"], busy.to_string(), API_LISTEN)
+            .because(Exit::of(&busy.error))
+    })?;
     doors.admit(opened, wanted, certificate);
     Ok(())
 }
@@ -282,6 +287,8 @@ pub(super) const API_LISTEN: &str = "`ss -ltnp` shows who has the port, `ip addr
 /// What to do if the API's socket cannot be had.
 const SOCKET: &str = "end the other daemon, or give this one a socket of its own: socket = \
                       \"/run/towpath/second.sock\"";
+const SOCKET_PATH: &str = "name a file, of at most 107 bytes, in a directory that this user may \
+                           write, with `--socket` or as socket = \"/run/towpath/towpath.sock\"";
 /// What to do if SIP cannot be listened on.
 pub(super) const LISTEN: &str = "`ss -tulpn` shows who listens there, `ip address` which addresses \
                                  this host has; ports below 1024 take root or CAP_NET_BIND_SERVICE";

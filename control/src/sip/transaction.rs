@@ -35,6 +35,8 @@ use crate::id::Path;
 pub const TRANSACTIONS_MAX: usize = 65_536;
 /// Requests outside calls have this part of the server side at most: one of so many.
 const OUTSIDE_SHARE: usize = 2;
+/// Places for answered ones that stay when there are none.
+const ANSWERED_KEPT: usize = 64;
 
 /// Which machine a request takes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -340,6 +342,10 @@ impl Transactions {
             .is_some_and(|(until, _)| *until <= now)
         {
             self.answered.pop_front();
+        }
+        if self.answered.is_empty() {
+            // What a flood has taken is given back.
+            self.answered.shrink_to(ANSWERED_KEPT);
         }
         while self.due.first().is_some_and(|(at, _)| *at <= now) {
             let Some((_, key)) = self.due.pop_first() else {

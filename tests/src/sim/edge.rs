@@ -60,6 +60,10 @@ pub struct Edge {
     wrong: Option<String>,
     /// It had another configuration before.
     reconfigured: bool,
+    /// Calls of an earlier process get their ports back, whichever range they are from.
+    restoring: bool,
+    /// What was counted before it was restarted.
+    former: Counters,
     rules: BTreeMap<SocketAddr, Rule>,
     kernel: Option<Kernel>,
     /// Flows that carried packets since the last report.
@@ -143,6 +147,8 @@ impl Edge {
             touched: true,
             wrong: None,
             reconfigured: false,
+            restoring: false,
+            former: Counters::default(),
             rules: BTreeMap::new(),
             kernel,
             carried: BTreeMap::new(),
@@ -277,7 +283,7 @@ impl Edge {
     /// Of all engines.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
+        let mut sum = self.former.clone();
         self.engines().for_each(|engine| sum.add(engine.counters()));
         sum
     }
@@ -300,12 +306,15 @@ impl Edge {
         };
         let kept = std::mem::take(&mut self.kept);
         let records = std::mem::take(&mut self.records);
+        let former = self.counters();
         let unbindable = std::mem::take(&mut self.unbindable);
         let whose = self.shards;
         *self = Self {
             kept: kept.clone(),
             records,
             unbindable,
+            former,
+            restoring: true,
             ..Self::begin(config, seed, datapath, self.shards.count(), now)
         };
         self.shards = whose;
@@ -327,6 +336,7 @@ impl Edge {
             let own = calls.iter().filter(own).cloned().collect();
             self.input(shard.index(), Input::Restored(own), now, out);
         }
+        self.restoring = false;
     }
 
     /// What must hold after every event, if the engine had a part in it.
@@ -687,7 +697,7 @@ impl Edge {
             let ports = n.media_ports.first..=n.media_ports.last;
             n.address == at.ip() && ports.contains(&at.port())
         });
-        assert!(fits, "{at} is not one of {network:?}");
+        assert!(fits || self.restoring, "{at} is not one of {network:?}");
         let rested = self.closed.get(&at).map(|closed| now - *closed);
         assert!(
             rested.is_none_or(|time| time >= QUARANTINE),

@@ -15,6 +15,9 @@ pub struct Oracle {
     owners: BTreeMap<u32, Place>,
     /// What was judged and found right.
     known: BTreeSet<(NodeId, u16, u32)>,
+    /// Call-IDs of calls that a restart may have lost: their ports do not rest, and their media
+    /// may reach whoever has them next.
+    pub forgotten: BTreeSet<String>,
     /// Media of another call from an address that a party of this call has too.
     pub strays: u64,
 }
@@ -48,7 +51,9 @@ impl Oracle {
             if here.line != there.line {
                 return Err(format!("{here:?} hears {there:?}: another line"));
             }
-        } else if self.shares_site(sim, there.phone, mine) {
+        } else if self.shares_site(sim, there.phone, mine)
+            || self.forgotten.contains(&theirs.call_id)
+        {
             self.strays += 1;
         } else {
             return Err(format!("{here:?} hears {there:?}: another call"));

@@ -314,3 +314,49 @@ fn a_registration_goes_to_the_registrars_next_address() {
     }
     assert!(request.starts_with("SIP/2.0 503"), "{request}");
 }
+
+/// Whom the registrar vouches for calls through it: at another address if one does not serve, and
+/// at the one that challenged as long as it does.
+#[test]
+fn calls_of_those_it_registered_go_to_its_next_address() {
+    let mut bench = Bench::new(FIRST, REGISTRAR);
+    let (_, request) = one(register(&mut bench));
+    let path = request.lines().find(|line| line.starts_with("Path: "));
+    let path = path.unwrap();
+    let granted = format!("200 OK\r\nContact: <sip:1001@{PHONE}>;expires=3600\r\n{path}");
+    one(bench.receive(FIRST, &answer(&request, &granted)));
+    let invite = |bench: &mut Bench, from: &str| {
+        bench.branch += 1;
+        let branch = bench.branch;
+        let text = format!(
+            "INVITE sip:7001@example.com SIP/2.0\r\n\
+             Via: SIP/2.0/UDP {PHONE};branch=z9hG4bKi{branch}\r\nMax-Forwards: 70\r\n\
+             From: <sip:{from}@example.com>;tag=f\r\nTo: <sip:7001@example.com>\r\n\
+             Call-ID: i{branch}\r\nCSeq: 1 INVITE\r\nContact: <sip:1001@{PHONE}>\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        bench.receive(PHONE, &text)
+    };
+    let asked = |sent: Vec<(String, String)>| {
+        let sent = sent
+            .into_iter()
+            .find(|(_, text)| text.starts_with("INVITE "));
+        sent.unwrap()
+    };
+    for challenged in [false, true] {
+        let (to, text) = asked(invite(&mut bench, "1001"));
+        assert_eq!(to, FIRST);
+        if challenged {
+            let said = answer(&text, "407 Proxy Authentication Required");
+            let sent = bench.receive(FIRST, &said);
+            assert!(
+                sent.iter()
+                    .any(|(to, text)| to == PHONE && text.contains(" 407 "))
+            );
+            assert_eq!(asked(invite(&mut bench, "1001")).0, FIRST);
+        } else {
+            let said = answer(&text, "503 Service Unavailable");
+            assert_eq!(asked(bench.receive(FIRST, &said)).0, SECOND_BEST);
+        }
+    }
+}

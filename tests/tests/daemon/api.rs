@@ -8,6 +8,9 @@ use towpath_tests::pki::Authority;
 
 use super::*;
 
+#[path = "api/permits.rs"]
+mod permits;
+
 const AT: &str = "127.0.0.1:8080";
 
 impl Daemon {

@@ -141,11 +141,16 @@ fn what_is_not_there_is_a_problem_document() {
         let refused = |arguments: &[&str], expected: &str| {
             assert_eq!(daemon.ask(arguments), (1, format!("error: {expected}\n")));
         };
-        let nobody = "nobody is registered under this name (user@domain)";
-        refused(&["explain", "reg", "1001@example.com"], nobody);
-        refused(&["reg", "show", "1001"], nobody);
-        refused(&["explain", "call", "7"], "no such call, or it ended");
-        refused(&["call", "show", "7"], "no such call, or it ended");
+        let nobody = |who: &str| {
+            let list = "`towpath reg list` shows who is (user@domain)";
+            format!("{who}: nobody is registered under this name; {list}")
+        };
+        let aor = "1001@example.com";
+        refused(&["explain", "reg", aor], &nobody(aor));
+        refused(&["reg", "show", "1001"], &nobody("1001"));
+        let gone = "call 7: no such call, or it ended; `towpath call list` shows those that go on";
+        refused(&["explain", "call", "7"], gone);
+        refused(&["call", "show", "7"], gone);
         refused(
             &["explain", "peer", "192.0.2.1", "--local", "192.0.2.2"],
             "no network has this address of ours; `towpath network list` shows them",
@@ -193,7 +198,10 @@ pub(super) fn overridden(daemon: &Daemon) {
     assert_eq!(media("caller", "default"), done("caller", "default"));
     assert_eq!(believed("caller"), yes);
     let (code, told) = daemon.ask(&["call", "media", "9", "callee", "sdp"]);
-    assert_eq!((code, &*told), (1, "error: no such call, or it ended\n"));
+    assert!(
+        code == 1 && told.starts_with("error: call 9: no such call"),
+        "{told}"
+    );
     let path = format!("/api/v1/calls/{number}");
     let bad = http::send(&daemon.socket(), "PATCH", &path, "", "{}").unwrap();
     assert_eq!(bad.status, 400);

@@ -452,7 +452,11 @@ fn the_command_line_shows_compares_replaces_and_goes_back() {
                 (code, told.lines().next()),
                 (0, Some("generation 3 is in force"))
             );
-            let unknown = answer(1, "error: generation 9 is not known, or not any more\n");
+            let unknown = answer(
+                1,
+                "error: generation 9 is not known, or not any more; `towpath config history` lists \
+                 those that are\n",
+            );
             assert_eq!(daemon.ask(&["config", "rollback", "9"]), unknown);
             let (_, lines) = daemon.ask(&["config", "history", "-o", "jsonl"]);
             assert_eq!(lines.lines().count(), 3);

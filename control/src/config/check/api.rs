@@ -151,7 +151,10 @@ pub(super) fn log(log: written::Log, problems: &mut Problems<'_>) -> Log {
 }
 
 /// A level, and levels by part.
-fn levels(text: &str) -> Result<String, value::Refusal> {
+///
+/// # Errors
+/// What is wrong with it, and what to write.
+pub fn levels(text: &str) -> Result<String, (String, String)> {
     let part = |c: char| c.is_ascii_alphanumeric() || "_:-".contains(c);
     for one in text.split(',') {
         let (name, level) = one.split_once('=').unwrap_or(("", one));

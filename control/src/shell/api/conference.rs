@@ -23,6 +23,7 @@ use crate::shell::plane::Handle;
 
 const REFUSES: &[Problem] = &[
     Problem::NO_SUCH_CONFERENCE,
+    Problem::NO_SUCH_FLOOR,
     Problem::NO_SUCH_REQUEST,
     Problem::BAD_COMMAND,
     Problem::COMMAND_DENIED,
@@ -191,7 +192,8 @@ async fn list(State(plane): Plane) -> Json<Value> {
 async fn open(State(plane): Plane, body: Bytes) -> Reply {
     let order: Value = serde_json::from_slice(&body).map_err(|_| Problem::BAD_CONFERENCE)?;
     let uri = order.get("uri").and_then(Value::as_str);
-    let fits = |uri: &&str| (1..=URI_BYTES_MAX).contains(&uri.len()) && !uri.contains(' ');
+    let fits =
+        |uri: &&str| (1..=URI_LETTERS_MAX).contains(&uri.chars().count()) && !uri.contains(' ');
     let uri = uri.filter(fits).ok_or(Problem::BAD_CONFERENCE)?.to_owned();
     match plane.order(Order::Open { uri }).await {
         Some(Outcome::Opened { cid }) => of(&plane, &cid, wire::whole),
@@ -201,7 +203,7 @@ async fn open(State(plane): Plane, body: Bytes) -> Reply {
 }
 
 /// Of the user part of a conference's URI.
-const URI_BYTES_MAX: usize = 128;
+const URI_LETTERS_MAX: usize = 128;
 
 async fn show(State(plane): Plane, Path(cid): Path<String>) -> Result<Response, Problem> {
     let Json(whole) = of(&plane, &cid, wire::whole)?;
@@ -414,6 +416,7 @@ fn answered(answer: &Bytes) -> Result<Response, Problem> {
         (_, "home_unreachable") => Some(Problem::HOME_UNREACHABLE),
         (_, "busy") => Some(Problem::BUSY),
         (_, "no_such_request") => Some(Problem::NO_SUCH_REQUEST),
+        (_, "no_such_floor") => Some(Problem::NO_SUCH_FLOOR),
         (_, _) => Some(Problem::BAD_COMMAND),
     };
     if let Some(problem) = problem {

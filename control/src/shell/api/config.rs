@@ -369,7 +369,10 @@ fn matches(shell: &Shell, expected: &Expected) -> Result<(), Refused> {
 
 fn known(shell: &Shell, number: u64) -> Result<&Generation, Refused> {
     shell.reloads.history.get(number).ok_or_else(|| {
-        let detail = format!("generation {number} is not known, or not any more");
+        let detail = format!(
+            "generation {number} is not known, or not any more; `towpath config history` lists \
+             those that are"
+        );
         Refused::new(NO_SUCH_GENERATION.status, NO_SUCH_GENERATION.code, detail)
     })
 }

@@ -123,7 +123,7 @@ impl Doors {
 #[derive(Debug)]
 pub(crate) struct Busy {
     at: SocketAddr,
-    error: io::Error,
+    pub(in crate::shell) error: io::Error,
 }
 
 impl std::fmt::Display for Busy {

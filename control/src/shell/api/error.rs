@@ -19,7 +19,7 @@ impl Problem {
     pub(in crate::shell) const BAD_DRAIN: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_drain",
-        detail: "an order to drain is an object with `seconds`, 0..604800, or without",
+        detail: "`seconds` is 0 to 604800 (a week), or left out: then calls may last",
     };
 
     pub(in crate::shell) const BUSY: Self = Self {
@@ -49,6 +49,13 @@ impl Problem {
     pub(in crate::shell) const NO_SUCH_VIEW: Self = Self {
         code: "no_such_view",
         detail: "nobody has set this view yet; `PUT` does",
+        ..Self::NOT_FOUND
+    };
+
+    pub(in crate::shell) const NO_SUCH_FLOOR: Self = Self {
+        code: "no_such_floor",
+        detail: "the conference has no floor of that name; `towpath conf show CID` has those \
+                 it has",
         ..Self::NOT_FOUND
     };
 
@@ -149,14 +156,14 @@ impl Problem {
 
     pub(in crate::shell) const NO_SUCH_CALL: Self = Self {
         code: "no_such_call",
-        detail: "no such call, or it ended",
+        detail: "no such call, or it ended; `towpath call list` shows those that go on",
         ..Self::NOT_FOUND
     };
 
     pub(in crate::shell) const NO_LADDER: Self = Self {
         code: "no_ladder",
-        detail: "no messages of such a call: they are kept for trace.calls after its end, and \
-                 only with trace.ladder",
+        detail: "no messages of such a call: give its number in `towpath call list`, or its \
+                 Call-ID; they are kept for the last trace.calls calls, and only with trace.ladder",
         ..Self::NOT_FOUND
     };
 
@@ -200,7 +207,8 @@ impl Problem {
     pub(in crate::shell) const BAD_BAN: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_ban",
-        detail: "write {\"source\": an address or a prefix, \"seconds\": 1 to a year, or none}",
+        detail: "`source` is an address or a prefix (192.0.2.0/24); `seconds` is 1 to 31622400 \
+                 (a year), or left out",
     };
 
     pub(in crate::shell) const BAD_MEDIA: Self = Self {
@@ -232,7 +240,9 @@ impl Problem {
     pub(in crate::shell) const FORBIDDEN: Self = Self {
         status: StatusCode::FORBIDDEN,
         code: "forbidden",
-        detail: "your role may not do this; /api/v1/openapi.json says which may",
+        detail: "your role may not do this: what changes the configuration, tokens and the audit \
+                 log take `admin` (on the Unix socket root and the daemon's user), other changes \
+                 `operator`; docs/api.md has the role of each",
     };
 
     pub(in crate::shell) const TOO_MANY_REQUESTS: Self = Self {
@@ -280,8 +290,8 @@ impl Problem {
     pub(in crate::shell) const BAD_TOKEN_ORDER: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_token_order",
-        detail: "write {\"name\": 1 to 64 letters, digits, -_. , \"role\": \"viewer\", \
-                 \"operator\" or \"admin\", \"seconds\": 1 to ten years, or none}",
+        detail: "`name` has 1 to 64 letters, digits, `-`, `_` or `.`; `role` is viewer, operator \
+                 or admin; `seconds` is 1 to 316224000 (ten years), or left out",
     };
 
     pub(in crate::shell) const TOKEN_EXISTS: Self = Self {
@@ -323,8 +333,8 @@ impl Problem {
     pub(in crate::shell) const BAD_FILTER: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_filter",
-        detail: "`kind` is one or more kinds of events with commas: ?kind=call,media.silent; \
-                 `subject` has at most 256 letters",
+        detail: "`kind` is one or more kinds of events in small letters, with commas: \
+                 call,media.silent; it and `subject` have at most 256 letters",
     };
 
     pub(in crate::shell) const TOO_MANY_READERS: Self = Self {
@@ -336,8 +346,8 @@ impl Problem {
     pub(in crate::shell) const BAD_LOG_ORDER: Self = Self {
         status: StatusCode::BAD_REQUEST,
         code: "bad_log_order",
-        detail: "write {\"level\": \"info,control::engine=debug\"} or {\"calls\": [numbers of at \
-                 most 32 calls]}, or both",
+        detail: "`level` is off, error, warn, info, debug or trace, and by part behind commas: \
+                 info,control::engine=debug; `calls` are the numbers of at most 32 calls",
     };
 
     pub(in crate::shell) const METHOD_NOT_ALLOWED: Self = Self {
@@ -348,7 +358,8 @@ impl Problem {
 
     pub(in crate::shell) const NO_SUCH_REGISTRATION: Self = Self {
         code: "no_such_registration",
-        detail: "nobody is registered under this name (user@domain)",
+        detail: "nobody is registered under this name; `towpath reg list` shows who is \
+                 (user@domain)",
         ..Self::NOT_FOUND
     };
 

@@ -13,6 +13,7 @@ use axum::response::{IntoResponse, Response};
 use crate::shell::api::Api;
 use crate::shell::api::access::{Origin, Principal, Refusal};
 use crate::shell::api::error::{Code, Problem};
+use crate::shell::api::openapi::shape;
 use crate::shell::api::table::{Body, DOCUMENT_BYTES_MAX, Role, Route, Verb};
 use crate::shell::audit::Entry;
 use crate::shell::clock;
@@ -140,6 +141,14 @@ async fn perform(
         Ok(Err(_)) => return refused(api, (Problem::BODY_TOO_LARGE, None)),
         Err(_) => return refused(api, (Problem::BODY_TOO_SLOW, None)),
     };
+    // What the document that describes the API does not permit is refused here.
+    if let Body::Document(schema, _) = route.body
+        && !shape::fits(schema.lines, &body)
+    {
+        let own = route.refuses.iter().rev();
+        let mut own = own.filter(|problem| problem.status == StatusCode::BAD_REQUEST);
+        return own.next().unwrap_or(&Problem::BAD_REQUEST).into_response();
+    }
     let ticket = match route.verb {
         Verb::Post => match api.repeats.ticket(who, &head, &body) {
             Ok(ticket) => ticket,

@@ -25,13 +25,13 @@ pub(super) const ROUTES: &[Route] = &[Route {
     query: &[
         Parameter {
             name: "full",
-            kind: Kind::Text,
+            kind: Kind::Flag,
             required: false,
             about: "true: with the text of each message",
         },
         Parameter {
             name: "numbers",
-            kind: Kind::Text,
+            kind: Kind::Flag,
             required: false,
             about: "true: names and numbers as they are; for operators",
         },

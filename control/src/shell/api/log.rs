@@ -7,6 +7,7 @@ use axum::body::Bytes;
 use axum::routing::{get, put};
 use serde_json::{Value, json};
 
+use crate::config::check::levels;
 use crate::shell::api::error::Problem;
 use crate::shell::api::route::Reply;
 use crate::shell::api::table::{Answer, Body, CHANGE, Route, VIEW, Verb, schema};
@@ -52,7 +53,7 @@ fn order(body: &[u8]) -> Option<(Option<String>, Option<BTreeSet<u64>>)> {
     let order: Value = serde_json::from_slice(body).ok()?;
     let level = match order.get("level") {
         None | Some(Value::Null) => None,
-        Some(level) => Some(level.as_str().filter(|l| !l.is_empty())?.to_owned()),
+        Some(level) => Some(levels(level.as_str()?).ok()?),
     };
     let calls = match order.get("calls") {
         None | Some(Value::Null) => None,
@@ -63,7 +64,7 @@ fn order(body: &[u8]) -> Option<(Option<String>, Option<BTreeSet<u64>>)> {
             Some(calls.iter().map(Value::as_u64).collect::<Option<_>>()?)
         }
     };
-    (level.is_some() || calls.is_some()).then_some((level, calls))
+    Some((level, calls))
 }
 
 fn shown() -> Value {

@@ -1,6 +1,7 @@
 //! The OpenAPI document (3.1), made of the route table: what an operation is stands in one place.
 
-mod shape;
+mod pattern;
+pub(super) mod shape;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -11,6 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::shell::api::error::Problem;
 use crate::shell::api::route;
+use crate::shell::api::stream::FILTER_LETTERS_MAX;
 use crate::shell::api::table::{
     Answer, Body, IfMatch, Kind, Parameter, Role, Route, Schema, VIEW, Verb,
 };
@@ -147,13 +149,18 @@ fn parameters(route: &Route) -> Vec<Value> {
     let parts = route.path.split('/');
     let named = parts.filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
     let in_path = named.map(|name| {
-        let schema = json!({ "type": "string" });
+        let schema = part(route, name);
         json!({ "name": name, "in": "path", "required": true, "schema": schema })
     });
     let in_query = route.query.iter().map(|parameter: &Parameter| {
         let kind = match parameter.kind {
             Kind::Text => json!({ "type": "string" }),
-            Kind::Number => json!({ "type": "integer", "minimum": 0 }),
+            Kind::Short => json!({ "type": "string", "maxLength": FILTER_LETTERS_MAX }),
+            Kind::Number => number(),
+            Kind::Within(from, to) => json!({ "type": "integer", "minimum": from, "maximum": to }),
+            Kind::OneOf(words) => json!({ "type": "string", "enum": words }),
+            Kind::Flag => json!({ "type": "boolean" }),
+            Kind::Like(name) => json!({ "type": "string", "pattern": pattern::of(name) }),
         };
         json!({
             "name": parameter.name,
@@ -171,14 +178,42 @@ fn parameters(route: &Route) -> Vec<Value> {
             "description": about, "schema": text,
         })
     });
+    let is_command = matches!(
+        route.answer,
+        Answer::Document(Schema {
+            name: COMMANDED,
+            ..
+        })
+    );
+    let key = pattern::of(if is_command { "command" } else { "key" });
     let key = (route.verb == Verb::Post).then(|| {
         let about = "an order sent again under the same key is not carried out twice";
         json!({
             "name": "Idempotency-Key", "in": "header", "required": false,
-            "description": about, "schema": text,
+            "description": about, "schema": { "type": "string", "pattern": key },
         })
     });
     in_path.chain(in_query).chain(if_match).chain(key).collect()
+}
+
+/// What commands of conferences are answered with.
+const COMMANDED: &str = "conference-answer";
+
+/// A part of the path that has a name.
+fn part(route: &Route, name: &str) -> Value {
+    let text = |pattern: &str| json!({ "type": "string", "pattern": pattern::of(pattern) });
+    match name {
+        // Its Call-ID does as well.
+        "id" if route.path.ends_with("/ladder") => json!({ "type": "string", "minLength": 1 }),
+        "id" | "number" => number(),
+        "source" => text("source"),
+        "sid" | "vid" => text("id"),
+        _ => json!({ "type": "string", "minLength": 1 }),
+    }
+}
+
+fn number() -> Value {
+    json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX })
 }
 
 fn reference(schema: Schema) -> Value {

@@ -23,6 +23,7 @@ use crate::shell::api::{
     Api, Ask, What, audit, ban, capture, conference, config, doctor, drain, history, ladder, links,
     log, mqtt, openapi, page, pulse, stream, token, top,
 };
+use crate::shell::capture::{PACKETS_MAX, SECONDS_MAX};
 
 pub(super) type Loop = State<mpsc::Sender<Question>>;
 pub(super) type Reply = Result<Json<Value>, Problem>;
@@ -100,13 +101,13 @@ const NODE: &[Route] = &[
         query: &[
             Parameter {
                 name: "ip",
-                kind: Kind::Text,
+                kind: Kind::Like("ip"),
                 required: true,
                 about: "the address its packets come from",
             },
             Parameter {
                 name: "local",
-                kind: Kind::Text,
+                kind: Kind::Like("ip"),
                 required: false,
                 about: "only at this address of ours",
             },
@@ -240,13 +241,13 @@ const CALLS: &[Route] = &[
         query: &[
             Parameter {
                 name: "packets",
-                kind: Kind::Number,
+                kind: Kind::Within(1, PACKETS_MAX as u64),
                 required: false,
                 about: "at most so many, 1 to 100000",
             },
             Parameter {
                 name: "seconds",
-                kind: Kind::Number,
+                kind: Kind::Within(1, SECONDS_MAX as u64),
                 required: false,
                 about: "for at most so long, 1 to 60",
             },

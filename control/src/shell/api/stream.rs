@@ -30,7 +30,8 @@ const READERS_MAX: usize = 64;
 const PULSE_EVERY: Duration = Duration::from_secs(15);
 /// When the loop has more to do than it can queue.
 const REST: Duration = Duration::from_secs(1);
-const FILTER_BYTES_MAX: usize = 256;
+/// Of each part of a filter.
+pub(super) const FILTER_LETTERS_MAX: usize = 256;
 
 pub(super) const ROUTES: &[Route] = &[Route {
     path: "/api/v1/events",
@@ -45,13 +46,13 @@ pub(super) const ROUTES: &[Route] = &[Route {
         },
         Parameter {
             name: "kind",
-            kind: Kind::Text,
+            kind: Kind::Like("kinds"),
             required: false,
             about: "only of these kinds, with commas: `call,media.silent`",
         },
         Parameter {
             name: "subject",
-            kind: Kind::Text,
+            kind: Kind::Short,
             required: false,
             about: "only about this call, account or network",
         },
@@ -77,17 +78,18 @@ impl Filter {
     fn of(query: &BTreeMap<String, String>) -> Option<Self> {
         let kinds = query.get("kind").map_or("", String::as_str);
         let subject = query.get("subject").cloned();
-        let fits = |text: &str| text.len() <= FILTER_BYTES_MAX;
+        let fits = |text: &str| text.chars().count() <= FILTER_LETTERS_MAX;
         let kinds_fit = kinds
             .chars()
             .all(|c| c.is_ascii_lowercase() || "._,".contains(c));
+        let kinds_fit = kinds_fit && fits(kinds);
         let kinds = kinds.split(',').filter(|kind| !kind.is_empty());
         let filter = Self {
             kinds: kinds.map(str::to_owned).collect(),
             subject,
         };
         let fit = filter.subject.as_deref().is_none_or(fits);
-        (fit && kinds_fit && filter.kinds.len() <= FILTER_BYTES_MAX).then_some(filter)
+        (fit && kinds_fit).then_some(filter)
     }
 
     /// `call` is all that happens to calls, `call.ended` one of it.

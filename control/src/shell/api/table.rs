@@ -93,7 +93,16 @@ pub(in crate::shell) struct Parameter {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::shell) enum Kind {
     Text,
+    /// A text of bounded length.
+    Short,
     Number,
+    /// A number between these, both included.
+    Within(u64, u64),
+    OneOf(&'static [&'static str]),
+    /// `true` or `false`
+    Flag,
+    /// A text of a pattern that has this name.
+    Like(&'static str),
 }
 
 /// What is sent.

@@ -24,14 +24,32 @@ pub(super) const ROUTES: &[Route] = &[Route {
     path: "/api/v1/top",
     about: "The calls that matter most, in short: sorted, searched and paged by the daemon",
     query: &[
-        parameter("n", Kind::Number, "so many, 1 to 200; else 20"),
+        parameter(
+            "n",
+            Kind::Within(1, ROWS_MAX as u64),
+            "so many, 1 to 200; else 20",
+        ),
         parameter("offset", Kind::Number, "without the first so many"),
         parameter(
             "sort",
-            Kind::Text,
-            "bits_per_s, lost_ppm, jitter_us, silent_s, age_s, id, from, to or state",
+            Kind::OneOf(&[
+                "bits_per_s",
+                "lost_ppm",
+                "jitter_us",
+                "silent_s",
+                "age_s",
+                "id",
+                "from",
+                "to",
+                "state",
+            ]),
+            "what they are sorted by",
         ),
-        parameter("order", Kind::Text, "desc or asc"),
+        parameter(
+            "order",
+            Kind::OneOf(&["desc", "asc"]),
+            "the largest first, or last",
+        ),
         parameter(
             "q",
             Kind::Text,

@@ -31,7 +31,7 @@ pub(crate) struct Listeners {
 #[error("cannot listen on {on} for MQTT: {error}")]
 pub(crate) struct Busy {
     pub(crate) on: Listener,
-    error: io::Error,
+    pub(crate) error: io::Error,
 }
 
 /// What TLS connections are made with; none: nothing is configured.

@@ -10,7 +10,7 @@ use crate::shell::publish::Publisher;
 use crate::shell::server::Announcer;
 use crate::shell::start::{LISTEN, TLS, tls_refused};
 use crate::shell::store::{Store, Tables};
-use crate::shell::{cascade, clock, mqtt, plane};
+use crate::shell::{Exit, cascade, clock, mqtt, plane};
 
 /// All of them, at work.
 pub(super) struct Raised {
@@ -82,8 +82,11 @@ fn serve(edge: &mqtt::Edge, config: &Config, source: &Source) -> Result<mqtt::Li
     edge.configure(config, tls);
     let mut listeners = mqtt::Listeners::new(edge.clone());
     let opened = listeners.open(&config.mqtt.listen);
-    opened
-        .map_err(|busy| source.refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN))?;
+    opened.map_err(|busy| {
+        source
+            .refuse(&["mqtt.listen", "mqtt"], busy.to_string(), MQTT_LISTEN)
+            .because(Exit::of(&busy.error))
+    })?;
     Ok(listeners)
 }
 
@@ -98,7 +101,12 @@ fn links_refused(source: &Source, wrong: &cascade::Wrong) -> Refused {
         TLS
     };
     let message = format!("{:#}", wrong.error);
-    source.refuse(&[wrong.key, "cascade"], message, help)
+    let refused = source.refuse(&[wrong.key, "cascade"], message, help);
+    // A port that is taken may be free in a while; a certificate does not mend itself.
+    match wrong.key {
+        "cascade.listen" => refused.because(super::exit(&wrong.error)),
+        _ => refused,
+    }
 }
 
 /// Tells this process from every other, for the servers it talks to.

@@ -3,6 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use control::effect::Table;
+use control::engine::journal::call_of;
+
 use super::Life;
 use crate::sim::edge::Edge;
 use crate::sim::phone::State;
@@ -22,28 +25,70 @@ impl Life {
         let after = self.settled();
         let still: BTreeSet<String> = before.intersection(&after).cloned().collect();
         let still = if calm { still } else { BTreeSet::new() };
-        let up = self.known();
-        let (sim, edge) = (&mut self.site.sim, self.site.edge);
-        let config = sim.edge(edge).engine.config().clone();
-        let begin = |edge: &mut Edge, now, out: &mut _| edge.restart(config, now, out);
-        sim.order(edge, begin);
-        let known = self.known();
-        for call in &still {
-            assert!(
-                known.contains(call) || !up.contains(call),
-                "{call} is not known any more\n{}",
-                self.site.sim.story()
-            );
-        }
+        let kept = self.kept();
         let open = self.site.sim.phones().flat_map(|(_, phone)| {
             let open = phone.calls.iter().filter(|c| c.state != State::Over);
             open.map(|c| c.call_id.clone())
         });
-        let lost: Vec<String> = open.filter(|call| !still.contains(call)).collect();
+        let unsure = open.filter(|call| !still.contains(call) || !kept.contains(call));
+        let unsure: Vec<String> = unsure.collect();
+        self.forget(unsure);
+        self.no_port_rests(&still);
+        let before = self.homeless();
+        let (sim, edge) = (&mut self.site.sim, self.site.edge);
+        let config = sim.edge(edge).engine.config().clone();
+        let begin = |edge: &mut Edge, now, out: &mut _| edge.restart(config, now, out);
+        sim.order(edge, begin);
+        let (after, known) = (self.homeless(), self.known());
+        let missing = still
+            .iter()
+            .filter(|call| kept.contains(*call) && !known.contains(*call));
+        let missing: Vec<String> = missing.cloned().collect();
+        assert!(
+            missing.len() as u64 <= after - before,
+            "not known any more: {missing:?}, {:?}\n{}",
+            self.restored(),
+            self.site.sim.story()
+        );
+        self.forget(missing);
         self.report.count("restarts", 1);
         self.report
             .count("calls that outlive one", known.len() as u64);
-        self.forgotten.extend(lost);
+    }
+
+    /// Nothing is known of calls that are over: their ports may be others' at once.
+    fn no_port_rests(&mut self, still: &BTreeSet<String>) {
+        let all = self.site.sim.phones().flat_map(|(_, phone)| {
+            let calls = phone.calls.iter();
+            calls.map(|c| c.call_id.clone())
+        });
+        let over: Vec<String> = all.filter(|call| !still.contains(call)).collect();
+        if let Some(oracle) = &mut self.site.sim.oracle {
+            oracle.forgotten.extend(over);
+        }
+    }
+
+    fn forget(&mut self, calls: Vec<String>) {
+        self.forgotten.extend(calls);
+        if let Some(oracle) = &mut self.site.sim.oracle {
+            oracle.forgotten.extend(self.forgotten.iter().cloned());
+        }
+    }
+
+    /// What became of calls that were kept.
+    fn restored(&self) -> Vec<(&'static str, u64)> {
+        let counters = self.site.sim.edge(self.site.edge).counters();
+        let restored = counters
+            .iter()
+            .filter(|(what, ..)| *what == "call_restored");
+        restored.map(|(_, which, n)| (which, n)).collect()
+    }
+
+    /// Calls that had no place any more: a network or listener of theirs is not configured now.
+    fn homeless(&self) -> u64 {
+        let restored = self.restored().into_iter();
+        let gone = restored.filter(|(which, _)| *which == "network_gone");
+        gone.map(|(_, times)| times).sum()
     }
 
     /// Call-IDs of calls that both parties take to be up, with nothing under way.
@@ -59,6 +104,17 @@ impl Life {
             }
         }
         calls
+    }
+
+    /// Those of which there is a record. One whose media was not agreed in one exchange may have
+    /// none.
+    fn kept(&self) -> BTreeSet<String> {
+        let records = &self.site.sim.edge(self.site.edge).kept;
+        let calls = records.keys().filter(|(table, _)| *table == Table::Calls);
+        let numbers: BTreeSet<u64> = calls.filter_map(|(_, key)| call_of(key)).collect();
+        let views = self.views().into_iter();
+        let kept = views.filter(|view| numbers.contains(&view.id));
+        kept.map(|view| view.call_id).collect()
     }
 
     /// Call-IDs of calls that the edge has.
