@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::net::{TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -167,14 +167,16 @@ fn the_daemon_says_what_is_wrong_with_its_socket() {
 #[test]
 fn without_a_configuration_it_runs_and_says_so() {
     in_private_network("without_a_configuration_it_runs_and_says_so", || {
-        ip(LINKS)?;
+        ip(&format!("{LINKS}\nlink set eth2 up"))?;
         let scratch = Scratch::new("bare");
         let (socket, log) = (scratch.0.join("socket"), scratch.0.join("log"));
-        let mut child = towpath(&["run", "--socket"])
-            .arg(&socket)
-            .env("TOWPATH_LOG", "info")
-            .stderr(fs::File::create(&log)?)
-            .spawn()?;
+        let mut child = Running(
+            towpath(&["run", "--socket"])
+                .arg(&socket)
+                .env("TOWPATH_LOG", "info")
+                .stderr(fs::File::create(&log)?)
+                .spawn()?,
+        );
         let asked = || {
             let status = towpath(&["status", "--socket"]).arg(&socket).output()?;
             Ok((status.status.code() != Some(3)).then_some(status))
@@ -191,8 +193,8 @@ fn without_a_configuration_it_runs_and_says_so() {
             .arg(&socket)
             .output()?;
         assert!(text(&networks.stdout).contains("10.0.0.3"), "{networks:?}");
-        kill(Pid::from_raw(child.id().try_into()?), Signal::SIGTERM)?;
-        assert!(child.wait()?.success());
+        kill(Pid::from_raw(child.0.id().try_into()?), Signal::SIGTERM)?;
+        assert!(child.0.wait()?.success());
         let log = fs::read_to_string(&log)?;
         assert!(
             log.contains("no --config: embedded defaults, and nobody may register"),
@@ -201,6 +203,16 @@ fn without_a_configuration_it_runs_and_says_so() {
         Ok(())
     })
     .unwrap();
+}
+
+/// Ends with the test, whatever that finds.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _status = self.0.wait();
+    }
 }
 
 const LIMIT: Duration = Duration::from_secs(10);

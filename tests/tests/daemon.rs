@@ -238,14 +238,14 @@ fn ordered(daemon: &Daemon, call: &Call<'_>) {
     assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), dropped);
     let gone = answer(
         1,
-        "error: 1001@example.com: nobody is registered under this name; `towpath reg list` shows who is \
-         (user@domain)\n",
+        "error: 1001@example.com: nobody is registered under this name; `towpath reg list` shows \
+         who is (user@domain)\n",
     );
     assert_eq!(daemon.ask(&["reg", "drop", "1001@example.com"]), gone);
     let odd = answer(
         1,
-        "error: a/b c@d?e: nobody is registered under this name; `towpath reg list` shows who is \
-         (user@domain)\n",
+        "error: a/b c@d?e: nobody is registered under this name; `towpath reg list` shows \
+         who is (user@domain)\n",
     );
     assert_eq!(daemon.ask(&["reg", "drop", "a/b c@d?e"]), odd);
 }
@@ -277,7 +277,7 @@ fn probed(daemon: &Daemon) {
     let line = "towpath_events_total{what=\"peer\",which=\"probed\"} 2";
     let text = daemon.metrics();
     assert!(text.lines().any(|l| l == line), "{line}\n{text}");
-    let nobody = "error: no [[sip.peer]] has this name; `towpath peer list` shows them\n";
+    let nobody = "error: peer x: no [[sip.peer]] has this name; `towpath peer list` shows them\n";
     assert_eq!(daemon.ask(&["peer", "probe", "x"]), answer(1, nobody));
     let down = || {
         let text = daemon.metrics();

@@ -212,20 +212,23 @@ fn decoded(text: &str) -> String {
 fn unreachable(error: &io::Error, socket: &Path) -> String {
     let at = socket.display();
     let other = "or name its socket (`--socket PATH`, node.socket)";
-    match error.kind() {
-        io::ErrorKind::NotFound => format!(
+    let kind = error.kind();
+    if kind == io::ErrorKind::NotFound {
+        return format!(
             "no daemon has its socket at {at}: start it (`systemctl start towpath`; `systemctl \
              status towpath` says why it ended), {other}"
-        ),
-        io::ErrorKind::PermissionDenied => format!(
+        );
+    }
+    if kind == io::ErrorKind::PermissionDenied {
+        return format!(
             "this user may not use the daemon's socket {at}: use `sudo`, or join the group that \
              `ls -l {at}` shows, {other}"
-        ),
-        _ => format!(
-            "no daemon answers on {at}: start it (`systemctl start towpath`; `systemctl status \
-             towpath` says why it ended), {other}"
-        ),
+        );
     }
+    format!(
+        "no daemon answers on {at}: start it (`systemctl start towpath`; `systemctl status \
+         towpath` says why it ended), {other}"
+    )
 }
 
 fn request(

@@ -224,9 +224,9 @@ type Edges<T> = (Vec<T>, Vec<T>);
 /// Of a parameter: what it may be, and what not.
 fn texts(schema: &Value) -> Edges<String> {
     let (good, bad) = values(schema);
-    let text = |value: Value| match value {
-        Value::String(text) => text,
-        value => value.to_string(),
+    let text = |value: Value| match value.as_str() {
+        Some(text) => text.to_owned(),
+        None => value.to_string(),
     };
     // Everything is a text here; a number with a fraction, or a word, is none.
     let is_text = schema["type"] == "string";
@@ -240,9 +240,9 @@ fn texts(schema: &Value) -> Edges<String> {
 
 /// Of a value with this schema.
 fn values(schema: &Value) -> Edges<Value> {
-    let types: Vec<&str> = match &schema["type"] {
-        Value::String(one) => vec![one],
-        many => many
+    let types: Vec<&str> = match schema["type"].as_str() {
+        Some(one) => vec![one],
+        None => schema["type"]
             .as_array()
             .into_iter()
             .flatten()
