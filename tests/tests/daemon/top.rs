@@ -96,7 +96,7 @@ fn a_terminal_shows_what_goes_on_and_is_given_back() {
         daemon.kill(|directory| {
             let missed = directory.join("missed");
             let step = format!("touch:{}", missed.display());
-            let steps = ["expect:reach", &step, "expect:eth1", "send:q", "ends"];
+            let steps = ["expect:answers", &step, "expect:eth1", "send:q", "ends"];
             child = Some(
                 start(&socket, &steps)
                     .stdout(Stdio::piped())
