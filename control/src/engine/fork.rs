@@ -8,6 +8,7 @@ use bytes::Bytes;
 use crate::effect::Effects;
 use crate::engine::admin::{BranchView, text};
 use crate::engine::call::{Call, Setup};
+use crate::engine::journal::Journal;
 use crate::engine::media::{Part, refusal_code};
 use crate::engine::relay::{Hop, Purpose};
 use crate::engine::route::Target;
@@ -33,6 +34,7 @@ pub(super) struct Rival {
     /// The caller's sequence numbers in that dialog.
     numbers: Numbers,
     delayed: Option<Side>,
+    journal: Journal,
 }
 
 /// A branch of an INVITE.
@@ -197,7 +199,9 @@ impl Call {
     fn another_dialog(&self, branch: u32) -> Option<Rival> {
         let own = self.callee.as_ref().filter(|_| self.branch == branch);
         let mut rivals = self.rivals.iter().filter(|rival| rival.branch == branch);
-        let leg = own.or_else(|| rivals.next().map(|rival| &rival.leg))?;
+        let own = own.map(|leg| (leg, &self.journal));
+        let (leg, journal) =
+            own.or_else(|| rivals.next().map(|rival| (&rival.leg, &rival.journal)))?;
         let setup = self.setup.as_ref()?;
         let cseq = setup.origin.request.cseq().0;
         Some(Rival {
@@ -210,12 +214,14 @@ impl Call {
             },
             numbers: Numbers::after(cseq),
             delayed: None,
+            journal: journal.another(),
         })
     }
 
     fn put_in_front(&mut self, rival: Rival) {
         let numbers = std::mem::replace(&mut self.caller.numbers, rival.numbers);
         let delayed = std::mem::replace(&mut self.delayed, rival.delayed);
+        let journal = std::mem::replace(&mut self.journal, rival.journal);
         let branch = std::mem::replace(&mut self.branch, rival.branch);
         if let Some(leg) = self.callee.replace(rival.leg) {
             self.rivals.push(Rival {
@@ -223,6 +229,7 @@ impl Call {
                 leg,
                 numbers,
                 delayed,
+                journal,
             });
         }
     }
@@ -415,6 +422,7 @@ impl Engine {
             leg: callee.clone(),
             numbers: Numbers::after(cseq),
             delayed: None,
+            journal: Journal::default(),
         });
         Ok(callee)
     }
@@ -445,7 +453,6 @@ impl Engine {
         effects: &mut Effects,
     ) {
         call.rivals.clear();
-        call.journal.decide(call.branch);
         self.with_session(key, call, effects, |session, pools, effects| {
             session.decide(pools, now, effects);
         });

@@ -28,7 +28,8 @@ use crate::id::SessionId;
 use crate::media::session::{Both, Session, Side};
 use crate::sip::dialog::Leg;
 
-/// What a call has yet to have written, and what was.
+/// What a call has yet to have written, and what was. Before it is answered each dialog with one of
+/// those asked has its own: the offers differ by where they go, and only one answer counts.
 #[derive(Debug, Default)]
 pub(super) struct Journal {
     /// An offer that is not answered, and whose.
@@ -38,15 +39,13 @@ pub(super) struct Journal {
     said: Both<Option<Bytes>>,
     /// Whether each party has said something.
     known: Both<bool>,
-    /// Of which branch of the first INVITE that is.
-    branch: u32,
     /// Of the dialog as it was written; none: nothing was.
     written: Option<u64>,
 }
 
 impl Journal {
     /// SDP that was accepted.
-    pub(super) fn hear(&mut self, from: Side, part: Part, sdp: &[u8], branch: u32) {
+    pub(super) fn hear(&mut self, from: Side, part: Part, sdp: &[u8]) {
         let sdp = Bytes::copy_from_slice(sdp);
         if part == Part::Offer {
             self.offer = Some((from, sdp));
@@ -57,7 +56,6 @@ impl Journal {
             self.offerer = Some(offerer);
         }
         self.say(from, sdp);
-        self.branch = branch;
     }
 
     /// The offer came to nothing.
@@ -70,11 +68,15 @@ impl Journal {
         *self.known.of_mut(side) = true;
     }
 
-    /// One has answered: what others said is nothing.
-    pub(super) fn decide(&mut self, branch: u32) {
-        if self.branch != branch {
-            self.said = Both::default();
-            self.known = Both::default();
+    /// That of another dialog with the same offer: its answer is its own.
+    pub(super) fn another(&self) -> Self {
+        let answered = self.offerer.and_then(|offerer| {
+            let said = self.said.of(offerer).clone();
+            said.map(|offer| (offerer, offer))
+        });
+        Self {
+            offer: answered.or_else(|| self.offer.clone()),
+            ..Self::default()
         }
     }
 }

@@ -121,8 +121,7 @@ impl Engine {
         self.hold_agreed(call);
         match outcome {
             Ok(told) => {
-                let branch = call.branch;
-                call.journal.hear(from, part, sdp, branch);
+                call.journal.hear(from, part, sdp);
                 Ok(Some(multipart::splice(message.body(), &range, &told)))
             }
             Err(refusal) => {

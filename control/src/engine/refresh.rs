@@ -393,8 +393,7 @@ impl Engine {
             }
         });
         if let Some(sdp) = sdp.filter(|_| agreed) {
-            let branch = call.branch;
-            call.journal.hear(side, Part::Answer, sdp, branch);
+            call.journal.hear(side, Part::Answer, sdp);
         }
         agreed
     }

@@ -3,8 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use control::effect::Table;
-use control::engine::journal::call_of;
 
 use super::Life;
 use crate::sim::edge::Edge;
@@ -23,14 +21,14 @@ impl Life {
             self.run(KEPT_WITHIN);
         }
         let after = self.settled();
-        let still: BTreeSet<String> = before.intersection(&after).cloned().collect();
-        let still = if calm { still } else { BTreeSet::new() };
-        let kept = self.kept();
+        // A party may not know yet that the edge has ended it.
+        let mut still = self.known();
+        still.retain(|call| calm && before.contains(call) && after.contains(call));
         let open = self.site.sim.phones().flat_map(|(_, phone)| {
             let open = phone.calls.iter().filter(|c| c.state != State::Over);
             open.map(|c| c.call_id.clone())
         });
-        let unsure = open.filter(|call| !still.contains(call) || !kept.contains(call));
+        let unsure = open.filter(|call| !still.contains(call));
         let unsure: Vec<String> = unsure.collect();
         self.forget(unsure);
         self.no_port_rests(&still);
@@ -40,10 +38,7 @@ impl Life {
         let begin = |edge: &mut Edge, now, out: &mut _| edge.restart(config, now, out);
         sim.order(edge, begin);
         let (after, known) = (self.homeless(), self.known());
-        let missing = still
-            .iter()
-            .filter(|call| kept.contains(*call) && !known.contains(*call));
-        let missing: Vec<String> = missing.cloned().collect();
+        let missing: Vec<String> = still.difference(&known).cloned().collect();
         assert!(
             missing.len() as u64 <= after - before,
             "not known any more: {missing:?}, {:?}\n{}",
@@ -104,17 +99,6 @@ impl Life {
             }
         }
         calls
-    }
-
-    /// Those of which there is a record. One whose media was not agreed in one exchange may have
-    /// none.
-    fn kept(&self) -> BTreeSet<String> {
-        let records = &self.site.sim.edge(self.site.edge).kept;
-        let calls = records.keys().filter(|(table, _)| *table == Table::Calls);
-        let numbers: BTreeSet<u64> = calls.filter_map(|(_, key)| call_of(key)).collect();
-        let views = self.views().into_iter();
-        let kept = views.filter(|view| numbers.contains(&view.id));
-        kept.map(|view| view.call_id).collect()
     }
 
     /// Call-IDs of calls that the edge has.

@@ -85,6 +85,10 @@ impl Phone {
         if uri.is_empty() {
             uri = format!("sip:{}@{domain}", dial.user);
         }
+        if dial.delayed {
+            // An answer has the lines of its offer (RFC 3264 §6).
+            self.call_mut(index).more.clear();
+        }
         let (via, contact) = (self.via(), self.contact());
         let body = match &dial.body {
             Some((kind, bytes)) => Some((kind.clone(), bytes.clone())),
