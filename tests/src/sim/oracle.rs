@@ -15,8 +15,8 @@ pub struct Oracle {
     owners: BTreeMap<u32, Place>,
     /// What was judged and found right.
     known: BTreeSet<(NodeId, u16, u32)>,
-    /// Call-IDs of calls that a restart may have lost: their ports do not rest, and their media
-    /// may reach whoever has them next.
+    /// Call-IDs of calls that a restart may have lost: their ports do not rest, and who still sends
+    /// there is taken for a party of the call that has them next.
     pub forgotten: BTreeSet<String>,
     /// Media of another call from an address that a party of this call has too.
     pub strays: u64,
@@ -52,7 +52,7 @@ impl Oracle {
                 return Err(format!("{here:?} hears {there:?}: another line"));
             }
         } else if self.shares_site(sim, there.phone, mine)
-            || self.forgotten.contains(&theirs.call_id)
+            || [mine, theirs].iter().any(|call| self.forgotten.contains(&call.call_id))
         {
             self.strays += 1;
         } else {

@@ -44,15 +44,19 @@ impl Session {
         now: Instant,
         effects: &mut Effects,
     ) -> bool {
-        let offer = *said.of(offerer);
-        let Ok(sdp) = Sdp::parse(offer) else {
+        let other = offerer.other();
+        let answer = *said.of(other);
+        let Some(offer) = without_refused(said.of(offerer), answer) else {
+            return false;
+        };
+        let Ok(sdp) = Sdp::parse(&offer) else {
             return false;
         };
         let ports = lines.ports.iter().copied().chain(std::iter::repeat(None));
         let offered = sdp.media.iter().zip(ports).map(|(media, ports)| {
             let pairs = ports?.map(|side, port| self.pair_at(side, *port));
             Some(Offered {
-                kind: Terms::kind(offer, media),
+                kind: Terms::kind(&offer, media),
                 protocol: media.protocol,
                 pairs,
                 remote: self.remote(offerer, &sdp, media).ok()?,
@@ -78,9 +82,7 @@ impl Session {
             own: false,
         });
         // As if both were repeated: at the same ports.
-        let other = offerer.other();
-        let answer = *said.of(other);
-        let agreed = self.offer(offerer, offer, pools, now, effects).is_ok()
+        let agreed = self.offer(offerer, &offer, pools, now, effects).is_ok()
             && self.answer(other, answer, pools, now, effects).is_ok();
         if agreed {
             self.settle(pools, now, effects);
@@ -107,4 +109,18 @@ impl Session {
             port,
         }
     }
+}
+
+/// The offer with port 0 where the answer has it: nothing is opened for a line that is refused, at a
+/// port that may be another call's. None: they cannot be read.
+fn without_refused(offer: &[u8], answer: &[u8]) -> Option<Vec<u8>> {
+    let (offered, answered) = (Sdp::parse(offer).ok()?, Sdp::parse(answer).ok()?);
+    let lines = offered.media.iter().zip(&answered.media);
+    let refused = lines.filter(|(_, answer)| answer.port == 0);
+    let mut text = offer.to_vec();
+    // From the end: what is before stays in its place.
+    for (line, _) in refused.collect::<Vec<_>>().into_iter().rev() {
+        text.splice(line.port_at.clone(), *b"0");
+    }
+    Some(text)
 }

@@ -33,6 +33,7 @@ impl Life {
         self.forget(unsure);
         self.no_port_rests(&still);
         let before = self.homeless();
+        if std::env::var("DBG").is_ok() { eprintln!("DBG restart {:?} calm={calm} still={still:?}", self.forgotten); }
         let (sim, edge) = (&mut self.site.sim, self.site.edge);
         let config = sim.edge(edge).engine.config().clone();
         let begin = |edge: &mut Edge, now, out: &mut _| edge.restart(config, now, out);
