@@ -339,6 +339,12 @@ impl Edge {
         self.restoring = false;
     }
 
+    /// Whether a media port is open.
+    #[must_use]
+    pub fn has_open(&self, at: SocketAddr) -> bool {
+        self.sockets.contains_key(&at)
+    }
+
     /// What must hold after every event, if the engine had a part in it.
     ///
     /// # Errors

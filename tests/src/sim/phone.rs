@@ -364,6 +364,11 @@ impl Phone {
         }
     }
 
+    /// The other side has forgotten its transactions: it may answer again, and otherwise.
+    pub fn forget_finals(&mut self) {
+        self.finals.clear();
+    }
+
     /// INVITEs that wait for a final response.
     #[must_use]
     pub fn open_invites(&self) -> usize {

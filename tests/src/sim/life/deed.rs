@@ -269,7 +269,7 @@ impl Life {
         });
     }
 
-    /// Some ports cannot be opened from now on, or all can.
+    /// Some ports cannot be opened from now on, or all can. What is open is nobody else's.
     pub(super) fn block_ports(&mut self) {
         let mut blocked = BTreeSet::new();
         for network in &self.site.networks {
@@ -282,7 +282,9 @@ impl Life {
         if self.site.chance.permille(500) {
             blocked.clear();
         }
-        self.site.sim.edge_mut(self.site.edge).unbindable = blocked;
+        let edge = self.site.sim.edge_mut(self.site.edge);
+        blocked.retain(|at| !edge.has_open(*at));
+        edge.unbindable = blocked;
     }
 
     pub(super) fn reload(&mut self) {

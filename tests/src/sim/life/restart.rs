@@ -5,6 +5,7 @@ use std::time::Duration;
 
 
 use super::Life;
+use crate::sim::NodeId;
 use crate::sim::edge::Edge;
 use crate::sim::phone::State;
 
@@ -33,11 +34,14 @@ impl Life {
         self.forget(unsure);
         self.no_port_rests(&still);
         let before = self.homeless();
-        if std::env::var("DBG").is_ok() { eprintln!("DBG restart {:?} calm={calm} still={still:?}", self.forgotten); }
         let (sim, edge) = (&mut self.site.sim, self.site.edge);
         let config = sim.edge(edge).engine.config().clone();
         let begin = |edge: &mut Edge, now, out: &mut _| edge.restart(config, now, out);
         sim.order(edge, begin);
+        let phones: Vec<NodeId> = sim.phones().map(|(node, _)| node).collect();
+        for phone in phones {
+            sim.phone_mut(phone).forget_finals();
+        }
         let (after, known) = (self.homeless(), self.known());
         let missing: Vec<String> = still.difference(&known).cloned().collect();
         assert!(
