@@ -158,8 +158,13 @@ impl Life {
             r.steady = false;
             r.mute = calls;
         });
+        // Its old contact is asked first, last, or at the same time (RFC 3261 §20.10).
+        let q = self.site.chance.pick(&[None, Some("0.3"), Some("1")]);
         let sim = &mut self.site.sim;
-        sim.act(who.node, |p, now, out| p.register(3600, now, out));
+        sim.act(who.node, |p, now, out| {
+            p.q = q;
+            p.register(3600, now, out);
+        });
         if self.site.chance.permille(700) {
             self.run(Duration::from_millis(300));
             for call in 0..calls {
