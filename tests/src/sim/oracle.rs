@@ -52,7 +52,9 @@ impl Oracle {
                 return Err(format!("{here:?} hears {there:?}: another line"));
             }
         } else if self.shares_site(sim, there.phone, mine)
-            || [mine, theirs].iter().any(|call| self.forgotten.contains(&call.call_id))
+            || [mine, theirs]
+                .iter()
+                .any(|call| self.forgotten.contains(&call.call_id))
         {
             self.strays += 1;
         } else {

@@ -111,8 +111,8 @@ impl Session {
     }
 }
 
-/// The offer with port 0 where the answer has it: nothing is opened for a line that is refused, at a
-/// port that may be another call's. None: they cannot be read.
+/// The offer with port 0 where the answer has it: nothing is opened for a line that is refused, at
+/// a port that may be another call's. None: they cannot be read.
 fn without_refused(offer: &[u8], answer: &[u8]) -> Option<Vec<u8>> {
     let (offered, answered) = (Sdp::parse(offer).ok()?, Sdp::parse(answer).ok()?);
     let lines = offered.media.iter().zip(&answered.media);

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-
 use super::Life;
 use crate::sim::NodeId;
 use crate::sim::edge::Edge;
