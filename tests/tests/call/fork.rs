@@ -13,7 +13,7 @@ use towpath_tests::sim::rng::Rng;
 use towpath_tests::sim::world::World;
 use towpath_tests::sim::{Link, NodeId};
 
-use super::{BOTH, SECOND, ms};
+use super::{BOTH, SECOND, ms, restart};
 
 /// A caller in the LAN, and as many phones of one account as there are manners: in the LAN, and
 /// behind one NAT.
@@ -122,6 +122,10 @@ fn early_media_of_several() {
             assert_eq!(world.settle(a, call), 200);
             world.sim.run_for(SECOND);
             world.sim.phone_mut(a).call_mut(call).rtp.received = Default::default();
+            world.talk((a, call), (phones[winner], 0), SECOND);
+            // What the winner said is kept, whoever spoke after it.
+            assert_eq!(world.edge().kept_calls(), 3, "{winner}");
+            restart::restart(&mut world);
             world.talk((a, call), (phones[winner], 0), SECOND);
             world.finish(&[&[a], &phones[..]].concat());
         }

@@ -146,7 +146,7 @@ fn calls(world: &World) -> Vec<(u64, String, &'static str)> {
     views.map(|v| (v.id, v.call_id, v.state)).collect()
 }
 
-fn restart(world: &mut World) {
+pub fn restart(world: &mut World) {
     let config = world.edge().engine.config().clone();
     restart_with(world, config);
 }
