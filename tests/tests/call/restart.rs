@@ -146,7 +146,7 @@ fn calls(world: &World) -> Vec<(u64, String, &'static str)> {
     views.map(|v| (v.id, v.call_id, v.state)).collect()
 }
 
-pub fn restart(world: &mut World) {
+pub(super) fn restart(world: &mut World) {
     let config = world.edge().engine.config().clone();
     restart_with(world, config);
 }
