@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// A configured `[[network]]`, for the life of the daemon: it stays when the file changes.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -155,12 +156,12 @@ impl Shard {
 
 /// Address-of-record: `user@domain`, user percent-decoded, domain lower-case (RFC 3261 §10.3).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Aor(String);
+pub struct Aor(Arc<str>);
 
 impl Aor {
     #[must_use]
     pub fn new(user: &str, domain: &str) -> Self {
-        Self(format!("{user}@{}", domain.to_ascii_lowercase()))
+        Self(format!("{user}@{}", domain.to_ascii_lowercase()).into())
     }
 
     #[must_use]

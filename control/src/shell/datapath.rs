@@ -38,7 +38,8 @@ pub(crate) struct Datapath {
     pub(crate) kernel: Result<Kernel, String>,
     /// Interfaces of the networks.
     borders: Vec<String>,
-    flows: BTreeMap<SocketAddr, Installed>,
+    // Boxed: nodes of a map are half empty.
+    flows: BTreeMap<SocketAddr, Box<Installed>>,
     passages: Passages,
     /// Ports that are captured, their flows in userspace meanwhile.
     taps: BTreeMap<SocketAddr, Tap>,
@@ -86,7 +87,7 @@ impl Datapath {
         let mut installed =
             Installed::new(rule, Placement::Kernel).adopted(&totals(&self.kernel, at));
         installed.clock.hz = flow.clock_hz;
-        self.flows.insert(at, installed);
+        self.flows.insert(at, Box::new(installed));
     }
 
     /// Gives adopted flows their userspace twin, once all sockets are open. Each with its source.
@@ -106,7 +107,7 @@ impl Datapath {
             Some(flow) => flow.rule = rule,
             None => {
                 let flow = Installed::new(rule, Placement::User("new"));
-                self.flows.insert(at, flow);
+                self.flows.insert(at, Box::new(flow));
             }
         }
         let is_ours = self.media.port(rule.target).is_some();
@@ -448,7 +449,7 @@ impl Datapath {
     }
 
     pub(crate) fn glance(&self, at: SocketAddr) -> Option<Glance> {
-        let its = |at: SocketAddr| self.flows.get(&at).map(Installed::glance);
+        let its = |at: SocketAddr| self.flows.get(&at).map(|flow| flow.glance());
         let first = its(self.passages.first(at));
         let in_kernel = first.filter(|first| first.placement == Placement::Kernel);
         its(at).map(|own| in_kernel.unwrap_or(own))

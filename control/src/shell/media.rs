@@ -35,14 +35,19 @@ use self::room::Room;
 
 /// Every open media address.
 pub(crate) struct Media {
-    ports: HashMap<SocketAddr, Arc<Port>>,
-    tasks: HashMap<SocketAddr, AbortHandle>,
+    ports: HashMap<SocketAddr, Open>,
     queues: Queues,
     borders: Arc<Borders>,
     /// Of all ports there ever were.
     total: Arc<Count>,
     /// What of the open files is left to others.
     room: Room,
+}
+
+struct Open {
+    port: Arc<Port>,
+    /// Who reads it.
+    reader: Option<AbortHandle>,
 }
 
 /// For each of our addresses, the links by which nothing may come to it.
@@ -95,7 +100,6 @@ impl Media {
     pub(crate) fn new(queues: Queues) -> Self {
         Self {
             ports: HashMap::new(),
-            tasks: HashMap::new(),
             queues,
             borders: Arc::default(),
             total: Arc::default(),
@@ -125,11 +129,12 @@ impl Media {
             count: Count::default(),
             total: self.total.clone(),
         });
-        if let Some(events) = self.queues.of_port(at.port()) {
+        let events = self.queues.of_port(at.port());
+        let reader = events.map(|events| {
             let task = tokio::spawn(read(port.clone(), events.clone()));
-            self.tasks.insert(at, task.abort_handle());
-        }
-        self.ports.insert(at, port);
+            task.abort_handle()
+        });
+        self.ports.insert(at, Open { port, reader });
         Ok(())
     }
 
@@ -143,38 +148,35 @@ impl Media {
     }
 
     pub(crate) fn close(&mut self, at: SocketAddr) {
-        self.ports.remove(&at);
-        if let Some(task) = self.tasks.remove(&at) {
-            task.abort();
+        let open = self.ports.remove(&at);
+        if let Some(reader) = open.and_then(|open| open.reader) {
+            reader.abort();
         }
     }
 
     /// False if either address is not open.
     pub(crate) fn install(&self, at: SocketAddr, rule: Rule, link: Option<Link>) -> bool {
-        let (Some(port), Some(source)) = (self.ports.get(&at), self.ports.get(&rule.source)) else {
+        let (Some(port), Some(source)) = (self.port(at), self.port(rule.source)) else {
             return false;
         };
         port.set(Some(Out {
             rule,
             link,
             port: source.clone(),
-            rtcp: rule
-                .rtcp
-                .and_then(|way| self.ports.get(&way.source))
-                .cloned(),
+            rtcp: rule.rtcp.and_then(|way| self.port(way.source)).cloned(),
         }));
         true
     }
 
     pub(crate) fn remove(&self, at: SocketAddr) {
-        if let Some(port) = self.ports.get(&at) {
+        if let Some(port) = self.port(at) {
             port.set(None);
         }
     }
 
     /// Sends a datagram that no rule sends; a full socket buffer loses it like the network would.
     pub(crate) fn send(&self, at: SocketAddr, to: SocketAddr, bytes: &[u8], link: Option<Link>) {
-        if let Some(port) = self.ports.get(&at)
+        if let Some(port) = self.port(at)
             && let Err(error) = device::try_send(&port.socket, bytes, to, at.ip(), link)
         {
             tracing::debug!(%at, %to, %error, "cannot send from a media socket");
@@ -182,7 +184,7 @@ impl Media {
     }
 
     pub(crate) fn port(&self, at: SocketAddr) -> Option<&Arc<Port>> {
-        self.ports.get(&at)
+        self.ports.get(&at).map(|open| &open.port)
     }
 
     pub(crate) fn len(&self) -> usize {

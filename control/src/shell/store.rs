@@ -28,6 +28,9 @@ const PENDING_MAX: usize = 262_144;
 /// How long answers of SIP wait at most. Its own repeats come after half a second, and are answered
 /// at once.
 pub(crate) const SIP_WAITS: Duration = Duration::from_secs(1);
+/// Commits are no closer than this: under load many records share one, and whoever waits alone does
+/// not notice.
+const GATHER: Duration = Duration::from_millis(5);
 /// How often `sync = "behind"` commits.
 const BEHIND: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
@@ -88,6 +91,8 @@ struct State {
     taken: u64,
     /// Somebody waits for the next one, be there something in it or not.
     awaited: bool,
+    /// The writer sleeps until it is woken. While it does not, nobody need make a system call.
+    idle: bool,
     behind: bool,
     closing: bool,
     failing: Option<String>,
@@ -212,11 +217,16 @@ impl<T> Keeper<T> {
         for (key, record) in writes {
             shared.put(&mut state, key, record);
         }
-        shared.wake.notify_one();
-        state.awaited |= !then.is_empty();
         let waits = !state.behind && state.failing.is_none() && !(nothing && self.held.is_empty());
+        // What comes after others with nothing of its own to keep has their batch.
+        state.awaited |= waits && !nothing && !then.is_empty();
         let batch = if nothing { 0 } else { state.taken + 1 };
+        let asleep = state.idle && state.has_work();
+        state.idle &= !asleep;
         drop(state);
+        if asleep {
+            shared.wake.notify_one();
+        }
         if !waits || self.held.len().saturating_add(then.len()) > HELD_MAX {
             let mut all = self.let_go(|_, _| true);
             if waits {
@@ -271,6 +281,12 @@ impl<T> Keeper<T> {
     }
 }
 
+impl State {
+    fn has_work(&self) -> bool {
+        !self.pending.is_empty() || self.awaited
+    }
+}
+
 impl Shared {
     /// State is whole whenever the lock is free.
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -293,19 +309,27 @@ impl Shared {
         state.pending.insert(key, record);
     }
 
-    /// Waits for work. None: there is none left, and no more will come.
-    fn next(&self) -> Option<Batch> {
+    /// Waits for work, and for more of it if the commit `before` was just now. None: there is none
+    /// left, and no more will come.
+    fn next(&self, before: Option<Instant>) -> Option<Batch> {
         let mut state = self.lock();
-        while state.pending.is_empty() && !state.awaited && !state.closing {
+        while !state.has_work() && !state.closing {
+            state.idle = true;
             state = self
                 .wake
                 .wait(state)
                 .unwrap_or_else(PoisonError::into_inner);
         }
-        if state.behind && !state.closing {
+        state.idle = false;
+        let rest = match before {
+            _ if state.behind => BEHIND,
+            Some(before) => GATHER.saturating_sub(clock::now().saturating_duration_since(before)),
+            None => Duration::ZERO,
+        };
+        if !rest.is_zero() && !state.closing {
             let wait = self
                 .wake
-                .wait_timeout_while(state, BEHIND, |state| !state.closing);
+                .wait_timeout_while(state, rest, |state| !state.closing);
             (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
         }
         let batch = std::mem::take(&mut state.pending);
@@ -356,11 +380,13 @@ impl Shared {
 /// The writer's life.
 fn write(shared: &Shared, file: File, path: &Path) {
     let mut file = Some(file);
-    while let Some(batch) = shared.next() {
+    let mut before = None;
+    while let Some(batch) = shared.next(before) {
         if batch.is_empty() {
             shared.passed();
             continue;
         }
+        before = Some(clock::now());
         let result = match file.take() {
             Some(file) => Ok(file),
             None => File::open(path).map(|(file, _)| file),

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 
-use super::edit::{Edit, header_line, one_line};
+use super::edit::{Edit, header_line, one_line, tight};
 use super::index::{Malformed, Message, Name, Start};
 use super::value::MAX_FORWARDS;
 use super::vocabulary::{Method, phrase, view_header};
@@ -226,7 +226,7 @@ fn finish(mut out: Vec<u8>, extra: &[(&str, String)], body: Option<(&str, &[u8])
     ));
     out.extend_from_slice(b"\r\n");
     out.extend_from_slice(body);
-    Bytes::from(out)
+    tight(out)
 }
 
 #[cfg(test)]

@@ -36,6 +36,15 @@ enum With {
     Text(Vec<u8>),
 }
 
+impl With {
+    fn len(&self) -> usize {
+        match self {
+            Self::Nothing => 0,
+            Self::Text(text) => text.len(),
+        }
+    }
+}
+
 impl<'m> Edit<'m> {
     #[must_use]
     pub const fn new(message: &'m Message) -> Self {
@@ -148,9 +157,9 @@ impl<'m> Edit<'m> {
         for text in std::mem::take(&mut self.appended) {
             self.change(header.end..header.end, With::Text(text));
         }
-        let mut out = self.apply(head);
+        let mut out = self.apply(head, body.len());
         out.extend_from_slice(&body);
-        Bytes::from(out)
+        tight(out)
     }
 
     /// Notes a change, cut at the borders of start line, header and body so that what one part
@@ -214,15 +223,15 @@ impl<'m> Edit<'m> {
         let range = self.message.body_range();
         let given = self.body.take();
         let ours = given.is_some();
-        let body = given.unwrap_or_else(|| self.apply(range.clone()));
+        let body = given.unwrap_or_else(|| self.apply(range.clone(), 0));
         if ours || body.len() != range.len() {
             self.set(Name::ContentLength, body.len().to_string().as_bytes());
         }
         body
     }
 
-    /// The bytes of `part` with the changes that lie in it.
-    fn apply(&self, part: Range<usize>) -> Vec<u8> {
+    /// The bytes of `part` with the changes that lie in it, and room for so many more.
+    fn apply(&self, part: Range<usize>, room: usize) -> Vec<u8> {
         // An insertion at the border belongs to the part that begins there.
         let last = part.start == self.message.body_range().start;
         let within = |change: &Change| {
@@ -236,7 +245,8 @@ impl<'m> Edit<'m> {
             .filter(|(_, change)| within(change))
             .collect();
         changes.sort_by_key(|(_, change)| (change.range.start, change.range.end));
-        let mut out = Vec::with_capacity(part.len() + 256);
+        let more: usize = changes.iter().map(|(_, change)| change.with.len()).sum();
+        let mut out = Vec::with_capacity(part.len() + more + room);
         let mut at = part.start;
         let mut changes = changes.into_iter().peekable();
         while let Some((mut order, change)) = changes.next() {
@@ -260,6 +270,11 @@ impl<'m> Edit<'m> {
         out.extend_from_slice(self.message.slice(&(at..part.end)));
         out
     }
+}
+
+/// Without the room that was not needed: messages are kept as long as their repeats may come.
+pub(super) fn tight(message: Vec<u8>) -> Bytes {
+    Bytes::from(message.into_boxed_slice())
 }
 
 /// `Name: value` and a line end.

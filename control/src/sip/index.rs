@@ -5,6 +5,7 @@
 //! message can be forwarded with every byte that is not ours to change.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -33,7 +34,8 @@ pub const ROUTES_MAX: usize = 64;
 pub struct Message {
     bytes: Bytes,
     start: StartLine,
-    fields: Vec<Field>,
+    /// Shared with every copy.
+    fields: Arc<[Field]>,
     header: Range<usize>,
     body: Range<usize>,
     dropped: usize,
@@ -140,7 +142,7 @@ impl Message {
         Self {
             bytes,
             start,
-            fields,
+            fields: fields.into(),
             header,
             body,
             dropped: 0,
@@ -185,7 +187,7 @@ impl Message {
     /// Checks the headers every message must have (RFC 3261 §8.1.1) and remembers what they say.
     fn settle_identity(&mut self) -> Result<(), Malformed> {
         let mut seen: Vec<Name> = Vec::with_capacity(self.fields.len());
-        for field in &self.fields {
+        for field in self.fields.iter() {
             if field.name.is_single() && seen.contains(&field.name) {
                 return Err(Malformed::RepeatedHeader(field.name));
             }

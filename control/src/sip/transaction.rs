@@ -15,6 +15,7 @@ mod testing;
 mod timer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -92,17 +93,25 @@ pub struct Transactions {
     timing: Timing,
     /// Of one direction.
     max: usize,
-    servers: BTreeMap<ServerKey, ServerMachine>,
-    clients: BTreeMap<ClientKey, ClientMachine>,
+    servers: BTreeMap<Arc<ServerKey>, Box<Running<ServerKey, ServerMachine>>>,
+    clients: BTreeMap<Arc<ClientKey>, Box<Running<ClientKey, ClientMachine>>>,
     /// Servers of requests that neither make nor end calls.
     outside: usize,
     /// Those of them with a final response, oldest first, and when they end: until then repeats
     /// have the same answer, unless others need the room.
-    answered: VecDeque<(Instant, ServerKey)>,
+    answered: VecDeque<(Instant, Arc<ServerKey>)>,
     /// How many ended before their time.
     displaced: u64,
     /// The next timer of each machine that has one running.
     due: BTreeSet<(Instant, Key)>,
+}
+
+/// A machine and its key, which is kept once for all who speak of it: most transactions stay for
+/// half a minute after their work is done.
+#[derive(Debug)]
+struct Running<K, M> {
+    key: Arc<K>,
+    machine: M,
 }
 
 impl Kind {
@@ -149,11 +158,12 @@ impl Transactions {
         now: Instant,
         effects: &mut Effects,
     ) -> Incoming {
-        if let Some(machine) = self.servers.get_mut(key) {
+        if let Some(running) = self.servers.get_mut(key) {
+            let (key, machine) = (running.key.clone(), &mut running.machine);
             let before = machine.next_timeout();
             let incoming = machine.receive(kind, now, effects);
             let after = machine.next_timeout();
-            self.reschedule(Key::Server(key.clone()), before, after);
+            self.reschedule(Key::Server(key), before, after);
             return incoming;
         }
         let reliable = reply.on.transport.is_reliable();
@@ -167,12 +177,16 @@ impl Transactions {
                 ServerMachine::NonInvite(Server::new(reply, reliable, self.timing, now))
             }
         };
-        let key = key.detached();
+        let key = Arc::new(key.detached());
         if let Some(at) = machine.next_timeout() {
             self.due.insert((at, Key::Server(key.clone())));
         }
         self.outside += usize::from(is_outside(&key));
-        self.servers.insert(key, machine);
+        let running = Running {
+            key: key.clone(),
+            machine,
+        };
+        self.servers.insert(key, Box::new(running));
         Incoming::New
     }
 
@@ -185,8 +199,8 @@ impl Transactions {
 
     fn displace(&mut self) -> bool {
         while let Some((until, key)) = self.answered.pop_front() {
-            let machine = self.servers.get(&key);
-            if machine.is_some_and(|machine| machine.next_timeout() == Some(until)) {
+            let running = self.servers.get(&key);
+            if running.is_some_and(|running| running.machine.next_timeout() == Some(until)) {
                 self.displaced += 1;
                 return self.forget_server(&key);
             }
@@ -210,18 +224,18 @@ impl Transactions {
         now: Instant,
         effects: &mut Effects,
     ) -> bool {
-        let Some(machine) = self.servers.get_mut(key) else {
+        let Some(running) = self.servers.get_mut(key) else {
             return false;
         };
+        let (key, machine) = (running.key.clone(), &mut running.machine);
         let before = machine.next_timeout();
         let sent = machine.respond(code, response, now, effects);
         let after = machine.next_timeout();
         self.reschedule(Key::Server(key.clone()), before, after);
         if let Some(until) = after.filter(|until| sent && code >= 200 && *until > now)
-            && is_outside(key)
-            && let Some((key, _)) = self.servers.get_key_value(key)
+            && is_outside(&key)
         {
-            self.answered.push_back((until, key.clone()));
+            self.answered.push_back((until, key));
         }
         sent
     }
@@ -252,11 +266,15 @@ impl Transactions {
             let machine = Client::start(request, path, reliable, self.timing, now, effects);
             ClientMachine::NonInvite(machine)
         };
-        let key = key.detached();
+        let key = Arc::new(key.detached());
         if let Some(at) = machine.next_timeout() {
             self.due.insert((at, Key::Client(key.clone())));
         }
-        self.clients.insert(key, machine);
+        let running = Running {
+            key: key.clone(),
+            machine,
+        };
+        self.clients.insert(key, Box::new(running));
         true
     }
 
@@ -270,46 +288,50 @@ impl Transactions {
         now: Instant,
         effects: &mut Effects,
     ) -> Response {
-        let (Some(machine), Some(class)) = (self.clients.get_mut(key), Class::of(code)) else {
+        let (Some(running), Some(class)) = (self.clients.get_mut(key), Class::of(code)) else {
             return Response::Stray;
         };
+        let (key, machine) = (running.key.clone(), &mut running.machine);
         let before = machine.next_timeout();
         let response = machine.receive(class, ack, now, effects);
         let after = machine.next_timeout();
-        self.reschedule(Key::Client(key.clone()), before, after);
+        self.reschedule(Key::Client(key), before, after);
         response
     }
 
     /// Says that a CANCEL is sent for an INVITE of ours: without a final response within 64*T1 it
     /// ends as `TimedOut` (RFC 3261 §9.1). False if a CANCEL may not be sent now.
     pub fn cancel(&mut self, key: &ClientKey, now: Instant) -> bool {
-        let Some(machine) = self.clients.get_mut(key) else {
+        let Some(running) = self.clients.get_mut(key) else {
             return false;
         };
+        let (key, machine) = (running.key.clone(), &mut running.machine);
         let before = machine.next_timeout();
         let cancelled = machine.cancel(now);
         let after = machine.next_timeout();
-        self.reschedule(Key::Client(key.clone()), before, after);
+        self.reschedule(Key::Client(key), before, after);
         cancelled
     }
 
     /// Forgets a server transaction without a word, such as an INVITE the TU will not answer.
     pub fn forget_server(&mut self, key: &ServerKey) -> bool {
-        let Some(machine) = self.servers.remove(key) else {
+        let Some(running) = self.servers.remove(key) else {
             return false;
         };
-        self.outside -= usize::from(is_outside(key));
-        self.reschedule(Key::Server(key.clone()), machine.next_timeout(), None);
+        let Running { key, machine } = *running;
+        self.outside -= usize::from(is_outside(&key));
+        self.reschedule(Key::Server(key), machine.next_timeout(), None);
         true
     }
 
     /// Forgets a client transaction without a word, such as one whose request could not be sent
     /// (RFC 3261 §17.1.4).
     pub fn forget_client(&mut self, key: &ClientKey) -> bool {
-        let Some(machine) = self.clients.remove(key) else {
+        let Some(running) = self.clients.remove(key) else {
             return false;
         };
-        self.reschedule(Key::Client(key.clone()), machine.next_timeout(), None);
+        let Running { key, machine } = *running;
+        self.reschedule(Key::Client(key), machine.next_timeout(), None);
         true
     }
 
@@ -329,7 +351,7 @@ impl Transactions {
     pub fn is_proceeding(&self, key: &ClientKey) -> bool {
         self.clients
             .get(key)
-            .is_some_and(ClientMachine::is_proceeding)
+            .is_some_and(|running| running.machine.is_proceeding())
     }
 
     /// Fires every timer that is due and returns the transactions that ended. A repeated timer is
@@ -386,7 +408,7 @@ impl Transactions {
         effects: &mut Effects,
         expired: &mut Vec<Expired>,
     ) -> Option<Instant> {
-        let machine = self.servers.get_mut(key)?;
+        let machine = &mut self.servers.get_mut(key)?.machine;
         let Some(end) = machine.expire(now, effects) else {
             return machine.next_timeout();
         };
@@ -407,7 +429,7 @@ impl Transactions {
         effects: &mut Effects,
         expired: &mut Vec<Expired>,
     ) -> Option<Instant> {
-        let machine = self.clients.get_mut(key)?;
+        let machine = &mut self.clients.get_mut(key)?.machine;
         let Some(end) = machine.expire(now, effects) else {
             return machine.next_timeout();
         };
@@ -424,9 +446,15 @@ impl Transactions {
         if before == after {
             return;
         }
-        let kept = before.and_then(|at| self.due.take(&(at, key.clone())));
+        let key = match before {
+            Some(at) => {
+                let entry = (at, key);
+                self.due.remove(&entry);
+                entry.1
+            }
+            None => key,
+        };
         if let Some(at) = after {
-            let key = kept.map_or_else(|| key.detached(), |(_, key)| key);
             self.due.insert((at, key));
         }
     }
@@ -827,11 +855,11 @@ mod tests {
                     }
                     now += ms(wait);
                     all.expire(now, &mut effects);
-                    let servers = all.servers.iter().filter_map(|(key, machine)| {
-                        Some((machine.next_timeout()?, Key::Server(key.clone())))
+                    let servers = all.servers.iter().filter_map(|(key, running)| {
+                        Some((running.machine.next_timeout()?, Key::Server(key.clone())))
                     });
-                    let clients = all.clients.iter().filter_map(|(key, machine)| {
-                        Some((machine.next_timeout()?, Key::Client(key.clone())))
+                    let clients = all.clients.iter().filter_map(|(key, running)| {
+                        Some((running.machine.next_timeout()?, Key::Client(key.clone())))
                     });
                     let expected: BTreeSet<_> = servers.chain(clients).collect();
                     prop_assert_eq!(&all.due, &expected);

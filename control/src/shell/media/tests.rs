@@ -217,7 +217,7 @@ async fn what_a_rule_claims_crosses() {
     let (other, other_rtcp) = (bind(), bind());
     let apart = Peer::bind("127.7.7.8:0").unwrap().local_addr().unwrap();
     relay.media.open(apart, None).unwrap();
-    let mut rule = relay.media.ports[&relay.at].out().unwrap().rule;
+    let mut rule = relay.media.ports[&relay.at].port.out().unwrap().rule;
     rule.target = other.local_addr().unwrap();
     assert!(relay.media.install(relay.at, rule, None));
     for packet in [&RTP[..], &RTCP, &STUN, &DTLS] {

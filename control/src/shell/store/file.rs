@@ -24,7 +24,7 @@ const VERSION: u64 = 1;
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 /// What is read often is in the core's memory already.
-const CACHE_BYTES: usize = 8 * 1024 * 1024;
+const CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The head of a record: the time of day its times count from, milliseconds since 1970.
 const HEAD_BYTES: usize = 8;

@@ -225,7 +225,7 @@ fn a_slow_disk_delays_no_answer_for_long() {
     };
     let mut keeper = store.keeper(Some(SIP_WAITS));
     keeper.write(vec![put("a", Some("1"))], vec![message("1")]);
-    assert_eq!(shared.next().map(|batch| batch.len()), Some(1));
+    assert_eq!(shared.next(None).map(|batch| batch.len()), Some(1));
     keeper.write(vec![put("a", Some("2"))], vec![message("2")]);
     let now = clock::now();
     assert_eq!(keeper.overdue(now), []);
@@ -236,7 +236,7 @@ fn a_slow_disk_delays_no_answer_for_long() {
     shared.done(None);
     // It fails: nobody waits, and what was not written is written as it is by then.
     keeper.write(vec![put("a", Some("3"))], vec![message("3")]);
-    let batch = shared.next().unwrap();
+    let batch = shared.next(None).unwrap();
     keeper.write(vec![put("a", None)], vec![message("4")]);
     shared.done(Some("full".to_owned()));
     assert_eq!(kept(&mut keeper), [message("3"), message("4")]);
@@ -246,7 +246,7 @@ fn a_slow_disk_delays_no_answer_for_long() {
     shared.lock().closing = true;
     assert!(shared.put_back(batch));
     assert_eq!(
-        shared.next().unwrap().into_values().collect::<Vec<_>>(),
+        shared.next(None).unwrap().into_values().collect::<Vec<_>>(),
         [None]
     );
     shared.done(None);
@@ -326,4 +326,25 @@ fn an_older_file_is_opened_without_loss() {
     store.close();
     let (_, tables) = Store::open(&scratch.config(Sync::Before));
     assert_eq!(texts(&tables[&Table::Outbox]), pairs(&[("o", "2")]));
+}
+
+/// Who has nothing to keep never wakes the writer, and those who have share its commits.
+#[test]
+fn commits_are_shared() {
+    let scratch = Scratch::new("shared");
+    let (store, mut keeper, _) = scratch.open();
+    for _ in 0..100 {
+        let then = vec![message("100")];
+        assert_eq!(keeper.write(Vec::new(), then.clone()), then);
+    }
+    let begun = clock::now();
+    assert_eq!(store.shared.lock().taken, 0);
+    for value in ["1", "2", "3", "4", "5", "6", "7", "8"] {
+        let writes = vec![put("a", Some(value))];
+        assert_eq!(keeper.write(writes, vec![message(value)]), []);
+        assert_eq!(kept(&mut keeper), [message(value)]);
+    }
+    let commits = store.counts().commits.load(Ordering::Relaxed);
+    let took = clock::now().saturating_duration_since(begun);
+    assert!(took >= GATHER * 7 && commits == 8, "{commits} in {took:?}");
 }

@@ -1,5 +1,7 @@
 //! What a message is matched to its transaction by.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 /// What a request is matched by (RFC 3261 §17.2.3).
@@ -21,8 +23,8 @@ pub struct ClientKey {
 /// Either.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Key {
-    Server(ServerKey),
-    Client(ClientKey),
+    Server(Arc<ServerKey>),
+    Client(Arc<ClientKey>),
 }
 
 impl ServerKey {
@@ -59,30 +61,26 @@ impl ServerKey {
 
     /// The same key in memory of its own: it outlives the datagram it was read from.
     pub(super) fn detached(&self) -> Self {
+        let [branch, sent_by, method] = apart([&self.branch, &self.sent_by, &self.method]);
         Self {
-            branch: Bytes::copy_from_slice(&self.branch),
-            sent_by: Bytes::copy_from_slice(&self.sent_by),
-            method: Bytes::copy_from_slice(&self.method),
+            branch,
+            sent_by,
+            method,
         }
     }
 }
 
 impl ClientKey {
     pub(super) fn detached(&self) -> Self {
-        Self {
-            branch: Bytes::copy_from_slice(&self.branch),
-            method: Bytes::copy_from_slice(&self.method),
-        }
+        let [branch, method] = apart([&self.branch, &self.method]);
+        Self { branch, method }
     }
 }
 
-impl Key {
-    pub(super) fn detached(&self) -> Self {
-        match self {
-            Self::Server(key) => Self::Server(key.detached()),
-            Self::Client(key) => Self::Client(key.detached()),
-        }
-    }
+/// The parts one behind the other, in memory of their own.
+fn apart<const N: usize>(parts: [&Bytes; N]) -> [Bytes; N] {
+    let mut all = Bytes::from(parts.map(|part| &part[..]).concat());
+    parts.map(|part| all.split_to(part.len()))
 }
 
 #[cfg(test)]
