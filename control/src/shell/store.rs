@@ -28,9 +28,11 @@ const PENDING_MAX: usize = 262_144;
 /// How long answers of SIP wait at most. Its own repeats come after half a second, and are answered
 /// at once.
 pub(crate) const SIP_WAITS: Duration = Duration::from_secs(1);
-/// Commits are no closer than this: under load many records share one, and whoever waits alone does
-/// not notice.
+/// Commits of many records are no closer than this, so that more share the next one.
 const GATHER: Duration = Duration::from_millis(5);
+/// So many are many. Fewer are on disk as soon as can be: a call that has just ended must not come
+/// back after a kill.
+const MANY: usize = 8;
 /// How often `sync = "behind"` commits.
 const BEHIND: Duration = Duration::from_millis(50);
 /// When a write that failed is tried again.
@@ -309,8 +311,8 @@ impl Shared {
         state.pending.insert(key, record);
     }
 
-    /// Waits for work, and for more of it if the commit `before` was just now. None: there is none
-    /// left, and no more will come.
+    /// Waits for work, and for more of it if `before`, when many were committed last, is just now.
+    /// None: there is none left, and no more will come.
     fn next(&self, before: Option<Instant>) -> Option<Batch> {
         let mut state = self.lock();
         while !state.has_work() && !state.closing {
@@ -386,7 +388,7 @@ fn write(shared: &Shared, file: File, path: &Path) {
             shared.passed();
             continue;
         }
-        before = Some(clock::now());
+        before = (batch.len() >= MANY).then(clock::now);
         let result = match file.take() {
             Some(file) => Ok(file),
             None => File::open(path).map(|(file, _)| file),

@@ -337,12 +337,13 @@ fn commits_are_shared() {
         let then = vec![message("100")];
         assert_eq!(keeper.write(Vec::new(), then.clone()), then);
     }
-    let begun = clock::now();
     assert_eq!(store.shared.lock().taken, 0);
-    for value in ["1", "2", "3", "4", "5", "6", "7", "8"] {
-        let writes = vec![put("a", Some(value))];
-        assert_eq!(keeper.write(writes, vec![message(value)]), []);
-        assert_eq!(kept(&mut keeper), [message(value)]);
+    let keys = ["1", "2", "3", "4", "5", "6", "7", "8"];
+    let begun = clock::now();
+    for key in keys {
+        let writes = keys.map(|one| put(one, Some(key))).into();
+        assert_eq!(keeper.write(writes, vec![message(key)]), []);
+        assert_eq!(kept(&mut keeper), [message(key)]);
     }
     let commits = store.counts().commits.load(Ordering::Relaxed);
     let took = clock::now().saturating_duration_since(begun);
