@@ -213,6 +213,12 @@ fn registrar(by: &str, mode: &str) {
             media_crosses_twice(mode, &towpath);
             from.hangup().unwrap();
             to.closed(LIMIT).unwrap();
+            // One that has not ended here either is there again after the kill.
+            let ended = || {
+                let calls = calls::calls(&towpath.get("/api/v1/calls")?);
+                Ok(calls.is_empty().then_some(()))
+            };
+            clock::until("the calls to end", LIMIT, ended).unwrap();
         }
         towpath.kill().unwrap();
         towpath.restart(edge).unwrap();
