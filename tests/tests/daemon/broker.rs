@@ -95,8 +95,11 @@ struct Watcher {
 }
 
 impl Watcher {
+    /// Returns when the broker has its subscription.
     fn start() -> Self {
-        let mut process = Command::new(SUBSCRIBER)
+        // Its words come one by one: it would keep them back in a pipe.
+        let mut process = Command::new("stdbuf")
+            .args(["-oL", SUBSCRIBER, "-d"])
             .args([
                 "-h",
                 "127.0.0.1",
@@ -120,6 +123,8 @@ impl Watcher {
                 }
             }
         });
+        let subscribed = || lines.recv_timeout(LIMIT).expect("a subscription");
+        while !subscribed().starts_with("Subscribed ") {}
         Self { process, lines }
     }
 
@@ -128,7 +133,10 @@ impl Watcher {
         loop {
             let line = self.lines.recv_timeout(LIMIT);
             let line = line.unwrap_or_else(|_| panic!("nothing under {topic}"));
-            let (at, payload) = line.split_once(' ').unwrap();
+            // It tells what it does between messages.
+            let Some((at, payload)) = line.split_once(' ') else {
+                continue;
+            };
             if at == format!("towpath/v1/{topic}") {
                 return serde_json::from_str(payload).unwrap();
             }
@@ -229,10 +237,12 @@ fn what_waits_for_the_broker_survives_a_kill() {
                 .lines()
                 .any(|l| l == "towpath_store_pending 0")
         });
-        daemon.kill(|_| ());
-        assert!(waiting(&daemon) >= all, "{}", waiting(&daemon));
-        broker.start();
-        let watcher = Watcher::start();
+        let mut watcher = None;
+        daemon.kill(|_| {
+            broker.start();
+            watcher = Some(Watcher::start());
+        });
+        let watcher = watcher.unwrap();
         let mut added = Vec::new();
         while added.len() < users.len() + 1 {
             let event = watcher.next("s/towpath/evt/reg");
