@@ -237,12 +237,13 @@ fn what_waits_for_the_broker_survives_a_kill() {
                 .lines()
                 .any(|l| l == "towpath_store_pending 0")
         });
-        let mut watcher = None;
-        daemon.kill(|_| {
-            broker.start();
-            watcher = Some(Watcher::start());
-        });
-        let watcher = watcher.unwrap();
+        daemon.kill(|_| ());
+        assert!(waiting(&daemon) >= all, "{}", waiting(&daemon));
+        // It reaches the broker as soon as there is one: it is held until somebody listens there.
+        daemon.signal(Signal::SIGSTOP);
+        broker.start();
+        let watcher = Watcher::start();
+        daemon.signal(Signal::SIGCONT);
         let mut added = Vec::new();
         while added.len() < users.len() + 1 {
             let event = watcher.next("s/towpath/evt/reg");

@@ -7,7 +7,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use towpath_tests::pki::Authority;
 
 use super::stream::{LAN, TLS, WAN, config, directory, options, with_tls};
-use super::wire::connect;
+use super::wire::connect_with;
 use super::*;
 
 fn test(name: &str, body: fn()) {
@@ -108,8 +108,9 @@ fn who_does_not_read_is_cut_off() {
     test("who_does_not_read_is_cut_off", || {
         let exempt = "[sip.protection]\nexempt = [\"10.0.0.0/24\"]\n";
         let daemon = Daemon::with("stream-slow", &config(exempt));
-        let mut deaf: TcpStream = connect("10.0.0.20", LAN);
-        setsockopt(&deaf, sockopt::RcvBuf, &4096).unwrap();
+        let mut deaf = connect_with("10.0.0.20", LAN, |socket| {
+            setsockopt(socket, sockopt::RcvBuf, &4096).unwrap();
+        });
         deaf.set_write_timeout(Some(LIMIT)).unwrap();
         let many = options("Content-Length: 0\r\n").repeat(100);
         let cut = (0..ROUNDS).find(|_| deaf.write_all(many.as_bytes()).is_err());
@@ -118,17 +119,12 @@ fn who_does_not_read_is_cut_off() {
             "{} requests were answered into the void",
             ROUNDS * 100
         );
+        daemon.counts("towpath_sip_connections_closed_total{reason=\"slow_reader\"} 1");
         daemon.counts("towpath_sip_connections{transport=\"tcp\",state=\"open\"} 0");
-        // It was stopped in the middle of a request, which is a fault of its own.
-        let metrics = daemon.metrics();
-        let closed = ["slow_reader", "slow_sender"]
-            .map(|reason| format!("towpath_sip_connections_closed_total{{reason=\"{reason}\"}} 1"));
-        assert!(
-            metrics.lines().any(|line| closed.iter().any(|c| c == line)),
-            "{metrics}"
-        );
         let other = Wire::tcp("10.0.0.20", LAN);
-        other.send(options("Content-Length: 0\r\n").as_bytes());
+        // A repeat of the last request would have its answer where that was sent.
+        let its = options("Content-Length: 0\r\n").replace("z9hG4bKo", "z9hG4bKother");
+        other.send(its.as_bytes());
         assert!(other.receive().starts_with("SIP/2.0 200"));
     });
 }

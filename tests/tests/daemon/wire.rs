@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -123,12 +123,18 @@ impl Wire {
 
 /// From an address of ours, so that several phones live on one host.
 pub(super) fn connect(from: &str, to: &str) -> TcpStream {
+    connect_with(from, to, |_| ())
+}
+
+/// The same, with options that must be set before: a window is not taken back.
+pub(super) fn connect_with(from: &str, to: &str, set: impl FnOnce(&OwnedFd)) -> TcpStream {
     let from = SocketAddrV4::new(from.parse().unwrap(), 0);
     let SocketAddr::V4(to) = to.parse().unwrap() else {
         panic!("{to}")
     };
     let family = AddressFamily::Inet;
     let fd = socket::socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    set(&fd);
     socket::bind(fd.as_raw_fd(), &SockaddrIn::from(from)).unwrap();
     socket::connect(fd.as_raw_fd(), &SockaddrIn::from(to)).unwrap();
     TcpStream::from(fd)
